@@ -1,0 +1,1 @@
+"""Evaluation sets: names in ``catalog``, one reader per benchmark, frames in ``split``."""

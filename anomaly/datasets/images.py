@@ -1,0 +1,115 @@
+"""Strict readers of photographs and label maps: a broken or unexpected file is an error that names it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PillowImage
+
+from anomaly.errors import InputError
+from anomaly.labels import Image, Label
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PHOTO_MODES = ("RGB", "RGBA", "L", "P")
+_LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, PillowImage.DecompressionBombError)
+
+
+def read_image(path: Path) -> Image:
+    """Read a photograph as the pixels that are stored in the file.
+
+    An alpha channel is dropped, grey and palette photographs become RGB. An EXIF orientation is ignored,
+    because labels are drawn on the stored pixels.
+
+    Args:
+        path: A JPEG, PNG or WebP file of 8 bits per channel.
+
+    Returns:
+        RGB photograph. Shape: ``(H, W, 3)``, uint8.
+
+    Raises:
+        InputError: The file is missing, empty, truncated, not an image, or not of 8 bits per channel.
+    """
+    picture = _load(path)
+    if picture.mode not in _PHOTO_MODES:
+        raise InputError(
+            f"{path}: expected an 8-bit RGB, RGBA, grey or palette photograph, found Pillow mode "
+            f"{picture.mode!r}; convert it to 8-bit RGB"
+        )
+    return np.array(picture.convert("RGB"))
+
+
+def read_label(path: Path) -> Label:
+    """Read a label map: one class id a pixel, as stored (of a palette PNG, the indices and not the colours).
+
+    Args:
+        path: A lossless single-channel file, in practice a PNG.
+
+    Returns:
+        The file's own values, not yet mapped to known / anomaly / ignore. Shape: ``(H, W)``, uint8.
+
+    Raises:
+        InputError: The file is missing, empty, truncated, not an image, has more than one channel, or holds
+            values above 255.
+    """
+    picture = _load(path)
+    if picture.mode not in _LABEL_MODES:
+        raise InputError(
+            f"{path}: expected a class-id map (one channel), found Pillow mode {picture.mode!r}; "
+            "maybe this is the colour version of the label: give the file with the class ids"
+        )
+    values: npt.NDArray[np.generic] = np.array(picture)
+    if values.dtype.itemsize > 1 and (values.min() < 0 or values.max() > 255):
+        raise InputError(
+            f"{path}: expected a class-id map with values 0 to 255, found {values.min()} to {values.max()}; "
+            "maybe this is an instance or colour label: give the file with the class ids"
+        )
+    return values.astype(np.uint8, copy=False)
+
+
+def find_photos(folder: Path, labelled: Iterable[str]) -> list[Path]:
+    """List the photographs directly in a folder, in the order of their names; hidden files do not count.
+
+    Args:
+        folder: Where to look for files that end in one of ``PHOTO_SUFFIXES`` (in any case).
+        labelled: Names (without suffix) of the frames that have a label, each of which needs a photograph.
+
+    Raises:
+        InputError: Two photographs share a name (``a.jpg`` and ``a.webp``), or a label has no photograph.
+    """
+    photos: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
+            continue
+        if path.stem in photos:
+            raise InputError(
+                f"{folder}: expected one photograph named {path.stem!r}, found {photos[path.stem].name} and "
+                f"{path.name}; remove one of them"
+            )
+        photos[path.stem] = path
+    orphans = sorted(name for name in set(labelled) - set(photos) if not name.startswith("."))
+    if orphans:
+        raise InputError(
+            f"{folder}: no photograph for the label {orphans[0]!r} ({len(orphans)} such labels); "
+            f"expected one of {', '.join(orphans[0] + suffix for suffix in PHOTO_SUFFIXES)}; complete the set"
+        )
+    return list(photos.values())
+
+
+def _load(path: Path) -> PillowImage.Image:
+    if not path.is_file():
+        raise InputError(f"{path}: expected an image file, found none; check the path or complete the set")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: expected an image, found an empty file (0 bytes); get the file again")
+    try:
+        with PillowImage.open(path) as picture:
+            picture.load()
+            return picture
+    except _DECODER_ERRORS as error:
+        raise InputError(
+            f"{path}: expected a whole image, found one that cannot be decoded ({error}); get the file again"
+        ) from error

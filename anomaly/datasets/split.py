@@ -1,0 +1,135 @@
+"""One evaluation set as published: which files belong to it and what its label values mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.datasets.images import read_image, read_label
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Label
+
+_MEANING = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignore"}
+_UNDEFINED = 254
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """Where one frame lives.
+
+    Args:
+        id: Name of the frame, unique in its split.
+        image: File of the photograph.
+        label: File of the label map, in the set's own values.
+    """
+
+    id: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Split:
+    """An evaluation set: an ordered list of frames that are read when asked for.
+
+    Args:
+        name: Name of the set, as in the catalogue.
+        root: Folder the set was found in.
+        layout: The folder layout it was found in, in words.
+        files: The frames, in the set's order.
+        encoding: Maps each label value the set defines to ``KNOWN``, ``ANOMALY`` or ``IGNORE``.
+
+    Raises:
+        InputError: There are no frames, two have the same id, or a file of a frame does not exist.
+    """
+
+    name: str
+    root: Path
+    layout: str
+    files: tuple[FrameFiles, ...]
+    encoding: Mapping[int, int]
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise InputError(
+                f"{self.name}: expected at least one frame in {self.root}, found none; "
+                f"put its files there as {self.layout}"
+            )
+        name, count = Counter(files.id for files in self.files).most_common(1)[0]
+        if count > 1:
+            raise InputError(
+                f"{self.name}: expected every frame of {self.root} once, found {name!r} {count} times; "
+                "remove the repeated lines from its list of frames"
+            )
+        absent = [path for files in self.files for path in (files.image, files.label) if not path.is_file()]
+        if absent:
+            raise InputError(
+                f"{self.name}: expected the file {absent[0]}, found none ({len(absent)} files of {len(self)} "
+                "frames are missing); complete the set, or take the frame out of it"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Read the frames one after the other, in the set's order."""
+        return (self.frame(i) for i in range(len(self)))
+
+    def frame(self, i: int) -> Frame:
+        """Read frame ``i`` (from 0) and map its label to ``KNOWN``, ``ANOMALY`` and ``IGNORE``.
+
+        Raises:
+            InputError: A file cannot be read, image and label differ in size, or the label has a value that
+                the set does not define.
+        """
+        files = self.files[i]
+        image, values = read_image(files.image), read_label(files.label)
+        if image.shape[:2] != values.shape:
+            raise InputError(
+                f"{self.name}: expected image and label of one size, found {_size(image)} in {files.image} "
+                f"and {_size(values)} in {files.label} (width x height); give both as published, not resized"
+            )
+        return Frame(files.id, image, self._decode(values, files.label))
+
+    def limit(self, n: int) -> Split:
+        """Give the split's first ``n`` frames (all where it has fewer); ``n`` is at least 1.
+
+        Raises:
+            InputError: ``n`` is less than 1.
+        """
+        if n < 1:
+            raise InputError(f"limit: expected at least 1 frame, found {n}; leave it out to take them all")
+        return replace(self, files=self.files[:n])
+
+    def _decode(self, values: Label, path: Path) -> Label:
+        table = np.full(256, _UNDEFINED, dtype=np.uint8)
+        table[list(self.encoding)] = list(self.encoding.values())
+        label: Label = table[values]
+        undefined = label == _UNDEFINED
+        if undefined.any():
+            raise InputError(
+                f"{path}: expected only the label values that {self.name} defines, "
+                f"{_describe(self.encoding)}; found also {np.unique(values[undefined]).tolist()}; "
+                "give the set's original class-id labels (not the instance, colour or converted ones)"
+            )
+        return label
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def _describe(encoding: Mapping[int, int]) -> str:
+    """Put an encoding in words: ``{0: 0, 1: 0, 2: 1}`` is '0-1 (known), 2 (anomaly)'."""
+    parts = []
+    for meaning, items in groupby(sorted(encoding.items()), key=lambda item: item[1]):
+        values = [value for value, _ in items]
+        gapless = len(values) > 1 and values[-1] - values[0] == len(values) - 1
+        numbers = f"{values[0]}-{values[-1]}" if gapless else ", ".join(map(str, values))
+        parts.append(f"{numbers} ({_MEANING[meaning]})")
+    return ", ".join(parts)
