@@ -1,0 +1,1 @@
+"""The parts of the generated street scenes: camera, light, surfaces, things, lens."""

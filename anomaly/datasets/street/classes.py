@@ -1,0 +1,41 @@
+"""The classes of a generated street scene, in the order of their train ids, with Cityscapes-like colours."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Class(IntEnum):
+    """Train ids written to label files."""
+
+    ROAD = 0
+    LANE_MARK = 1
+    PAVEMENT = 2
+    BUILDING = 3
+    POLE = 4
+    SIGN = 5
+    VEGETATION = 6
+    TERRAIN = 7
+    SKY = 8
+    PERSON = 9
+    CAR = 10
+
+
+NOTHING = 255
+"""Label of pixels of no class: those of an anomalous object."""
+
+CLASSES: tuple[str, ...] = tuple(c.name.lower() for c in Class)
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (128, 64, 128),
+    (255, 255, 255),
+    (244, 35, 232),
+    (70, 70, 70),
+    (153, 153, 153),
+    (220, 220, 0),
+    (107, 142, 35),
+    (152, 251, 152),
+    (70, 130, 180),
+    (220, 20, 60),
+    (0, 0, 142),
+)
