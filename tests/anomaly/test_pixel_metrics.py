@@ -1,0 +1,142 @@
+import math
+import tracemalloc
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomaly.errors import InputError
+from anomaly.metrics import PixelMetrics, UndefinedMetricWarning
+from tests import oracles
+from tests.metric_tester import MetricTester
+
+
+class TestPixelMetrics(MetricTester):
+    ranking_fields = ("auroc", "ap", "fpr95")
+
+    def make(self):
+        return PixelMetrics("msp")
+
+    def oracle(self, frames):
+        return oracles.pixel_metrics(frames)
+
+
+def scene(seed, size=(30, 50)):
+    random = np.random.default_rng(seed)
+    label = random.choice([0, 0, 0, 0, 1, 255], size).astype(np.uint8)
+    return random.normal(label == 1, 1, size).astype(np.float32), label
+
+
+def test_pools_pixels_and_does_not_average_frames():
+    metrics = PixelMetrics()
+    scenes = [scene(seed, size) for seed, size in enumerate([(30, 50), (10, 10), (80, 40)])]
+    for index, (score, label) in enumerate(scenes):
+        metrics.update(str(index), score, label)
+    score = np.concatenate([score[label != 255] for score, label in scenes])
+    label = np.concatenate([label[label != 255] for _, label in scenes])
+    result = metrics.compute()
+    assert result.auroc == pytest.approx(roc_auc_score(label, score), abs=1e-9)
+    assert result.ap == pytest.approx(average_precision_score(label, score), abs=1e-9)
+
+
+def test_ignored_pixels_have_no_say():
+    score, label = scene(0)
+    spoiled = np.where(label == 255, 1e6, score).astype(np.float32)
+    first, second = PixelMetrics(), PixelMetrics()
+    first.update("a", score, label)
+    second.update("a", spoiled, label)
+    assert first.compute() == second.compute()
+
+
+def test_views_count_as_their_copies():
+    score, label = scene(1)
+    first, second = PixelMetrics(), PixelMetrics()
+    first.update("a", score.T[::-2, ::3], label.T[::-2, ::3])
+    second.update("a", score.T[::-2, ::3].copy(), label.T[::-2, ::3].copy())
+    assert first.compute() == second.compute()
+    assert first.compute().known_pixels == int((label.T[::-2, ::3] == 0).sum())
+
+
+def test_the_level_of_fpr_can_be_set():
+    score, label = scene(2)
+    metrics = PixelMetrics(tpr=0.5)
+    metrics.update("a", score, label)
+    expected = oracles.fpr_at_tpr(score[label == 0], score[label == 1], 0.5)
+    assert metrics.compute().fpr95 == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(InputError, match="tpr"):
+        PixelMetrics(tpr=95)
+
+
+def test_no_anomaly_is_nan_with_a_warning():
+    metrics = PixelMetrics()
+    metrics.update("a", np.zeros((2, 2), np.float32), np.array([[0, 0], [0, 255]], np.uint8))
+    with pytest.warns(UndefinedMetricWarning, match="no anomaly pixels"):
+        result = metrics.compute()
+    assert all(math.isnan(value) for value in (result.auroc, result.ap, result.fpr95))
+    assert (result.frames, result.frames_without_anomaly) == (1, 1)
+    assert (result.known_pixels, result.anomaly_pixels, result.ignored_pixels) == (3, 0, 1)
+
+
+def test_no_frame_is_nan_with_a_warning():
+    with pytest.warns(UndefinedMetricWarning, match="no known and anomaly pixels"):
+        assert math.isnan(PixelMetrics().compute().ap)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_name_frame_and_score(value):
+    score, label = scene(3)
+    score[4, 5] = value
+    with pytest.raises(InputError, match=r"frame 'street_7': score 'gmm_nll' has 1 NaN or infinite"):
+        PixelMetrics("gmm_nll").update("street_7", score, label)
+
+
+def test_other_sizes_and_labels_are_refused_and_leave_no_trace():
+    score, label = scene(4)
+    metrics = PixelMetrics("msp")
+    with pytest.raises(InputError, match=r"frame 'a': score 'msp' has shape \(30, 49\)"):
+        metrics.update("a", score[:, :-1], label)
+    with pytest.raises(InputError, match=r"frame 'a': label values must be .* found \[2\]"):
+        metrics.update("a", score, np.where(label == 1, 2, label))
+    metrics.update("a", score, label)
+    assert metrics.compute().frames == 1
+
+
+def test_only_parts_of_one_evaluation_merge():
+    with pytest.raises(InputError, match="cannot merge metrics of score 'msp'"):
+        PixelMetrics("energy").merge(PixelMetrics("msp"))
+    with pytest.raises(InputError, match=r"at TPR 0\.9"):
+        PixelMetrics("msp").merge(PixelMetrics("msp", tpr=0.9))
+
+
+def test_merge_leaves_the_other_as_it_was():
+    first, second = PixelMetrics(), PixelMetrics()
+    first.update("a", *scene(0))
+    second.update("b", *scene(1))
+    expected = second.compute()
+    first.merge(second)
+    first.update("c", *scene(2))
+    assert second.compute() == expected
+    assert first.compute().frames == 3
+
+
+def test_results_are_frozen():
+    metrics = PixelMetrics()
+    metrics.update("a", *scene(0))
+    with pytest.raises(FrozenInstanceError):
+        metrics.compute().auroc = 1.0
+
+
+def test_compute_needs_little_more_than_the_scores_again():
+    """One concatenation, sorted in place; no copy as float64, no int64 index for each known pixel."""
+    metrics = PixelMetrics()
+    random = np.random.default_rng(0)
+    label = np.zeros((500, 500), np.uint8)
+    label[:50, :100] = 1
+    for index in range(8):
+        metrics.update(str(index), random.random((500, 500), np.float32), label)
+    tracemalloc.start()
+    metrics.compute()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.75 * 8 * label.size * 4

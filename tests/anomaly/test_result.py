@@ -1,0 +1,191 @@
+import io
+import json
+import math
+import os
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from anomaly.errors import InputError
+from anomaly.metrics import PixelResult
+from anomaly.report.table import results_markdown, results_table
+from anomaly.result import ClosedSet, RunResult, SetResult, read_results, write_results
+
+
+def pixels(auroc, ap, fpr95):
+    return PixelResult(auroc, ap, fpr95, 3, 1000, 50, 7, 1)
+
+
+def run(**changes):
+    sets = [
+        SetResult(
+            "road_anomaly",
+            3,
+            "official",
+            {"gmm_nll": pixels(0.9123456789012345, 0.5, 0.25), "msp": pixels(0.8, 0.625, 0.25)},
+        ),
+        SetResult("empty", 3, "flat", {"msp": pixels(math.nan, math.nan, math.nan)}),
+    ]
+    closed = ClosedSet("camvid", 5, 0.421, 0.5, 0.9, {"road": 0.95, "bicyclist": math.nan})
+    result = RunResult({"name": "segformer"}, closed, sets, {"resize": None}, {"torch": "2.13", "café": 1.5})
+    return replace(result, **changes)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write_results(run(), tmp_path / "new" / "folder")
+    assert sorted(os.listdir(tmp_path / "new" / "folder")) == ["results.csv", "results.json"]
+    found = read_results(tmp_path / "new" / "folder" / "results.json")
+    assert repr(found) == repr(run())  # NaN equals NaN there
+    without = run(closed_set=None, sets=[])
+    assert RunResult.from_json(without.to_json()) == without
+
+
+def test_json_is_strict_and_keeps_the_order():
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    record = json.loads(run().to_json(), parse_constant=refuse)
+    assert list(record) == ["model", "closed_set", "sets", "settings", "provenance", "format_version"]
+    assert list(record["sets"][0]["scores"]) == ["gmm_nll", "msp"]
+    assert record["sets"][0]["scores"]["gmm_nll"]["auroc"] == 0.9123456789012345
+    assert record["sets"][1]["scores"]["msp"]["ap"] is None
+    assert record["closed_set"]["class_iou"] == {"road": 0.95, "bicyclist": None}
+    assert '\n  "sets"' in run().to_json()
+
+
+def test_csv_has_a_row_for_each_set_and_score():
+    table = pd.read_csv(io.StringIO(run().to_csv()), float_precision="round_trip")
+    pixel_columns = ["frames", "known_pixels", "anomaly_pixels", "ignored_pixels"]
+    assert list(table.columns) == ["set", "score", *pixel_columns, "auroc", "ap", "fpr95", "miou"]
+    assert list(zip(table["set"], table["score"], strict=True)) == [
+        ("road_anomaly", "gmm_nll"),
+        ("road_anomaly", "msp"),
+        ("empty", "msp"),
+    ]
+    assert table.loc[0].tolist()[2:] == [3, 1000, 50, 7, 0.9123456789012345, 0.5, 0.25, 0.421]
+    assert table.loc[2, ["auroc", "ap", "fpr95"]].isna().all()
+    assert run(closed_set=None).to_csv().splitlines()[1].endswith("0.25,")
+
+
+def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
+    write_results(run(), tmp_path)
+    old = (tmp_path / "results.json").read_bytes()
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    with pytest.raises(TypeError):
+        write_results(run(settings={"path": object()}), tmp_path)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_results(run(sets=[]), tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == old
+    assert sorted(os.listdir(tmp_path)) == ["results.csv", "results.json"]
+
+
+def test_results_need_a_folder(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match=r"out: expected a folder for the results, found a file"):
+        write_results(run(), tmp_path / "out")
+
+
+def edited(**changes):
+    return json.dumps({**json.loads(run().to_json()), **changes})
+
+
+def with_score(**changes):
+    record = json.loads(run().to_json())
+    record["sets"][0]["scores"]["msp"].update(changes)
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (run().to_json()[:300], "cut off or not JSON"),
+        ("", "cut off or not JSON"),
+        ("[1, 2]", "expected a run's results"),
+        ('{"images": []}', "expected a run's results"),
+        (edited(format_version=99), "expected results of format version 1, found 99"),
+        (edited(extra=1), "expected an object with the keys"),
+        (edited(sets=None), "expected 'sets' to be of type list"),
+        (edited(sets=[3]), "expected an object with the keys .* found int"),
+        (edited(model={}), "needs a 'name'"),
+        (edited(model=None), "expected 'model' to be of type dict"),
+        (edited(closed_set={"miou": 0.5}), r"keys \['aacc', .* found \['miou'\]"),
+        (with_score(ap="0.5"), "expected 'ap' to be of type float, found '0.5'"),
+        (with_score(frames=None), "expected 'frames' to be of type int, found None"),
+        (with_score(frames=True), "expected 'frames' to be of type int, found True"),
+    ],
+)
+def test_cut_and_foreign_files_are_named(tmp_path, text, message):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_results(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_missing_and_binary_files_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.json: expected .* found no such file"):
+        read_results(tmp_path / "gone.json")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(InputError, match=r"picture\.png: "):
+        read_results(tmp_path / "picture.png")
+
+
+def test_a_model_has_a_name():
+    with pytest.raises(InputError, match="'name'"):
+        run(model={"config": "x.py"})
+
+
+def rendered(result):
+    console = Console(width=120, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(results_table(result))
+    return console.file.getvalue()
+
+
+def test_terminal_table_shows_percent_and_the_best_in_bold():
+    text = rendered(run())
+    rows = [line for line in text.splitlines() if "msp" in line or "gmm_nll" in line]
+    assert len(rows) == 3
+
+    def bold(figure):
+        return f"\x1b[1m{figure}\x1b[0m"
+
+    assert bold("91.23") in rows[0]
+    assert bold("50.00") not in rows[0]
+    assert bold("25.00") in rows[0]
+    assert bold("80.00") not in rows[1]
+    assert bold("62.50") in rows[1]
+    assert bold("25.00") in rows[1]
+    assert rows[2].count("nan") == 3
+    assert all("42.10" in row for row in rows)
+    assert "segformer" in text
+    assert "42.10" not in rendered(run(closed_set=None))
+
+
+def test_terminal_table_takes_names_literally():
+    entry = SetResult("[red]set", 1, "flat", {"[bold]msp": pixels(0.5, 0.5, 0.5)})
+    result = run(model={"name": "[/x]net"}, sets=[entry])
+    assert "[/x]net" in rendered(result)
+    assert "[red]set" in rendered(result)
+    assert "[bold]msp" in rendered(result)
+
+
+def test_markdown_has_a_row_for_each_model_set_and_score():
+    twin = run(
+        model={"name": "twin"},
+        closed_set=None,
+        sets=[SetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
+    )
+    assert results_markdown([run(), twin]).splitlines() == [
+        "| set | model | score | AUROC | AP | FPR95 | mIoU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+        "| road_anomaly | segformer | gmm_nll | 91.23 | 50.00 | 25.00 | 42.10 |",
+        "| road_anomaly | segformer | msp | 80.00 | **62.50** | 25.00 | 42.10 |",
+        "| road_anomaly | twin | msp | **95.00** | 10.00 | **10.00** | - |",
+        "| empty | segformer | msp | nan | nan | nan | 42.10 |",
+    ]
