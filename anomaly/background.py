@@ -1,0 +1,66 @@
+"""Work beside the main thread: read the next frames early, finish the last ones late."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Item = TypeVar("Item")
+
+
+def read_ahead(read: Callable[[Job], Item], jobs: Iterable[Job], ahead: int = 3) -> Generator[Item, None, None]:
+    """Yield ``read(job)`` for each job in order; up to ``ahead`` results are read before they are asked for.
+
+    One thread reads, so ``read`` needs no locks. An error in ``read`` is raised, as it is, when its turn
+    comes. Closing the generator (an error or Ctrl-C in the loop over it) drops what is not yet being read.
+    """
+    pending: deque[Future[Item]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        try:
+            for job in jobs:
+                pending.append(pool.submit(read, job))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+class Worker:
+    """One background thread that does jobs in the order given; a context manager.
+
+    Leaving the context drops what is not yet started, so call :meth:`finish` before.
+
+    Args:
+        backlog: Jobs that may wait; :meth:`submit` waits for the oldest when there are more.
+    """
+
+    def __init__(self, backlog: int = 4) -> None:
+        self._backlog = backlog
+        self._pending: deque[Future[None]] = deque()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="worker")
+
+    def submit(self, job: Callable[..., None], *args: Any) -> None:
+        """Do ``job(*args)`` in the background. Raises what an earlier job raised, as soon as that is known."""
+        while self._pending and (self._pending[0].done() or len(self._pending) >= self._backlog):
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(job, *args))
+
+    def finish(self) -> None:
+        """Wait until every job is done. Raises what a job raised."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)

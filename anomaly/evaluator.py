@@ -1,0 +1,187 @@
+"""From a detector and evaluation sets to numbers: one forward pass per frame, whatever the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+
+from anomaly.background import Worker, read_ahead
+from anomaly.datasets.split import Split
+from anomaly.detectors import Detector, Prediction
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, KNOWN, Frame
+from anomaly.labels import Score as ScoreMap
+from anomaly.metrics.pixel import PixelMetrics
+from anomaly.profile import Profile
+from anomaly.result import SetResult
+from anomaly.scores.table import SCORES, Score
+from anomaly.visualize.writer import PanelWriter
+
+LOOK = 4  # frames of each set that the colour scales of the pictures are taken from
+
+
+def evaluate(
+    detector: Detector,
+    splits: Sequence[Split],
+    scores: Sequence[Score],
+    *,
+    pictures: PanelWriter | None = None,
+    on_frame: Callable[[str], None] | None = None,
+    profile: Profile | None = None,
+) -> list[SetResult]:
+    """Measure every score on every set, pooling all pixels of a set.
+
+    The detector runs once per frame. Score maps are computed at the prediction's resolution, then resized
+    bilinearly to the label. Reading ahead, scoring and pictures have a background thread each. Visited first
+    are four evenly spaced frames of each set, from which ``pictures`` takes its colour scales; the order
+    changes no number.
+
+    Args:
+        detector: The network.
+        splits: The sets; their names are distinct.
+        scores: At least one; their names are distinct.
+        pictures: Draws a panel of each frame.
+        on_frame: Called with the set's name after each frame.
+        profile: Gets the seconds spent in each stage.
+
+    Returns:
+        One result per split, in their order.
+
+    Raises:
+        InputError: A score needs what the detector does not give (found before a frame is read), a frame
+            cannot be read, a score is NaN or infinite, or a set has no anomalous or no known pixel.
+    """
+    check_scores(scores, detector)
+    profile = profile or Profile()
+    first, rest = _visits(splits)
+    runs = {split.name: _SetRun(split, scores, pictures, profile) for split in splits}
+    with closing(read_ahead(partial(_read, profile), first + rest)) as frames, Worker() as worker:
+        for visited, (name, frame) in enumerate(_timed(frames, profile), start=1):
+            with profile.stage("forward"):
+                prediction = _predict(detector, frame)
+            with profile.stage("scores"):
+                worker.submit(runs[name].add, frame, prediction)
+                if pictures is not None and visited == len(first):
+                    worker.submit(pictures.fix_scales)
+            if on_frame is not None:
+                on_frame(name)
+        with profile.stage("metrics"):
+            worker.finish()
+    if pictures is not None:
+        with profile.stage("pictures"):
+            pictures.finish()
+    return [runs[split.name].result for split in splits]
+
+
+def check_scores(scores: Sequence[Score], detector: Detector) -> None:
+    """Raise ``InputError``, naming the scores that would work, if ``detector`` cannot serve them all."""
+    for score in scores:
+        if score.needs not in detector.gives:
+            fit = ", ".join(name for name, other in SCORES.items() if other.needs in detector.gives)
+            raise InputError(
+                f"score {score.name!r} needs the network's {score.needs}, and this network gives only "
+                f"{', '.join(sorted(detector.gives))}; the scores that work with it are {fit}"
+            )
+
+
+def score_maps(prediction: Prediction, scores: Sequence[Score]) -> dict[str, ScoreMap]:
+    """Compute scores at the prediction's resolution. Shape: ``(h, w)`` float32 per name."""
+    with torch.inference_mode():
+        return {
+            score.name: score.function(getattr(prediction, score.needs)[None])[0].float().cpu().numpy()
+            for score in scores
+        }
+
+
+def resize_score(score: ScoreMap, size: tuple[int, int]) -> ScoreMap:
+    """Resize a ``(h, w)`` map to ``size = (H, W)``: bilinearly, pixel centres at half integers."""
+    if score.shape == size:
+        return score
+    return cv2.resize(score, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+class _SetRun:
+    """One set's scores and metrics while its frames come in, in any order; ``result`` is there after the last.
+
+    Only the worker thread adds frames.
+    """
+
+    result: SetResult
+
+    def __init__(self, split: Split, scores: Sequence[Score], pictures: PanelWriter | None, profile: Profile) -> None:
+        self._split = split
+        self._scores = scores
+        self._pictures = pictures
+        self._profile = profile
+        self._metrics = {score.name: PixelMetrics(score.name) for score in scores}
+        self._left = len(split)
+        self._seen = {KNOWN: False, ANOMALY: False}
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        with self._profile.stage("scores", background=True):
+            maps = score_maps(prediction, self._scores)
+        with self._profile.stage("metrics", background=True):
+            for name, metric in self._metrics.items():
+                metric.update(frame.id, resize_score(maps[name], frame.label.shape), frame.label)
+            for value in self._seen:
+                self._seen[value] |= bool((frame.label == value).any())
+        if self._pictures is not None:
+            self._pictures.add(self._split.name, frame, maps)
+        self._left -= 1
+        if self._left == 0:
+            with self._profile.stage("metrics", background=True):
+                self.result = self._compute()
+            self._metrics.clear()
+
+    def _compute(self) -> SetResult:
+        for value, word in ((ANOMALY, "anomalous"), (KNOWN, "known")):
+            if not self._seen[value]:
+                raise InputError(
+                    f"{self._split.name}: expected known and anomalous pixels, found not one {word} pixel "
+                    f"in {len(self._split)} frames of {self._split.root}; evaluate more frames (a higher "
+                    "--limit, or none), or check that these are the set's labels"
+                )
+        with ThreadPoolExecutor(2) as pool:  # sorting millions of scores is the work, and it frees the lock
+            values = list(pool.map(PixelMetrics.compute, self._metrics.values()))
+        scores = dict(zip(self._metrics, values, strict=True))
+        return SetResult(self._split.name, len(self._split), self._split.layout, scores)
+
+
+def _visits(splits: Sequence[Split]) -> tuple[list[tuple[Split, int]], list[tuple[Split, int]]]:
+    """Frames to look at first (evenly spaced in every set), and all others."""
+    first, rest = [], []
+    for split in splits:
+        look = {round(i) for i in np.linspace(0, len(split) - 1, LOOK)}
+        first += [(split, i) for i in sorted(look)]
+        rest += [(split, i) for i in range(len(split)) if i not in look]
+    return first, rest
+
+
+def _read(profile: Profile, visit: tuple[Split, int]) -> tuple[str, Frame]:
+    split, i = visit
+    with profile.stage("reading", background=True):
+        return split.name, split.frame(i)
+
+
+def _timed(frames: Iterator[tuple[str, Frame]], profile: Profile) -> Iterator[tuple[str, Frame]]:
+    """Hand on the frames, counting the wait for each as ``reading``."""
+    while True:
+        with profile.stage("reading"):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _predict(detector: Detector, frame: Frame) -> Prediction:
+    with torch.inference_mode():
+        prediction = detector(frame.image)
+    if prediction.logits.is_cuda:
+        torch.cuda.synchronize(prediction.logits.device)
+    return prediction

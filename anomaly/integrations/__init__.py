@@ -1,0 +1,1 @@
+"""The only code of this package that knows mmseg and mmengine."""

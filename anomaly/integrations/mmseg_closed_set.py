@@ -1,0 +1,132 @@
+"""Closed-set mIoU of an mmseg segmentor: what mmengine's ``Runner.val()`` measures, for every class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmseg.datasets import BaseSegDataset
+from mmseg.evaluation import IoUMetric
+from mmseg.models import BaseSegmentor
+from mmseg.registry import DATASETS
+
+from anomaly.background import read_ahead
+from anomaly.errors import InputError
+from anomaly.profile import Profile
+from anomaly.result import ClosedSet
+
+
+def open_closed_set(config: Config) -> BaseSegDataset:
+    """Open the data set of the config's ``val_dataloader``.
+
+    Raises:
+        InputError: The config has none, or its folder is missing or empty.
+    """
+    if not config.get("val_dataloader"):
+        raise InputError(f"config {config.filename} has no val_dataloader; use --no-closed-set")
+    init_default_scope(config.get("default_scope", "mmseg"))
+    settings = config.val_dataloader.dataset
+    try:
+        dataset = DATASETS.build(settings)
+        fault = "" if len(dataset) else "no frame"
+    except (OSError, AssertionError) as error:
+        fault = str(error)
+    if fault:
+        raise InputError(
+            f"closed set of {config.filename}: expected a {settings.type} in {settings.get('data_root')!r} "
+            f"with {dict(settings.get('data_prefix', {}))}, found {fault}; put it there, or leave the closed "
+            "set out with --no-closed-set"
+        )
+    return dataset
+
+
+def evaluate_closed_set(
+    config: Config,
+    model: BaseSegmentor,
+    dataset: BaseSegDataset,
+    *,
+    limit: int | None = None,
+    on_frame: Callable[[], None] | None = None,
+    profile: Profile | None = None,
+) -> ClosedSet:
+    """Segment the validation photographs and compare with their labels.
+
+    Args:
+        config: Its ``val_evaluator`` says which label is ignored.
+        model: The network, in eval mode on its device.
+        dataset: What :func:`open_closed_set` gives for the config.
+        limit: Number of frames, from the first; ``None`` takes all.
+        on_frame: Called after each frame.
+        profile: Gets the seconds spent in each stage.
+
+    Returns:
+        IoU and accuracy pooled over the frames, as fractions; a class in neither labels nor predictions has
+        NaN and counts in no mean.
+
+    Raises:
+        InputError: A photograph or label cannot be read, or the two differ in size.
+    """
+    profile = profile or Profile()
+    metric = IoUMetric(ignore_index=_ignore_index(config), prefix="closed_set")
+    metric.dataset_meta = dataset.metainfo
+    frames = len(dataset) if limit is None else min(limit, len(dataset))
+    batches = read_ahead(lambda i: _read(dataset, i, profile), range(frames))
+    try:
+        for _ in range(frames):
+            with profile.stage("reading"):
+                batch = next(batches)
+            with profile.stage("forward"), torch.inference_mode():
+                (sample,) = model.val_step(pseudo_collate([batch]))
+            with profile.stage("metrics"):
+                _check_size(sample)
+                metric.process({}, [sample.to_dict()])
+            if on_frame is not None:
+                on_frame()
+    finally:
+        batches.close()
+    return _closed_set(config.val_dataloader.dataset.type, dataset.metainfo["classes"], metric.results)
+
+
+def _closed_set(name: str, classes: tuple[str, ...], areas: list[tuple[torch.Tensor, ...]]) -> ClosedSet:
+    """Pool mmseg's per-frame areas: intersection, union, prediction, label, each ``(C,)``."""
+    intersection, union, _, label = (torch.stack(area).double().sum(0) for area in zip(*areas, strict=True))
+    iou = intersection / union
+    return ClosedSet(
+        dataset=name,
+        frames=len(areas),
+        miou=iou.nanmean().item(),
+        macc=(intersection / label).nanmean().item(),
+        aacc=(intersection.sum() / label.sum()).item(),
+        class_iou=dict(zip(classes, iou.tolist(), strict=True)),
+    )
+
+
+def _ignore_index(config: Config) -> int:
+    evaluators = config.get("val_evaluator") or []
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    return next((e.get("ignore_index", 255) for e in evaluators if e["type"] == "IoUMetric"), 255)
+
+
+def _read(dataset: BaseSegDataset, i: int, profile: Profile) -> dict[str, Any]:
+    try:
+        with profile.stage("reading", background=True):
+            return dataset[i]
+    except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
+        files = dataset.get_data_info(i)
+        raise InputError(
+            f"closed set: expected a readable photograph {files['img_path']} with its label "
+            f"{files.get('seg_map_path')}, found: {error}; copy the pair again"
+        ) from error
+
+
+def _check_size(sample: Any) -> None:
+    found, labelled = sample.pred_sem_seg.shape, sample.gt_sem_seg.shape
+    if found != labelled:
+        raise InputError(
+            f"closed set: expected photograph and label of one size, found {tuple(found)} (h, w) for "
+            f"{sample.img_path} and {tuple(labelled)} for {sample.seg_map_path}; give the pair as published"
+        )

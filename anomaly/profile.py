@@ -1,0 +1,65 @@
+"""Where the seconds of an evaluation go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+STAGES = ("reading", "forward", "scores", "metrics", "pictures")
+
+
+class Profile:
+    """Seconds by stage: wall-clock time of the main thread, and busy time of the background threads.
+
+    The main thread's seconds add up to the wall time: where work is done in the background, its stage holds
+    only the wait for it. Main-thread time in no stage is ``other``. The wall clock runs from the making of the
+    profile to :meth:`stop`.
+
+    Args:
+        clock: Gives seconds, monotonically.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._wall: float | None = None
+        self._main = dict.fromkeys(STAGES, 0.0)
+        self._background = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str, background: bool = False) -> Iterator[None]:
+        """Count the ``with`` block for ``name``, one of ``STAGES``; one background thread to a stage at most."""
+        seconds = self._background if background else self._main
+        start = self._clock()
+        try:
+            yield
+        finally:
+            seconds[name] += self._clock() - start
+
+    def stop(self) -> None:
+        """Fix the wall time; stages are not to be entered afterwards."""
+        self._wall = self._clock() - self._start
+
+    def seconds(self) -> dict[str, float]:
+        """Main-thread seconds of each stage, then ``other``, then ``wall``, which is their sum."""
+        wall = self._clock() - self._start if self._wall is None else self._wall
+        return {**self._main, "other": wall - sum(self._main.values()), "wall": wall}
+
+    def overhead(self) -> float:
+        """Share of the wall time, 0..1, that is neither the forward pass nor reading images."""
+        seconds = self.seconds()
+        return 1.0 - (seconds["forward"] + seconds["reading"]) / seconds["wall"]
+
+    def __str__(self) -> str:
+        """A table: each stage's seconds in the main thread, their share, and seconds in the background."""
+        seconds = self.seconds()
+        rows = [f"{'':<9}{'main thread':>20}{'background':>13}"]
+        for name, spent in seconds.items():
+            beside = self._background.get(name)
+            rows.append(
+                f"{name:<9}{spent:9.2f} s{100 * spent / seconds['wall']:7.1f} %"
+                + (f"{beside:11.2f} s" if beside else "")
+            )
+        rows.append(f"outside forward and reading: {100 * self.overhead():.1f} % of the main thread's time")
+        return "\n".join(rows)

@@ -1,0 +1,126 @@
+"""One picture of one frame: photograph, score and label side by side."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Image, Label, Score
+from anomaly.visualize.heatmap import INFERNO, heatmap
+
+Pixels = TypeVar("Pixels", Image, Score)
+
+MAX_HEIGHT, MAX_WIDTH = 288, 400
+HEADER, FOOTER, GAP, TEXT = 26, 40, 6, 13
+PAPER, INK, FAINT = (255, 255, 255), (30, 30, 34), (110, 110, 118)
+LABEL_COLOURS = {KNOWN: (62, 74, 97), ANOMALY: (255, 176, 0), IGNORE: (214, 214, 220)}
+LABEL_NAMES = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignored"}
+
+
+def cell_size(height: int, width: int) -> tuple[int, int]:
+    """``(height, width)`` at which a frame is shown: at most 288 x 400, never enlarged, aspect kept."""
+    scale = min(MAX_HEIGHT / height, MAX_WIDTH / width, 1.0)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize to ``(height, width)``: by area averages when smaller, bilinearly when larger."""
+    height, width = size
+    smaller = pixels.shape[0] >= height and pixels.shape[1] >= width
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def shrink_label(label: Label, size: tuple[int, int]) -> Label:
+    """Resize a label map to ``(height, width)`` by the nearest pixel: no new values."""
+    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+
+
+def panel(
+    photograph: Image, score: Score, label: Label, *, title: str, name: str, limits: tuple[float, float]
+) -> Image:
+    """Draw photograph, heatmap and label side by side, with titles, a colour bar and a legend.
+
+    Args:
+        photograph: RGB. Shape: ``(h, w, 3)``, uint8.
+        score: Higher = more anomalous. Shape: ``(h, w)``.
+        label: ``KNOWN``, ``ANOMALY``, ``IGNORE``. Shape: ``(h, w)``.
+        title: Written over the photograph: the set and the frame.
+        name: The score's name, written over the heatmap.
+        limits: Ends of the colour scale, see :func:`anomaly.visualize.heatmap.heatmap`.
+
+    Returns:
+        RGB picture, wider and taller than three frames side by side by fixed margins, uint8.
+    """
+    height, width = label.shape
+    canvas = _frame(height, width, name, limits).copy()
+    _write(canvas[:HEADER, GAP : GAP + width], title)
+    colours = np.zeros((256, 3), np.uint8)
+    for value, colour in LABEL_COLOURS.items():
+        colours[value] = colour
+    for column, cell in enumerate((photograph, heatmap(score, limits), colours[label])):
+        left = GAP + column * (width + GAP)
+        canvas[HEADER : HEADER + height, left : left + width] = cell
+    return canvas
+
+
+def encode_png(picture: Image) -> bytes:
+    """PNG bytes of an RGB picture; compressed lightly, because encoding is most of the cost of a panel."""
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+@lru_cache(maxsize=32)
+def _frame(height: int, width: int, name: str, limits: tuple[float, float]) -> Image:
+    """Everything that pictures of one size and score have in common."""
+    image = PillowImage.new("RGB", (4 * GAP + 3 * width, HEADER + height + FOOTER), PAPER)
+    draw = ImageDraw.Draw(image)
+    heat, mask = 2 * GAP + width, 3 * GAP + 2 * width
+    top = HEADER + height + GAP
+    _text(draw, (heat, HEADER // 2), f"{name}: brighter = more anomalous", width, "lm")
+    _text(draw, (mask, HEADER // 2), "label", width, "lm")
+
+    bar = np.broadcast_to(INFERNO[np.linspace(0, 255, width).round().astype(int)], (10, width, 3))
+    image.paste(PillowImage.fromarray(np.ascontiguousarray(bar)), (heat, top))
+    low, high = limits
+    middle = top + 10 + (FOOTER - GAP - 10) // 2
+    for x, anchor, text in (
+        (heat, "lm", f"≤ {low:.4g}"),
+        (heat + width // 2, "mm", f"{(low + high) / 2:.4g}"),
+        (heat + width, "rm", f"≥ {high:.4g}"),
+    ):
+        _text(draw, (x, middle), text, width // 3, anchor)
+
+    for column, (value, colour) in enumerate(LABEL_COLOURS.items()):
+        x = mask + column * width // 3
+        draw.rectangle((x, top, x + 10, top + 10), fill=colour, outline=FAINT)
+        _text(draw, (x + 16, top + 5), LABEL_NAMES[value], width // 3 - 16, "lm")
+    return np.asarray(image)
+
+
+def _write(strip: Image, text: str) -> None:
+    """Write ``text`` into a paper-coloured strip of a canvas, in place."""
+    image = PillowImage.new("RGB", (strip.shape[1], strip.shape[0]), PAPER)
+    _text(ImageDraw.Draw(image), (0, strip.shape[0] // 2), text, strip.shape[1], "lm")
+    strip[:] = np.asarray(image)
+
+
+def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, room: int, anchor: str) -> None:
+    """Write ``text`` at ``at``, cut with an ellipsis where it needs more than ``room`` pixels."""
+    font = _font()
+    if draw.textlength(text, font) > room:
+        while text and draw.textlength(text + "…", font) > room:
+            text = text[:-1]
+        text = text + "…" if text else ""
+    draw.text(at, text, INK, font, anchor)
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", TEXT)

@@ -1,0 +1,182 @@
+"""The evaluation loop against scikit-learn on score maps resized by torch, and its behaviour on bad input."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomaly.background import Worker, read_ahead
+from anomaly.datasets.catalog import open_split
+from anomaly.detectors import Prediction
+from anomaly.errors import InputError
+from anomaly.evaluator import evaluate, resize_score
+from anomaly.profile import Profile
+from anomaly.scores.table import SCORES, get_scores
+from tests.anomaly import set_trees
+
+HEIGHT, WIDTH = 24, 32
+
+
+class ColourDetector:
+    """Four fixed random projections of the colours, at half the photograph's size; counts its calls."""
+
+    def __init__(self, gives=("logits", "class_log_likelihood")):
+        self.gives = frozenset(gives)
+        self.calls = 0
+
+    def __call__(self, image):
+        self.calls += 1
+        pixels = torch.from_numpy(image[::2, ::2].copy()).float() / 64
+        weights = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+        logits = (pixels @ weights).permute(2, 0, 1)
+        return Prediction(logits, 2 * logits if "class_log_likelihood" in self.gives else None)
+
+
+class BrokenDetector(ColourDetector):
+    def __call__(self, image):
+        return Prediction(torch.full((4, 12, 16), torch.nan))
+
+
+@pytest.fixture
+def split(tmp_path):
+    return make_split(tmp_path)
+
+
+def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0)):
+    folder = root / {"road_anomaly": "road_anomaly", "street_scenes": "street_scenes/open_world"}[name]
+    for seed in range(frames):
+        frame = folder / "frames" / f"f{seed}"
+        set_trees.write(frame.with_suffix(".png"), set_trees.photo(seed, HEIGHT, WIDTH))
+        labels = frame.with_suffix(".labels") / "labels_semantic.png"
+        set_trees.write(labels, set_trees.label(values, HEIGHT, WIDTH))
+    return open_split(name, root)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_pooled_metrics_equal_scikit_learn(split, name):
+    (result,) = evaluate(ColourDetector(), [split], get_scores([name]))
+    score, detector = SCORES[name], ColourDetector()
+    truth, values = [], []
+    for frame in split:
+        maps = score.function(getattr(detector(frame.image), score.needs)[None])[None]
+        full = torch.nn.functional.interpolate(maps, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)
+        truth.append(frame.label.ravel())
+        values.append(full.numpy().ravel())
+    truth, values = np.concatenate(truth), np.concatenate(values)
+    assert result.scores[name].auroc == pytest.approx(roc_auc_score(truth, values), abs=1e-5)
+    assert result.scores[name].ap == pytest.approx(average_precision_score(truth, values), abs=1e-5)
+    assert (result.set, result.frames, result.scores[name].frames) == ("road_anomaly", 6, 6)
+
+
+def test_network_runs_once_per_frame_whatever_the_scores(split, tmp_path):
+    detector, seen = ColourDetector(), []
+    splits = [split, make_split(tmp_path, "street_scenes", frames=3)]
+    results = evaluate(detector, splits, list(SCORES.values()), on_frame=seen.append)
+    assert detector.calls == 9
+    assert sorted(seen) == ["road_anomaly"] * 6 + ["street_scenes"] * 3
+    assert [result.set for result in results] == ["road_anomaly", "street_scenes"]
+    assert [list(result.scores) for result in results] == [list(SCORES)] * 2
+
+
+def test_every_score_on_two_sets_is_what_it_is_alone(split, tmp_path):
+    splits = [split, make_split(tmp_path, "street_scenes", frames=3)]
+    together = evaluate(ColourDetector(), splits, list(SCORES.values()))
+    alone = [evaluate(ColourDetector(), [s], list(SCORES.values()))[0] for s in splits]
+    assert together == alone
+
+
+def test_score_the_network_cannot_give_is_refused_before_it_runs(split):
+    detector = ColourDetector(gives=["logits"])
+    with pytest.raises(InputError, match=r"'gmm_nll' needs .*class_log_likelihood.* msp, max_logit"):
+        evaluate(detector, [split], get_scores(["msp", "gmm_nll"]))
+    assert detector.calls == 0
+
+
+@pytest.mark.parametrize(("values", "missing"), [((0,), "anomalous"), ((2,), "known")])
+@pytest.mark.filterwarnings("error")
+def test_set_without_one_kind_of_pixel_is_refused(tmp_path, values, missing):
+    split = make_split(tmp_path, frames=2, values=values)
+    with pytest.raises(InputError, match=rf"road_anomaly: .*not one {missing} pixel in 2 frames .*--limit"):
+        evaluate(ColourDetector(), [split], get_scores(["msp"]))
+
+
+def test_nan_scores_name_frame_and_score(split):
+    with pytest.raises(InputError, match="frame 'f0': score 'max_logit'"):
+        evaluate(BrokenDetector(), [split], get_scores(["max_logit"]))
+
+
+def test_unreadable_frame_is_the_error_that_surfaces(split):
+    path = split.files[4].image
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=str(path)):
+        evaluate(ColourDetector(), [split], get_scores(["msp"]))
+
+
+def test_profile_adds_up_to_the_wall_time(split):
+    profile = Profile()
+    evaluate(ColourDetector(), [split], get_scores(["msp"]), profile=profile)
+    profile.stop()
+    seconds = profile.seconds()
+    assert seconds["forward"] > 0
+    assert seconds["other"] >= 0
+    assert sum(seconds.values()) == pytest.approx(2 * seconds["wall"])
+    assert "forward" in str(profile)
+
+
+def test_profile_shares_follow_the_clock():
+    times = iter([0.0, 1.0, 7.0, 7.0, 8.0, 10.0])
+    profile = Profile(clock=lambda: next(times))
+    with profile.stage("forward"):
+        pass
+    with profile.stage("reading"):
+        pass
+    profile.stop()
+    assert profile.overhead() == pytest.approx(0.3)
+    assert profile.seconds()["other"] == pytest.approx(3)
+
+
+def test_resize_puts_pixel_centres_at_half_integers():
+    assert resize_score(np.float32([[0, 1]]), (1, 4)).tolist() == [[0, 0.25, 0.75, 1]]
+
+
+def test_read_ahead_keeps_order_and_raises_in_turn():
+    def read(job):
+        if job == 3:
+            raise InputError("three")
+        return job * 10
+
+    seen = []
+    with pytest.raises(InputError, match="three"):
+        seen.extend(read_ahead(lambda job: seen.append(read(job)) or seen[-1], range(6), ahead=0))
+    assert seen == [0, 0, 10, 10, 20, 20]
+
+
+def test_closing_read_ahead_drops_what_is_not_yet_being_read():
+    started, may_end, jobs = threading.Event(), threading.Event(), []
+
+    def read(job):
+        jobs.append(job)
+        if job == 1:
+            started.set()
+            may_end.wait(5)
+
+    frames = read_ahead(read, range(100), ahead=3)
+    next(frames)
+    started.wait(5)
+    threading.Timer(0.1, may_end.set).start()
+    frames.close()
+    assert jobs == [0, 1]
+
+
+def test_worker_does_jobs_in_order_and_raises_what_they_raise():
+    done = []
+    with Worker(backlog=2) as worker:
+        for job in range(20):
+            worker.submit(done.append, job)
+        worker.finish()
+        assert done == list(range(20))
+        worker.submit([].pop)
+        with pytest.raises(IndexError):
+            worker.finish()

@@ -1,0 +1,172 @@
+"""The mmseg integration against mmseg's own inference and mmengine's own validation."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.apis import inference_model
+
+from anomaly.errors import InputError
+from anomaly.integrations.mmseg_closed_set import evaluate_closed_set, open_closed_set
+from anomaly.integrations.mmseg_detector import MMSegDetector, build_model, pick_device
+from tests.anomaly import set_trees, tiny_segmentor
+
+
+@pytest.fixture
+def config(tmp_path):
+    closed = tiny_segmentor.write_closed_set(tmp_path / "closed")
+    return Config.fromfile(tiny_segmentor.write_config(tmp_path / "tiny.py", closed))
+
+
+@pytest.fixture
+def model(config, tmp_path):
+    return load(config, tmp_path)
+
+
+def load(config, tmp_path):
+    model = build_model(config)
+    path = tiny_segmentor.write_checkpoint(tmp_path / "weights.pth", config)
+    model.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    return model.eval()
+
+
+SLIDE = {"mode": "slide", "crop_size": (32, 32), "stride": (16, 24)}
+
+
+@pytest.mark.parametrize("test_cfg", [{"mode": "whole"}, SLIDE], ids=["whole", "slide"])
+def test_logits_are_mmsegs_before_its_last_resize(config, tmp_path, test_cfg):
+    config.model.test_cfg = test_cfg
+    model = load(config, tmp_path)
+    photograph = set_trees.photo(7, 48, 72)
+    path = set_trees.write(tmp_path / "photo.png", photograph)
+    prediction = MMSegDetector(config, model, "cpu")(photograph)
+
+    model.cfg = config
+    expected = inference_model(model, str(path)).seg_logits.data
+    assert prediction.logits.shape == (4, 40, 60)  # 80x40 keeping the aspect of 72x48; padded to 64x64 inside
+    resized = torch.nn.functional.interpolate(prediction.logits[None], size=(48, 72), mode="bilinear")[0]
+    assert resized.std() > 0.1
+    torch.testing.assert_close(resized, expected, rtol=1e-4, atol=1e-5)
+    assert prediction.class_log_likelihood is None
+
+
+def test_channels_are_rgb(config, model):
+    photograph = set_trees.photo(1, 48, 64)
+    detector = MMSegDetector(config, model, "cpu")
+    assert not torch.allclose(detector(photograph).logits, detector(photograph[..., ::-1].copy()).logits, atol=1e-2)
+
+
+def test_segmentor_with_infer_is_generative(config, model):
+    def infer(inputs, metas):
+        logits = model.inference(inputs, metas)
+        return logits, 3 * logits
+
+    plain = MMSegDetector(config, model, "cpu")
+    assert plain.gives == {"logits"}
+    photograph = set_trees.photo(1, 48, 64)
+    expected = plain(photograph).logits
+    object.__setattr__(model, "infer", infer)
+    generative = MMSegDetector(config, model, "cpu")
+    assert generative.gives == {"logits", "class_log_likelihood"}
+    prediction = generative(photograph)
+    torch.testing.assert_close(prediction.logits, expected)
+    torch.testing.assert_close(prediction.class_log_likelihood, 3 * expected)
+
+
+def test_nothing_pretrained_is_asked_for(config):
+    config.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": "nowhere.pth"}
+    config.model.pretrained = None
+    model = build_model(config)
+    assert model.backbone.init_cfg is None
+    assert config.model.backbone.init_cfg is not None
+
+
+def test_closed_set_equals_mmengines_validation(config, model, tmp_path):
+    dataset = open_closed_set(config)
+    ours = evaluate_closed_set(config, model, dataset)
+    runner = Runner(
+        model=model,
+        work_dir=str(tmp_path / "work"),
+        val_dataloader=config.val_dataloader,
+        val_evaluator=config.val_evaluator,
+        val_cfg=config.val_cfg,
+        default_scope="mmseg",
+        log_level="ERROR",
+    )
+    theirs = runner.val()
+    assert round(100 * ours.miou, 2) == pytest.approx(theirs["mIoU"], abs=0.011)
+    assert round(100 * ours.macc, 2) == pytest.approx(theirs["mAcc"], abs=0.011)
+    assert round(100 * ours.aacc, 2) == pytest.approx(theirs["aAcc"], abs=0.011)
+    assert 0.01 < ours.miou < 0.99
+    assert ours.frames == 4
+    assert tuple(ours.class_iou) == tiny_segmentor.CLASSES
+    assert ours.miou == pytest.approx(np.nanmean(list(ours.class_iou.values())))
+
+
+def test_class_that_occurs_nowhere_has_no_iou(config, model):
+    with torch.no_grad():
+        model.decode_head.conv_seg.bias[3] = -1e4
+    closed = evaluate_closed_set(config, model, open_closed_set(config))
+    assert math.isnan(closed.class_iou["tree"])
+    assert not math.isnan(closed.miou)
+
+
+def test_limit_takes_the_first_frames(config, model):
+    seen = []
+    closed = evaluate_closed_set(config, model, open_closed_set(config), limit=2, on_frame=lambda: seen.append(1))
+    assert closed.frames == len(seen) == 2
+    assert evaluate_closed_set(config, model, open_closed_set(config), limit=9).frames == 4
+
+
+def test_closed_set_of_another_place_is_refused(config):
+    config.val_dataloader.dataset.data_root = "/nowhere"
+    with pytest.raises(InputError, match=r"closed set of .*tiny.py.*/nowhere.*--no-closed-set"):
+        open_closed_set(config)
+
+
+def test_unreadable_closed_set_frame_is_named(config, model, tmp_path):
+    (tmp_path / "closed" / "labels" / "2.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"closed/images/2\.png with its label .*closed/labels/2\.png"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+    (tmp_path / "closed" / "images" / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"closed/images/1\.png"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+
+
+def test_closed_set_label_of_another_size_is_named(config, model, tmp_path):
+    cv2.imwrite(str(tmp_path / "closed" / "labels" / "1.png"), np.zeros((10, 10), np.uint8))
+    with pytest.raises(InputError, match=r"one size, found \(48, 64\).*\(10, 10\).*labels/1\.png"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+
+
+@pytest.mark.parametrize("change", [{"type": "NoSuchSegmentor"}, {"no_such_argument": 1}])
+def test_network_that_cannot_be_built_is_refused(config, change):
+    config.model.update(change)
+    with pytest.raises(InputError, match=r"tiny\.py: its network cannot be built: .*(NoSuch|no_such)"):
+        build_model(config)
+
+
+def test_config_without_a_network_is_refused(config):
+    config.pop("model")
+    with pytest.raises(InputError, match="has no 'model'"):
+        build_model(config)
+
+
+def test_config_without_preprocessing_is_refused(config, model):
+    config.pop("test_dataloader")
+    MMSegDetector(config, model, "cpu")  # test_pipeline serves as well
+    config.pop("test_pipeline")
+    with pytest.raises(InputError, match="neither test_dataloader"):
+        MMSegDetector(config, model, "cpu")
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("nonsense", "cuda:99"):
+        with pytest.raises(InputError, match=f"device '{name}'"):
+            pick_device(name)
