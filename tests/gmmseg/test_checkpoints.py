@@ -1,0 +1,86 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from gmmseg.checkpoints import load_checkpoint_file, load_weights
+from gmmseg.errors import InputError
+from tests.gmmseg.networks import segformer
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_payload_is_refused_and_does_not_run(tmp_path):
+    checkpoint = tmp_path / "hostile.pth"
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Payload(tmp_path / "ran")}, checkpoint)
+    with pytest.raises(InputError, match=r"hostile\.pth was refused: it asks for posix\.mkdir"):
+        load_checkpoint_file(checkpoint)
+    assert not (tmp_path / "ran").exists()
+
+
+class GetattrPayload:
+    def __reduce__(self):
+        return getattr, (np.ndarray, "tofile")
+
+
+def test_getattr_beyond_log_histories_is_refused(tmp_path):
+    torch.save({"state_dict": {}, "meta": GetattrPayload()}, tmp_path / "hostile.pth")
+    with pytest.raises(InputError, match="was refused"):
+        load_checkpoint_file(tmp_path / "hostile.pth")
+
+
+def test_training_checkpoint_of_mmengine_is_read(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    messages = {
+        "log_scalars": {"train/loss": history},
+        "runtime_info": {"iter": np.int64(3), "lr": np.float64(0.1)},
+    }
+    torch.save({"state_dict": {"a": torch.ones(2)}, "message_hub": messages}, tmp_path / "iter_3.pth")
+    assert load_checkpoint_file(tmp_path / "iter_3.pth")["state_dict"]["a"].tolist() == [1, 1]
+
+
+def test_bare_state_dict_is_read(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "bare.pth")
+    assert list(load_checkpoint_file(tmp_path / "bare.pth")["state_dict"]) == ["a"]
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.pth does not exist"):
+        load_checkpoint_file(tmp_path / "nowhere.pth")
+    torch.save({"state_dict": segformer().state_dict()}, tmp_path / "whole.pth")
+    content = (tmp_path / "whole.pth").read_bytes()
+    for name, part in [
+        ("half.pth", content[: len(content) // 2]),
+        ("empty.pth", b""),
+        ("text.pth", b"hello"),
+    ]:
+        (tmp_path / name).write_bytes(part)
+        with pytest.raises(InputError, match=rf"{name} cannot be read.*copy it again"):
+            load_checkpoint_file(tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(InputError, match="holds no state_dict of named tensors"):
+        load_checkpoint_file(tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: segformer(mixture=None), "missing decode_head.projection.conv.weight"),
+        (lambda: segformer(num_classes=7), "size mismatch"),
+        (lambda: segformer(channels=16), "tensors do not fit"),
+    ],
+)
+def test_checkpoint_of_another_network_is_refused(other, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_weights(segformer(), other().state_dict(), "other.pth")
+    assert "give the config it was trained with" in str(caught.value)
