@@ -1,0 +1,230 @@
+"""``tools/ood_eval.py``: what it leaves behind, and how it ends on bad input."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.anomaly import set_trees, tiny_segmentor
+
+ROOT = Path(__file__).resolve().parents[1]
+LABEL = (0, 0, 0, 2, 2, 0, 0)
+
+
+def write_set(root, frames=3, values=LABEL):
+    for seed in range(frames):
+        frame = root / "frames" / f"f{seed}"
+        set_trees.write(frame.with_suffix(".png"), set_trees.photo(seed, 48, 72))
+        labels = frame.with_suffix(".labels") / "labels_semantic.png"
+        set_trees.write(labels, set_trees.label(values, 48, 72))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with config, checkpoint, closed set and data/road_anomaly; also the working directory."""
+    from mmengine.config import Config
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tiny_segmentor.write_closed_set(tmp_path / "closed")
+    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
+    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+    write_set(tmp_path / "data" / "road_anomaly")
+    return tmp_path
+
+
+def call(monkeypatch, *arguments):
+    """Run the tool in this process; give its exit status."""
+    import _run
+    import ood_eval
+
+    monkeypatch.setattr(sys, "argv", ["ood_eval.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        _run.run(ood_eval.main)
+    return ended.value.code
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+GOOD = ("tiny.py", "tiny.pth", "--sets", "road_anomaly", "--out", "out/run")
+
+
+def test_results_table_and_pictures(place):
+    command = [sys.executable, str(ROOT / "tools" / "ood_eval.py"), *GOOD, "--profile", "--limit", "2"]
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "road_anomaly" in done.stdout
+    assert "outside forward and reading" in done.stdout
+
+    out = place / "out" / "run"
+    result = json.loads((out / "results.json").read_text())
+    scores = ["msp", "max_logit", "entropy", "energy"]
+    assert result["settings"]["scores"] == scores
+    assert result["settings"]["limit"] == 2
+    assert result["closed_set"]["frames"] == 2
+    assert 0 < result["closed_set"]["miou"] < 1
+    assert {name: len(ends) for name, ends in result["settings"]["colour_scales"].items()} == dict.fromkeys(scores, 2)
+    assert result["sets"][0]["frames"] == 2
+    assert all(0 < values["auroc"] < 1 for values in result["sets"][0]["scores"].values())
+    assert len(result["provenance"]["checkpoint"]["sha256"]) == 64
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["set"], row["score"]) for row in rows] == [("road_anomaly", name) for name in scores]
+    pictures = sorted(path.relative_to(out / "heatmaps").as_posix() for path in out.rglob("*.png"))
+    assert pictures == sorted(f"road_anomaly/{name}/f{i}.png" for name in scores for i in range(2))
+    assert sorted(os.listdir(out)) == ["heatmaps", "results.csv", "results.json"]
+    assert os.listdir(out.parent) == ["run"]
+
+
+def test_new_results_replace_old_ones_and_nothing_else(place, monkeypatch):
+    assert call(monkeypatch, *GOOD, "--no-closed-set", "--heatmaps", "first", "--scores", "energy", "msp") == 0
+    out = place / "out" / "run"
+    assert os.listdir(out / "heatmaps" / "road_anomaly") == ["energy"]
+    (out / "notes.txt").write_text("mine")
+    assert call(monkeypatch, *GOOD, "--no-closed-set", "--heatmaps", "none", "--scores", "msp") == 0
+    assert sorted(os.listdir(out)) == ["notes.txt", "results.csv", "results.json"]
+    result = json.loads((out / "results.json").read_text())
+    assert result["closed_set"] is None
+    assert list(result["sets"][0]["scores"]) == ["msp"]
+
+
+def without_anomaly(place):
+    for path in place.glob("data/road_anomaly/frames/*/labels_semantic.png"):
+        set_trees.write(path, np.zeros((48, 72), np.uint8))
+
+
+def undefined_label(place):
+    set_trees.write(place / "data/road_anomaly/frames/f1.labels/labels_semantic.png", np.full((48, 72), 7, np.uint8))
+
+
+def label_of_another_size(place):
+    set_trees.write(place / "data/road_anomaly/frames/f1.labels/labels_semantic.png", np.zeros((48, 70), np.uint8))
+
+
+def cut_image(place):
+    path = place / "data/road_anomaly/frames/f2.png"
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def no_image(place):
+    (place / "data/road_anomaly/frames/f2.png").write_text("not an image")
+
+
+def no_closed_set(place):
+    (place / "closed").rename(place / "elsewhere")
+
+
+def other_network(place):
+    config = (place / "tiny.py").read_text()
+    (place / "tiny.py").write_text(config.replace("channels=16", "channels=24"))
+
+
+def cut_checkpoint(place):
+    (place / "tiny.pth").write_bytes((place / "tiny.pth").read_bytes()[:5000])
+
+
+def nan_weights(place):
+    checkpoint = torch.load(place / "tiny.pth", weights_only=True)
+    checkpoint["state_dict"]["decode_head.conv_seg.bias"][0] = torch.nan
+    torch.save(checkpoint, place / "tiny.pth")
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("payload-ran",)
+
+
+def malicious_checkpoint(place):
+    checkpoint = torch.load(place / "tiny.pth", weights_only=True)
+    torch.save({**checkpoint, "message_hub": Payload()}, place / "tiny.pth")
+
+
+def nothing(place):
+    pass
+
+
+BAD = {
+    "unknown set": (nothing, ["--sets", "road_anomly"], "unknown set 'road_anomly'"),
+    "unknown score": (nothing, ["--scores", "mps"], "unknown score 'mps'"),
+    "score of generative networks": (nothing, ["--scores", "gmm_nll"], "'gmm_nll' needs"),
+    "missing data folder": (nothing, ["--data-root", "nowhere"], "nowhere"),
+    "missing set": (nothing, ["--sets", "camvid_ood"], "camvid_ood"),
+    "no frame asked for": (nothing, ["--limit", "0"], "at least 1"),
+    "unknown device": (nothing, ["--device", "abacus"], "device 'abacus'"),
+    "option without value": (nothing, ["--cfg-options", "model"], "KEY=VALUE"),
+    "output is a file": (nothing, ["--out", "tiny.py"], "output tiny.py"),
+    "undefined label": (undefined_label, [], "f1.labels/labels_semantic.png"),
+    "label of another size": (label_of_another_size, [], "70x48"),
+    "cut image": (cut_image, [], "f2.png"),
+    "not an image": (no_image, [], "f2.png"),
+    "no anomalous pixel": (without_anomaly, [], "not one anomalous pixel in 3 frames"),
+    "missing closed set": (no_closed_set, [], "--no-closed-set"),
+    "other network": (other_network, [], "tiny.pth is of another network"),
+    "cut checkpoint": (cut_checkpoint, [], "tiny.pth cannot be read"),
+    "malicious checkpoint": (malicious_checkpoint, [], "tiny.pth was refused"),
+    "NaN scores": (nan_weights, [], "score 'msp'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(place, monkeypatch, capfd, name):
+    spoil, arguments, message = BAD[name]
+    (place / "out" / "run").mkdir(parents=True)
+    (place / "out" / "run" / "results.json").write_text("an earlier result")
+    spoil(place)
+    before = tree(place)
+    status = call(monkeypatch, *GOOD, *arguments)
+    _, stderr = capfd.readouterr()
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert status == 2
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert stderr.rstrip().endswith(errors[0])
+    assert "Traceback" not in stderr
+    assert tree(place) == before
+    assert not (place / "payload-ran").exists()
+    assert [*os.listdir(place / "out"), *os.listdir(place / "out" / "run")] == ["run", "results.json"]
+
+
+def test_failed_first_run_makes_no_output_folder(place, monkeypatch):
+    without_anomaly(place)
+    assert call(monkeypatch, *GOOD) == 2
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("missing", ["config", "checkpoint"])
+def test_missing_files_are_named(place, monkeypatch, capfd, missing):
+    files = {"config": "tiny.py", "checkpoint": "tiny.pth"} | {missing: "absent"}
+    assert call(monkeypatch, *files.values(), "--sets", "road_anomaly") == 2
+    assert f"{missing} absent does not exist" in capfd.readouterr().err
+    assert not (place / "work_dirs").exists()
+
+
+def test_interrupt_leaves_nothing(place, monkeypatch, capfd):
+    import anomaly.visualize.writer
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(anomaly.visualize.writer, "panel", interrupted)
+    assert call(monkeypatch, *GOOD) == 130
+    assert not (place / "out").exists()
+
+
+def test_pictures_show_the_photographs(place, monkeypatch):
+    assert call(monkeypatch, *GOOD, "--no-closed-set", "--heatmaps", "first") == 0
+    picture = np.asarray(Image.open(place / "out/run/heatmaps/road_anomaly/msp/f0.png"))
+    photograph = set_trees.photo(0, 48, 72)
+    windows = np.lib.stride_tricks.sliding_window_view(picture, photograph.shape)[:, :, 0]
+    assert (windows == photograph).all((2, 3, 4)).any()

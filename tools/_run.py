@@ -1,0 +1,73 @@
+"""What every tool shares: how it reads a config, and how it ends on bad input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anomaly.errors
+import gmmseg.errors
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Call ``main`` and end the process: 0 when done, 2 on input the user can mend, 130 on Ctrl-C."""
+    try:
+        main()
+    except (anomaly.errors.InputError, gmmseg.errors.InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None = None) -> Any:
+    """Read an mmengine config; the configs here look for their data in the environment's ``DATA_ROOT``.
+
+    Args:
+        path: The config file.
+        options: ``key=value`` settings that replace the config's, in mmengine's ``--cfg-options`` form.
+        data_root: Folder that holds the data sets; sets ``DATA_ROOT``.
+
+    Raises:
+        InputError: No such file, not a config, or an option without ``=``.
+    """
+    from mmengine.config import Config, DictAction
+
+    if data_root is not None:
+        os.environ["DATA_ROOT"] = str(data_root)
+    if not path.is_file():
+        raise gmmseg.errors.InputError(f"config {path} does not exist; give a file such as those in configs/")
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is Python: it can fail in any way
+        raise gmmseg.errors.InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator:
+            raise gmmseg.errors.InputError(f"--cfg-options takes KEY=VALUE, found {option!r}")
+        config.merge_from_dict({key: DictAction._parse_iterable(value)})
+    return config
+
+
+def check_data_folders(config: Any, *loaders: str) -> None:
+    """Raise ``InputError`` unless the folders that a config's data loaders read from exist.
+
+    Args:
+        config: An mmengine config.
+        *loaders: Such as ``"train_dataloader"``; those the config does not have are passed over.
+    """
+    for loader in loaders:
+        dataset = (config.get(loader) or {}).get("dataset", {})
+        for folder in (dataset.get("data_prefix") or {}).values():
+            path = Path(dataset.get("data_root") or "", folder)
+            if not path.is_dir():
+                raise gmmseg.errors.InputError(
+                    f"{config.filename} reads its {loader} from {path}, and there is no such folder; put the data "
+                    "there, or name the folder that holds the data sets with --data-root (generated scenes are made by "
+                    "tools/prepare_data.py street_scenes)"
+                )

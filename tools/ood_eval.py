@@ -1,0 +1,80 @@
+"""Measure a network on anomaly sets: ``python tools/ood_eval.py CONFIG CHECKPOINT --sets NAME...``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from _progress import frame_progress
+from _run import read_config, run
+from anomaly.datasets.catalog import SPLITS, open_split
+from anomaly.scores.table import SCORES, get_scores
+
+
+def parse_args() -> argparse.Namespace:
+    """Arguments in mmseg's habits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("config", type=Path, help="a config file, such as those in configs/")
+    add("checkpoint", type=Path, help="a checkpoint of that network")
+    add("--sets", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(SPLITS)}")
+    add(
+        "--scores",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"of {', '.join(SCORES)} (default: all that fit)",
+    )
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
+    add("--out", type=Path, metavar="DIR", help="folder for the results (default: work_dirs/CONFIG/ood_eval)")
+    add("--limit", type=int, metavar="N", help="only the first N frames of each set, the closed set included")
+    add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
+    add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
+    add("--no-closed-set", action="store_true", help="leave the closed-set mIoU out")
+    add("--profile", action="store_true", help="print where the time went")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check names and files, then the network, then measure; results appear when all is done."""
+    args = parse_args()
+    data_root = args.data_root or Path(os.environ.get("DATA_ROOT", "data"))
+    scores = get_scores(args.scores)
+    splits = [open_split(name, data_root) for name in dict.fromkeys(args.sets)]
+    splits = splits if args.limit is None else [split.limit(args.limit) for split in splits]
+    config = read_config(args.config, args.cfg_options, args.data_root)
+
+    import gmmseg.registry  # noqa: F401  so that configs can name its types
+    from anomaly.integrations import mmseg_run
+    from anomaly.integrations.mmseg_detector import build_model, pick_device
+    from anomaly.profile import Profile
+    from anomaly.provenance import provenance
+    from anomaly.report.table import results_table
+    from gmmseg.checkpoints import load_checkpoint_file, load_weights
+
+    device, model = pick_device(args.device), build_model(config)
+    load_weights(model, load_checkpoint_file(args.checkpoint)["state_dict"], args.checkpoint)
+    out = args.out or Path("work_dirs", args.config.stem, "ood_eval")
+    origin = provenance(args.config, config.pretty_text, args.checkpoint)
+    profile = Profile()
+    with frame_progress() as progress:
+        result = mmseg_run.run(
+            *(config, model, device, splits, scores, out),
+            closed_set=not args.no_closed_set,
+            heatmaps=args.heatmaps,
+            limit=args.limit,
+            progress=progress,
+            profile=profile,
+            provenance=origin,
+        )
+    profile.stop()
+    Console().print(results_table(result), *([str(profile)] if args.profile else []))
+    print(f"results and pictures are in {out}")
+
+
+if __name__ == "__main__":
+    run(main)
