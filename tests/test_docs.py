@@ -1,0 +1,93 @@
+"""The documents tell the truth: links lead somewhere, commands exist with the options shown, examples run.
+
+A code block opened by ```python run is executed in an empty folder. Any other ```python block has to compile
+and its imports have to succeed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+MAKEFILE = ROOT / "Makefile"
+by_name = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def blocks(document: Path) -> list[tuple[str, int, str]]:
+    """Give the info string, the line number and the source of every ```python block."""
+    text = document.read_text()
+    found = re.finditer(r"^```(python[^\n]*)\n(.*?)^```", text, flags=re.M | re.S)
+    return [(match[1].strip(), text[: match.start()].count("\n") + 2, match[2]) for match in found]
+
+
+def commands(document: Path) -> list[list[str]]:
+    """Give every call of a tool as its words, the tool's file name first; continued lines are joined."""
+    text = document.read_text().replace("\\\n", " ")
+    calls = re.findall(r"(?:python3?|\$\(PY\)) tools/(\S+\.py\b[^\n`#|]*)", text)
+    return [call.split() for call in calls]
+
+
+def help_of(words: list[str], monkeypatch, capsys) -> str:
+    monkeypatch.setattr(sys, "argv", [*words, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "tools" / words[0]), run_name="__main__")
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_documents_are_there():
+    names = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS}
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md"} <= names
+    assert commands(ROOT / "README.md")
+    assert commands(MAKEFILE)
+
+
+@by_name
+def test_python_blocks(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for info, line, source in blocks(document):
+        assert info in {"python", "python run"}, f"{document.name}:{line} opens with {info!r}"
+        tree = ast.parse("\n" * (line - 1) + source, str(document))
+        if info == "python":
+            tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        exec(compile(tree, str(document), "exec"), {"__name__": "__main__"})
+
+
+@by_name
+def test_links_lead_to_files(document):
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.M | re.S)
+    targets = re.findall(r"\]\(<?([^)\s>]+)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    local = [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
+    missing = [target for target in local if target and not (document.parent / target).exists()]
+    assert not missing, f"{document.name} links to what is not there: {missing}"
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, MAKEFILE], ids=lambda path: path.name)
+def test_commands_exist_with_the_options_shown(document, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    for words in commands(document):
+        assert (ROOT / "tools" / words[0]).is_file(), f"{document.name} calls tools/{words[0]}, which is not there"
+        subcommand = [word for word in words[1:2] if re.fullmatch(r"[a-z_]+", word)]
+        shown = help_of([words[0], *subcommand], monkeypatch, capsys)
+        options = {word.split("=")[0] for word in words[1:] if re.match(r"--[a-z]", word)}
+        unknown = {option for option in options if not re.search(rf"{option}(?![\w-])", shown)}
+        assert not unknown, f"{document.name}: tools/{words[0]} does not know {unknown}"
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, MAKEFILE], ids=lambda path: path.name)
+def test_configs_and_make_targets_named_exist(document):
+    text = document.read_text()
+    folders = "gmmseg|anomaly|configs|tools|tests|docs|results|requirements"
+    named = {name.rstrip(".") for name in re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*", text)}
+    missing = sorted(name for name in named if not (ROOT / name).exists())
+    assert not missing, f"{document.name} names files that are not there: {missing}"
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE.read_text(), flags=re.M))
+    asked = set(re.findall(r"(?:`|^)make ([a-z]+)", text, flags=re.M))
+    assert asked <= targets, f"{document.name} names make targets that do not exist: {asked - targets}"
