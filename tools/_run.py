@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import anomaly.errors
 import gmmseg.errors
+
+# Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
+for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False"):
+    warnings.filterwarnings("ignore", message=_remark)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

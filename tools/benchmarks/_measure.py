@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-from torch.profiler import ProfilerActivity, profile
+from pathlib import Path
 
 
 def best_seconds(*calls: Callable[[], object], repeats: int) -> list[float]:
@@ -19,14 +18,21 @@ def best_seconds(*calls: Callable[[], object], repeats: int) -> list[float]:
     return best
 
 
-def peak_tensor_mb(call: Callable[[], object]) -> float:
-    """Largest sum of torch CPU tensors alive at once that ``call`` allocated itself, in 10^6 bytes."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        result = call()
+def peak_mb(call: Callable[[], object]) -> float:
+    """Memory that ``call`` needs at its peak beyond what the process has, result included, in 10^6 bytes.
+
+    Reads Linux's own account of the process's resident memory; NaN on other systems.
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not status.is_file():
+        return float("nan")
+
+    def kilobytes(name: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
+
+    reset.write_text("5")  # the peak starts anew from here
+    before = kilobytes("VmRSS")
+    result = call()
+    peak = kilobytes("VmHWM") - before
     del result
-    alive = peak = 0
-    for event in recorded.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            peak = max(peak, alive)
-    return peak / 1e6
+    return peak * 1024 / 1e6
