@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 import anomaly.errors
 import gmmseg.errors
 
+# Before torch loads: its idle threads then leave the cores to whoever reads images and draws.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
 for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False"):
     warnings.filterwarnings("ignore", message=_remark)

@@ -45,9 +45,8 @@ def main() -> None:
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         temporary = args.out.with_name(args.out.name + ".part")
-        temporary.write_text(
-            json.dumps({"model": args.config.stem, "frames": len(runner.test_dataloader.dataset), **figures}, indent=2)
-        )
+        record = {"model": args.config.stem, "frames": len(runner.test_dataloader.dataset), **figures}
+        temporary.write_text(json.dumps(record, indent=2, default=float) + "\n")
         os.replace(temporary, args.out)
 
 
