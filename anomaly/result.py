@@ -52,7 +52,7 @@ class ClosedSet:
     """Ordinary segmentation figures on known classes, all fractions in 0..1, NaN where undefined.
 
     Args:
-        dataset: Name of the data set.
+        dataset: Name of the data set's type in the config, such as ``CityscapesDataset``.
         frames: Number of images evaluated.
         miou: Mean over classes of intersection over union.
         macc: Mean over classes of the accuracy within the class.
@@ -77,7 +77,7 @@ class RunResult:
         closed_set: Figures on known classes, or ``None`` where they were not measured.
         sets: One entry for each evaluation set.
         settings: What the numbers depend on beside the model.
-        provenance: Versions, date and machine.
+        provenance: What :func:`anomaly.provenance.provenance` gives: command, date, code, versions, inputs.
         format_version: Of the file this is written to.
 
     Raises:

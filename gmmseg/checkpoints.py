@@ -96,33 +96,44 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
         ) from error
     if isinstance(checkpoint, dict) and "state_dict" not in checkpoint:
         checkpoint = {"state_dict": checkpoint}
-    if not isinstance(checkpoint, dict) or not all(isinstance(v, Tensor) for v in checkpoint["state_dict"].values()):
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"checkpoint {path} holds no state_dict of named tensors; give a segmentation checkpoint")
     return checkpoint
 
 
-def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | Path) -> None:
-    """Load a state dict whole: every key of it, into every parameter and buffer of the model.
+def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | Path, whole: bool = True) -> list[str]:
+    """Load a state dict: every key of it, into every parameter and buffer of the model.
 
     Args:
         model: A network, or a data-parallel wrapper of one.
         state_dict: Named tensors, in our layout or the published one.
         source: Where they come from, for the message.
+        whole: Refuse keys that are left over or missing. Where this is off, shapes still have to fit.
+
+    Returns:
+        Keys left over or missing, each with the word; empty if ``whole``.
 
     Raises:
-        InputError: Keys are left over, missing or of another shape: a checkpoint of another network.
+        InputError: The checkpoint is of another network.
     """
     model = getattr(model, "module", model)
     try:
         missing, unexpected = model.load_state_dict(state_dict, strict=False)
-        faults = [f"missing {key}" for key in missing] + [f"left over {key}" for key in unexpected]
     except RuntimeError as error:  # torch lists the tensors of other shapes in its message
-        faults = [line.strip() for line in str(error).splitlines()[1:]]
-    if faults:
-        raise InputError(
-            f"checkpoint {source} is of another network than the config: {len(faults)} of its tensors do not fit "
-            f"({'; '.join(faults[:3])}{'; ...' if len(faults) > 3 else ''}); give the config it was trained with"
-        )
+        misfits = [line.strip() for line in str(error).splitlines()[1:]]
+        raise _of_another_network(source, misfits) from error
+    faults = [f"missing {key}" for key in missing] + [f"left over {key}" for key in unexpected]
+    if faults and (whole or len(unexpected) == len(state_dict)):
+        raise _of_another_network(source, faults)
+    return faults
+
+
+def _of_another_network(source: str | Path, faults: list[str]) -> InputError:
+    return InputError(
+        f"checkpoint {source} is of another network than the config: {len(faults)} of its tensors do not fit "
+        f"({'; '.join(faults[:3])}{'; ...' if len(faults) > 3 else ''}); give the config it was trained with"
+    )
 
 
 class _LogHistory:

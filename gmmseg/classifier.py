@@ -74,7 +74,7 @@ class GMMClassifier(nn.Module):
 
         Every labelled pixel is assigned to a component of its class; the loss is the cross-entropy over all
         C * P components with that one as the target, times ``contrast_weight``. Pixels that the network
-        classifies correctly enter the memory.
+        classifies correctly enter the memory. Pixels with NaN or infinite embeddings are left out.
 
         Args:
             output: This classifier's output for the batch.
@@ -85,7 +85,8 @@ class GMMClassifier(nn.Module):
             Shape ``()``; a zero that keeps the graph where no pixel is labelled.
         """
         labels = labels.flatten()
-        labelled = (labels != ignore_index).nonzero().squeeze(1)
+        finite = output.embeddings.isfinite().all(1)  # one NaN would stay in the running sums for good
+        labelled = ((labels != ignore_index) & finite).nonzero().squeeze(1)
         groups = self.em.assign(output.log_prob.detach()[labelled], labels[labelled])
         correct = output.logits.argmax(1).flatten()[labelled] == labels[labelled]
         loss = self._contrast(output.log_prob, labelled, groups)

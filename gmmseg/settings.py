@@ -56,7 +56,7 @@ class MixtureSettings:
             self._require(name, isinstance(value, int) and value >= 1, "an integer of 1 or more")
         self._require("sinkhorn_iterations", self.sinkhorn_iterations >= 0, "0 or more")
         self._require("memory_start", self.memory_start in ("empty", "random"), "'empty' or 'random' (as published)")
-        self._require("sinkhorn_epsilon", self.sinkhorn_epsilon >= 0.02, "0.02 or more (exp(1 / epsilon) overflows)")
+        self._require("sinkhorn_epsilon", self.sinkhorn_epsilon >= 0.03, "0.03 or more (float32 underflows)")
         self._require("variance_floor", self.variance_floor > 0, "a positive number")
         for name in ("mean_momentum", "std_momentum"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a share between 0 and 1")

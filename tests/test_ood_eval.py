@@ -121,6 +121,15 @@ def no_image(place):
     (place / "data/road_anomaly/frames/f2.png").write_text("not an image")
 
 
+def undefined_closed_set_label(place):
+    set_trees.write(place / "closed/labels/1.png", np.full((48, 64), 9, np.uint8))
+
+
+def cut_closed_set_image(place):
+    path = place / "closed/images/1.png"
+    path.write_bytes(path.read_bytes()[:-500])
+
+
 def no_closed_set(place):
     (place / "closed").rename(place / "elsewhere")
 
@@ -170,6 +179,9 @@ BAD = {
     "not an image": (no_image, [], "f2.png"),
     "no anomalous pixel": (without_anomaly, [], "not one anomalous pixel in 3 frames"),
     "missing closed set": (no_closed_set, [], "--no-closed-set"),
+    "undefined closed-set label": (undefined_closed_set_label, [], "closed/labels/1.png"),
+    "cut closed-set image": (cut_closed_set_image, [], "closed/images/1.png"),
+    "impossible network": (nothing, ["--cfg-options", "model.decode_head.out_channels=3"], "cannot be built"),
     "other network": (other_network, [], "tiny.pth is of another network"),
     "cut checkpoint": (cut_checkpoint, [], "tiny.pth cannot be read"),
     "malicious checkpoint": (malicious_checkpoint, [], "tiny.pth was refused"),

@@ -49,7 +49,7 @@ def scenes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
-def test_train_resume_test_and_evaluate(call, tmp_path):
+def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     assert call("train", CONFIG, "--work-dir", "run", *SMALL, "train_cfg.max_iters=2") == 0
     first = torch.load(tmp_path / "run/iter_2.pth", weights_only=False)["state_dict"]
     assert call("train", CONFIG, "--work-dir", "run", "--resume", *SMALL, "train_cfg.max_iters=4") == 0
@@ -58,6 +58,12 @@ def test_train_resume_test_and_evaluate(call, tmp_path):
     assert (first[prefix + "step"], second[prefix + "step"]) == (2, 4)
     pushed = [state[prefix + "memory.count"].sum() for state in (first, second)]
     assert 0 < pushed[0] < pushed[1]
+    assert call("test", CONFIG, "run/iter_4.pth", "--data-root", "nowhere", *SMALL) == 2
+    _ends_with_one_sentence(capsys, "nowhere/street_scenes/leftImg8bit/val", "--data-root")
+    monkeypatch.setenv("DATA_ROOT", "data")  # --data-root had set it
+    other = (*SMALL, "train_cfg.max_iters=6", "model.decode_head.mixture.num_components=3")
+    assert call("train", CONFIG, "--work-dir", "run", "--resume", *other) == 2
+    _ends_with_one_sentence(capsys, "iter_4.pth is of another network", "size mismatch")
 
     assert call("test", CONFIG, "run/iter_4.pth", "--work-dir", "tested", "--out", "figures/test.json", *SMALL) == 0
     figures = json.loads((tmp_path / "figures/test.json").read_text())
@@ -78,10 +84,8 @@ def _ends_with_one_sentence(capsys, *parts):
         assert part in message
 
 
-@pytest.mark.parametrize("tool", ["train", "test"])
-def test_missing_data_folder(call, capsys, tool):
-    arguments = () if tool == "train" else ("some.pth",)
-    assert call(tool, CONFIG, *arguments, "--data-root", "nowhere") == 2
+def test_missing_data_folder(call, capsys):
+    assert call("train", CONFIG, "--data-root", "nowhere") == 2
     _ends_with_one_sentence(capsys, "nowhere/street_scenes/leftImg8bit", "--data-root", "prepare_data.py")
 
 
@@ -108,3 +112,48 @@ def test_bad_checkpoint(call, capsys, tmp_path):
 def test_unknown_mixture_setting(call, capsys):
     assert call("train", CONFIG, *SMALL, "model.decode_head.mixture.num_prototype=3") == 2
     _ends_with_one_sentence(capsys, "unknown mixture setting 'num_prototype'")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scenes")
+def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
+    assert call("train", CONFIG, "--work-dir", "run", *SMALL, "train_cfg.max_iters=2") == 0
+    path = tmp_path / "run/iter_2.pth"
+    saved = torch.load(path, weights_only=False)
+    saved["meta"]["config"] = "import os\nos.mkdir('ran')\n"
+    torch.save(saved, path)
+
+    from mmengine.config import Config, DictAction
+    from mmengine.registry import init_default_scope
+
+    from gmmseg.engine import SafeRunner
+
+    config = Config.fromfile(CONFIG)
+    options = dict(option.split("=", 1) for option in (*SMALL[1:], "train_cfg.max_iters=4"))
+    config.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in options.items()})
+    config.work_dir, config.resume = str(tmp_path / "run"), True
+    init_default_scope("mmseg")
+    runner = SafeRunner.from_cfg(config)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.load_or_resume()
+    assert runner.iter == 2
+    assert not (tmp_path / "ran").exists()
+    restored = runner.model.state_dict()
+    assert all(torch.equal(restored[key], value) for key, value in saved["state_dict"].items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--amp",), "--amp needs a CUDA device"),
+        (("--work-dir", CONFIG), "is a file; name a folder"),
+        ((*SMALL, "load_from=nothing.pth"), "load_from names nothing.pth"),
+        ((*SMALL, "log_level.x=1"), "--cfg-options log_level.x=1 does not fit"),
+        ((*SMALL, "model.no_such_key=1"), "cannot be built"),
+    ],
+)
+@pytest.mark.usefixtures("scenes")
+def test_what_cannot_be_trained(call, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert call("train", CONFIG, *arguments) == 2
+    _ends_with_one_sentence(capsys, message)

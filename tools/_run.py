@@ -42,7 +42,7 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
         data_root: Folder that holds the data sets; sets ``DATA_ROOT``.
 
     Raises:
-        InputError: No such file, not a config, or an option without ``=``.
+        InputError: No such file, not a config, or an option that does not fit it.
     """
     from mmengine.config import Config, DictAction
 
@@ -58,24 +58,8 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
         key, separator, value = option.partition("=")
         if not separator:
             raise gmmseg.errors.InputError(f"--cfg-options takes KEY=VALUE, found {option!r}")
-        config.merge_from_dict({key: DictAction._parse_iterable(value)})
+        try:
+            config.merge_from_dict({key: DictAction._parse_iterable(value)})
+        except (KeyError, TypeError, IndexError, AssertionError) as error:
+            raise gmmseg.errors.InputError(f"--cfg-options {option} does not fit the config: {error}") from error
     return config
-
-
-def check_data_folders(config: Any, *loaders: str) -> None:
-    """Raise ``InputError`` unless the folders that a config's data loaders read from exist.
-
-    Args:
-        config: An mmengine config.
-        *loaders: Such as ``"train_dataloader"``; those the config does not have are passed over.
-    """
-    for loader in loaders:
-        dataset = (config.get(loader) or {}).get("dataset", {})
-        for folder in (dataset.get("data_prefix") or {}).values():
-            path = Path(dataset.get("data_root") or "", folder)
-            if not path.is_dir():
-                raise gmmseg.errors.InputError(
-                    f"{config.filename} reads its {loader} from {path}, and there is no such folder; put the data "
-                    "there, or name the folder that holds the data sets with --data-root (generated scenes are made by "
-                    "tools/prepare_data.py street_scenes)"
-                )

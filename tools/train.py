@@ -6,7 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from _run import check_data_folders, read_config, run
+from _run import read_config, run
+from _runner import build_runner
+from gmmseg.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,23 +30,17 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     config = read_config(args.config, args.cfg_options, args.data_root)
-    check_data_folders(config, "train_dataloader", "val_dataloader")
     config.launcher = args.launcher
     config.work_dir = str(args.work_dir or config.get("work_dir") or Path("work_dirs", args.config.stem))
-    config.resume = args.resume or config.resume
+    config.resume = args.resume or config.get("resume", False)
     if args.amp:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--amp needs a CUDA device, and torch finds none here; leave it out")
         config.optim_wrapper.type = "AmpOptimWrapper"
         config.optim_wrapper.setdefault("loss_scale", "dynamic")
-
-    from mmengine.runner import Runner, find_latest_checkpoint
-
-    from gmmseg.checkpoints import load_checkpoint_file
-
-    start = find_latest_checkpoint(config.work_dir) if config.resume else None
-    for path in filter(None, (start, config.load_from)):
-        if Path(path).exists():
-            load_checkpoint_file(path)  # mmengine reads it again, unsafely: refuse here what could run code
-    Runner.from_cfg(config).train()
+    build_runner(config, "train_dataloader", "val_dataloader").train()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def read_image(path: Path) -> Image:
     Raises:
         InputError: The file is missing, empty, truncated, not an image, or not of 8 bits per channel.
     """
-    picture = _load(path)
+    picture = decode(path)
     if picture.mode not in _PHOTO_MODES:
         raise InputError(
             f"{path}: expected an 8-bit RGB, RGBA, grey or palette photograph, found Pillow mode "
@@ -56,7 +56,7 @@ def read_label(path: Path) -> Label:
         InputError: The file is missing, empty, truncated, not an image, has more than one channel, or holds
             values above 255.
     """
-    picture = _load(path)
+    picture = decode(path)
     if picture.mode not in _LABEL_MODES:
         raise InputError(
             f"{path}: expected a class-id map (one channel), found Pillow mode {picture.mode!r}; "
@@ -100,7 +100,12 @@ def find_photos(folder: Path, labelled: Iterable[str]) -> list[Path]:
     return list(photos.values())
 
 
-def _load(path: Path) -> PillowImage.Image:
+def decode(path: Path) -> PillowImage.Image:
+    """Decode every pixel of an image file, of any mode.
+
+    Raises:
+        InputError: The file is missing, empty, truncated or not an image.
+    """
     if not path.is_file():
         raise InputError(f"{path}: expected an image file, found none; check the path or complete the set")
     if path.stat().st_size == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 
 from anomaly.background import read_ahead
+from anomaly.datasets.images import decode, read_label
 from anomaly.errors import InputError
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
@@ -68,7 +70,8 @@ def evaluate_closed_set(
         NaN and counts in no mean.
 
     Raises:
-        InputError: A photograph or label cannot be read, or the two differ in size.
+        InputError: A photograph or label cannot be read whole, the two differ in size, or a label is neither a
+            class nor the one that is ignored.
     """
     profile = profile or Profile()
     metric = IoUMetric(ignore_index=_ignore_index(config), prefix="closed_set")
@@ -83,6 +86,7 @@ def evaluate_closed_set(
                 (sample,) = model.val_step(pseudo_collate([batch]))
             with profile.stage("metrics"):
                 _check_size(sample)
+                _check_label(sample, len(dataset.metainfo["classes"]), metric.ignore_index)
                 metric.process({}, [sample.to_dict()])
             if on_frame is not None:
                 on_frame()
@@ -108,19 +112,21 @@ def _closed_set(name: str, classes: tuple[str, ...], areas: list[tuple[torch.Ten
 def _ignore_index(config: Config) -> int:
     evaluators = config.get("val_evaluator") or []
     evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-    return next((e.get("ignore_index", 255) for e in evaluators if e["type"] == "IoUMetric"), 255)
+    return next((e.get("ignore_index", 255) for e in evaluators if e["type"].split(".")[-1] == "IoUMetric"), 255)
 
 
 def _read(dataset: BaseSegDataset, i: int, profile: Profile) -> dict[str, Any]:
-    try:
-        with profile.stage("reading", background=True):
+    files = dataset.get_data_info(i)
+    with profile.stage("reading", background=True):
+        decode(Path(files["img_path"]))  # mmcv fills what a truncated file lacks,
+        read_label(Path(files["seg_map_path"]))  # and takes label values modulo 256
+        try:
             return dataset[i]
-    except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
-        files = dataset.get_data_info(i)
-        raise InputError(
-            f"closed set: expected a readable photograph {files['img_path']} with its label "
-            f"{files.get('seg_map_path')}, found: {error}; copy the pair again"
-        ) from error
+        except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
+            raise InputError(
+                f"closed set: expected a readable photograph {files['img_path']} with its label "
+                f"{files['seg_map_path']}, found: {error}; copy the pair again"
+            ) from error
 
 
 def _check_size(sample: Any) -> None:
@@ -129,4 +135,15 @@ def _check_size(sample: Any) -> None:
         raise InputError(
             f"closed set: expected photograph and label of one size, found {tuple(found)} (h, w) for "
             f"{sample.img_path} and {tuple(labelled)} for {sample.seg_map_path}; give the pair as published"
+        )
+
+
+def _check_label(sample: Any, classes: int, ignore_index: int) -> None:
+    label = sample.gt_sem_seg.data
+    undefined = (label >= classes) & (label != ignore_index)
+    if undefined.any():
+        raise InputError(
+            f"{sample.seg_map_path}: expected only the classes 0 to {classes - 1} and {ignore_index} (ignored), found "
+            f"also {label[undefined].unique().tolist()}; give labels in the class ids of the config's data set, or "
+            "leave the closed set out with --no-closed-set"
         )

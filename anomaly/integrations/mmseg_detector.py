@@ -50,8 +50,11 @@ def build_model(config: Config) -> BaseSegmentor:
     _drop_pretrained(network)
     try:
         return MODELS.build(network)
-    except (KeyError, TypeError, ImportError) as error:
-        raise InputError(f"config {config.filename}: its network cannot be built: {error}") from error
+    except (KeyError, TypeError, ImportError, AssertionError, ValueError, AttributeError) as error:
+        if type(error).__name__ == "InputError":  # the network's own library says what to mend
+            raise
+        reason = str(error) or type(error).__name__
+        raise InputError(f"config {config.filename}: its network cannot be built: {reason}") from error
 
 
 class MMSegDetector:
@@ -65,9 +68,17 @@ class MMSegDetector:
         config: Its ``test_dataloader.dataset.pipeline`` (or ``test_pipeline``) is the preprocessing.
         model: The network; put into eval mode on ``device``.
         device: As torch names it.
+
+    Raises:
+        InputError: The config does not say how a photograph is prepared, or the network gives one logit a pixel.
     """
 
     def __init__(self, config: Config, model: BaseSegmentor, device: str | torch.device) -> None:
+        if getattr(model, "out_channels", None) == 1:
+            raise InputError(
+                f"config {config.filename}: expected a network with a logit for each of at least two classes, found "
+                "out_channels=1, whose softmax is 1 everywhere; train it again with out_channels=2"
+            )
         init_default_scope(config.get("default_scope", "mmseg"))
         self._model = model.to(device).eval()
         self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])

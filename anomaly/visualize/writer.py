@@ -31,11 +31,11 @@ class PanelWriter:
     Each score has one colour scale for the whole run: the 1st to 99th percentile of the frames added before
     :meth:`fix_scales`, pooled; those frames are held (at picture size) until then. One background thread does
     the work; :meth:`add` waits only when that is several frames behind. Leaving the context drops what is not
-    yet drawn, so call :meth:`finish` before. A ``/`` in a frame's id becomes ``_`` in the file's name.
+    yet drawn, so call :meth:`finish` before.
 
     Args:
         folder: Made when the first picture is written.
-        scores: Names of the scores to draw, at least one.
+        scores: Names of the scores to draw; without any, no frame may be added.
         profile: Gets the seconds the background thread is busy.
     """
 
@@ -94,7 +94,7 @@ class PanelWriter:
         title = f"{cells.set_name}: {cells.frame_id}"
         for name, limits in self.scales.items():
             picture = panel(cells.photograph, cells.scores[name], cells.label, title=title, name=name, limits=limits)
-            path = self._folder / cells.set_name / name / f"{cells.frame_id.replace('/', '_')}.png"
+            path = self._folder / cells.set_name / name / f"{cells.frame_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
             part.write_bytes(encode_png(picture))

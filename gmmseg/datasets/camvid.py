@@ -48,5 +48,5 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Any = None) -> dict[int, int]:
-        """Label 11, unlabelled, becomes mmseg's ignore label."""
-        return {11: 255}
+        """Label 11, unlabelled, becomes mmseg's ignore label, and so do classes left out of ``new_classes``."""
+        return {**(super().get_label_map(new_classes) or {}), 11: 255}

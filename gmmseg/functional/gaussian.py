@@ -15,8 +15,8 @@ def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
         \log N(x; \mu, \sigma^2) = \sum_d \Big( -\frac{x_d^2}{2\sigma_d^2} + \frac{\mu_d x_d}{\sigma_d^2}
         - \frac{\mu_d^2}{2\sigma_d^2} - \log \sigma_d \Big) - \frac{D}{2} \log 2\pi
 
-    is linear in :math:`(x^2, x)`: two accumulating matrix products give all N x G densities, and the largest
-    temporary is one ``(N, D)`` array (a broadcast would need ``(N, G, D)``).
+    is linear in :math:`(x^2, x)`: two accumulating matrix products give all N x G densities, and beside
+    the result the largest array is one ``(N, D)`` array (a broadcast would need ``(N, G, D)``).
 
     Expanding the square costs digits where means and features are far from the origin compared with the
     deviations: the absolute error is about ``eps * sum(x^2 / std^2)``, some 1e-5 in float32 for the unit
@@ -34,5 +34,5 @@ def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
     """
     precision = stds.pow(-2)
     constant = -0.5 * ((means.square() * precision).sum(1) + means.shape[1] * math.log(2 * math.pi)) - stds.log().sum(1)
-    linear = torch.addmm(constant, features, (means * precision).T)
-    return torch.addmm(linear, features.square(), (-0.5 * precision).T)
+    log_prob = torch.addmm(constant, features, (means * precision).T)
+    return log_prob.addmm_(features.square(), (-0.5 * precision).T)

@@ -16,7 +16,8 @@ def sinkhorn_assign(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) 
 
     Args:
         scores: Affinity of pixels to components, within [-1, 1] (see :func:`scale_to_unit`). Shape ``(n, P)``.
-        epsilon: Temperature; smaller is sharper. ``exp(1 / epsilon)`` has to be finite in the scores' dtype.
+        epsilon: Temperature; smaller is sharper. In float32 not below 0.03: a pixel whose scores are all near -1 then
+            has no weight left beside ``exp(2 / epsilon)`` times as much.
         iterations: Number of alternations.
 
     Returns:

@@ -26,7 +26,7 @@ class GMMHeadMixin(_AnyHead):
 
     Name it before the mmseg head: ``class MyGMMSegHead(GMMHeadMixin, MyHead)``. The head's own ``forward`` then
     ends in its feature map, because ``conv_seg`` hands it on. Where the head has not ``embed_dim`` channels, a
-    1x1 convolution with the head's norm (``projection``) leads there.
+    1x1 convolution with the head's norm and a ReLU (``projection``) leads there.
 
     Args:
         mixture: Keys of :class:`gmmseg.settings.MixtureSettings`.

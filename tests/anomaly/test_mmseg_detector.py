@@ -9,6 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.apis import inference_model
+from mmseg.registry import MODELS
+from PIL import Image
 
 from anomaly.errors import InputError
 from anomaly.integrations.mmseg_closed_set import evaluate_closed_set, open_closed_set
@@ -130,7 +132,7 @@ def test_closed_set_of_another_place_is_refused(config):
 
 def test_unreadable_closed_set_frame_is_named(config, model, tmp_path):
     (tmp_path / "closed" / "labels" / "2.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"closed/images/2\.png with its label .*closed/labels/2\.png"):
+    with pytest.raises(InputError, match=r"closed/labels/2\.png: expected a whole image"):
         evaluate_closed_set(config, model, open_closed_set(config))
     (tmp_path / "closed" / "images" / "1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"closed/images/1\.png"):
@@ -143,11 +145,96 @@ def test_closed_set_label_of_another_size_is_named(config, model, tmp_path):
         evaluate_closed_set(config, model, open_closed_set(config))
 
 
-@pytest.mark.parametrize("change", [{"type": "NoSuchSegmentor"}, {"no_such_argument": 1}])
-def test_network_that_cannot_be_built_is_refused(config, change):
-    config.model.update(change)
-    with pytest.raises(InputError, match=r"tiny\.py: its network cannot be built: .*(NoSuch|no_such)"):
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_truncated_closed_set_file_is_named(config, model, tmp_path, monkeypatch, folder, suffix):
+    path = tmp_path / "closed" / folder / "1.png"
+    whole = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    encoded = cv2.imencode(suffix, whole)[1].tobytes()
+    path.write_bytes(encoded[: len(encoded) * 3 // 4])
+    lenient = cv2.imdecode  # some versions of OpenCV give None for a truncated PNG, some fill it up
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: whole if (d := lenient(data, flags)) is None else d)
+    with pytest.raises(InputError, match=rf"closed/{folder}/1\.png: expected a whole image"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+
+
+def test_photograph_that_only_mmcv_cannot_read_is_named(config, model, tmp_path):
+    path = tmp_path / "closed" / "images" / "2.png"
+    Image.open(path).save(path, "PCX")
+    with pytest.raises(InputError, match=r"closed/images/2\.png with its label .*closed/labels/2\.png"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+
+
+@pytest.mark.parametrize("value", [4, 200, 254])
+def test_undefined_closed_set_label_is_named(config, model, tmp_path, value):
+    path = tmp_path / "closed" / "labels" / "1.png"
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    label[0, 0] = value
+    cv2.imwrite(str(path), label)
+    with pytest.raises(InputError, match=rf"labels/1\.png: .*0 to 3 and 255 .*found also \[{value}\]; give"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+
+
+def test_closed_set_label_above_255_does_not_wrap(config, model, tmp_path):
+    cv2.imwrite(str(tmp_path / "closed" / "labels" / "1.png"), np.full((48, 64), 256, np.uint16))
+    with pytest.raises(InputError, match=r"labels/1\.png: .*0 to 255, found 256"):
+        evaluate_closed_set(config, model, open_closed_set(config))
+
+
+@pytest.mark.parametrize("name", ["IoUMetric", "mmseg.IoUMetric"])
+def test_ignored_label_is_the_configs(config, model, tmp_path, name):
+    label = np.zeros((48, 64), np.uint8)
+    label[:24] = 77
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / "closed" / "labels" / f"{i}.png"), label)
+    config.val_evaluator = {"type": name, "ignore_index": 77}
+    closed = evaluate_closed_set(config, model, open_closed_set(config))
+    assert closed.aacc == closed.macc == closed.class_iou["road"] > 0
+
+
+UNBUILDABLE = [
+    ({"type": "NoSuchSegmentor"}, "NoSuchSegmentor"),
+    ({"no_such_argument": 1}, "no_such_argument"),
+    ({"decode_head": {"in_index": [0, 1]}}, "AssertionError$"),
+    ({"decode_head": {"out_channels": 3}}, "out_channels should be"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), UNBUILDABLE)
+def test_network_that_cannot_be_built_is_refused(config, change, reason):
+    config.merge_from_dict({"model": change})
+    with pytest.raises(InputError, match=rf"tiny\.py: its network cannot be built: .*{reason}"):
         build_model(config)
+
+
+class ForeignInputError(ValueError):
+    """Stands for the error of a network's own library."""
+
+
+ForeignInputError.__name__ = "InputError"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (AttributeError("no attribute 'x'"), InputError, r"tiny\.py: its network cannot be built: no attribute 'x'$"),
+        (ForeignInputError("components must be at least 1"), ForeignInputError, "^components must be at least 1$"),
+    ],
+)
+def test_refusal_by_the_network_itself(config, monkeypatch, error, expected, message):
+    def refuse(settings):
+        raise error
+
+    monkeypatch.setattr(MODELS, "build", refuse)
+    with pytest.raises(expected, match=message):
+        build_model(config)
+
+
+def test_network_with_one_logit_is_refused(config):
+    config.model.decode_head.update(num_classes=2, out_channels=1, threshold=0.3)
+    config.model.decode_head.loss_decode.use_sigmoid = True
+    with pytest.raises(InputError, match=r"tiny\.py: .*found out_channels=1, .*out_channels=2"):
+        MMSegDetector(config, build_model(config), "cpu")
 
 
 def test_config_without_a_network_is_refused(config):

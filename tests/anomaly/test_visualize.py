@@ -117,18 +117,18 @@ def test_writer_uses_one_recorded_scale_per_score_for_all_sets(tmp_path):
         writer.add("one", frame("a"), {"msp": ramp(0, 1), "energy": ramp(-9, -5), "unused": ramp(0, 1)})
         writer.add("two", frame("b", 1), {"msp": ramp(1, 2), "energy": ramp(-5, -1)})
         writer.fix_scales()
-        writer.add("two", frame("seq/c", 2), {"msp": ramp(50, 60), "energy": ramp(-5, -1)})
+        writer.add("two", frame("c", 2), {"msp": ramp(50, 60), "energy": ramp(-5, -1)})
         writer.finish()
     assert writer.scales["msp"] == pytest.approx((0.02, 1.98), abs=5e-3)
     assert writer.scales["energy"] == pytest.approx((-8.92, -1.08), abs=2e-2)
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert written == [
         *(f"one/{score}/a.png" for score in ("energy", "msp")),
-        *(f"two/{score}/{name}.png" for score in ("energy", "msp") for name in ("b", "seq_c")),
+        *(f"two/{score}/{name}.png" for score in ("energy", "msp") for name in ("b", "c")),
     ]
-    later = np.asarray(Image.open(tmp_path / "two" / "msp" / "seq_c.png"))
+    later = np.asarray(Image.open(tmp_path / "two" / "msp" / "c.png"))
     assert (cell(later, 1) == heatmap(ramp(50, 60), writer.scales["msp"])).all()
-    assert (cell(later, 0) == frame("seq/c", 2).image).all()
+    assert (cell(later, 0) == frame("c", 2).image).all()
 
 
 def test_png_round_trip():

@@ -42,3 +42,9 @@ def test_real_camvid(data_root):
     label = data[0]["data_samples"].gt_sem_seg.data
     assert label.shape == (1, 360, 480)
     assert set(label.unique().tolist()) <= {*range(11), 255}
+
+
+def test_fewer_classes_are_numbered_anew():
+    label_map = CamVidDataset.get_label_map(("road", "sky"))
+    assert (label_map[3], label_map[0], label_map[11]) == (0, 1, 255)
+    assert all(label_map[other] == 255 for other in (1, 2, 4, 10))

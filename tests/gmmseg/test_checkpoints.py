@@ -67,9 +67,10 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         (tmp_path / name).write_bytes(part)
         with pytest.raises(InputError, match=rf"{name} cannot be read.*copy it again"):
             load_checkpoint_file(tmp_path / name)
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(InputError, match="holds no state_dict of named tensors"):
-        load_checkpoint_file(tmp_path / "list.pth")
+    for content in ([1, 2], {"state_dict": [1]}, {"state_dict": None}, {"state_dict": {"a": 3}}):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(InputError, match="holds no state_dict of named tensors"):
+            load_checkpoint_file(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,11 @@ def test_checkpoint_of_another_network_is_refused(other, message):
     with pytest.raises(InputError, match=message) as caught:
         load_weights(segformer(), other().state_dict(), "other.pth")
     assert "give the config it was trained with" in str(caught.value)
+
+
+def test_start_from_another_network_names_what_is_not_loaded():
+    faults = load_weights(segformer(), segformer(mixture=None).state_dict(), "softmax.pth", whole=False)
+    assert "left over decode_head.conv_seg.weight" in faults
+    assert "missing decode_head.classifier.mixture.means" in faults
+    with pytest.raises(InputError, match="of another network"):
+        load_weights(segformer(), {"nothing": torch.zeros(1)}, "nothing.pth", whole=False)

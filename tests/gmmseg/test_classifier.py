@@ -162,10 +162,21 @@ def test_learning_raises_the_likelihood_of_what_it_saw():
         ({"mean_momentum": 1.5}, "must be a share between 0 and 1, found 1.5"),
         ({"memory_size": 0}, "must be an integer of 1 or more, found 0"),
         ({"num_components": 2.5}, "must be an integer of 1 or more, found 2.5"),
-        ({"sinkhorn_epsilon": 0.001}, "overflows"),
+        ({"sinkhorn_epsilon": 0.001}, "0.03 or more"),
         ({"memory_start": "full"}, "'empty' or 'random'"),
     ],
 )
 def test_bad_settings_are_named(config, message):
     with pytest.raises(InputError, match=message):
         MixtureSettings.from_config(config)
+
+
+def test_pixels_that_are_not_finite_are_left_out(classifier):
+    features, labels = _batch()
+    classifier.learn(classifier(features), labels)
+    broken = features.clone()
+    broken[0] = torch.nan
+    for _ in range(2):
+        classifier.learn(classifier(broken), labels)
+    assert all(value.isfinite().all() for value in classifier.state_dict().values())
+    assert classifier.learn(classifier(features), labels).isfinite()

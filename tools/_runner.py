@@ -1,0 +1,46 @@
+"""What training and testing share: a runner from a config, or one sentence on why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gmmseg.errors import InputError
+
+
+def build_runner(config: Any, *loaders: str) -> Any:
+    """Build mmengine's runner, one that reads checkpoints safely.
+
+    Args:
+        config: An mmengine config.
+        *loaders: The data loaders that will run, such as ``"train_dataloader"``; their folders have to exist.
+
+    Raises:
+        InputError: Data, work dir or ``load_from`` are not there, or the config describes nothing that can be built.
+    """
+    from gmmseg.engine import SafeRunner
+
+    for loader in loaders:
+        _check_data_folders(config, loader)
+    if Path(config.work_dir).is_file():
+        raise InputError(f"--work-dir {config.work_dir} is a file; name a folder")
+    if config.get("load_from") and not Path(config.load_from).is_file():
+        raise InputError(f"load_from names {config.load_from}, which is no file here; download it and name the file")
+    try:
+        return SafeRunner.from_cfg(config)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
+        raise InputError(f"{config.filename} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _check_data_folders(config: Any, loader: str) -> None:
+    dataset = (config.get(loader) or {}).get("dataset", {})
+    for folder in (dataset.get("data_prefix") or {}).values():
+        path = Path(dataset.get("data_root") or "", folder)
+        if not path.is_dir() or not any(path.iterdir()):
+            raise InputError(
+                f"{config.filename} reads its {loader} from {path}, which is no folder with files; put the data "
+                "there, or name the folder that holds the data sets with --data-root (generated scenes are made "
+                "by tools/prepare_data.py street_scenes)"
+            )
