@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from gmmseg.checkpoints import load_checkpoint_file, load_weights
@@ -18,6 +20,14 @@ class SafeRunner(Runner):
     on in silence where tensors do not fit. ``load_from`` may lack or leave tensors, since it also serves to start
     from another network's weights; those are logged.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Give mmengine's logger, but its line for every parameter's learning rate goes to the log file alone."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(lambda record: not record.getMessage().startswith("paramwise_options"))
+        return logger
 
     def load_checkpoint(self, filename: str, *_: Any, **__: Any) -> dict[str, Any]:
         """Load weights into the model, and give the rest of the checkpoint, free of what could run.
