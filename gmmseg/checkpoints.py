@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist; give the path of a .pth file")
+        raise InputError(f"checkpoint {path} does not exist, or is no file; give the path of a .pth file")
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -127,6 +128,23 @@ def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | 
     if faults and (whole or len(unexpected) == len(state_dict)):
         raise _of_another_network(source, faults)
     return faults
+
+
+def trained_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
+    """Names of the classes that a checkpoint says it was trained on, in order; None where it does not say."""
+    meta = checkpoint.get("meta") or {}
+    names = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
+    return None if names is None else tuple(names)
+
+
+def check_classes(checkpoint: dict[str, Any], classes: Sequence[str], source: str | Path) -> None:
+    """Raise ``InputError`` if a checkpoint was trained on other classes than ``classes``, the data's, in order."""
+    trained = trained_classes(checkpoint)
+    if trained is not None and trained != tuple(classes):
+        raise InputError(
+            f"checkpoint {source} was trained on the classes {', '.join(trained)}, and the config's data have "
+            f"{', '.join(classes)}; give the config it was trained with"
+        )
 
 
 def _of_another_network(source: str | Path, faults: list[str]) -> InputError:

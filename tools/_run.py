@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import warnings
@@ -45,6 +47,9 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
         InputError: No such file, not a config, or an option that does not fit it.
     """
     from mmengine.config import Config, DictAction
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        import mmseg.datasets  # noqa: F401  prints that a package which nothing here needs is missing
 
     if data_root is not None:
         os.environ["DATA_ROOT"] = str(data_root)

@@ -22,6 +22,8 @@ def build_runner(config: Any, *loaders: str) -> Any:
 
     for loader in loaders:
         _check_data_folders(config, loader)
+        if config.get(loader) and not config[loader].get("num_workers"):
+            config[loader].persistent_workers = False  # torch refuses workers that persist where there are none
     if Path(config.work_dir).is_file():
         raise InputError(f"--work-dir {config.work_dir} is a file; name a folder")
     if config.get("load_from") and not Path(config.load_from).is_file():

@@ -1,12 +1,9 @@
-"""Several runs in one table: ``python tools/compare.py RESULTS.json... [--markdown]``."""
+"""Several runs in one Markdown table: ``python tools/compare.py RESULTS.json...``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-from rich.console import Console
-from rich.markdown import Markdown
 
 from _run import run
 from anomaly.report.table import results_markdown
@@ -17,13 +14,8 @@ def main() -> None:
     """Read results and print their table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown, for a document")
     args = parser.parse_args()
-    table = results_markdown([read_results(path) for path in args.results])
-    if args.markdown:
-        print(table, end="")
-    else:
-        Console().print(Markdown(table))
+    print(results_markdown([read_results(path) for path in args.results]), end="")
 
 
 if __name__ == "__main__":

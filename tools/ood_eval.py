@@ -21,15 +21,14 @@ def parse_args() -> argparse.Namespace:
     add("config", type=Path, help="a config file, such as those in configs/")
     add("checkpoint", type=Path, help="a checkpoint of that network")
     add("--sets", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(SPLITS)}")
-    add(
-        "--scores",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help=f"of {', '.join(SCORES)} (default: all that fit)",
-    )
+    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: all that fit)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
-    add("--out", type=Path, metavar="DIR", help="folder for the results (default: work_dirs/CONFIG/ood_eval)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder whose results are made or replaced (default: work_dirs/CONFIG/ood_eval)",
+    )
     add("--limit", type=int, metavar="N", help="only the first N frames of each set, the closed set included")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
@@ -48,28 +47,29 @@ def main() -> None:
     splits = splits if args.limit is None else [split.limit(args.limit) for split in splits]
     config = read_config(args.config, args.cfg_options, args.data_root)
 
-    import gmmseg.registry  # noqa: F401  so that configs can name its types
     from anomaly.integrations import mmseg_run
+    from anomaly.integrations.mmseg_closed_set import open_closed_set
     from anomaly.integrations.mmseg_detector import build_model, pick_device
     from anomaly.profile import Profile
     from anomaly.provenance import provenance
     from anomaly.report.table import results_table
-    from gmmseg.checkpoints import load_checkpoint_file, load_weights
+    from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
 
     device, model = pick_device(args.device), build_model(config)
-    load_weights(model, load_checkpoint_file(args.checkpoint)["state_dict"], args.checkpoint)
-    out = args.out or Path("work_dirs", args.config.stem, "ood_eval")
-    origin = provenance(args.config, config.pretty_text, args.checkpoint)
-    profile = Profile()
+    checkpoint = load_checkpoint_file(args.checkpoint)
+    load_weights(model, checkpoint["state_dict"], args.checkpoint)
+    if closed_set := None if args.no_closed_set else open_closed_set(config):
+        check_classes(checkpoint, closed_set.metainfo["classes"], args.checkpoint)
+    out, profile = args.out or Path("work_dirs", args.config.stem, "ood_eval"), Profile()
     with frame_progress() as progress:
         result = mmseg_run.run(
             *(config, model, device, splits, scores, out),
-            closed_set=not args.no_closed_set,
+            closed_set=closed_set,
             heatmaps=args.heatmaps,
             limit=args.limit,
             progress=progress,
             profile=profile,
-            provenance=origin,
+            provenance=provenance(args.config, config.pretty_text, args.checkpoint),
         )
     profile.stop()
     Console().print(results_table(result), *([str(profile)] if args.profile else []))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from _run import read_config, run
 from _runner import build_runner
-from gmmseg.checkpoints import load_checkpoint_file, load_weights
+from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
 from gmmseg.errors import InputError
 
 
@@ -42,9 +42,11 @@ def main() -> None:
 
     from anomaly.integrations.mmseg_detector import build_model
 
-    weights = load_checkpoint_file(args.checkpoint)["state_dict"]
+    checkpoint = load_checkpoint_file(args.checkpoint)
+    weights = checkpoint["state_dict"]
     load_weights(build_model(config), weights, args.checkpoint)  # before anything is written
     runner = build_runner(config, "test_dataloader")
+    check_classes(checkpoint, runner.test_dataloader.dataset.metainfo["classes"], args.checkpoint)
     load_weights(runner.model, weights, args.checkpoint)
     figures = runner.test()
     if args.out is not None and is_main_process():

@@ -38,10 +38,10 @@ def open_closed_set(config: Config) -> BaseSegDataset:
     except (OSError, AssertionError) as error:
         fault = str(error)
     if fault:
+        folders = ", ".join((settings.get("data_prefix") or {}).values())
         raise InputError(
-            f"closed set of {config.filename}: expected a {settings.type} in {settings.get('data_root')!r} "
-            f"with {dict(settings.get('data_prefix', {}))}, found {fault}; put it there, or leave the closed "
-            "set out with --no-closed-set"
+            f"closed set of {config.filename}: expected photographs and labels in {settings.get('data_root')} "
+            f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
     return dataset
 

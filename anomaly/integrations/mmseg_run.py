@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import torch
 from mmengine.config import Config
+from mmseg.datasets import BaseSegDataset
 from mmseg.models import BaseSegmentor
 from rich.progress import Progress
 
 from anomaly.datasets.split import Split
 from anomaly.evaluator import check_scores, evaluate
-from anomaly.integrations.mmseg_closed_set import evaluate_closed_set, open_closed_set
+from anomaly.integrations.mmseg_closed_set import evaluate_closed_set
 from anomaly.integrations.mmseg_detector import MMSegDetector
 from anomaly.profile import Profile
 from anomaly.result import RunResult, write_results
@@ -32,7 +33,7 @@ def run(
     scores: Sequence[Score],
     out: Path,
     *,
-    closed_set: bool,
+    closed_set: BaseSegDataset | None,
     heatmaps: Literal["all", "first", "none"],
     limit: int | None,
     progress: Progress,
@@ -48,7 +49,7 @@ def run(
         splits: Anomaly sets, already limited.
         scores: Scores to compute; none given means all that the network's output allows.
         out: Folder for the results. A failed run leaves it as it was; a new result replaces an old one.
-        closed_set: Measure mIoU on the config's validation data, too.
+        closed_set: The config's validation data, to measure mIoU on.
         heatmaps: Scores to draw: all, the first, or none.
         limit: First frames of the closed set to take; ``None`` takes all. Recorded in the result's settings.
         progress: Gets one bar for the closed set and one for each set.
@@ -61,15 +62,14 @@ def run(
     detector = MMSegDetector(config, model, device)
     scores = scores or [score for score in SCORES.values() if score.needs in detector.gives]
     check_scores(scores, detector)
-    dataset = open_closed_set(config) if closed_set else None
     names = [score.name for score in scores]
     drawn = {"all": names, "first": names[:1], "none": []}[heatmaps]
     with staged(out, OUTPUTS) as stage, PanelWriter(stage / "heatmaps", drawn, profile) as pictures:
         closed = None
-        if dataset is not None:
-            bar = progress.add_task("closed set", total=min(len(dataset), limit or len(dataset)))
+        if closed_set is not None:
+            bar = progress.add_task("closed set", total=min(len(closed_set), limit or len(closed_set)))
             closed = evaluate_closed_set(
-                config, model, dataset, limit=limit, on_frame=lambda: progress.advance(bar), profile=profile
+                config, model, closed_set, limit=limit, on_frame=lambda: progress.advance(bar), profile=profile
             )
         bars = {split.name: progress.add_task(split.name, total=len(split)) for split in splits}
         sets = evaluate(

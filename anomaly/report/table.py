@@ -39,16 +39,17 @@ def results_table(result: RunResult) -> Table:
 def results_markdown(results: list[RunResult]) -> str:
     """Lay out several runs as a Markdown table: one row for each model, set and score, grouped by set.
 
-    Figures are percent with 2 decimals; the best of each set and column, over all models, is bold.
+    Figures are percent with 2 decimals; the best of each set and column, over all models, is bold. Runs over other
+    numbers of frames are not comparable, so they are grouped apart.
     """
-    header = ["set", "model", "score", *_METRICS, "mIoU"]
+    header = ["set", "model", "score", "frames", *_METRICS, "mIoU"]
     lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3)]
-    for name in dict.fromkeys(entry.set for result in results for entry in result.sets):
+    for name, frames in dict.fromkeys((entry.set, entry.frames) for result in results for entry in result.sets):
         rows = [
             (result, score, pixels)
             for result in results
             for entry in result.sets
-            if entry.set == name
+            if (entry.set, entry.frames) == (name, frames)
             for score, pixels in entry.scores.items()
         ]
         best = _best(pixels for _, _, pixels in rows)
@@ -57,7 +58,7 @@ def results_markdown(results: list[RunResult]) -> str:
                 f"**{_percent(value)}**" if value == best[metric] else _percent(value)
                 for metric, value in _figures(pixels).items()
             ]
-            lines.append([name, result.model["name"], score, *cells, _miou(result)])
+            lines.append([name, result.model["name"], score, str(frames), *cells, _miou(result)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -182,10 +182,20 @@ def test_markdown_has_a_row_for_each_model_set_and_score():
         sets=[SetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
     )
     assert results_markdown([run(), twin]).splitlines() == [
-        "| set | model | score | AUROC | AP | FPR95 | mIoU |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
-        "| road_anomaly | segformer | gmm_nll | 91.23 | 50.00 | 25.00 | 42.10 |",
-        "| road_anomaly | segformer | msp | 80.00 | **62.50** | 25.00 | 42.10 |",
-        "| road_anomaly | twin | msp | **95.00** | 10.00 | **10.00** | - |",
-        "| empty | segformer | msp | nan | nan | nan | 42.10 |",
+        "| set | model | score | frames | AUROC | AP | FPR95 | mIoU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| road_anomaly | segformer | gmm_nll | 3 | 91.23 | 50.00 | 25.00 | 42.10 |",
+        "| road_anomaly | segformer | msp | 3 | 80.00 | **62.50** | 25.00 | 42.10 |",
+        "| road_anomaly | twin | msp | 3 | **95.00** | 10.00 | **10.00** | - |",
+        "| empty | segformer | msp | 3 | nan | nan | nan | 42.10 |",
     ]
+
+
+def test_markdown_keeps_runs_of_other_lengths_apart():
+    short = run(
+        model={"name": "short"},
+        sets=[SetResult("road_anomaly", 2, "official", {"msp": pixels(0.99, 0.99, 0.0)})],
+    )
+    rows = results_markdown([run(), short]).splitlines()
+    assert "| road_anomaly | segformer | msp | 3 | 80.00 | **62.50** | **25.00** | 42.10 |" in rows
+    assert "| road_anomaly | short | msp | 2 | **99.00** | **99.00** | **0.00** | 42.10 |" in rows

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from gmmseg.checkpoints import load_checkpoint_file, load_weights
+from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
 from gmmseg.errors import InputError
 from tests.gmmseg.networks import segformer
 
@@ -93,3 +93,11 @@ def test_start_from_another_network_names_what_is_not_loaded():
     assert "missing decode_head.classifier.mixture.means" in faults
     with pytest.raises(InputError, match="of another network"):
         load_weights(segformer(), {"nothing": torch.zeros(1)}, "nothing.pth", whole=False)
+
+
+@pytest.mark.parametrize("meta", [{"dataset_meta": {"classes": ("sky", "car")}}, {"CLASSES": ["sky", "car"]}])
+def test_checkpoint_of_other_classes_is_refused(meta):
+    check_classes({"meta": meta}, ["sky", "car"], "a.pth")
+    check_classes({"meta": {}}, ["road", "tree"], "a.pth")
+    with pytest.raises(InputError, match=r"a\.pth was trained on the classes sky, car, .* have car, sky;"):
+        check_classes({"meta": meta}, ["car", "sky"], "a.pth")
