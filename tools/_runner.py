@@ -1,11 +1,32 @@
-"""What training and testing share: a runner from a config, or one sentence on why not."""
+"""What training and testing share: arguments, and a runner from a config, or one sentence on why not."""
 
 from __future__ import annotations
 
+import argparse
+import os
 from pathlib import Path
 from typing import Any
 
+from _run import read_config
 from gmmseg.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every tool that runs mmengine, in mmseg's habits."""
+    parser.add_argument("--work-dir", type=Path, help="logs and checkpoints (default: work_dirs/CONFIG)")
+    parser.add_argument("--data-root", type=Path, help="folder that holds the data sets (default: data)")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def runner_config(args: argparse.Namespace) -> Any:
+    """Read ``args.config`` and apply what :func:`add_arguments` added."""
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    config = read_config(args.config, args.cfg_options, args.data_root)
+    config.launcher = args.launcher
+    config.work_dir = str(args.work_dir or config.get("work_dir") or Path("work_dirs", args.config.stem))
+    return config
 
 
 def build_runner(config: Any, *loaders: str) -> Any:

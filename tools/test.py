@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from _run import read_config, run
-from _runner import build_runner
+from _run import run
+from _runner import add_arguments, build_runner, runner_config
 from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
 from gmmseg.errors import InputError
 
@@ -18,22 +18,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="a config file, such as those in configs/")
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of that network")
-    parser.add_argument("--work-dir", type=Path, help="where logs go (default: work_dirs/CONFIG)")
-    parser.add_argument("--data-root", type=Path, help="folder that holds the data sets (default: data)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write mmseg's figures (percent) there as JSON")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    add_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Load the checkpoint safely and run mmengine's test loop."""
     args = parse_args()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    config = read_config(args.config, args.cfg_options, args.data_root)
-    config.launcher = args.launcher
-    config.work_dir = str(args.work_dir or config.get("work_dir") or Path("work_dirs", args.config.stem))
+    config = runner_config(args)
     config.load_from, config.resume = None, False
     if args.out is not None and args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; name a file")
