@@ -130,17 +130,21 @@ def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | 
     return faults
 
 
-def trained_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
-    """Names of the classes that a checkpoint says it was trained on, in order; None where it does not say."""
-    meta = checkpoint.get("meta") or {}
-    names = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
-    return None if names is None else tuple(names)
-
-
 def check_classes(checkpoint: dict[str, Any], classes: Sequence[str], source: str | Path) -> None:
-    """Raise ``InputError`` if a checkpoint was trained on other classes than ``classes``, the data's, in order."""
-    trained = trained_classes(checkpoint)
-    if trained is not None and trained != tuple(classes):
+    """Refuse a checkpoint that says it was trained on other classes, or on the same in another order.
+
+    Args:
+        checkpoint: As :func:`load_checkpoint_file` gives it; one that names no classes passes.
+        classes: Names of the data's classes.
+        source: Where it comes from, for the message.
+
+    Raises:
+        InputError: The names differ.
+    """
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    trained = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
+    if trained is not None and tuple(trained) != tuple(classes):
         raise InputError(
             f"checkpoint {source} was trained on the classes {', '.join(trained)}, and the config's data have "
             f"{', '.join(classes)}; give the config it was trained with"

@@ -60,7 +60,8 @@ class EMUpdater(nn.Module):
         """Remember reliable pixels; on every ``em_interval``-th step fit the mixture to the memory (M-step).
 
         At most ``max_samples`` pixels of a group are remembered in one step. On many processes each chooses its
-        own, only those are exchanged, and as many are chosen of all: every process ends with the same state.
+        own, only those are exchanged, and as many are chosen of all: every process ends with the same state. One
+        process on the same pixels would choose others.
 
         Args:
             mixture: What is fitted, in place.
@@ -82,10 +83,7 @@ class EMUpdater(nn.Module):
     def _fit(self, mixture: GaussianMixture, classes: Tensor) -> None:
         """Move the components of ``classes`` (those in this batch) towards the moments of their memory."""
         memory, components = self.memory, self.settings.num_components
-        means, stds = (
-            mixture.means.flatten(0, 1),
-            mixture.stds.flatten(0, 1),
-        )  # views: writing fits the mixture
+        means, stds = mixture.means.flatten(0, 1), mixture.stds.flatten(0, 1)  # views of the mixture itself
         groups = (classes[:, None] * components + torch.arange(components, device=classes.device)).flatten()
         groups = groups[memory.count[groups] > 0]
         direction, variance = direction_and_variance(

@@ -76,6 +76,17 @@ def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     assert result.closed_set.miou * 100 == pytest.approx(figures["mIoU"], abs=0.01)
     assert len(list((tmp_path / "evaluated/heatmaps/street_scenes/gmm_nll").glob("*.png"))) == 2
 
+    letters = ",".join("abcdefghijk")
+    for tool, loader, arguments in (
+        ("test", "test_dataloader", ("--out", "figures/none.json")),
+        ("ood_eval", "val_dataloader", ("--sets", "street_scenes", "--out", "none")),
+    ):
+        options = (*SMALL, f"{loader}.dataset.metainfo.classes={letters}")
+        assert call(tool, CONFIG, "run/iter_4.pth", *arguments, *options) == 2
+        _ends_with_one_sentence(capsys, "was trained on the classes road, lane_mark", "have a, b, c")
+    assert not (tmp_path / "figures/none.json").exists()
+    assert not (tmp_path / "none").exists()
+
 
 def _ends_with_one_sentence(capsys, *parts):
     message = capsys.readouterr().err.strip().splitlines()[-1]
