@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmmseg.distributed import all_sum, num_processes
 from gmmseg.em import EMUpdater
 from gmmseg.mixture import GaussianMixture
 from gmmseg.settings import MixtureSettings
@@ -82,10 +83,14 @@ class GMMClassifier(nn.Module):
             ignore_index: Label of pixels to leave out.
 
         Returns:
-            Shape ``()``; a zero that keeps the graph where no pixel is labelled.
+            Shape ``()``; a zero that keeps the graph where no pixel is labelled. On many processes the mean of all
+            of theirs is the loss of one process with all pixels.
         """
-        labels = labels.flatten()
-        finite = output.embeddings.isfinite().all(1)  # one NaN would stay in the running sums for good
+        with torch.autocast(labels.device.type, enabled=False):
+            return self._learn(output, labels.flatten(), ignore_index)
+
+    def _learn(self, output: Classification, labels: Tensor, ignore_index: int) -> Tensor:
+        finite = output.embeddings.detach().sum(1).isfinite()  # one NaN would stay in the running sums for good
         labelled = ((labels != ignore_index) & finite).nonzero().squeeze(1)
         groups = self.em.assign(output.log_prob.detach()[labelled], labels[labelled])
         correct = output.logits.argmax(1).flatten()[labelled] == labels[labelled]
@@ -97,6 +102,7 @@ class GMMClassifier(nn.Module):
         ignore = self.settings.contrast_ignore_index
         target = torch.full((len(log_prob),), ignore, device=log_prob.device)
         target[labelled] = groups
-        if not (target != ignore).any():
-            return log_prob.sum() * 0
-        return F.cross_entropy(log_prob.flatten(1), target, ignore_index=ignore) * self.settings.contrast_weight
+        total = F.cross_entropy(log_prob.flatten(1), target, ignore_index=ignore, reduction="sum")
+        # the mean over all processes' pixels: gradients are averaged over processes afterwards
+        pixels = all_sum((target != ignore).sum()).clamp_min(1) / num_processes()
+        return total / pixels * self.settings.contrast_weight

@@ -6,15 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmmseg.distributed import gather_rows
+from gmmseg.distributed import all_max, all_sum, gather_equal, gather_rows, process_rank
 from gmmseg.functional import direction_and_variance, scale_to_unit, sinkhorn_assign
-from gmmseg.memory import FeatureMemory, choose_evenly
+from gmmseg.memory import FeatureMemory, places_of_even_choice
 from gmmseg.mixture import GaussianMixture
 from gmmseg.settings import MixtureSettings
 
 
 class EMUpdater(nn.Module):
     """Assigns pixels to components, remembers some of them, and moves the mixture towards what is remembered.
+
+    On many processes each brings its own pixels, and every process ends in the state to which one process would
+    come with all of them, in rank order: only sums over pixels and the chosen pixels are exchanged.
 
     Args:
         num_classes: C.
@@ -31,8 +34,13 @@ class EMUpdater(nn.Module):
     def __init__(self, num_classes: int, settings: MixtureSettings) -> None:
         super().__init__()
         self.settings = settings
-        num_groups = num_classes * settings.num_components
-        self.memory = FeatureMemory(num_groups, settings.memory_size, settings.embed_dim, settings.memory_start)
+        self.memory = FeatureMemory(
+            num_classes * settings.num_components,
+            settings.memory_size,
+            settings.embed_dim,
+            settings.memory_start,
+            settings.memory_blocks,
+        )
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -46,22 +54,15 @@ class EMUpdater(nn.Module):
         Returns:
             Group ``class * P + component`` of every pixel. Shape ``(N,)``, int64.
         """
-        components = log_prob.shape[2]
-        groups = torch.empty_like(labels)
-        for k in labels.unique().tolist():
-            of_class = labels == k
-            scores = scale_to_unit(log_prob[of_class, k])
-            index = sinkhorn_assign(scores, self.settings.sinkhorn_epsilon, self.settings.sinkhorn_iterations)
-            groups[of_class] = index + k * components
-        return groups
+        _, classes, components = log_prob.shape
+        own = log_prob[torch.arange(len(labels), device=labels.device), labels]  # (N, P)
+        scores = scale_to_unit(own, labels, classes, all_max)
+        epsilon, iterations = self.settings.sinkhorn_epsilon, self.settings.sinkhorn_iterations
+        return labels * components + sinkhorn_assign(scores, labels, classes, epsilon, iterations, all_sum)
 
     @torch.no_grad()
     def update(self, mixture: GaussianMixture, embeddings: Tensor, groups: Tensor, reliable: Tensor) -> None:
         """Remember reliable pixels; on every ``em_interval``-th step fit the mixture to the memory (M-step).
-
-        At most ``max_samples`` pixels of a group are remembered in one step. On many processes each chooses its
-        own, only those are exchanged, and as many are chosen of all: every process ends with the same state. One
-        process on the same pixels would choose others.
 
         Args:
             mixture: What is fitted, in place.
@@ -70,15 +71,36 @@ class EMUpdater(nn.Module):
             reliable: Whether the network classifies the pixel correctly. Shape ``(N,)``, bool.
         """
         mixture.means.copy_(F.normalize(mixture.means, dim=-1))
-        num_groups, most = len(self.memory.count), min(self.settings.max_samples, self.memory.size)
         candidates = reliable.nonzero().squeeze(1)
-        candidates = candidates[choose_evenly(groups[candidates], num_groups, most)]
-        chosen_groups = gather_rows(groups[candidates])
-        chosen = choose_evenly(chosen_groups, num_groups, most)
-        self.memory.push(gather_rows(embeddings[candidates])[chosen], chosen_groups[chosen])
+        own, chosen_groups = self._choose(groups[candidates])
+        self.memory.push(gather_rows(embeddings[candidates[own]]), chosen_groups)
         if self.step % self.settings.em_interval == 0:
-            self._fit(mixture, gather_rows((groups // self.settings.num_components).unique()).unique())
+            present = torch.bincount(groups // self.settings.num_components, minlength=len(mixture.means))
+            self._fit(mixture, all_max(present).nonzero().squeeze(1))
         self.step += 1
+
+    def _choose(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose at most ``max_samples`` of each group, evenly from all processes' pixels in rank order.
+
+        Args:
+            groups: Of this process's candidates. Shape ``(n,)``.
+
+        Returns:
+            Indices of the chosen ones of this process, and the groups of all processes' chosen ones in the order
+            in which :func:`gather_rows` brings them.
+        """
+        memory = self.memory
+        most = min(self.settings.max_samples, memory.size - memory.block + 1)
+        counts = gather_equal(torch.bincount(groups, minlength=len(memory.pushed)))  # (processes, G)
+        places = places_of_even_choice(counts.sum(0), most)  # (G, most) among all processes' pixels
+        group, column = (places >= 0).nonzero(as_tuple=True)
+        place = places[group, column]
+        ends = counts.cumsum(0)
+        owner = (ends[:, group] <= place).sum(0)
+        own = owner == (rank := process_rank())
+        first = counts[rank].cumsum(0) - ends[rank]  # of a group in this process, less what lies in earlier processes
+        mine = groups.argsort(stable=True)[(first[group] + place)[own]]
+        return mine, group[owner.argsort(stable=True)]
 
     def _fit(self, mixture: GaussianMixture, classes: Tensor) -> None:
         """Move the components of ``classes`` (those in this batch) towards the moments of their memory."""

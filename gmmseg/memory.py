@@ -1,4 +1,4 @@
-"""A memory of recent features for every component of every class."""
+"""A memory of recent features for every component of every class, as moments of blocks of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from torch import Tensor, nn
 MemoryStart = Literal["empty", "random"]
 
 
-class FeatureMemory(nn.Module):
-    """One ring of the last M features per group, with the running sums that EM needs.
+def block_size(size: int, most_blocks: int) -> int:
+    """Features per block: the fewest that divide ``size`` into at most ``most_blocks`` blocks."""
+    return next(b for b in range(-(-size // most_blocks), size + 1) if size % b == 0)
 
-    A group is one component of one class, numbered ``class * P + component``. Sums and sums of squares follow
-    every write, so that the moments of a group cost nothing that grows with M.
+
+class FeatureMemory(nn.Module):
+    """One ring of the last M features per group, as EM needs it: in moments.
+
+    A group is one component of one class, numbered ``class * P + component``. EM asks for sums and sums of squares
+    over the ring, so the ring keeps these of *blocks* of B consecutive features in place of the features: 2D numbers
+    instead of B * D. A block is forgotten as a whole when its slots come round again, so that a full ring holds the
+    last M - B + 1 to M features; with B = 1 it is the plain ring. The sums over the whole ring follow every
+    write, and moments cost nothing that grows with M.
 
     Args:
         num_groups: G, the number of rings.
@@ -23,69 +31,108 @@ class FeatureMemory(nn.Module):
         embed_dim: D.
         start: ``"empty"``: only what was pushed counts. ``"random"``: as the published code, the rings start
             full of random unit vectors, which count as data until they are overwritten.
+        most_blocks: K is at most this; M of no more features are kept one by one.
 
     Shape:
-        ``features (G, M, D)``; ``pointer (G,)``, where the next feature goes; ``count (G,)``, how many of the
-        M are data; ``sums``, ``square_sums (G, D)``, float64, over those.
+        ``pushed (G,)``, int64, features ever pushed, M more for a full start; ``blocks (G, K, 2, D)``, float32, sum
+        and sum of squares of each block; ``sums``, ``square_sums (G, D)``, float64, over the blocks.
     """
 
-    features: Tensor
-    pointer: Tensor
-    count: Tensor
+    pushed: Tensor
+    blocks: Tensor
     sums: Tensor
     square_sums: Tensor
 
-    def __init__(self, num_groups: int, size: int, embed_dim: int, start: MemoryStart = "empty") -> None:
+    def __init__(
+        self, num_groups: int, size: int, embed_dim: int, start: MemoryStart = "empty", most_blocks: int = 1000
+    ) -> None:
         super().__init__()
-        random = start == "random"
-        shape = (num_groups, size, embed_dim)
-        features = F.normalize(torch.randn(shape), dim=-1) if random else torch.zeros(shape)
-        self.register_buffer("features", features)
-        self.register_buffer("pointer", torch.zeros(num_groups, dtype=torch.long))
-        self.register_buffer("count", torch.full((num_groups,), size if random else 0, dtype=torch.long))
-        self.register_buffer("sums", features.double().sum(1))
-        self.register_buffer("square_sums", features.double().square().sum(1))
+        self.size = size
+        self.block = block_size(size, most_blocks)
+        self.register_buffer("pushed", torch.zeros(num_groups, dtype=torch.long))
+        self.register_buffer("blocks", torch.zeros(num_groups, size // self.block, 2, embed_dim))
+        self.register_buffer("sums", torch.zeros(num_groups, embed_dim, dtype=torch.float64))
+        self.register_buffer("square_sums", torch.zeros(num_groups, embed_dim, dtype=torch.float64))
+        if start == "random":
+            for group in range(num_groups):  # one at a time: all features at once are what blocks avoid
+                self._fill(group, F.normalize(torch.randn(size, embed_dim), dim=-1))
+
+    def _fill(self, group: int, features: Tensor) -> None:
+        blocks = features.view(-1, self.block, features.shape[1])
+        self.blocks[group] = torch.stack([blocks.sum(1), blocks.square().sum(1)], dim=1)
+        self.sums[group], self.square_sums[group] = self.blocks[group].double().sum(0)
+        self.pushed[group] = self.size
 
     @property
-    def size(self) -> int:
-        """M, the features kept per group."""
-        return self.features.shape[1]
+    def pointer(self) -> Tensor:
+        """The slot in [0, M) that the next feature of each group goes to. Shape ``(G,)``."""
+        return self.pushed % self.size
+
+    @property
+    def count(self) -> Tensor:
+        """How many features each group's moments are of. Shape ``(G,)``, int64."""
+        full = self.size - self.block + 1 + (self.pushed - 1) % self.block
+        return torch.where(self.pushed > self.size, full, self.pushed)
 
     @torch.no_grad()
     def push(self, features: Tensor, groups: Tensor) -> None:
         """Write features behind the pointers of their groups, in the order given, over the oldest.
 
         Args:
-            features: Shape ``(K, D)``, at most M of any one group (see :func:`choose_evenly`).
-            groups: Their groups. Shape ``(K,)``, int64.
+            features: Shape ``(n, D)``, at most M - B + 1 of any one group (see :func:`places_of_even_choice`).
+            groups: Their groups. Shape ``(n,)``, int64.
 
         Raises:
-            ValueError: More than M features of one group.
+            ValueError: More features of one group than its ring can take at once.
         """
-        rank, arriving = rank_in_group(groups, len(self.count))
-        if arriving.max() > self.size:
-            raise ValueError(f"pushed {int(arriving.max())} features to a group that keeps {self.size}; choose fewer")
-        slot = (self.pointer[groups] + rank) % self.size
-        old = self.features[groups, slot].double()
-        old[slot >= self.count[groups]] = 0  # an empty slot holds no data; rings fill from slot 0
-        new = features.to(self.features.dtype)
-        self.features[groups, slot] = new
-        new = new.double()
-        self.sums.index_add_(0, groups, new - old)
-        self.square_sums.index_add_(0, groups, new.square() - old.square())
-        self.pointer.add_(arriving).remainder_(self.size)
-        self.count.add_(arriving).clamp_(max=self.size)
+        rank, arriving = rank_in_group(groups, len(self.pushed))
+        most = self.size - self.block + 1
+        if arriving.max() > most:
+            raise ValueError(f"pushed {int(arriving.max())} features to a group that takes {most}; choose fewer")
+        features = features.to(self.blocks.dtype)
+        slot = (self.pushed[groups] + rank) % self.size
+        blocks = self.blocks.flatten(0, 1)  # (G * K, 2, D), a view
+        touched, block = (groups * self.blocks.shape[1] + slot // self.block).unique(return_inverse=True)
+        old = blocks[touched]
+        kept = torch.ones_like(touched)
+        kept[block[slot % self.block == 0]] = 0  # its slots come round again: what it holds is forgotten
+        new = old * kept[:, None, None]
+        new += _sum_rows(torch.stack([features, features.square()], dim=1), block, len(touched))
+        blocks[touched] = new
+        # what the stored numbers changed by, so that the sums are those of the blocks, without drift
+        changed, group = (touched // self.blocks.shape[1]).unique(return_inverse=True)
+        change = _sum_rows(new.double() - old.double(), group, len(changed))
+        self.sums[changed] += change[:, 0]
+        self.square_sums[changed] += change[:, 1]
+        self.pushed += arriving
+
+
+def _sum_rows(rows: Tensor, index: Tensor, num_sums: int) -> Tensor:
+    """Sum the rows of equal index, always in the same order (``index_add_`` has none on a GPU).
+
+    Args:
+        rows: Shape ``(n, ...)``.
+        index: In ``[0, num_sums)``. Shape ``(n,)``, int64.
+        num_sums: S.
+
+    Returns:
+        Shape ``(S, ...)``.
+    """
+    rank, counts = rank_in_group(index, num_sums)
+    padded = rows.new_zeros((num_sums, int(counts.max()) if len(rows) else 0, *rows.shape[1:]))
+    padded[index, rank] = rows
+    return padded.sum(1)
 
 
 def rank_in_group(groups: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """Position of every element among those of its group, in order, and the sizes of the groups.
 
     Args:
-        groups: Shape ``(K,)``, int64 in ``[0, num_groups)``.
+        groups: Shape ``(n,)``, int64 in ``[0, num_groups)``.
         num_groups: G.
 
     Returns:
-        Ranks ``(K,)`` from 0, and counts ``(num_groups,)``.
+        Ranks ``(n,)`` from 0, and counts ``(num_groups,)``.
     """
     counts = torch.bincount(groups, minlength=num_groups)
     order = groups.argsort(stable=True)
@@ -95,27 +142,22 @@ def rank_in_group(groups: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     return rank, counts
 
 
-def choose_evenly(groups: Tensor, num_groups: int, most: int) -> Tensor:
-    """Keep at most ``most`` elements of each group, evenly spaced from its first to its last.
+def places_of_even_choice(counts: Tensor, most: int) -> Tensor:
+    """Which elements of each group to keep: all, or ``most`` evenly spaced from the first to the last.
 
     Args:
-        groups: Shape ``(K,)``, int64 in ``[0, num_groups)``.
-        num_groups: G.
+        counts: Sizes of the groups. Shape ``(G,)``, int64.
         most: How many to keep of a group, at least 1.
 
     Returns:
-        Indices of the kept elements, ascending. Shape ``(<= K,)``.
+        Places in [0, count), ascending; -1 behind the last. Shape ``(G, most)``, int64.
 
     Source: the published code of Liang et al., GMMSeg (NeurIPS 2022); the places are those of
-    ``torch.linspace(0, n - 1, most, dtype=int64)`` on a CPU.
+    ``torch.linspace(0, count - 1, most, dtype=int64)`` on a CPU.
     """
-    counts = torch.bincount(groups, minlength=num_groups)
-    crowded = counts > most
-    last = (counts[crowded] - 1).double()[:, None]
+    place = torch.arange(most, device=counts.device)
+    last = (counts - 1).double()[:, None]
     step = last / max(most - 1, 1)
-    place = torch.arange(most, device=groups.device, dtype=torch.float64)
-    from_first, from_last = step * place, last - step * (most - 1 - place)
-    places = torch.where(place < max(most // 2, 1), from_first, from_last).long()  # (crowded, most)
-    first = (counts.cumsum(0) - counts)[crowded, None]
-    chosen = groups.argsort(stable=True)[first + places].flatten()
-    return torch.cat([chosen, (~crowded[groups]).nonzero().squeeze(1)]).sort().values
+    even = torch.where(place < max(most // 2, 1), step * place, last - step * (most - 1 - place)).long()
+    few = torch.where(place < counts[:, None], place, -1)
+    return torch.where(counts[:, None] > most, even, few)

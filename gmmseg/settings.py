@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gmmseg.errors import InputError
-from gmmseg.memory import MemoryStart
+from gmmseg.memory import MemoryStart, block_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +19,8 @@ class MixtureSettings:
         num_components: P, Gaussians per class.
         embed_dim: D, size of the embeddings the mixtures live in.
         memory_size: M, features remembered per component.
+        memory_blocks: K: at most so many blocks keep them, as moments (see :class:`gmmseg.memory.FeatureMemory`);
+            a memory of no more features keeps each.
         max_samples: Most features remembered per component and step.
         em_interval: Steps from one M-step to the next.
         mean_momentum: Share of the old mean that an M-step keeps, in [0, 1]. A short training wants less.
@@ -39,6 +41,7 @@ class MixtureSettings:
     num_components: int = 5
     embed_dim: int = 64
     memory_size: int = 32_000
+    memory_blocks: int = 1000
     max_samples: int = 20
     em_interval: int = 5
     mean_momentum: float = 0.999
@@ -51,9 +54,12 @@ class MixtureSettings:
     contrast_ignore_index: int = -100
 
     def __post_init__(self) -> None:
-        for name in ("num_components", "embed_dim", "memory_size", "max_samples", "em_interval"):
+        for name in ("num_components", "embed_dim", "memory_size", "memory_blocks", "max_samples", "em_interval"):
             value = getattr(self, name)
             self._require(name, isinstance(value, int) and value >= 1, "an integer of 1 or more")
+        fewest = -(-self.memory_size // self.memory_blocks)
+        divides = block_size(self.memory_size, self.memory_blocks) < 2 * fewest
+        self._require("memory_size", divides, f"such as {fewest * self.memory_blocks}, to divide into memory_blocks")
         self._require("sinkhorn_iterations", self.sinkhorn_iterations >= 0, "0 or more")
         self._require("memory_start", self.memory_start in ("empty", "random"), "'empty' or 'random' (as published)")
         self._require("sinkhorn_epsilon", self.sinkhorn_epsilon >= 0.03, "0.03 or more (float32 underflows)")

@@ -1,7 +1,28 @@
 """Generative heads and backbones as mmseg modules."""
 
 from gmmseg.models.efficientnet_lite import EfficientNetLite0
-from gmmseg.models.heads import GMMHeadMixin, SegformerGMMSegHead
-from gmmseg.models.segmentor import GMMSegmentor
+from gmmseg.models.heads import (
+    DepthwiseSeparableASPPGMMSegHead,
+    FCNGMMSegHead,
+    GMMHeadMixin,
+    OCRGMMSegHead,
+    SegformerGMMSegHead,
+    UPerGMMSegHead,
+)
+from gmmseg.models.posthoc_segmentor import PosthocCascadeSegmentor, PosthocSegmentor
+from gmmseg.models.segmentor import CascadeGMMSegmentor, GMMSegmentor, LikelihoodSegmentor
 
-__all__ = ["EfficientNetLite0", "GMMHeadMixin", "GMMSegmentor", "SegformerGMMSegHead"]
+__all__ = [
+    "CascadeGMMSegmentor",
+    "DepthwiseSeparableASPPGMMSegHead",
+    "EfficientNetLite0",
+    "FCNGMMSegHead",
+    "GMMHeadMixin",
+    "GMMSegmentor",
+    "LikelihoodSegmentor",
+    "OCRGMMSegHead",
+    "PosthocCascadeSegmentor",
+    "PosthocSegmentor",
+    "SegformerGMMSegHead",
+    "UPerGMMSegHead",
+]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmcv.cnn import ConvModule
-from mmseg.models.decode_heads import SegformerHead
+from mmseg.models.decode_heads import DepthwiseSeparableASPPHead, FCNHead, OCRHead, SegformerHead, UPerHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
@@ -24,9 +24,14 @@ else:
 class GMMHeadMixin(_AnyHead):
     """Puts a :class:`~gmmseg.classifier.GMMClassifier` in the place of a decode head's ``conv_seg``.
 
-    Name it before the mmseg head: ``class MyGMMSegHead(GMMHeadMixin, MyHead)``. The head's own ``forward`` then
-    ends in its feature map, because ``conv_seg`` hands it on. Where the head has not ``embed_dim`` channels, a
-    1x1 convolution with the head's norm and a ReLU (``projection``) leads there.
+    Any mmseg head that ends in ``self.cls_seg(features)`` becomes generative in three lines::
+
+        @MODELS.register_module()
+        class MyGMMSegHead(GMMHeadMixin, MyHead):
+            \"\"\"MyHead with Gaussian mixtures.\"\"\"
+
+    The head's own ``forward`` then ends in its feature map, because ``conv_seg`` hands it on. Where the head has
+    not ``embed_dim`` channels, a 1x1 convolution with the head's norm and a ReLU (``projection``) leads there.
 
     Args:
         mixture: Keys of :class:`gmmseg.settings.MixtureSettings`.
@@ -49,23 +54,29 @@ class GMMHeadMixin(_AnyHead):
         self.classifier = GMMClassifier(self.num_classes, settings)
         self.register_load_state_dict_pre_hook(rename_published_keys)
 
-    def classify(self, inputs: list[Tensor]) -> Classification:
+    def classify(self, *inputs: Any) -> Classification:
         """Logits and likelihoods at the head's own resolution.
 
         Args:
-            inputs: The backbone's feature maps, ``(B, channels_i, H_i, W_i)`` each.
+            *inputs: What the mmseg head's ``forward`` takes: the backbone's feature maps, ``(B, channels_i, H_i, W_i)``
+                each, and in a cascade the logits of the head before.
         """
-        return self.classifier(self.projection(super().forward(inputs)))
+        return self.classifier(self.projection(super().forward(*inputs)))
 
-    def forward(self, inputs: list[Tensor]) -> Tensor:
+    def forward(self, *inputs: Any) -> Tensor:
         """Logits ``(B, C, H, W)`` at the head's own resolution, as from any mmseg head."""
-        return self.classify(inputs).logits
+        return self.classify(*inputs).logits
 
-    def loss(self, inputs: list[Tensor], batch_data_samples: list, train_cfg: Any) -> dict[str, Tensor]:
-        """Mmseg's losses on the logits and ``loss_contrast``; also the step that fits the mixture."""
-        output = self.classify(inputs)
-        losses = self.loss_by_feat(output.logits, batch_data_samples)
-        labels = self._stack_batch_gt(batch_data_samples)
+    def loss(self, *args: Any) -> dict[str, Tensor]:
+        """Mmseg's losses on the logits and ``loss_contrast``; also the step that fits the mixture.
+
+        Args:
+            *args: As mmseg gives them: the inputs of :meth:`classify`, data samples and ``train_cfg``.
+        """
+        *inputs, samples, _ = args
+        output = self.classify(*inputs)
+        losses = self.loss_by_feat(output.logits, samples)
+        labels = self._stack_batch_gt(samples)
         labels = resize(labels.float(), size=output.logits.shape[2:], mode="nearest").squeeze(1).long()
         losses["loss_contrast"] = self.classifier.learn(output, labels, self.ignore_index)
         return losses
@@ -74,3 +85,23 @@ class GMMHeadMixin(_AnyHead):
 @MODELS.register_module()
 class SegformerGMMSegHead(GMMHeadMixin, SegformerHead):
     """SegFormer's all-MLP head (Xie et al., NeurIPS 2021) with Gaussian mixtures."""
+
+
+@MODELS.register_module()
+class DepthwiseSeparableASPPGMMSegHead(GMMHeadMixin, DepthwiseSeparableASPPHead):
+    """DeepLabV3+'s head (Chen et al., ECCV 2018) with Gaussian mixtures."""
+
+
+@MODELS.register_module()
+class OCRGMMSegHead(GMMHeadMixin, OCRHead):
+    """OCRNet's head (Yuan et al., ECCV 2020) with Gaussian mixtures; the last of a ``CascadeGMMSegmentor``."""
+
+
+@MODELS.register_module()
+class UPerGMMSegHead(GMMHeadMixin, UPerHead):
+    """UPerNet's head (Xiao et al., ECCV 2018) with Gaussian mixtures."""
+
+
+@MODELS.register_module()
+class FCNGMMSegHead(GMMHeadMixin, FCNHead):
+    """FCN's head (Long et al., CVPR 2015) with Gaussian mixtures."""

@@ -1,4 +1,4 @@
-"""mmseg's encoder-decoder, handing on class log-likelihoods beside the logits."""
+"""mmseg's encoder-decoders, handing on class log-likelihoods beside the logits."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from typing import Any
 
 import torch
 from mmengine.structures import PixelData
-from mmseg.models import EncoderDecoder
+from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from gmmseg.registry import MODELS
 
 
-@MODELS.register_module()
-class GMMSegmentor(EncoderDecoder):
-    """An ``EncoderDecoder`` for generative heads: one pass, whole or sliding, gives both maps.
+class LikelihoodSegmentor(EncoderDecoder):
+    """Predicts both maps in one pass, whole or sliding; a subclass gives them in :meth:`classify`.
 
     Predictions carry ``class_log_likelihood`` (PixelData, ``(C, H, W)``) beside mmseg's ``seg_logits``. Training
     is mmseg's own. Inside, both maps travel as 2C channels, so that mmseg's inference treats them alike.
     """
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and class log-likelihoods at the decode head's resolution, both ``(B, C, h, w)``.
+
+        Args:
+            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+        """
+        raise NotImplementedError
 
     def _init_decode_head(self, decode_head: Any) -> None:
         super()._init_decode_head(decode_head)
@@ -27,9 +34,8 @@ class GMMSegmentor(EncoderDecoder):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits, then log-likelihoods, at the size of the input. Shape ``(B, 2C, H, W)``."""
-        output = self.decode_head.classify(self.extract_feat(inputs))
-        both = torch.cat([output.logits, output.class_log_likelihood], dim=1)
-        return self.decode_head.predict_by_feat(both, batch_img_metas)
+        head = self.decode_head[-1] if isinstance(self, CascadeEncoderDecoder) else self.decode_head
+        return head.predict_by_feat(torch.cat(self.classify(inputs), dim=1), batch_img_metas)
 
     def infer(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
         """Logits and class log-likelihoods, whole or sliding as ``test_cfg`` says.
@@ -60,3 +66,27 @@ class GMMSegmentor(EncoderDecoder):
         for sample, likelihood in zip(samples, density, strict=True):
             sample.class_log_likelihood = PixelData(data=likelihood.seg_logits.data)
         return samples
+
+
+@MODELS.register_module()
+class GMMSegmentor(LikelihoodSegmentor):
+    """An ``EncoderDecoder`` with a generative decode head."""
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`LikelihoodSegmentor.classify`."""
+        output = self.decode_head.classify(self.extract_feat(inputs))
+        return output.logits, output.class_log_likelihood
+
+
+@MODELS.register_module()
+class CascadeGMMSegmentor(LikelihoodSegmentor, CascadeEncoderDecoder):
+    """A ``CascadeEncoderDecoder``, such as OCRNet's, whose last decode head is generative."""
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`LikelihoodSegmentor.classify`."""
+        features = self.extract_feat(inputs)
+        logits = self.decode_head[0].forward(features)
+        for head in self.decode_head[1:-1]:
+            logits = head.forward(features, logits)
+        output = self.decode_head[-1].classify(features, logits)
+        return output.logits, output.class_log_likelihood

@@ -88,7 +88,7 @@ def test_deviation_is_that_of_the_memory(classifier):
     classifier.learn(classifier(features), labels)
     memory = classifier.em.memory
     group = int(memory.count.argmax())
-    kept = memory.features[group, : memory.count[group]].double()
+    kept = memory.blocks[group, : memory.count[group], 0].double()
     center = F.normalize(kept.sum(0), dim=0)
     expected = ((kept - center).square().mean(0) + 1e-2).sqrt()
     assert torch.allclose(classifier.mixture.stds.view(12, 8)[group].double(), expected, atol=1e-6)
@@ -160,6 +160,7 @@ def test_learning_raises_the_likelihood_of_what_it_saw():
         ({"num_prototype": 3}, "unknown mixture setting 'num_prototype'"),
         ({"num_component": 3}, "did you mean 'num_components'"),
         ({"mean_momentum": 1.5}, "must be a share between 0 and 1, found 1.5"),
+        ({"memory_size": 10_007}, "such as 11000, to divide into memory_blocks, found 10007"),
         ({"memory_size": 0}, "must be an integer of 1 or more, found 0"),
         ({"num_components": 2.5}, "must be an integer of 1 or more, found 2.5"),
         ({"sinkhorn_epsilon": 0.001}, "0.03 or more"),

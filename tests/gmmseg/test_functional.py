@@ -43,8 +43,19 @@ def _sinkhorn_loop(scores, epsilon, iterations):
 @pytest.mark.parametrize(("n", "components"), [(7, 3), (40, 5), (2, 4)])
 def test_sinkhorn_equals_loop(n, components):
     scores = np.random.default_rng(n).uniform(-1, 1, (n, components))
-    ours = sinkhorn_assign(torch.from_numpy(scores), 0.05, 3)
+    ours = sinkhorn_assign(torch.from_numpy(scores), epsilon=0.05, iterations=3)
     np.testing.assert_array_equal(ours, _sinkhorn_loop(scores, 0.05, 3))
+
+
+def test_classes_are_assigned_as_if_alone():
+    rng = np.random.default_rng(0)
+    log_prob, classes = rng.normal(size=(90, 4)) * 30, rng.choice([0, 1, 4], 90)
+    scores = scale_to_unit(torch.from_numpy(log_prob), torch.from_numpy(classes), 5)
+    ours = sinkhorn_assign(scores, torch.from_numpy(classes), 5)
+    for k in (0, 1, 4):
+        alone = log_prob[classes == k] / np.abs(log_prob[classes == k]).max()
+        np.testing.assert_allclose(scores[classes == k], alone)
+        np.testing.assert_array_equal(ours[classes == k], _sinkhorn_loop(alone, 0.05, 3))
 
 
 def test_sinkhorn_balances_what_argmax_does_not():
@@ -55,8 +66,8 @@ def test_sinkhorn_balances_what_argmax_does_not():
 
 
 def test_scale_to_unit():
-    assert scale_to_unit(torch.tensor([-4.0, 2.0])).tolist() == [-1.0, 0.5]
-    assert scale_to_unit(torch.zeros(3)).tolist() == [0, 0, 0]
+    assert scale_to_unit(torch.tensor([[-4.0, 2.0]])).tolist() == [[-1.0, 0.5]]
+    assert scale_to_unit(torch.zeros(1, 3)).tolist() == [[0, 0, 0]]
 
 
 def test_moments_equal_two_passes():

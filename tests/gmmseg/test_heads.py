@@ -1,55 +1,54 @@
-import copy
-
+# ruff: noqa: RUF012 (class attributes that describe a network)
 import pytest
 import torch
 
 from gmmseg.errors import InputError
-from tests.gmmseg.networks import MIXTURE, samples, segformer
+from tests.gmmseg.head_tester import HeadTester
+from tests.gmmseg.networks import segformer
 
 
-@pytest.mark.parametrize("channels", [16, 24])
-def test_loss_and_backward(channels):
-    torch.manual_seed(0)
-    network = segformer(channels=channels).train()
-    has_projection = any(key.startswith("decode_head.projection.") for key in network.state_dict())
-    assert has_projection == (channels != MIXTURE["embed_dim"])
-    losses = network(torch.randn(2, 3, 64, 96), samples(2, 64, 96), mode="loss")
-    assert set(losses) == {"decode.loss_ce", "decode.acc_seg", "decode.loss_contrast"}
-    (losses["decode.loss_ce"] + losses["decode.loss_contrast"]).backward()
-    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
-    assert without == []
-    assert network.decode_head.classifier.em.step == 1
-    assert network.decode_head.classifier.em.memory.count.sum() > 0
+class TestSegformer(HeadTester):
+    head = {"type": "gmmseg.SegformerGMMSegHead", "in_channels": [8, 16, 40, 64], "in_index": [0, 1, 2, 3]}
+    backbone = {
+        "type": "MixVisionTransformer",
+        "embed_dims": 8,
+        "num_layers": [1, 1, 1, 1],
+        "num_heads": [1, 2, 5, 8],
+        "qkv_bias": True,
+    }
 
 
-@pytest.mark.parametrize("size", [(64, 96), (50, 70), (33, 65)])
-def test_prediction_has_the_size_of_the_input(size):
-    network = segformer().eval()
-    with torch.no_grad():
-        predicted = network(torch.randn(2, 3, *size), mode="predict")
-    assert [s.seg_logits.data.shape for s in predicted] == [(5, *size)] * 2
-    assert [s.class_log_likelihood.data.shape for s in predicted] == [(5, *size)] * 2
+class TestDepthwiseSeparableASPP(HeadTester):
+    head = {
+        "type": "gmmseg.DepthwiseSeparableASPPGMMSegHead",
+        "in_channels": 64,
+        "in_index": 3,
+        "dilations": (1, 2, 3),
+        "c1_in_channels": 8,
+        "c1_channels": 8,
+    }
 
 
-def test_eval_leaves_the_state_untouched():
-    network = segformer().eval()
-    before = copy.deepcopy(network.state_dict())
-    with torch.no_grad():
-        network(torch.randn(1, 3, 64, 64), mode="predict")
-        network(torch.randn(1, 3, 64, 64), mode="tensor")
-    after = network.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before)
+class TestUPer(HeadTester):
+    head = {
+        "type": "gmmseg.UPerGMMSegHead",
+        "in_channels": [8, 16, 32, 64],
+        "in_index": [0, 1, 2, 3],
+        "pool_scales": (1, 2),
+    }
 
 
-def test_slide_of_one_window_equals_whole():
-    torch.manual_seed(0)
-    network = segformer().eval()
-    image = torch.randn(1, 3, 64, 96)
-    whole = network(image, mode="predict")[0]
-    network.test_cfg.update(mode="slide", crop_size=(64, 96), stride=(32, 48))
-    slide = network(image, mode="predict")[0]
-    assert torch.allclose(whole.seg_logits.data, slide.seg_logits.data, atol=1e-5)
-    assert torch.allclose(whole.class_log_likelihood.data, slide.class_log_likelihood.data, atol=1e-4)
+class TestFCN(HeadTester):
+    head = {"type": "gmmseg.FCNGMMSegHead", "in_channels": 64, "in_index": 3, "num_convs": 1}
+
+
+class TestOCRCascade(HeadTester):
+    first = {"type": "FCNHead", "in_channels": 64, "in_index": 3, "num_convs": 1}
+    head = {"type": "gmmseg.OCRGMMSegHead", "in_channels": 64, "in_index": 3, "ocr_channels": 8}
+
+    def test_first_head_trains_too(self):
+        losses = self.learn(self.network())
+        assert {"decode_0.loss_ce", "decode_1.loss_ce", "decode_1.loss_contrast"} < set(losses)
 
 
 def test_sliding_windows_average_both_maps():
@@ -73,16 +72,6 @@ def test_prediction_is_the_largest_likelihood_of_each_pixel():
     with torch.no_grad():
         output = network.decode_head.classify(network.extract_feat(torch.randn(1, 3, 64, 64)))
     assert torch.equal(output.logits.argmax(1), output.class_log_likelihood.argmax(1))
-
-
-def test_save_and_load(tmp_path):
-    network, other = segformer().train(), segformer()
-    network(torch.randn(2, 3, 64, 64), samples(2, 64, 64), mode="loss")
-    torch.save(network.state_dict(), tmp_path / "state.pth")
-    other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
-    image = torch.randn(1, 3, 64, 64)
-    first, second = (net.eval()(image, mode="predict")[0] for net in (network, other))
-    assert torch.equal(first.class_log_likelihood.data, second.class_log_likelihood.data)
 
 
 def test_unknown_mixture_key_is_an_error():
