@@ -1,12 +1,10 @@
-"""Checkpoints of others: read safely, and understood in the published GMMSeg layout."""
+"""Checkpoints of others: read safely, and refused where they do not fit."""
 
 from __future__ import annotations
 
 import pickle
 import re
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,128 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from gmmseg.errors import InputError
-from gmmseg.memory import block_size
 
 # Rebuilding an array or a number from its bytes runs no code of the file's; the module moved in numpy 2.
 _reconstruct, _scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
 
-_PUBLISHED_NAMES = {
-    "means": "classifier.mixture.means",
-    "diagonal": "classifier.mixture.stds",
-    "iteration_counter": "classifier.em.step",
-    "feat_norm.weight": "classifier.embed_norm.weight",
-    "feat_norm.bias": "classifier.embed_norm.bias",
-    "mask_norm.weight": "classifier.class_norm.weight",
-    "mask_norm.bias": "classifier.class_norm.bias",
-}
-_PUBLISHED_UNUSED = {
-    "eye_matrix": "a constant",
-    "conv_seg.weight": "never used by a generative head",
-    "conv_seg.bias": "never used by a generative head",
-}
 _MEMORY = "classifier.em.memory."
-
-
-@dataclass
-class KeyReport:
-    """What became of the keys of a published state dict; all others stay as they are.
-
-    Attributes:
-        mapped: Published key to ours.
-        dropped: Published key to the reason.
-        missing: Our key that has no counterpart.
-        left_over: Keys that nothing reads.
-    """
-
-    mapped: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    left_over: list[str] = field(default_factory=list)
-
-
-def published_heads(state: Mapping[str, Any]) -> list[str]:
-    """Where the keys of published GMMSeg heads start in a state dict, such as ``"decode_head."``."""
-    return [key.removesuffix("diagonal") for key in state if key.split(".")[-1] == "diagonal"]
-
-
-def convert_published_head(
-    state: dict[str, Any], prefix: str, memory_size: int | None = None, most_blocks: int = 1000
-) -> KeyReport:
-    """Rewrite one head's part of a state dict in place, from the published layout to ours.
-
-    The published queue counts as full, as its own code counts it, and becomes moments of blocks of features (see
-    :class:`gmmseg.memory.FeatureMemory`). A file without a queue is whole: the memory then starts as a new one.
-
-    Args:
-        state: The state dict.
-        prefix: Where the head's keys start, as :func:`published_heads` says.
-        memory_size: M of the network that is to load; a queue of another size is dropped. ``None`` takes the queue's.
-        most_blocks: The network's setting ``memory_blocks``.
-
-    Source: the checkpoint layout of github.com/leonnnop/GMMSeg.
-    """
-    report = KeyReport()
-    for name, reason in _PUBLISHED_UNUSED.items():
-        if state.pop(prefix + name, None) is not None:
-            report.dropped[prefix + name] = reason
-    for name, ours in _PUBLISHED_NAMES.items():
-        if prefix + name in state:
-            state[prefix + ours] = state.pop(prefix + name)
-            report.mapped[prefix + name] = prefix + ours
-        else:
-            report.missing.append(prefix + ours)
-    step = prefix + _PUBLISHED_NAMES["iteration_counter"]
-    if step in state:
-        state[step] = state[step].reshape(()).long()
-    queue, pointer = state.pop(prefix + "queue", None), state.pop(prefix + "queue_ptr", None)
-    if queue is None:
-        report.missing.append(prefix + _MEMORY + "*")
-    elif memory_size not in (None, queue.shape[2]):
-        reason = f"holds {queue.shape[2]} features a component, and the config's memory {memory_size}"
-        report.dropped |= {prefix + "queue": reason, prefix + "queue_ptr": reason}
-    else:
-        memory = _memory_of_queue(queue, pointer, most_blocks)
-        state.update({prefix + _MEMORY + name: value for name, value in memory.items()})
-        report.mapped |= {prefix + "queue": prefix + _MEMORY + "{blocks,sums,square_sums}"}
-        report.mapped |= {prefix + "queue_ptr": prefix + _MEMORY + "pushed"}
-    published = {name.split(".")[0] for name in (*_PUBLISHED_NAMES, *_PUBLISHED_UNUSED)}
-    rest = {key: key.removeprefix(prefix) for key in state if key.startswith(prefix)}
-    report.left_over = [key for key, name in rest.items() if "." not in name or name.split(".")[0] in published]
-    return report
-
-
-def _memory_of_queue(queue: Tensor, pointer: Tensor | None, most_blocks: int) -> dict[str, Tensor]:
-    """Memory buffers of a full queue. Shape: ``(G, D, M)``; ``pointer (G,)`` is where it goes on."""
-    groups, dim, size = queue.shape
-    block = block_size(size, most_blocks)
-    blocks = torch.empty(groups, size // block, 2, dim)
-    for moments, features in zip(blocks, queue.float(), strict=True):  # one at a time: a queue can have gigabytes
-        features = features.reshape(dim, -1, block)
-        moments[:, 0], moments[:, 1] = features.sum(2).T, features.square().sum(2).T
-    sums, square_sums = blocks.double().sum(1).unbind(1)
-    pushed = torch.full((groups,), size) + (0 if pointer is None else pointer.long())
-    return {"blocks": blocks, "sums": sums.contiguous(), "square_sums": square_sums.contiguous(), "pushed": pushed}
-
-
-def rename_published_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Rewrite a state dict in place from the published layout to ours; any other is left alone.
-
-    Heads register this as a ``load_state_dict`` pre-hook, so that published checkpoints load by every way that
-    mmengine and torch have. Where there is no queue, or one of another size, the head's memory stays as it is.
-
-    Args:
-        module: The head that loads.
-        state: The state dict that is being loaded.
-        prefix: Where the head's keys start in it, such as ``"decode_head."``.
-    """
-    if prefix + "diagonal" not in state:
-        return
-    em: Any = module.get_submodule("classifier.em")
-    report = convert_published_head(state, prefix, em.memory.size, em.settings.memory_blocks)
-    if prefix + "queue" in report.dropped:
-        warnings.warn(f"{prefix}queue {report.dropped[prefix + 'queue']}: the memory stays as it is", stacklevel=2)
-    for name, buffer in em.memory.named_buffers():
-        state.setdefault(prefix + _MEMORY + name, buffer)
 
 
 def read_safely(path: str | Path) -> Any:
@@ -198,8 +79,8 @@ def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | 
         state_dict: Named tensors, in our layout or the published one.
         source: Where they come from, for the message.
         whole: Refuse keys that are left over or missing, but for a memory that is not in the file: the network's stays
-            as it is. Where this is off, heads may also differ in shape, as those
-            of other classes do; their tensors are left out.
+            as it is. Where this is off, heads may also differ in shape, as those of other classes do; their tensors
+            are left out.
 
     Returns:
         Keys left over, missing or of another shape, each with the word; empty if ``whole``.

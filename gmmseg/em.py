@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,10 @@ class EMUpdater(nn.Module):
         num_classes: C.
         settings: Memory, intervals and momenta; see :class:`gmmseg.settings.MixtureSettings`.
 
+    Attributes:
+        listeners: Called after every E-step with each labelled pixel's log-density under its own class's best
+            component and its group, both ``(N,)``; for whoever watches a training.
+
     Shape:
         ``step ()``: int64, number of training steps seen.
 
@@ -34,6 +40,7 @@ class EMUpdater(nn.Module):
     def __init__(self, num_classes: int, settings: MixtureSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.listeners: list[Callable[[Tensor, Tensor], None]] = []
         self.memory = FeatureMemory(
             num_classes * settings.num_components,
             settings.memory_size,
@@ -58,7 +65,10 @@ class EMUpdater(nn.Module):
         own = log_prob[torch.arange(len(labels), device=labels.device), labels]  # (N, P)
         scores = scale_to_unit(own, labels, classes, all_max)
         epsilon, iterations = self.settings.sinkhorn_epsilon, self.settings.sinkhorn_iterations
-        return labels * components + sinkhorn_assign(scores, labels, classes, epsilon, iterations, all_sum)
+        groups = labels * components + sinkhorn_assign(scores, labels, classes, epsilon, iterations, all_sum)
+        for listen in self.listeners:
+            listen(own.amax(1), groups)
+        return groups
 
     @torch.no_grad()
     def update(self, mixture: GaussianMixture, embeddings: Tensor, groups: Tensor, reliable: Tensor) -> None:

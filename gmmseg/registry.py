@@ -1,8 +1,14 @@
 """Where mmengine finds this package: ``type='gmmseg.SegformerGMMSegHead'`` works in any mmseg config."""
 
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=ROOT_MODELS, scope="gmmseg", locations=["gmmseg.models"])
 DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope="gmmseg", locations=["gmmseg.datasets"])
+DATA_SAMPLERS = Registry("data sampler", parent=ROOT_DATA_SAMPLERS, scope="gmmseg", locations=["gmmseg.engine"])
+HOOKS = Registry("hook", parent=ROOT_HOOKS, scope="gmmseg", locations=["gmmseg.engine"])
+OPTIM_WRAPPERS = Registry("optimizer wrapper", parent=ROOT_OPTIM_WRAPPERS, scope="gmmseg", locations=["gmmseg.engine"])

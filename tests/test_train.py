@@ -1,7 +1,12 @@
 """The tools in a row, as ``make demo`` runs them, on a few tiny scenes; and how train and test end on bad input."""
 
 import json
+import os
+import resource
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,7 @@ import torch
 
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.result import read_results
+from tests.gmmseg.tiny_training import assert_same, logged_losses
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs/demo/segformer-gmmseg_street_scenes.py")
@@ -56,7 +62,7 @@ def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     second = torch.load(tmp_path / "run/iter_4.pth", weights_only=False)["state_dict"]
     prefix = "decode_head.classifier.em."
     assert (first[prefix + "step"], second[prefix + "step"]) == (2, 4)
-    pushed = [state[prefix + "memory.count"].sum() for state in (first, second)]
+    pushed = [state[prefix + "memory.pushed"].sum() for state in (first, second)]
     assert 0 < pushed[0] < pushed[1]
     assert call("test", CONFIG, "run/iter_4.pth", "--data-root", "nowhere", *SMALL) == 2
     _ends_with_one_sentence(capsys, "nowhere/street_scenes/leftImg8bit/val", "--data-root")
@@ -106,6 +112,8 @@ def test_missing_and_broken_config(call, capsys, tmp_path):
     (tmp_path / "broken.py").write_text("model = dict(")
     assert call("train", "broken.py") == 2
     _ends_with_one_sentence(capsys, "config broken.py cannot be read")
+    assert call("train", CONFIG, "--cfg-options", "a={'b':[1,2],'c':[3,4]}") == 2
+    _ends_with_one_sentence(capsys, "--cfg-options a={'b':[1,2],'c':[3,4]} does not fit the config")
     assert call("train", CONFIG, "--cfg-options", "seed") == 2
     _ends_with_one_sentence(capsys, "--cfg-options takes KEY=VALUE, found 'seed'")
 
@@ -156,15 +164,133 @@ def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--amp",), "--amp needs a CUDA device"),
         (("--work-dir", CONFIG), "is a file; name a folder"),
+        (("--work-dir", "/proc/none"), "--work-dir /proc/none cannot be written"),
         ((*SMALL, "load_from=nothing.pth"), "load_from names nothing.pth"),
+        (("--resume", "nothing.pth", *SMALL), "checkpoint nothing.pth does not exist"),
+        (("--resume", "weights.pth", *SMALL), "weights.pth holds weights but no state of a training"),
         ((*SMALL, "log_level.x=1"), "--cfg-options log_level.x=1 does not fit"),
         ((*SMALL, "model.no_such_key=1"), "cannot be built"),
+        ((*SMALL, "train_cfg.max_iters=abc"), "train_cfg.max_iters must be a whole number of 1 or more, found 'abc'"),
+        ((*SMALL, "train_cfg.max_iters=0"), "train_cfg.max_iters must be a whole number of 1 or more, found 0"),
+        ((*SMALL, "train_cfg.val_interval=0"), "train_cfg.val_interval must be a whole number of 1 or more, found 0"),
+        ((*SMALL, "train_dataloader.batch_size=0"), "train_dataloader.batch_size must be a whole number of 1 or more"),
+        ((*SMALL, "val_dataloader.num_workers=1.5"), "val_dataloader.num_workers must be a whole number of 0 or more"),
+        ((*SMALL, "optim_wrapper.optimizer.lr=fast"), "street_scenes.py cannot be trained: TypeError: "),
+        (
+            (*SMALL, "model.decode_head.num_classes=7"),
+            "num_classes=7, and the data of train_dataloader have 11 classes",
+        ),
+        (
+            (*SMALL, "model.backbone.init_cfg.type=Pretrained", "model.backbone.init_cfg.checkpoint=none.pth"),
+            "none.pth",
+        ),
+        (("--launcher", "pytorch", *SMALL), "is for processes that torchrun starts"),
     ],
 )
 @pytest.mark.usefixtures("scenes")
-def test_what_cannot_be_trained(call, capsys, monkeypatch, arguments, message):
+def test_what_cannot_be_trained(call, capsys, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    torch.save({"state_dict": {"weight": torch.zeros(1)}, "meta": {"epoch": 0, "iter": 1}}, tmp_path / "weights.pth")
     assert call("train", CONFIG, *arguments) == 2
     _ends_with_one_sentence(capsys, message)
+
+
+@pytest.mark.usefixtures("scenes")
+def test_initial_weights_without_a_network(call, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    address = "http://127.0.0.1:9/mit_b0.pth"  # nothing listens there
+    weights = ("model.backbone.init_cfg.type=Pretrained", f"model.backbone.init_cfg.checkpoint={address}")
+    assert call("train", CONFIG, *SMALL, *weights) == 2
+    _ends_with_one_sentence(
+        capsys, f"initial weights {address} cannot be fetched", str(tmp_path / "torch/hub/checkpoints")
+    )
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.usefixtures("scenes")
+def test_initial_weights_run_no_code(call, capsys, tmp_path):
+    torch.save({"state_dict": {"weight": Payload()}}, tmp_path / "hostile.pth")
+    weights = ("model.backbone.init_cfg.type=Pretrained", "model.backbone.init_cfg.checkpoint=hostile.pth")
+    assert call("train", CONFIG, *SMALL, *weights) == 2
+    _ends_with_one_sentence(capsys, "checkpoint hostile.pth was refused")
+    assert not (tmp_path / "ran").exists()
+
+
+def _start(folder, *arguments, **options):
+    """Start tools/train.py as a process of its own."""
+    environment = {**os.environ, "DATA_ROOT": "data", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tools/train.py"), CONFIG, *arguments]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes, **options)
+
+
+def _finish(process):
+    message = process.communicate(timeout=240)[1]
+    return process.returncode, message
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scenes")
+def test_killed_and_resumed_is_that_without_a_stop(tmp_path):
+    workers = ("train_dataloader.num_workers=1", "train_cfg.max_iters=6", "train_cfg.val_interval=3")
+    whole = _start(tmp_path, "--work-dir", "whole", *SMALL, *workers)
+    killed = _start(tmp_path, "--work-dir", "parts", *SMALL, *workers)
+    while not (tmp_path / "parts/iter_2.pth").exists():
+        assert killed.poll() is None, killed.communicate()[1]
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert _finish(killed)[0] == -signal.SIGKILL
+    assert not (tmp_path / "parts/iter_6.pth").exists()
+    assert _finish(_start(tmp_path, "--work-dir", "parts", "--resume", *SMALL, *workers))[0] == 0
+    assert _finish(whole)[0] == 0
+
+    expected, resumed = (torch.load(tmp_path / run / "iter_6.pth", weights_only=True) for run in ("whole", "parts"))
+    assert {"decode_head.classifier.mixture.means", "decode_head.classifier.em.memory.pushed"} < expected[
+        "state_dict"
+    ].keys()
+    for part in ("state_dict", "optimizer", "param_schedulers"):
+        assert_same(expected[part], resumed[part])
+    losses = logged_losses(tmp_path / "whole")
+    assert losses.keys() == set(range(1, 7))
+    assert losses == logged_losses(tmp_path / "parts")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scenes")
+def test_no_room_for_a_checkpoint(tmp_path):
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # the first checkpoint has more
+
+    status, message = _finish(_start(tmp_path, "--work-dir", "run", *SMALL, preexec_fn=no_room))
+    assert status == 2
+    assert "Traceback" not in message
+    last = message.strip().splitlines()[-1]
+    assert last.startswith("error: checkpoint ")
+    assert "run/iter_2.pth could not be written (File too large)" in last
+    assert not list((tmp_path / "run").glob("*.pth*"))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
+def test_ctrl_c_while_starting(tmp_path, seconds):
+    process = _start(tmp_path, "--work-dir", "run")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    status, message = _finish(process)
+    assert status in (130, 2)  # 2 where it had found that there are no data
+    assert "Traceback" not in message
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scenes")
+def test_mixed_precision_without_a_gpu(call, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert call("train", CONFIG, "--work-dir", "run", "--amp", *SMALL, "train_cfg.max_iters=2") == 0
+    written = (tmp_path / "run" / Path(CONFIG).name).read_text()
+    assert "gmmseg.CPUAmpOptimWrapper" in written
+    state = torch.load(tmp_path / "run/iter_2.pth", weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())

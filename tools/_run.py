@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import anomaly.errors
-import gmmseg.errors
+
+def _leave(*_: Any) -> NoReturn:
+    """End on Ctrl-C at once: an exception amid the import of compiled code would abort the process."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+signal.signal(signal.SIGINT, _leave)  # before what takes seconds to import
+import anomaly.errors  # noqa: E402
+import gmmseg.errors  # noqa: E402
 
 # Before torch loads: its idle threads then leave the cores to whoever reads images and draws.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 # Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
 for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False"):
     warnings.filterwarnings("ignore", message=_remark)
@@ -24,6 +32,7 @@ for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``a
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Call ``main`` and end the process: 0 when done, 2 on input the user can mend, 130 on Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except (anomaly.errors.InputError, gmmseg.errors.InputError) as error:
@@ -46,11 +55,12 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
     Raises:
         InputError: No such file, not a config, or an option that does not fit it.
     """
+    handler = signal.signal(signal.SIGINT, _leave)
     from mmengine.config import Config, DictAction
 
     with contextlib.redirect_stdout(io.StringIO()):
         import mmseg.datasets  # noqa: F401  prints that a package which nothing here needs is missing
-
+    signal.signal(signal.SIGINT, handler)
     if data_root is not None:
         os.environ["DATA_ROOT"] = str(data_root)
     if not path.is_file():
@@ -65,6 +75,6 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
             raise gmmseg.errors.InputError(f"--cfg-options takes KEY=VALUE, found {option!r}")
         try:
             config.merge_from_dict({key: DictAction._parse_iterable(value)})
-        except (KeyError, TypeError, IndexError, AssertionError) as error:
+        except (KeyError, TypeError, IndexError, AssertionError, RecursionError) as error:
             raise gmmseg.errors.InputError(f"--cfg-options {option} does not fit the config: {error}") from error
     return config

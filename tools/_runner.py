@@ -47,7 +47,7 @@ def build_runner(config: Any, *loaders: str) -> Any:
             config[loader].persistent_workers = False  # torch refuses workers that persist where there are none
     if Path(config.work_dir).is_file():
         raise InputError(f"--work-dir {config.work_dir} is a file; name a folder")
-    if config.get("load_from") and not Path(config.load_from).is_file():
+    if config.get("load_from") and not config.get("resume") and not Path(config.load_from).is_file():
         raise InputError(f"load_from names {config.load_from}, which is no file here; download it and name the file")
     try:
         return SafeRunner.from_cfg(config)
@@ -55,6 +55,8 @@ def build_runner(config: Any, *loaders: str) -> Any:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
         raise InputError(f"{config.filename} cannot be built: {type(error).__name__}: {error}") from error
+    except OSError as error:
+        raise InputError(f"--work-dir {config.work_dir} cannot be written: {error}") from error
 
 
 def _check_data_folders(config: Any, loader: str) -> None:

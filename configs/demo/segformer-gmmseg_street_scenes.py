@@ -4,6 +4,7 @@ _base_ = [
     '../_base_/datasets/street_scenes.py',
     '../_base_/schedules/adamw_1k.py',
     '../_base_/default_runtime.py',
+    '../_base_/mixture.py',
 ]
 model = dict(
     type='gmmseg.GMMSegmentor',
@@ -11,7 +12,7 @@ model = dict(
     decode_head=dict(
         type='gmmseg.SegformerGMMSegHead',
         num_classes=11,
-        mixture=dict(num_components=5, embed_dim=64, memory_size=2000, mean_momentum=0.9)))
+        mixture=dict(_base_.mixture, memory_size=2000, mean_momentum=0.9)))
 max_iters = 400
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [

@@ -7,7 +7,7 @@ from mmengine.logging import HistoryBuffer
 
 from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
 from gmmseg.errors import InputError
-from tests.gmmseg.networks import segformer
+from tests.gmmseg.networks import MIXTURE, segformer
 
 
 class Payload:
@@ -93,6 +93,50 @@ def test_start_from_another_network_names_what_is_not_loaded():
     assert "missing decode_head.classifier.mixture.means" in faults
     with pytest.raises(InputError, match="of another network"):
         load_weights(segformer(), {"nothing": torch.zeros(1)}, "nothing.pth", whole=False)
+
+
+def softmax_twin(**settings):
+    """A softmax SegFormer whose every tensor differs from a fresh one's."""
+    network = segformer(mixture=None, **settings)
+    return {
+        key: torch.rand(value.shape) if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("num_classes", [5, 7])
+def test_softmax_twin_is_a_start_for_all_but_the_classifier(num_classes):
+    network, twin = segformer(), softmax_twin(num_classes=num_classes)
+    faults = load_weights(network, twin, "softmax.pth", whole=False)
+    loaded = network.state_dict()
+    taken = [key for key in twin if key in loaded]
+    assert {"backbone.layers.0.0.projection.weight", "decode_head.fusion_conv.conv.weight"} <= set(taken)
+    assert all(torch.equal(loaded[key], twin[key]) for key in taken)
+    new = [key for key in loaded if key not in twin and ".memory." not in key and "num_batches" not in key]
+    expected = [f"left over decode_head.conv_seg.{name}" for name in ("weight", "bias")]
+    assert sorted(faults) == sorted(expected + [f"missing {key}" for key in new])
+
+
+def test_heads_of_another_shape_are_left_out_and_backbones_are_not():
+    network, wide = segformer(), softmax_twin(channels=32)
+    before = network.decode_head.fusion_conv.conv.weight.clone()
+    faults = load_weights(network, wide, "softmax.pth", whole=False)
+    assert "of another shape decode_head.fusion_conv.conv.weight" in faults
+    assert torch.equal(network.decode_head.fusion_conv.conv.weight, before)
+    name = "backbone.layers.0.0.projection.weight"
+    assert torch.equal(network.state_dict()[name], wide[name])
+    wide[name] = torch.zeros(16, 3, 7, 7)
+    with pytest.raises(InputError, match=f"size mismatch for {name}"):
+        load_weights(network, wide, "softmax.pth", whole=False)
+
+
+def test_a_memory_of_another_size_is_left_out_whole():
+    trained, network = segformer(), segformer(mixture={**MIXTURE, "memory_size": 6})
+    trained.decode_head.classifier.em.memory.push(torch.rand(3, 16), torch.tensor([0, 0, 1]))
+    faults = load_weights(network, trained.state_dict(), "trained.pth", whole=False)
+    names = ("blocks", "pushed", "square_sums", "sums")
+    assert sorted(faults) == [f"of another shape decode_head.classifier.em.memory.{name}" for name in names]
+    assert not any(buffer.any() for buffer in network.decode_head.classifier.em.memory.buffers())
 
 
 @pytest.mark.parametrize("meta", [{"dataset_meta": {"classes": ("sky", "car")}}, {"CLASSES": ["sky", "car"]}])

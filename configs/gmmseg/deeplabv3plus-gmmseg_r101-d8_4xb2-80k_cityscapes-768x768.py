@@ -1,0 +1,4 @@
+_base_ = ['../softmax/deeplabv3plus_r101-d8_4xb2-80k_cityscapes-768x768.py', '../_base_/mixture.py']
+model = dict(
+    type='gmmseg.GMMSegmentor',
+    decode_head=dict(type='gmmseg.DepthwiseSeparableASPPGMMSegHead', mixture=_base_.mixture))

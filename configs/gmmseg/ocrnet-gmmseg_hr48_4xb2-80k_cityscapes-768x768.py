@@ -1,0 +1,7 @@
+_base_ = ['../softmax/ocrnet_hr48_4xb2-80k_cityscapes-768x768.py', '../_base_/mixture.py']
+model = dict(
+    type='gmmseg.CascadeGMMSegmentor',
+    decode_head=[
+        _base_.model.decode_head[0],
+        dict(_base_.model.decode_head[1], type='gmmseg.OCRGMMSegHead', mixture=_base_.mixture),
+    ])

@@ -1,0 +1,4 @@
+_base_ = ['../softmax/upernet_swin-b_8xb1-160k_cityscapes-1024x1024.py', '../_base_/mixture.py']
+model = dict(
+    type='gmmseg.GMMSegmentor',
+    decode_head=dict(type='gmmseg.UPerGMMSegHead', mixture=_base_.mixture))

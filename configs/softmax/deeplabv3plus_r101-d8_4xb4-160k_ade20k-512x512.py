@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/deeplabv3plus_r101-d8.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/sgd_160k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    decode_head=dict(num_classes=150),
+    auxiliary_head=dict(num_classes=150))
+train_dataloader = dict(batch_size=4)

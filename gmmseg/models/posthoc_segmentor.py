@@ -1,0 +1,124 @@
+"""mmseg's encoder-decoders with mixtures fitted afterwards to the features under their last convolution."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS as MMSEG_MODELS
+from torch import Tensor, nn
+
+from gmmseg.errors import InputError
+from gmmseg.models.segmentor import LikelihoodSegmentor
+from gmmseg.posthoc import ClassDensities
+from gmmseg.registry import MODELS
+
+
+@MODELS.register_module()
+class PosthocSegmentor(LikelihoodSegmentor):
+    """A trained network as it is, and class log-likelihoods of the features that its ``conv_seg`` classifies.
+
+    Features are scaled to unit length: their length says how sure the network is, and spoils the densities. The
+    logits are the network's own to the last bit. ``tools/fit_gmm.py`` fits the densities.
+
+    Args:
+        num_components: P, most Gaussians of a class.
+        **kwargs: Arguments of the mmseg segmentor.
+
+    Raises:
+        InputError: The last decode head does not end in a ``conv_seg`` with a logit for each class.
+    """
+
+    def __init__(self, *, num_components: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(num_components, int) or num_components < 1:
+            raise InputError(f"num_components must be an integer of 1 or more, found {num_components!r}")
+        head = self.decode_head[-1] if isinstance(self, CascadeEncoderDecoder) else self.decode_head
+        conv_seg = getattr(head, "conv_seg", None)
+        if not isinstance(conv_seg, nn.Conv2d) or conv_seg.out_channels != self.num_classes:
+            kind = "nothing" if conv_seg is None else str(conv_seg)
+            raise InputError(
+                "mixtures are fitted to the features that a decode head's conv_seg turns into a logit for each of its "
+                f"{self.num_classes} classes, found {kind} as the conv_seg of {type(head).__name__}; such a network "
+                "(generative already, mask classification, one logit for two classes) cannot be fitted"
+            )
+        self._classified = [conv_seg]  # in a list, so that it is no second submodule
+        self.densities = ClassDensities(self.num_classes, num_components, conv_seg.in_channels)
+
+    def embed(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        """The network's own logits at the size of the input, and unit features at the head's resolution.
+
+        Args:
+            inputs: Preprocessed images, a sliding window's part of them. Shape ``(B, 3, H, W)``.
+            batch_img_metas: mmseg's metainfo of each image.
+
+        Returns:
+            Shapes ``(B, C, H, W)`` and ``(B, D, h, w)``.
+
+        Raises:
+            InputError: The head never ran its ``conv_seg``.
+        """
+        with _inputs_of(self._classified[0]) as caught:
+            logits = super(LikelihoodSegmentor, self).encode_decode(inputs, batch_img_metas)
+        if not caught:
+            raise InputError("the decode head never ran its conv_seg: this network has no features to fit mixtures to")
+        return logits, F.normalize(caught[-1].float(), dim=1)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits, then log-likelihoods, at the size of the input. Shape ``(B, 2C, H, W)``."""
+        logits, embeddings = self.embed(inputs, batch_img_metas)
+        batch, _, height, width = embeddings.shape
+        flat = self.densities(embeddings.permute(0, 2, 3, 1).flatten(0, 2))
+        likelihood = flat.view(batch, height, width, -1).permute(0, 3, 1, 2)
+        likelihood = resize(likelihood, logits.shape[2:], mode="bilinear", align_corners=self.align_corners)
+        return torch.cat([logits, likelihood], dim=1)
+
+    def loss(self, *_: Any) -> dict[str, Tensor]:
+        """Refuse: training would move the features away from their mixtures."""
+        raise InputError("a network with fitted mixtures is not trained; train the network itself, and fit again")
+
+
+@MODELS.register_module()
+class PosthocCascadeSegmentor(PosthocSegmentor, CascadeEncoderDecoder):
+    """The same of a ``CascadeEncoderDecoder``: mixtures of the last head's features."""
+
+
+def posthoc_config(config: Config, num_components: int) -> Config:
+    """Give the config of the same network with mixtures beside it.
+
+    Args:
+        config: Of a network of mmseg.
+        num_components: P, most Gaussians of a class.
+
+    Raises:
+        InputError: The network is neither mmseg's ``EncoderDecoder`` nor its ``CascadeEncoderDecoder``.
+    """
+    kind = config.get("model", {}).get("type")
+    network = MMSEG_MODELS.get(kind) if isinstance(kind, str) else kind
+    name = {EncoderDecoder: "PosthocSegmentor", CascadeEncoderDecoder: "PosthocCascadeSegmentor"}.get(network)
+    if name is None:
+        raise InputError(
+            f"config {config.filename}: mixtures are fitted to a model of type EncoderDecoder or "
+            f"CascadeEncoderDecoder, found {kind}; give the config of such a network"
+        )
+    config = copy.deepcopy(config)
+    config.model.update(type=f"gmmseg.{name}", num_components=num_components)
+    return config
+
+
+@contextmanager
+def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Catch what a module is called with, while the context lasts."""
+    caught: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        yield caught
+    finally:
+        handle.remove()

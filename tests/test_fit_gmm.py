@@ -1,0 +1,226 @@
+"""``tools/fit_gmm.py``: from a softmax network to a config and checkpoint that the other tools take like any other."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmseg.registry import DATASETS
+
+from anomaly.datasets.street_scenes import write_street_scenes
+from anomaly.integrations.mmseg_detector import build_model
+from anomaly.result import read_results
+from tests.anomaly import set_trees, tiny_segmentor
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORK = tiny_segmentor.CONFIG[: tiny_segmentor.CONFIG.index("test_pipeline")].replace(
+    "num_classes=4", "num_classes=11"
+)
+BASES = [
+    str(ROOT / "configs/_base_" / name)
+    for name in ("datasets/street_scenes.py", "schedules/adamw_1k.py", "default_runtime.py")
+]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Run a tool's main in this process, in an empty folder; give its exit status and what it wrote to stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.setenv("DATA_ROOT", "data")
+    monkeypatch.delitem(sys.modules, "test", raising=False)
+
+    def run(tool, *arguments):
+        import importlib
+
+        import _run
+
+        monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            _run.run(importlib.import_module(tool).main)
+        return ended.value.code, capfd.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Generated scenes, with the config and checkpoint of a network for them."""
+    write_street_scenes(tmp_path / "data/street_scenes", train=4, val=2, open_world=2, size=(64, 96), seed=3)
+    workers = "".join(
+        f"{split}_dataloader = dict(num_workers=0, persistent_workers=False)\n" for split in ("val", "test")
+    )
+    (tmp_path / "net.py").write_text(f"_base_ = {BASES}\n{workers}{NETWORK}")
+    tiny_segmentor.write_checkpoint(tmp_path / "net.pth", Config.fromfile(tmp_path / "net.py"))
+
+
+@pytest.mark.usefixtures("scenes")
+def test_fit_evaluate_and_test(call, tmp_path):
+    status, err = call("fit_gmm", "net.py", "net.pth", "--out", "made/fitted", "--images", 3, "--components", 2)
+    assert status == 0, err
+    assert sorted(path.name for path in Path("made/fitted").iterdir()) == ["net_posthoc-gmm.pth", "net_posthoc-gmm.py"]
+    fitted = "made/fitted/net_posthoc-gmm.py", "made/fitted/net_posthoc-gmm.pth"
+    record = torch.load(fitted[1], weights_only=True)["meta"]["posthoc"]
+    assert record["images"] == 3
+    assert len(record["checkpoint"]["sha256"]) == 64
+    assert 0 < sum(record["pixels"]) <= 3 * 80 * 120  # photographs of 320x480 after the resize, at a quarter of it
+    assert ("no pixel of" in err) == bool(record["unseen_classes"])
+
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    place = ("--data-root", "elsewhere")
+    assert call("ood_eval", *fitted, "--sets", "street_scenes", "--out", "new", *place)[0] == 0
+    assert call("ood_eval", "net.py", "net.pth", "--sets", "street_scenes", "--out", "old", *place)[0] == 0
+    new, old = read_results(tmp_path / "new/results.json"), read_results(tmp_path / "old/results.json")
+    assert new.closed_set == old.closed_set
+    assert 0 < new.closed_set.miou < 1
+    assert set(new.sets[0].scores) == {"gmm_nll", *old.sets[0].scores}
+    assert all(new.sets[0].scores[name] == values for name, values in old.sets[0].scores.items())
+    assert len(list(Path("new/heatmaps/street_scenes/gmm_nll").glob("*.png"))) == 2
+
+    status, err = call("test", *fitted, "--work-dir", "tested", "--out", "test.json", *place)
+    assert status == 0, err
+    assert json.loads(Path("test.json").read_text())["mIoU"] == pytest.approx(100 * old.closed_set.miou, abs=0.01)
+
+
+@pytest.mark.usefixtures("scenes")
+def test_a_seed_decides_all(call):
+    made = {}
+    for name, seed in (("first", 0), ("same", 0), ("other", 1)):
+        options = ("--images", 2, "--pixels", 40, "--seed", seed)
+        assert call("fit_gmm", "net.py", "net.pth", "--out", name, *options)[0] == 0
+        made[name] = torch.load(f"{name}/net_posthoc-gmm.pth", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, made["same"][key]) for key, value in made["first"].items())
+    assert not torch.equal(made["first"]["densities.means"], made["other"]["densities.means"])
+
+
+@pytest.fixture
+def tiny(tmp_path, call):
+    """A network of four classes, the last of which no label has, and its data; the input is padded to 64x96."""
+    tiny_segmentor.write_closed_set(tmp_path / "closed")
+    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
+    config.write_text(config.read_text() + "train_dataloader = val_dataloader\n")
+    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+
+
+def what_inference_sees(model, inputs, metas):
+    """The crops that inference takes of an image, and the features under ``conv_seg`` of each."""
+    crops, features = [], []
+    encode_decode = type(model).encode_decode
+
+    def watched(crop, crop_metas):
+        crops.append(crop)
+        return encode_decode(model, crop, crop_metas)
+
+    model.encode_decode = watched
+    hook = model.decode_head.conv_seg.register_forward_hook(lambda _, given, out: features.append(given[0]))
+    with torch.no_grad():
+        model.inference(inputs, metas)
+    hook.remove()
+    return crops, features
+
+
+def naive_class_means(slide):
+    """Mean unit feature of every class over the set, and its pixels, pixel by pixel; labels are cut as images are."""
+    config = Config.fromfile("tiny.py")
+    if slide:
+        config.model.test_cfg = slide
+    model = build_model(config).eval()
+    model.load_state_dict(torch.load("tiny.pth", weights_only=True)["state_dict"])
+    dataset = DATASETS.build(config.val_dataloader.dataset)
+    sums, counts = torch.zeros(4, 16), torch.zeros(4)
+    for data in dataset:
+        batch = model.data_preprocessor({name: [value] for name, value in data.items()})
+        metas = [dict(batch["data_samples"][0].metainfo)]
+        _, features = what_inference_sees(model, batch["inputs"], metas)
+        label, (height, width) = data["data_samples"].gt_sem_seg.data[0], data["inputs"].shape[1:]
+        painted = torch.full(batch["inputs"].shape[2:], 255.0)  # the label, at the size of the network's input
+        for y in range(height):
+            for x in range(width):
+                painted[y, x] = label[int(y * label.shape[0] / height), int(x * label.shape[1] / width)]
+        crops, _ = what_inference_sees(model, painted.expand(1, 3, -1, -1), metas)
+        for feature, crop in zip(features, crops, strict=True):
+            rows, columns = crop.shape[2] // feature.shape[2], crop.shape[3] // feature.shape[3]
+            for y in range(feature.shape[2]):
+                for x in range(feature.shape[3]):
+                    k = int(crop[0, 0, y * rows, x * columns])
+                    if k != 255:
+                        sums[k] += F.normalize(feature[0, :, y, x], dim=0)
+                        counts[k] += 1
+    return sums / counts[:, None], counts
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("slide", [None, {"mode": "slide", "crop_size": (32, 40), "stride": (20, 24)}])
+def test_features_meet_the_labels_of_their_own_pixels(call, slide):
+    if slide:
+        Path("tiny.py").write_text(Path("tiny.py").read_text().replace("dict(mode='whole')", repr(slide)))
+    status, err = call("fit_gmm", "tiny.py", "tiny.pth", "--out", "fitted", "--components", 1)
+    assert status == 0
+    assert "no pixel of tree" in err
+    saved = torch.load("fitted/tiny_posthoc-gmm.pth", weights_only=True)
+    means, counts = naive_class_means(slide)
+    assert saved["meta"]["posthoc"]["pixels"] == counts.tolist()
+    assert saved["meta"]["posthoc"]["unseen_classes"] == ["tree"]
+    torch.testing.assert_close(saved["state_dict"]["densities.means"][:3, 0], means[:3], rtol=0, atol=1e-5)
+
+
+def edit(path, *replacements):
+    text = Path(path).read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    Path(path).write_text(text)
+
+
+def nan_weights():
+    checkpoint = torch.load("tiny.pth", weights_only=True)
+    checkpoint["state_dict"]["decode_head.fusion_conv.conv.weight"][0] = torch.nan
+    torch.save(checkpoint, "tiny.pth")
+
+
+def other_classes():
+    checkpoint = torch.load("tiny.pth", weights_only=True)
+    torch.save({**checkpoint, "meta": {"CLASSES": ("sky", "road", "car", "tree")}}, "tiny.pth")
+
+
+BAD = {
+    "no config": (lambda: Path("tiny.py").unlink(), (), "config tiny.py does not exist"),
+    "no checkpoint": (lambda: Path("tiny.pth").unlink(), (), "checkpoint tiny.pth does not exist"),
+    "no training data": (lambda: edit("tiny.py", ("train_dataloader = val_dataloader", "")), (), "train_dataloader"),
+    "no photographs": (lambda: Path("closed").rename("gone"), (), "training data of"),
+    "no model": (lambda: edit("tiny.py", ("model = dict(", "other = dict(")), (), "found None"),
+    "other network": (lambda: edit("tiny.py", ("channels=16", "channels=24")), (), "is of another network"),
+    "other classes": (other_classes, (), "was trained on the classes sky, road"),
+    "fewer classes in the data": (lambda: edit("tiny.py", (", 'tree')", ")")), (), "4 classes and the training data 3"),
+    "undefined label": (
+        lambda: set_trees.write(Path("closed/labels/1.png"), np.full((48, 64), 9, np.uint8)),
+        (),
+        "found also [9]",
+    ),
+    "no labels loaded": (lambda: edit("tiny.py", ("dict(type='LoadAnnotations'),", "")), (), "loads no labels"),
+    "missing label": (lambda: Path("closed/labels/1.png").unlink(), (), "1.png"),
+    "NaN features": (nan_weights, (), "are not finite"),
+    "no images": (lambda: None, ("--images", 0), "the number of photographs must be 1 or more"),
+    "no pixels": (lambda: None, ("--pixels", 0), "the number of pixels of a class must be 1 or more"),
+    "no components": (lambda: None, ("--components", 0), "num_components must be"),
+    "output is a file": (lambda: None, ("--out", "tiny.py"), "tiny.py"),
+    "unknown device": (lambda: None, ("--device", "abacus"), "device 'abacus'"),
+}
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, name):
+    spoil, arguments, message = BAD[name]
+    spoil()
+    before = sorted(tmp_path.rglob("*"))
+    status, err = call("fit_gmm", "tiny.py", "tiny.pth", "--out", "fitted", *arguments)
+    assert status == 2, err
+    assert err.rstrip().splitlines()[-1].startswith("error: ")
+    assert message in err.rstrip().splitlines()[-1]
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# As dist_train.sh, for tools/test.py.
+set -euo pipefail
+if [[ $# -lt 3 || ! $3 =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: [PYTHON=python NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG CHECKPOINT GPUS [TEST.PY ARGUMENTS]" >&2
+    exit 2
+fi
+config=$1 checkpoint=$2 processes=$3
+shift 3
+meeting=(--standalone) # on one machine torch finds a free port
+if [[ -n ${NNODES:-}${PORT:-} ]]; then
+    meeting=(--nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}")
+fi
+exec "${PYTHON:-python}" -m torch.distributed.run "${meeting[@]}" --nproc-per-node="$processes" \
+    "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
