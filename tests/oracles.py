@@ -2,7 +2,11 @@
 
 import functools
 import math
+from collections import namedtuple
 from decimal import Decimal, localcontext
+
+import torch
+import torch.nn.functional as F
 
 
 def auroc(known, anomaly):
@@ -98,3 +102,97 @@ def entropy(logits):
 @exactly
 def energy(logits):
     return float(-sum(Decimal(x).exp() for x in logits).ln())
+
+
+class PublishedClassifier(torch.nn.Module):
+    """The published GMMSeg classifier, computed in its way and kept under its names, to stand in for ours in a head.
+
+    Every difference of every pixel and component is an array; classes and components are looped over in Python; an
+    EM step reads the whole queue. Liang et al., GMMSeg (NeurIPS 2022), and its published code, on one process.
+    """
+
+    Output = namedtuple("Output", "logits log_prob embeddings")
+
+    def __init__(self, num_classes, components, dim, memory, max_samples=20, em_interval=5, mean_momentum=0.999):
+        super().__init__()
+        self.shape = num_classes, components, dim
+        self.max_samples, self.em_interval, self.mean_momentum = max_samples, em_interval, mean_momentum
+        self.feat_norm, self.mask_norm = torch.nn.LayerNorm(dim), torch.nn.LayerNorm(num_classes)
+        self.register_buffer("means", torch.nn.init.trunc_normal_(torch.empty(self.shape), std=0.02))
+        self.register_buffer("diagonal", torch.ones(self.shape))
+        groups = num_classes * components
+        self.register_buffer("queue", F.normalize(torch.randn(groups, dim, memory), dim=1))
+        self.register_buffer("queue_ptr", torch.zeros(groups, dtype=torch.long))
+        self.register_buffer("iteration_counter", torch.zeros(1))
+
+    def forward(self, features):
+        batch, dim, height, width = features.shape
+        embeddings = F.normalize(self.feat_norm(features.permute(0, 2, 3, 1).reshape(-1, dim)), dim=1)
+        self.means.copy_(F.normalize(self.means, dim=2))
+        log_prob = self.log_density(embeddings).view(-1, *self.shape[:2])
+        logits = self.mask_norm(log_prob.amax(2)).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        return self.Output(logits, log_prob, embeddings)
+
+    def log_density(self, embeddings):
+        mean, std = self.means.flatten(0, 1).clone(), self.diagonal.flatten(0, 1).clone()
+        difference = embeddings[:, None] - mean  # (N, C * P, D)
+        return -0.5 * self.shape[2] * math.log(2 * math.pi) - std.log().sum(1) - 0.5 * (difference / std).pow(2).sum(2)
+
+    def learn(self, output, labels, ignore_index=255):
+        labels = labels.flatten()
+        assignment, target = self.assign(output, labels, ignore_index)
+        loss = F.cross_entropy(output.log_prob.flatten(1), target, ignore_index=255) * 0.01
+        with torch.no_grad():
+            classes = [k for k in labels.unique().tolist() if k != ignore_index]
+            for k in classes:
+                self.enqueue(k, output.embeddings, assignment, labels == k)
+            if self.iteration_counter % self.em_interval == 0:
+                self.fit(classes)
+            self.iteration_counter += 1
+        return loss
+
+    @torch.no_grad()
+    def assign(self, output, labels, ignore_index):
+        """One-hot components of the rightly classified pixels, and every labelled pixel's component."""
+        right = output.logits.argmax(1).flatten() == labels
+        assignment = torch.zeros(len(labels), self.shape[1])
+        target = labels.clone()
+        for k in labels.unique().tolist():
+            if k == ignore_index:
+                continue
+            scores = output.log_prob[:, k][labels == k]
+            index = self.sinkhorn(scores / scores.abs().max())
+            assignment[labels == k] = F.one_hot(index, self.shape[1]).float() * right[labels == k, None]
+            target[labels == k] = index + k * self.shape[1]
+        return assignment, target
+
+    @staticmethod
+    def sinkhorn(scores):
+        q = (scores / 0.05).exp().t()
+        q = q / q.sum()
+        for _ in range(3):
+            q = q / q.sum(1, keepdim=True) / q.shape[0]
+            q = q / q.sum(0, keepdim=True) / q.shape[1]
+        return (q * q.shape[1]).t().argmax(1)
+
+    def enqueue(self, k, embeddings, assignment, of_class):
+        embeddings, assignment, size = embeddings[of_class], assignment[of_class].bool(), self.queue.shape[2]
+        for p in range(self.shape[1]):
+            new = embeddings[assignment[:, p]]
+            if len(new) > self.max_samples:
+                new = new[torch.linspace(0, len(new) - 1, self.max_samples, dtype=torch.int64)]
+            group = k * self.shape[1] + p
+            at = int(self.queue_ptr[group])
+            first = min(len(new), size - at)
+            self.queue[group, :, at : at + first] = new[:first].T
+            self.queue[group, :, : len(new) - first] = new[first:].T
+            self.queue_ptr[group] = (at + len(new)) % size
+
+    def fit(self, classes):
+        for k in classes:
+            for p in range(self.shape[1]):
+                remembered = self.queue[k * self.shape[1] + p].T  # (M, D)
+                mean = F.normalize(remembered.sum(0), dim=0)
+                variance = (remembered - mean).pow(2).sum(0) / len(remembered)
+                self.means[k, p] = self.mean_momentum * self.means[k, p] + (1 - self.mean_momentum) * mean
+                self.diagonal[k, p] = (variance + 1e-2).sqrt()
