@@ -62,7 +62,7 @@ class GMMClassifier(nn.Module):
             flat = features.permute(0, 2, 3, 1).reshape(-1, dim)  # (N, D)
             embeddings = F.normalize(self.embed_norm(flat), dim=1)
             log_prob = self.mixture.log_prob(embeddings)  # (N, C, P)
-            likelihood = log_prob.amax(2)  # (N, C)
+            likelihood = log_prob.max(2).values  # (N, C); the gradient of amax takes far longer
             logits = self.class_norm(likelihood)
 
         def to_map(values: Tensor) -> Tensor:
@@ -92,8 +92,9 @@ class GMMClassifier(nn.Module):
     def _learn(self, output: Classification, labels: Tensor, ignore_index: int) -> Tensor:
         finite = output.embeddings.detach().sum(1).isfinite()  # one NaN would stay in the running sums for good
         labelled = ((labels != ignore_index) & finite).nonzero().squeeze(1)
-        groups = self.em.assign(output.log_prob.detach()[labelled], labels[labelled])
-        correct = output.logits.argmax(1).flatten()[labelled] == labels[labelled]
+        classes = labels[labelled]
+        groups = self.em.assign(output.log_prob.detach()[labelled, classes], classes)
+        correct = output.logits.argmax(1).flatten()[labelled] == classes
         loss = self._contrast(output.log_prob, labelled, groups)
         self.em.update(self.mixture, output.embeddings.detach()[labelled], groups, correct)
         return loss

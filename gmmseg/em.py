@@ -55,19 +55,19 @@ class EMUpdater(nn.Module):
         """E-step: the component of its own class for every pixel, balanced within the class.
 
         Args:
-            log_prob: Component log-densities. Shape ``(N, C, P)``.
-            labels: Class of every pixel. Shape ``(N,)``, int64 in ``[0, C)``.
+            log_prob: Log-densities of the components of every pixel's own class. Shape ``(N, P)``.
+            labels: That class. Shape ``(N,)``, int64 in ``[0, C)``.
 
         Returns:
             Group ``class * P + component`` of every pixel. Shape ``(N,)``, int64.
         """
-        _, classes, components = log_prob.shape
-        own = log_prob[torch.arange(len(labels), device=labels.device), labels]  # (N, P)
-        scores = scale_to_unit(own, labels, classes, all_max)
+        components = self.settings.num_components
+        classes = len(self.memory.pushed) // components
+        scores = scale_to_unit(log_prob, labels, classes, all_max)
         epsilon, iterations = self.settings.sinkhorn_epsilon, self.settings.sinkhorn_iterations
         groups = labels * components + sinkhorn_assign(scores, labels, classes, epsilon, iterations, all_sum)
         for listen in self.listeners:
-            listen(own.amax(1), groups)
+            listen(log_prob.amax(1), groups)
         return groups
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads import DepthwiseSeparableASPPHead, FCNHead, OCRHead, SegformerHead, UPerHead
 from mmseg.models.utils import resize
@@ -82,8 +83,28 @@ class GMMHeadMixin(_AnyHead):
         return losses
 
 
+class FastSegformerHead(SegformerHead):
+    """mmseg's SegFormer head, which fuses each feature map at its own size.
+
+    A 1x1 convolution and a resize can trade places, and a sum of convolutions is that of what was put side by side. So
+    nothing is convolved at the largest map's size but the largest map; the result differs by rounding.
+    """
+
+    def forward(self, inputs: list[Tensor]) -> Tensor:
+        """See mmseg's ``SegformerHead.forward``."""
+        fusion = self.fusion_conv
+        inputs = self._transform_inputs(inputs)
+        weights = fusion.conv.weight.split(self.channels, dim=1)
+        fused = F.conv2d(self.convs[0](inputs[0]), weights[0], fusion.conv.bias)
+        for x, embed, weight in zip(inputs[1:], self.convs[1:], weights[1:], strict=True):
+            x = F.conv2d(embed(x), weight)
+            fused += resize(x, fused.shape[2:], mode=self.interpolate_mode, align_corners=self.align_corners)
+        fused = fusion.norm(fused) if fusion.with_norm else fused
+        return self.cls_seg(fusion.activate(fused) if fusion.with_activation else fused)
+
+
 @MODELS.register_module()
-class SegformerGMMSegHead(GMMHeadMixin, SegformerHead):
+class SegformerGMMSegHead(GMMHeadMixin, FastSegformerHead):
     """SegFormer's all-MLP head (Xie et al., NeurIPS 2021) with Gaussian mixtures."""
 
 

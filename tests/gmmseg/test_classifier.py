@@ -101,7 +101,8 @@ def test_contrast_is_cross_entropy_over_components(weight):
     features, labels = _batch()
     output = classifier(features)
     valid = labels.flatten() != 255
-    groups = classifier.em.assign(output.log_prob[valid], labels.flatten()[valid])
+    classes = labels.flatten()[valid]
+    groups = classifier.em.assign(output.log_prob[valid, classes], classes)
     expected = F.cross_entropy(output.log_prob[valid].flatten(1), groups) * weight
     assert classifier.learn(output, labels).item() == pytest.approx(expected.item(), rel=1e-6)
     assert torch.equal(groups // 3, labels.flatten()[valid])

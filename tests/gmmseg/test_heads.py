@@ -1,9 +1,11 @@
 # ruff: noqa: RUF012 (class attributes that describe a network)
 import pytest
 import torch
+from mmseg.models.decode_heads import SegformerHead
 
 from gmmseg.errors import InputError
-from tests.gmmseg.head_tester import HeadTester
+from gmmseg.models.heads import FastSegformerHead
+from tests.gmmseg.head_tester import BN, HeadTester
 from tests.gmmseg.networks import segformer
 
 
@@ -16,6 +18,21 @@ class TestSegformer(HeadTester):
         "num_heads": [1, 2, 5, 8],
         "qkv_bias": True,
     }
+
+    @pytest.mark.parametrize("norm", [BN, None])
+    def test_fusion_is_that_of_mmseg(self, norm):
+        """Each map fused at its own size gives what mmseg gives, gradients too."""
+        arguments = {key: value for key, value in self.head.items() if key != "type"}
+        head = FastSegformerHead(**arguments, channels=24, num_classes=5, norm_cfg=norm, dropout_ratio=0).double()
+        maps = [torch.randn(2, c, 16 // s, 24 // s) for c, s in zip((8, 16, 40, 64), (1, 2, 4, 8), strict=True)]
+        found = []
+        for forward in (SegformerHead.forward, FastSegformerHead.forward):
+            inputs = [m.double().requires_grad_() for m in maps]
+            output = forward(head, inputs)
+            gradients = torch.autograd.grad(output.square().sum(), [*inputs, *head.parameters()])
+            found.append([output, *gradients])
+        for expected, ours in zip(*found, strict=True):
+            assert torch.allclose(ours, expected, rtol=1e-9, atol=1e-9)
 
 
 class TestDepthwiseSeparableASPP(HeadTester):

@@ -11,6 +11,7 @@ from mmseg.models.decode_heads import SegformerHead
 from mmseg.structures import SegDataSample
 
 from _run import read_config
+from gmmseg.models.heads import FastSegformerHead, GMMHeadMixin, SegformerGMMSegHead
 
 SQUARE, CHANNELS = 32, [64, 128, 320, 512]  # CHANNELS: feature maps of MiT-B1 to B5
 
@@ -24,13 +25,18 @@ def labelled(batch: int, size: int, num_classes: int) -> list[SegDataSample]:
     return [SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=shape) for label in maps]
 
 
+class _PublishedHead(GMMHeadMixin, SegformerHead):
+    """mmseg's own fusion before the classifier, as in the published code."""
+
+
 class HeadStep:
     """One training step of a SegFormer head with a mixture, when called."""
 
-    def __init__(self, batch: int, size: int, num_classes: int, mixture: dict[str, Any]) -> None:
-        from gmmseg.models import SegformerGMMSegHead
-
-        self.head: Any = SegformerGMMSegHead(
+    def __init__(
+        self, batch: int, size: int, num_classes: int, mixture: dict[str, Any], published: bool = False
+    ) -> None:
+        self.fusion: Any = SegformerHead if published else FastSegformerHead
+        self.head: Any = (_PublishedHead if published else SegformerGMMSegHead)(
             in_channels=CHANNELS,
             in_index=[0, 1, 2, 3],
             channels=256,
@@ -51,7 +57,7 @@ class HeadStep:
 
     def fuse(self) -> None:
         """The part before the classifier, forward and backward."""
-        self.head.projection(SegformerHead.forward(self.head, self.inputs)).sum().backward()
+        self.head.projection(self.fusion.forward(self.head, self.inputs)).sum().backward()
 
 
 class NetworkStep:
