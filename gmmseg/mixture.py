@@ -21,7 +21,9 @@ class GaussianMixture(nn.Module):
         embed_dim: D, size of an embedding.
 
     Shape:
-        ``means``, ``stds``: ``(C, P, D)``. Means start as random directions, deviations at 1.
+        ``means``, ``stds``: ``(C, P, D)``. Means start as random directions, deviations at those of an even spread
+        over the sphere, 1 / sqrt(D): a component that nothing was assigned to yet stays comparable with the others.
+        (At 1 its log-density would be some 100 nats below theirs, and its class never be predicted.)
     """
 
     means: Tensor
@@ -31,7 +33,7 @@ class GaussianMixture(nn.Module):
         super().__init__()
         shape = (num_classes, num_components, embed_dim)
         self.register_buffer("means", F.normalize(torch.randn(shape), dim=-1))
-        self.register_buffer("stds", torch.ones(shape))
+        self.register_buffer("stds", torch.full(shape, embed_dim**-0.5))
 
     def log_prob(self, features: Tensor) -> Tensor:
         """Component log-densities, with the means taken as directions (scaled to unit length).

@@ -83,6 +83,22 @@ def test_only_what_was_pushed_moves_the_mixture(classifier):
     assert count.max() <= 6
 
 
+def test_class_that_was_never_fitted_can_still_win():
+    """Beside fitted classes its log-density is of their size: a feature at its mean is its own."""
+    torch.manual_seed(0)
+    classifier = GMMClassifier(3, MixtureSettings(num_components=2, embed_dim=64, memory_size=500, mean_momentum=0.5))
+    centers = torch.randn(3, 64)
+    labels = torch.randint(0, 2, (1, 30, 30))  # nothing of class 2
+    features = (centers[labels] + torch.randn(1, 30, 30, 64)).permute(0, 3, 1, 2)
+    for _ in range(20):
+        classifier.learn(classifier(features), labels)
+    assert classifier.em.memory.count.view(3, 2).sum(1).tolist()[2] == 0
+    log_prob = classifier.mixture.log_prob(F.normalize(classifier.mixture.means[2], dim=1))
+    assert (log_prob.amax(2).argmax(1) == 2).all()
+    fitted = classifier(features).class_log_likelihood
+    assert (fitted[:, :2].amax(1) > fitted[:, 2]).float().mean() > 0.99
+
+
 def test_deviation_is_that_of_the_memory(classifier):
     features, labels = _batch()
     classifier.learn(classifier(features), labels)
