@@ -14,9 +14,6 @@ from torch import Tensor, nn
 
 from gmmseg.errors import InputError
 
-# Rebuilding an array or a number from its bytes runs no code of the file's; the module moved in numpy 2.
-_reconstruct, _scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-
 _MEMORY = "classifier.em.memory."
 
 
@@ -37,7 +34,7 @@ def read_safely(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its reader and unpickler meet
         asked_for = re.search(
-            r"unsupported global:?(?: global)? ([\w.]+)|(reduce|new object) for", str(error), re.IGNORECASE
+            r"unsupported global:?(?: global)? ([\w.]+)|(reduce|new object|can only build)", str(error), re.IGNORECASE
         )
         if asked_for:
             raise InputError(
@@ -157,18 +154,47 @@ def _log_history_method(owner: object, name: str) -> None:
         raise pickle.UnpicklingError(f"Unsupported global: getattr({name!r})")
 
 
+class _Array:
+    """Stands in for a numpy array: from the file's own words one could be made that points anywhere in memory."""
+
+    def __setstate__(self, state: object) -> None:
+        """Forget the data."""
+
+
+def _array(*_: object) -> _Array:
+    """Stand in for numpy's rebuilding of an array."""
+    return _Array()
+
+
+class _DType:
+    """Stands in for numpy's type of a plain number; any other is refused."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in ("f2", "f4", "f8", "i4", "i8", "u1", "u4", "u8", "b1"):
+            raise pickle.UnpicklingError(f"Unsupported global: numpy.dtype({code!r})")
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take up the byte order."""
+        if state[1] in ("<", ">"):
+            self.code = state[1] + self.code
+
+
+def _number(dtype: _DType, content: bytes) -> Any:
+    """Read a number from its bytes, as a plain Python one."""
+    return np.frombuffer(content, dtype.code)[0].item()
+
+
 def _harmless_globals() -> list[Any]:
-    """What mmengine's training checkpoints hold besides tensors: log histories (inert here) and numpy numbers."""
-    numpy_types = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "u1", "u4", "u8", "?")}
+    """What mmengine's training checkpoints hold besides tensors: log histories and arrays, inert here, and numbers."""
     return [
         (_LogHistory, "mmengine.logging.history_buffer.HistoryBuffer"),
         (_log_history_method, "builtins.getattr"),
         (_log_history_method, "__builtin__.getattr"),
-        (_reconstruct, "numpy._core.multiarray._reconstruct"),
-        (_reconstruct, "numpy.core.multiarray._reconstruct"),
-        (_scalar, "numpy._core.multiarray.scalar"),
-        (_scalar, "numpy.core.multiarray.scalar"),
-        np.ndarray,
-        np.dtype,
-        *numpy_types,
+        (_array, "numpy._core.multiarray._reconstruct"),
+        (_array, "numpy.core.multiarray._reconstruct"),
+        (_number, "numpy._core.multiarray.scalar"),
+        (_number, "numpy.core.multiarray.scalar"),
+        (_Array, "numpy.ndarray"),
+        (_DType, "numpy.dtype"),
     ]

@@ -60,7 +60,8 @@ class GMMClassifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()
             flat = features.permute(0, 2, 3, 1).reshape(-1, dim)  # (N, D)
-            embeddings = F.normalize(self.embed_norm(flat), dim=1)
+            # Lengths are about sqrt(D); the floor bounds the gradient of a pixel whose features are all equal.
+            embeddings = F.normalize(self.embed_norm(flat), dim=1, eps=0.1)
             log_prob = self.mixture.log_prob(embeddings)  # (N, C, P)
             likelihood = log_prob.max(2).values  # (N, C); the gradient of amax takes far longer
             logits = self.class_norm(likelihood)

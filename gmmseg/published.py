@@ -146,6 +146,8 @@ def _convert_head(
     queue, pointer = state.pop(prefix + "queue", None), state.pop(prefix + "queue_ptr", None)
     if queue is None:
         report.absent[prefix + "queue"] = "the memory starts as a new one"
+        if pointer is not None:
+            report.dropped[prefix + "queue_ptr"] = "there is no queue for it to point into"
     elif memory_size not in (None, queue.shape[2]):
         reason = f"holds {queue.shape[2]} features a component, and the config's memory {memory_size}"
         report.dropped |= {prefix + "queue": reason, prefix + "queue_ptr": reason}
@@ -164,8 +166,10 @@ def _memory_of_queue(queue: Tensor, pointer: Tensor | None, most_blocks: int) ->
     groups, dim, size = queue.shape
     block = block_size(size, most_blocks)
     blocks = torch.empty(groups, size // block, 2, dim)
-    for moments, features in zip(blocks, queue.float(), strict=True):  # one at a time: a queue can have gigabytes
-        features = features.reshape(dim, -1, block)
+    slot, at = torch.arange(size), (torch.zeros(groups) if pointer is None else pointer).long()[:, None]
+    forgotten = (slot >= at) & (slot < -(-at // block) * block)  # the rest of a block that is being written again
+    for moments, features, old in zip(blocks, queue, forgotten, strict=True):  # one at a time: queues have gigabytes
+        features = features.float().masked_fill(old, 0).reshape(dim, -1, block)
         moments[:, 0], moments[:, 1] = features.sum(2).T, features.square().sum(2).T
     sums, square_sums = blocks.double().sum(1).unbind(1)
     pushed = torch.full((groups,), size) + (0 if pointer is None else pointer.long())

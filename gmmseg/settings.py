@@ -60,7 +60,8 @@ class MixtureSettings:
         fewest = -(-self.memory_size // self.memory_blocks)
         divides = block_size(self.memory_size, self.memory_blocks) < 2 * fewest
         self._require("memory_size", divides, f"such as {fewest * self.memory_blocks}, to divide into memory_blocks")
-        self._require("sinkhorn_iterations", self.sinkhorn_iterations >= 0, "0 or more")
+        iterations = isinstance(self.sinkhorn_iterations, int) and self.sinkhorn_iterations >= 0
+        self._require("sinkhorn_iterations", iterations, "an integer of 0 or more")
         self._require("memory_start", self.memory_start in ("empty", "random"), "'empty' or 'random' (as published)")
         self._require("sinkhorn_epsilon", self.sinkhorn_epsilon >= 0.03, "0.03 or more (float32 underflows)")
         self._require("variance_floor", self.variance_floor > 0, "a positive number")

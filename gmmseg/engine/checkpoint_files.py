@@ -61,8 +61,8 @@ def newest_checkpoint(folder: Path, logger: logging.Logger) -> tuple[Path, dict[
         InputError: There are some, and none can be read.
     """
     note = folder / "last_checkpoint"
-    named = Path(note.read_text().strip()) if note.is_file() else folder
-    named = named if named.is_file() else folder / named.name  # the work dir was moved
+    text = note.read_text().strip() if note.is_file() else ""  # empty where the disk was full
+    named = Path(text) if text and Path(text).is_file() else folder / (Path(text).name or "none")  # it may have moved
     found = {*folder.glob("*.pth"), *named.parent.glob("*.pth")}
     found = {path for path in found if not path.name.startswith("best_")}  # weights alone
     faults = []
@@ -83,7 +83,7 @@ def newest_checkpoint(folder: Path, logger: logging.Logger) -> tuple[Path, dict[
 class KeepingCheckpointHook(CheckpointHook):
     """mmengine's hook, but an outdated checkpoint is deleted only when the new one is there.
 
-    ``save_memory=False`` leaves the mixtures' memory out: smaller files, and a resumed training starts with an empty
+    ``save_memory=False`` leaves the mixtures' memory out: smaller files, and a resumed training starts with a new
     memory.
     """
 

@@ -72,11 +72,6 @@ class MixtureMonitorHook(Hook):
         if runner.iter == 0 and is_main_process():
             self._file.unlink(missing_ok=True)  # of an earlier training
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Have the likelihood taken in a step that will be logged."""
-        for watch in self._watches.values():
-            watch.due = self.every_n_inner_iters(batch_idx, self.interval)
-
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
@@ -106,8 +101,7 @@ class _Watch:
         self.classifier = classifier
         self.assigned = self._nothing()
         self.past: deque[Tensor] = deque(maxlen=intervals)
-        self.due = False
-        self.likelihood = torch.full((2,), math.nan, dtype=torch.float64)  # sum, pixels
+        self.likelihood = self.assigned.new_full((2,), math.nan, dtype=torch.float64)  # sum, pixels
         classifier.em.listeners.append(self.count)
 
     def _nothing(self) -> Tensor:
@@ -118,7 +112,7 @@ class _Watch:
         """Count one E-step; nothing here makes a GPU wait."""
         self.assigned.view(-1).index_add_(0, groups, torch.ones_like(groups))
         self.likelihood[0] = log_likelihood.double().sum()
-        self.likelihood[1] = len(groups)
+        self.likelihood[1].fill_(len(groups))
 
     def stop(self) -> None:
         """Count no longer."""

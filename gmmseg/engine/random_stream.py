@@ -136,7 +136,8 @@ class SeededDataset(torch.utils.data.Dataset):
         try:
             return self.dataset[int(index)]
         except Exception as error:  # a pipeline can fail in any way
-            raise InputError(f"{self._name(int(index))} cannot be read: {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self._name(int(index))} cannot be read: {type(error).__name__}: {reason}") from error
 
     def _name(self, index: int) -> str:
         try:

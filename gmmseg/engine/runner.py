@@ -28,7 +28,7 @@ from gmmseg.engine.checkpoint_files import (
 from gmmseg.engine.initial_weights import initial_weights_read_safely
 from gmmseg.engine.random_stream import StepSeedHook, in_reproducible_stream
 from gmmseg.engine.training_guard_hook import TrainingGuardHook, check_class_count, unwrapped
-from gmmseg.engine.training_state import em_keys, pack, restore_gradients, share_em_state, unpack
+from gmmseg.engine.training_state import em_keys, mean_gradients, pack, restore_gradients, share_em_state, unpack
 from gmmseg.errors import InputError
 
 NEWEST = "newest"
@@ -66,6 +66,7 @@ class SafeRunner(Runner):
     _has_loaded: bool
     _started = False  # whether the first step was reached
     _save_memory = True
+    _gradients: dict[str, torch.Tensor]
     _chosen: tuple[str, dict[str, Any]] | None = None  # the checkpoint to resume from, read already
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -119,6 +120,10 @@ class SafeRunner(Runner):
         if isinstance(self._train_dataloader, dict):
             self._train_dataloader = in_reproducible_stream(self._train_dataloader, self.seed)
         return self._of_same_classes(super().build_train_loop(loop), "train_dataloader")
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """Build the loop, for a network with the classes of the data."""
+        return self._of_same_classes(super().build_val_loop(loop), "val_dataloader")
 
     def build_test_loop(self, loop: Any) -> Any:
         """Build the loop, for a network with the classes of the data."""
@@ -229,7 +234,7 @@ class SafeRunner(Runner):
         if self._resume:
             restore_gradients(checkpoint, model)
             if any(is_memory and key not in weights for key, is_memory in em_keys(model).items()):
-                self.logger.warning(f"{filename} was saved without the mixtures' memory, which starts empty")
+                self.logger.warning(f"{filename} was saved without the mixtures' memory, which starts as a new one")
         self._has_loaded = True
         self.logger.info(f"Load checkpoint from {filename}")
         return checkpoint
@@ -248,6 +253,7 @@ class SafeRunner(Runner):
             InputError: The file cannot be written.
         """
         self._save_memory = save_memory
+        self._gradients = mean_gradients(unwrapped(self.model))
         if "://" in str(out_dir):  # no folder of this machine
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
@@ -270,4 +276,4 @@ class SafeRunner(Runner):
                 if isinstance(hook, EMAHook):
                     share_em_state(hook)
         elif fn_name == "before_save_checkpoint":
-            pack(kwargs["checkpoint"], unwrapped(self.model), self._save_memory)
+            pack(kwargs["checkpoint"], unwrapped(self.model), self._save_memory, self._gradients)

@@ -43,11 +43,11 @@ def check_class_count(model: nn.Module, classes: list[str] | None, source: str) 
     Raises:
         InputError: The numbers differ.
     """
-    for head in decode_heads(unwrapped(model)):
-        if classes is not None and len(classes) != head.num_classes:
+    for name, head in unwrapped(model).named_modules():
+        if classes is not None and isinstance(head, BaseDecodeHead) and len(classes) != head.num_classes:
             raise InputError(
-                f"the decode head has num_classes={head.num_classes}, and the data of {source} have {len(classes)} "
-                f"classes ({', '.join(classes[:3])}, ...): set model.decode_head.num_classes={len(classes)}"
+                f"the {name} has num_classes={head.num_classes}, and the data of {source} have {len(classes)} "
+                f"classes ({', '.join(classes[:3])}, ...): set num_classes={len(classes)} for every head of the model"
             )
 
 
@@ -90,6 +90,10 @@ class TrainingGuardHook(Hook):
             return
         classes, ignored = heads[-1].num_classes, heads[-1].ignore_index
         for sample in data_batch["data_samples"]:
+            if "gt_sem_seg" not in sample:
+                raise InputError(
+                    f"{_image_of(sample)} comes without labels: add LoadAnnotations to the pipeline of train_dataloader"
+                )
             label = sample.gt_sem_seg.data
             outside = label[((label < 0) | (label >= classes)) & (label != ignored)]
             if outside.numel():

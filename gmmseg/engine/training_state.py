@@ -11,6 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from gmmseg.distributed import all_sum, num_processes
 from gmmseg.em import EMUpdater
 
 _LOGGED = 1000  # values of every logged scalar that are kept: far more than a log line averages over
@@ -42,21 +43,33 @@ def em_keys(model: nn.Module) -> dict[str, bool]:
     return {key: key.startswith(memories) for key in keys}
 
 
-def pack(checkpoint: dict[str, Any], model: nn.Module, save_memory: bool) -> None:
+def mean_gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Give the gradients that are being accumulated, as their mean over processes; to be called on all of them.
+
+    Every process may go on from the mean: the mean of all their gradients, in which each step ends, is the same.
+
+    Args:
+        model: The network, without a data-parallel wrapper.
+    """
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    return {name: (all_sum(gradient) / num_processes()).cpu() for name, gradient in gradients.items()}
+
+
+def pack(checkpoint: dict[str, Any], model: nn.Module, save_memory: bool, gradients: dict[str, Tensor]) -> None:
     """Complete a checkpoint in place before it is written, in tensors and plain containers.
 
     Args:
         checkpoint: As mmengine made it.
         model: The network that trains.
         save_memory: Whether the mixtures' memory is kept; only a checkpoint with the optimizer's state needs it.
+        gradients: As :func:`mean_gradients` gives them.
     """
     in_training = "optimizer" in checkpoint
     for key, is_memory in em_keys(model).items():
         checkpoint.get("ema_state_dict", {}).pop(f"module.{key}", None)  # shared with the network itself
         if is_memory and not (in_training and save_memory):
             checkpoint["state_dict"].pop(key)
-    if in_training:  # there are gradients while some are being accumulated
-        gradients = {name: value.grad.cpu() for name, value in model.named_parameters() if value.grad is not None}
+    if in_training:
         checkpoint["gradients"] = gradients
     for part in ("meta", "message_hub", "param_schedulers"):
         if part in checkpoint:

@@ -39,6 +39,28 @@ def test_getattr_beyond_log_histories_is_refused(tmp_path):
         load_checkpoint_file(tmp_path / "hostile.pth")
 
 
+class ArrayOfPointers:
+    """Asks numpy for an array of objects at an address of the file's choosing."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1,), np.dtype("O"), b"A" * 8)
+
+
+@pytest.mark.parametrize("content", [ArrayOfPointers(), np.array([object], dtype=object)])
+def test_array_of_objects_is_refused(tmp_path, content):
+    torch.save({"state_dict": {}, "meta": content}, tmp_path / "hostile.pth")
+    with pytest.raises(InputError, match="was refused"):
+        load_checkpoint_file(tmp_path / "hostile.pth")
+
+
+def test_numbers_of_numpy_become_plain_ones(tmp_path):
+    numbers = [np.float32(1.5), np.float64(-2), np.int64(2**40), np.uint8(200), np.bool_(True), np.array([1, 2])]
+    torch.save({"state_dict": {}, "meta": {"numbers": numbers}}, tmp_path / "numbers.pth")
+    read = load_checkpoint_file(tmp_path / "numbers.pth")["meta"]["numbers"]
+    assert read[:-1] == [1.5, -2.0, 2**40, 200, True]
+    assert [type(number) for number in read[:-1]] == [float, float, int, int, bool]
+
+
 def test_training_checkpoint_of_mmengine_is_read(tmp_path):
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     messages = {

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from gmmseg.checkpoints import load_checkpoint_file, load_weights
 from gmmseg.errors import InputError
 from gmmseg.memory import FeatureMemory
+from gmmseg.published import _memory_of_queue, convert_published
 from tests.gmmseg.networks import MIXTURE, segformer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,27 @@ def assert_mixture_is_loaded(network, state):
     assert torch.equal(network.backbone.layers[0][0].projection.weight, state["backbone.layers.0.0.projection.weight"])
 
 
+@pytest.mark.parametrize("pointer", range(SIZE))
+def test_queue_becomes_a_ring_of_blocks_that_goes_on_where_it_was(pointer):
+    """The rest of a block that is being written again is forgotten, as a ring of blocks forgets it."""
+    queue = F.normalize(torch.randn(1, DIM, SIZE), dim=1)
+    memory = _memory_of_queue(queue, torch.tensor([pointer]), SIZE // 4)
+    ring = FeatureMemory(1, SIZE, DIM, most_blocks=SIZE // 4)
+    assert ring.block == 4
+    for feature in [torch.zeros(DIM)] * pointer + list(queue.roll(-pointer, 2)[0].T):  # the oldest is at the pointer
+        ring.push(feature[None], torch.zeros(1, dtype=torch.long))
+    assert torch.equal(memory["pushed"], ring.pushed)
+    for name in ("blocks", "sums", "square_sums"):
+        torch.testing.assert_close(memory[name], getattr(ring, name))
+
+
+def test_pointer_without_a_queue_is_accounted_for():
+    state = published()
+    del state[HEAD + "queue"]
+    _, report = convert_published({"state_dict": state}, "published.pth", segformer())
+    assert report.dropped[HEAD + "queue_ptr"] == "there is no queue for it to point into"
+
+
 def test_queue_becomes_what_pushing_its_features_in_order_gives():
     state = published()
     network = segformer()
@@ -83,6 +105,7 @@ def test_queue_becomes_what_pushing_its_features_in_order_gives():
 
 def test_long_queue_becomes_sums_of_blocks_in_order():
     state = published(size=12)
+    state[HEAD + "queue_ptr"] -= state[HEAD + "queue_ptr"] % 3  # between blocks, where nothing is forgotten
     network = segformer(mixture={**MIXTURE, "memory_size": 12, "memory_blocks": 4})
     load_weights(network, state, "published.pth")
     memory, queue = network.decode_head.classifier.em.memory, state[HEAD + "queue"]

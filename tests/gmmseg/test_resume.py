@@ -161,7 +161,7 @@ def test_resuming_without_a_memory_starts_with_an_empty_one(root, tmp_path):
     train(root, tmp_path, 2, **{"default_hooks.checkpoint.save_memory": False})
     assert not [key for key in saved(tmp_path, 2)["state_dict"] if ".em.memory." in key]
     runner = train(root, tmp_path, 2, resume="newest")
-    assert "saved without the mixtures' memory, which starts empty" in "".join(
+    assert "saved without the mixtures' memory, which starts as a new one" in "".join(
         p.read_text() for p in tmp_path.glob("*/*.log")
     )
     assert runner.model.decode_head.classifier.em.step == 2
