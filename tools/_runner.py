@@ -53,7 +53,7 @@ def build_runner(config: Any, *loaders: str) -> Any:
         return SafeRunner.from_cfg(config)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError, RuntimeError) as error:
         raise InputError(f"{config.filename} cannot be built: {type(error).__name__}: {error}") from error
     except OSError as error:
         raise InputError(f"--work-dir {config.work_dir} cannot be written: {error}") from error

@@ -25,6 +25,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Convert, report every key, and write if nothing is left over or missing."""
     args = parse_args()
+    if args.output.exists() and args.output.samefile(args.input):
+        raise InputError(f"OUT is IN, {args.input}, and would be lost; name another OUT")
     model = _network(args) if args.config else None
 
     from gmmseg.checkpoints import load_checkpoint_file

@@ -62,8 +62,11 @@ def newest_checkpoint(folder: Path, logger: logging.Logger) -> tuple[Path, dict[
     """
     note = folder / "last_checkpoint"
     text = note.read_text().strip() if note.is_file() else ""  # empty where the disk was full
-    named = Path(text) if text and Path(text).is_file() else folder / (Path(text).name or "none")  # it may have moved
-    found = {*folder.glob("*.pth"), *named.parent.glob("*.pth")}
+    found = set(folder.glob("*.pth"))
+    named = folder / (Path(text).name or "none")  # not where the note says: the work dir may be moved, or a copy
+    if text and not found:  # unless checkpoints go elsewhere
+        named = Path(text)
+        found = set(named.parent.glob("*.pth"))
     found = {path for path in found if not path.name.startswith("best_")}  # weights alone
     faults = []
     for path in sorted(found, key=lambda path: (path == named, path.stat().st_mtime), reverse=True):

@@ -27,9 +27,10 @@ from gmmseg.engine.checkpoint_files import (
 )
 from gmmseg.engine.initial_weights import initial_weights_read_safely
 from gmmseg.engine.random_stream import StepSeedHook, in_reproducible_stream
-from gmmseg.engine.training_guard_hook import TrainingGuardHook, check_class_count, unwrapped
+from gmmseg.engine.training_guard_hook import TrainingGuardHook, check_class_count, decode_heads, unwrapped
 from gmmseg.engine.training_state import em_keys, mean_gradients, pack, restore_gradients, share_em_state, unpack
 from gmmseg.errors import InputError
+from gmmseg.models import GMMHeadMixin, LikelihoodSegmentor
 
 NEWEST = "newest"
 
@@ -83,6 +84,22 @@ class SafeRunner(Runner):
                 raise InputError("--launcher pytorch is for processes that torchrun starts; see tools/dist_train.sh")
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Build the network; one that would throw its likelihoods away is refused.
+
+        Raises:
+            InputError: A generative decode head is in a segmentor that does not hand its likelihoods on.
+        """
+        network = super().build_model(model)
+        for head in decode_heads(network):
+            if isinstance(head, GMMHeadMixin) and not isinstance(network, LikelihoodSegmentor):
+                kind = "CascadeGMMSegmentor" if hasattr(network, "num_stages") else "GMMSegmentor"
+                raise InputError(
+                    f"{type(head).__name__} is generative, and {type(network).__name__} does not hand its likelihoods "
+                    f"on: set model.type='gmmseg.{kind}'"
+                )
+        return network
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for many processes; without a GPU no batch norm is synchronised, for torch cannot there."""

@@ -122,7 +122,7 @@ class TrainingGuardHook(Hook):
         sums = torch.stack([value.detach().double().sum() for _, value in watched])  # one transfer from a GPU
         if not sums.isfinite().all():
             name, value = next((name, value) for name, value in watched if is_bad(value.detach().double().sum()))
-            bad = f"{name} is {float(value)}" if value.numel() == 1 else f"{name} holds {describe(value)}"
+            bad = f"{name} is {float(value.detach())}" if value.numel() == 1 else f"{name} holds {describe(value)}"
             self._stop(bad, kwargs["inputs"] if "inputs" in kwargs else args[0])
 
     def _before_update(self, optimizer: Any, args: Any, kwargs: Any) -> None:

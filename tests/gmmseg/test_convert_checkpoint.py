@@ -259,6 +259,15 @@ def test_tool_writes_nothing_that_does_not_fit(convert, name):
     assert not Path("made").exists()
 
 
+def test_tool_keeps_the_published_file(convert):
+    Path("made").mkdir()
+    Path("made/out.pth").symlink_to(Path("in.pth").absolute())
+    status, _, err = convert(published())
+    assert status == 2
+    assert "OUT is IN, in.pth, and would be lost" in err
+    assert "decode_head.means" in load_checkpoint_file("in.pth")["state_dict"]
+
+
 def test_tool_says_so_when_it_cannot_write(convert):
     Path("made").write_text("a file")
     status, _, err = convert(published())

@@ -149,6 +149,20 @@ def test_newest_is_what_mmengine_named_last_then_by_age(tmp_path):
     assert newest_checkpoint(tmp_path, logger)[0].name == "iter_2.pth"
 
 
+def test_copied_work_dir_goes_on_from_its_own_checkpoint(tmp_path):
+    state = {"state_dict": {}, "optimizer": {}, "meta": {"epoch": 0, "iter": 1}}
+    for folder, names in (("run", ("iter_1", "iter_2")), ("copy", ("iter_1", "iter_2")), ("elsewhere", ())):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            torch.save(state, tmp_path / folder / f"{name}.pth")
+        (tmp_path / folder / "last_checkpoint").write_text(str(tmp_path / "run" / "iter_2.pth"))
+    logger = logging.getLogger()
+    assert newest_checkpoint(tmp_path / "copy", logger)[0] == tmp_path / "copy" / "iter_2.pth"
+    os.truncate(tmp_path / "copy" / "iter_2.pth", 100)
+    assert newest_checkpoint(tmp_path / "copy", logger)[0] == tmp_path / "copy" / "iter_1.pth"
+    assert newest_checkpoint(tmp_path / "elsewhere", logger)[0] == tmp_path / "run" / "iter_2.pth"  # an out_dir
+
+
 def test_nothing_left_to_train_is_said(root, tmp_path):
     train(root, tmp_path, 2)
     before = (tmp_path / "iter_2.pth").read_bytes()

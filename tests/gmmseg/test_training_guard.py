@@ -153,3 +153,8 @@ def test_image_that_cannot_be_read_is_named(tmp_path):
     for workers in (0, 1):
         with pytest.raises(InputError, match=r"^[^\n]*images/0.png cannot be read: [^\n]*$"):
             train(tmp_path / "data", tmp_path / "run", **{"train_dataloader.num_workers": workers})
+
+
+def test_generative_head_needs_a_segmentor_that_hands_its_likelihoods_on(root, tmp_path):
+    with pytest.raises(InputError, match=r"EncoderDecoder does not hand .* set model\.type='gmmseg\.GMMSegmentor'"):
+        train(root, tmp_path, 1, **{"model.type": "EncoderDecoder"})
