@@ -46,7 +46,11 @@ _SETUP_ERRORS = (
     ValueError,
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LOG_FILE_ONLY = ("paramwise_options", "Traceback")
+# Hundreds of lines before the first of use to whoever waits for it.
+_LOG_FILE_ONLY = (
+    *("paramwise_options", "Traceback", "Config:\n", "Hooks will be executed", "\n" + "-" * 60),
+    *("The prefix is not set in metric", '"FileClient" will be', '"HardDiskBackend" is', "Distributed training is not"),
+)
 
 
 class SafeRunner(Runner):
@@ -114,7 +118,7 @@ class SafeRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Give mmengine's logger, but what is of use to a developer alone goes to the log file alone."""
+        """Give mmengine's logger, but environment, config, hooks and tracebacks go to the log file alone."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
