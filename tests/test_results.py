@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 from anomaly.report.table import results_markdown
 from anomaly.result import read_results
 
@@ -20,6 +23,34 @@ def test_closed_set_figures():
     for model in MODELS:
         figures = json.loads((ROOT / "results" / "closed_set" / f"{model}.json").read_text())
         assert f"| {figures['model']} | {figures['frames']} | {figures['mIoU']:.2f} | {figures['aAcc']:.2f} |" in PAGE
+
+
+@pytest.mark.parametrize("head", ["segformer", "deeplabv3plus", "upernet"])
+@pytest.mark.parametrize("kind", ["-gmmseg", ""])
+def test_three_heads(head, kind):
+    validation = read_results(ROOT / "results" / f"{head}{kind}.json").closed_set.miou
+    figures = json.loads((ROOT / "results" / "closed_set" / f"{head}{kind}.json").read_text())
+    assert f"| {figures['model']} | {100 * validation:.2f} | {figures['mIoU']:.2f} |" in PAGE
+    if head != "segformer":
+        curve = pd.read_csv(ROOT / "results" / "curves" / f"{head}{kind}.csv").mIoU.dropna()
+        assert curve.iloc[-1] == pytest.approx(100 * validation, abs=0.02)
+
+
+def test_posthoc_figures():
+    scores = read_results(ROOT / "results" / "deeplabv3plus_posthoc-gmm.json").sets[0].scores
+    page = " ".join((ROOT / "docs" / "posthoc.md").read_text().split())
+    for name in ("gmm_nll", "energy"):
+        found = scores[name]
+        assert f"{100 * found.auroc:.1f} / {100 * found.ap:.1f} / {100 * found.fpr95:.1f}" in page
+
+
+def test_train_step_figures():
+    figures = json.loads((ROOT / "results" / "benchmark_train_step.json").read_text())
+    row = (
+        "| {head_s:.1f} | {head_naive_s:.1f} | {head_speedup:.1f} | {classifier_speedup:.1f} | {network_s:.1f} "
+        "| {network_twin_s:.1f} | {network_ratio:.2f} |"
+    )
+    assert row.format(**figures) in PAGE
 
 
 def test_benchmark_figures():
