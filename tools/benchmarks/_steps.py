@@ -32,9 +32,7 @@ class _PublishedHead(GMMHeadMixin, SegformerHead):
 class HeadStep:
     """One training step of a SegFormer head with a mixture, when called."""
 
-    def __init__(
-        self, batch: int, size: int, num_classes: int, mixture: dict[str, Any], published: bool = False
-    ) -> None:
+    def __init__(self, batch: int, size: int, num_classes: int, mixture: dict, published: bool = False) -> None:
         self.fusion: Any = SegformerHead if published else FastSegformerHead
         self.head: Any = (_PublishedHead if published else SegformerGMMSegHead)(
             in_channels=CHANNELS,
