@@ -26,7 +26,7 @@ def labelled(batch: int, size: int, num_classes: int) -> list[SegDataSample]:
 
 
 class _PublishedHead(GMMHeadMixin, SegformerHead):
-    """mmseg's own fusion before the classifier, as in the published code."""
+    """mmseg's own fusion, as in the published code."""
 
 
 class HeadStep:
@@ -35,11 +35,8 @@ class HeadStep:
     def __init__(self, batch: int, size: int, num_classes: int, mixture: dict, published: bool = False) -> None:
         self.fusion: Any = SegformerHead if published else FastSegformerHead
         self.head: Any = (_PublishedHead if published else SegformerGMMSegHead)(
-            in_channels=CHANNELS,
-            in_index=[0, 1, 2, 3],
-            channels=256,
+            **{"in_channels": CHANNELS, "in_index": [0, 1, 2, 3], "channels": 256, "norm_cfg": {"type": "BN"}},
             num_classes=num_classes,
-            norm_cfg={"type": "BN"},
             mixture=mixture,
         )
         self.inputs = [
@@ -73,9 +70,9 @@ class NetworkStep:
         init_default_scope("mmseg")
         self.network: Any = revert_sync_batchnorm(MODELS.build(settings.model)).train()
         self.optimizer = build_optim_wrapper(self.network, settings.optim_wrapper)
-        images = list(torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8))
-        self.data = {"inputs": images, "data_samples": labelled(batch, size, settings.model.decode_head.num_classes)}
+        samples = labelled(batch, size, settings.model.decode_head.num_classes)
+        self.data = {"inputs": [*torch.randint(0, 256, (batch, 3, size, size))], "data_samples": samples}
 
     def __call__(self) -> None:
-        """Forward, losses, backward and the optimizer's step."""
+        """All of mmengine's step."""
         self.network.train_step(self.data, self.optimizer)
