@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -20,11 +21,11 @@ def _leave(*_: Any) -> NoReturn:
 
 
 signal.signal(signal.SIGINT, _leave)  # before what takes seconds to import
+atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # leaving takes a moment, and its status stands
 import anomaly.errors  # noqa: E402
 import gmmseg.errors  # noqa: E402
 
-# Before torch loads: its idle threads then leave the cores to whoever reads images and draws.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: its idle threads leave the cores to others
 # Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
 for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False"):
     warnings.filterwarnings("ignore", message=_remark)
@@ -56,10 +57,9 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
         InputError: No such file, not a config, or an option that does not fit it.
     """
     handler = signal.signal(signal.SIGINT, _leave)
-    from mmengine.config import Config, DictAction
-
     with contextlib.redirect_stdout(io.StringIO()):
         import mmseg.datasets  # noqa: F401  prints that a package which nothing here needs is missing
+        from mmengine.config import Config, DictAction
     signal.signal(signal.SIGINT, handler)
     if data_root is not None:
         os.environ["DATA_ROOT"] = str(data_root)
