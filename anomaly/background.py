@@ -12,14 +12,16 @@ Job = TypeVar("Job")
 Item = TypeVar("Item")
 
 
-def read_ahead(read: Callable[[Job], Item], jobs: Iterable[Job], ahead: int = 3) -> Generator[Item, None, None]:
+def read_ahead(
+    read: Callable[[Job], Item], jobs: Iterable[Job], ahead: int = 3, threads: int = 1
+) -> Generator[Item, None, None]:
     """Yield ``read(job)`` for each job in order; up to ``ahead`` results are read before they are asked for.
 
-    One thread reads, so ``read`` needs no locks. An error in ``read`` is raised, as it is, when its turn
-    comes. Closing the generator (an error or Ctrl-C in the loop over it) drops what is not yet being read.
+    By default one thread reads, so that ``read`` needs no locks. An error in ``read`` is raised, as it is, when its
+    turn comes. Closing the generator (an error or Ctrl-C in the loop over it) drops what is not yet being read.
     """
     pending: deque[Future[Item]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
         try:
             for job in jobs:
                 pending.append(pool.submit(read, job))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -19,7 +18,7 @@ from anomaly.labels import ANOMALY, KNOWN, Frame
 from anomaly.labels import Score as ScoreMap
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.profile import Profile
-from anomaly.result import SetResult
+from anomaly.result import ScoreResult, SetResult
 from anomaly.scores.table import SCORES, Score
 from anomaly.visualize.writer import PanelWriter
 
@@ -147,9 +146,7 @@ class _SetRun:
                     f"in {len(self._split)} frames of {self._split.root}; evaluate more frames (a higher "
                     "--limit, or none), or check that these are the set's labels"
                 )
-        with ThreadPoolExecutor(2) as pool:  # sorting millions of scores is the work, and it frees the lock
-            values = list(pool.map(PixelMetrics.compute, self._metrics.values()))
-        scores = dict(zip(self._metrics, values, strict=True))
+        scores = {name: ScoreResult.of(metric.compute(), {}, {}, {}) for name, metric in self._metrics.items()}
         return SetResult(self._split.name, len(self._split), self._split.layout, scores)
 
 

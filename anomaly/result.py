@@ -7,27 +7,67 @@ import io
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from anomaly.errors import InputError
 from anomaly.metrics.pixel import PixelResult
 
-FORMAT_VERSION = 1
-CSV_COLUMNS = (
-    "set",
-    "score",
-    "frames",
-    "known_pixels",
-    "anomaly_pixels",
-    "ignored_pixels",
-    "auroc",
-    "ap",
-    "fpr95",
-    "miou",
-)
+FORMAT_VERSION = 2
+COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
 _Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What one score reached on one evaluation set.
+
+    Args:
+        figures: By name, as :class:`anomaly.metrics.PixelResult` has them; NaN where undefined.
+        bounds: By name, the two ends between which a figure certainly lies that was measured in bins.
+        intervals: By name, the two ends of a confidence interval: what other frames of the kind might give.
+        frames: Number of frames.
+        known_pixels: Number of pixels labelled known.
+        anomaly_pixels: Number of pixels labelled anomalous.
+        ignored_pixels: Number of pixels left out.
+        undefined_frames: Frames that the means over images leave out.
+        components: Component figures by name; empty where they were not asked for.
+        open_world: Open-world figures by name; likewise.
+    """
+
+    figures: dict[str, float]
+    bounds: dict[str, list[float]]
+    intervals: dict[str, list[float]]
+    frames: int
+    known_pixels: int
+    anomaly_pixels: int
+    ignored_pixels: int
+    undefined_frames: list[str]
+    components: dict[str, float] = field(default_factory=dict)
+    open_world: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        pixels: PixelResult,
+        intervals: dict[str, list[float]],
+        components: dict[str, float],
+        open_world: dict[str, float],
+    ) -> ScoreResult:
+        """Keep of pixel metrics what belongs in a record: everything but per-frame figures and curve."""
+        return cls(
+            figures=pixels.figures,
+            bounds={name: list(ends) for name, ends in pixels.intervals.items()},
+            intervals=intervals,
+            frames=pixels.frames,
+            known_pixels=pixels.known_pixels,
+            anomaly_pixels=pixels.anomaly_pixels,
+            ignored_pixels=pixels.ignored_pixels,
+            undefined_frames=list(pixels.undefined_frames),
+            components=components,
+            open_world=open_world,
+        )
 
 
 @dataclass(frozen=True)
@@ -38,13 +78,13 @@ class SetResult:
         set: Name of the set.
         frames: Number of frames evaluated.
         layout: Which of its published layouts the set was read from.
-        scores: Pixel metrics by score name, in the order asked for.
+        scores: What each score reached, by its name, in the order asked for.
     """
 
     set: str
     frames: int
     layout: str
-    scores: dict[str, PixelResult]
+    scores: dict[str, ScoreResult]
 
 
 @dataclass(frozen=True)
@@ -103,8 +143,10 @@ class RunResult:
     def from_json(cls, text: str) -> RunResult:
         """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
 
+        Files of format version 1, which held AUROC, AP and FPR95 alone, are read too.
+
         Raises:
-            InputError: The text is not JSON, not a run's record, or of another format version.
+            InputError: The text is not JSON, not a run's record, or of a later format version.
         """
         try:
             record = json.loads(text)
@@ -112,32 +154,40 @@ class RunResult:
             raise InputError(f"expected JSON, found a text that is cut off or not JSON ({error})") from error
         if not isinstance(record, dict) or "format_version" not in record:
             raise InputError("expected a run's results with a 'format_version', found other JSON")
-        if record["format_version"] != FORMAT_VERSION:
+        version = record["format_version"]
+        if version not in (1, FORMAT_VERSION):
             raise InputError(
-                f"expected results of format version {FORMAT_VERSION}, found {record['format_version']!r}; "
+                f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
                 "evaluate again with this version of the software"
             )
-        run = _read(cls, record)
+        run = _read(cls, {**record, "format_version": FORMAT_VERSION})
         closed = None if run.closed_set is None else _read(ClosedSet, run.closed_set)
         if closed is not None:
             ious = {name: _checked("float", name, iou) for name, iou in closed.class_iou.items()}
             closed = ClosedSet(**{**vars(closed), "class_iou": ious})
-        return cls(**{**vars(run), "closed_set": closed, "sets": [_read_set(entry) for entry in run.sets]})
+        sets = [_read_set(_from_version_1(entry) if version == 1 else entry) for entry in run.sets]
+        return cls(**{**vars(run), "closed_set": closed, "sets": sets})
 
     def to_csv(self) -> str:
-        """Write one row for each set and score, ``CSV_COLUMNS`` first.
+        """Write one row for each set and score, a first row with the names of the columns.
 
-        Figures are fractions in full precision, ``nan`` where undefined; ``miou`` is the closed-set figure,
-        the same in every row and empty where it was not measured.
+        After set, score and counts come the figures, fractions in full precision, ``nan`` where undefined, and where
+        there are confidence intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Component and
+        open-world figures are ``components.NAME`` and ``open_world.NAME``. ``miou`` is the closed-set figure, the same
+        in every row and empty where it was not measured.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
         miou = "" if self.closed_set is None else self.closed_set.miou
-        for entry in self.sets:
-            for score, result in entry.scores.items():
-                row = {**vars(result), "set": entry.set, "score": score, "miou": miou}
-                writer.writerow([row[column] for column in CSV_COLUMNS])
+        rows = [
+            {"set": entry.set, "score": name, **_columns(score), "miou": miou}
+            for entry in self.sets
+            for name, score in entry.scores.items()
+        ]
+        columns = dict.fromkeys(column for row in rows for column in row if column != "miou")
+        text = io.StringIO()
+        names = [*columns, "miou"] if rows else ["set", "score", *COUNTS, "miou"]
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         return text.getvalue()
 
 
@@ -186,10 +236,55 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _columns(score: ScoreResult) -> dict[str, float | int]:
+    columns: dict[str, float | int] = {name: getattr(score, name) for name in COUNTS}
+    for name, value in score.figures.items():
+        columns[name] = value
+        if name in score.intervals:
+            columns[f"{name}_low"], columns[f"{name}_high"] = score.intervals[name]
+    columns |= {f"components.{name}": value for name, value in score.components.items()}
+    return columns | {f"open_world.{name}": value for name, value in score.open_world.items()}
+
+
+def _from_version_1(entry: Any) -> Any:
+    """Lay a set's entry out as of version 2; left as it is where it is no such entry."""
+    try:
+        scores = {
+            name: {
+                "figures": {figure: score[figure] for figure in ("auroc", "ap", "fpr95")},
+                **{count: score[count] for count in COUNTS},
+                **{"bounds": {}, "intervals": {}, "undefined_frames": [], "components": {}, "open_world": {}},
+            }
+            for name, score in entry["scores"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        return entry
+    return {**entry, "scores": scores}
+
+
 def _read_set(record: Any) -> SetResult:
     entry = _read(SetResult, record)
-    scores = {name: _read(PixelResult, result) for name, result in entry.scores.items()}
+    scores = {name: _read_score(score) for name, score in entry.scores.items()}
     return SetResult(**{**vars(entry), "scores": scores})
+
+
+def _read_score(record: Any) -> ScoreResult:
+    score = _read(ScoreResult, record)
+    floats = {
+        part: {name: _checked("float", name, value) for name, value in getattr(score, part).items()}
+        for part in ("figures", "components", "open_world")
+    }
+    ends = {
+        part: {name: [_checked("float", name, end) for end in _pair(name, pair)] for name, pair in found.items()}
+        for part, found in (("bounds", score.bounds), ("intervals", score.intervals))
+    }
+    return ScoreResult(**{**vars(score), **floats, **ends})
+
+
+def _pair(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"expected {name!r} to be a list of two numbers, found {value!r}")
+    return value
 
 
 def _read(cls: type[_Record], record: Any) -> _Record:

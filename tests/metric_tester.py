@@ -1,6 +1,6 @@
 """What every metric with update / merge / compute / reset must do, checked once for all.
 
-Inherit ``MetricTester``, give ``make`` and ``oracle`` and name the fields that depend on ranks alone.
+Inherit ``MetricTester``, give ``make`` and ``oracle`` and name the figures that depend on ranks alone.
 """
 
 import functools
@@ -38,7 +38,8 @@ def property_test(**strategies):
 
 
 class MetricTester:
-    ranking_fields: tuple[str, ...] = ()
+    ranking_figures: tuple[str, ...] = ()
+    unbounded: frozenset[str] = frozenset()
 
     def make(self):
         raise NotImplementedError
@@ -59,9 +60,16 @@ class MetricTester:
             return asdict(metric.compute())
 
     def same(self, found, expected):
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12, err_msg=name)
+        """All that the oracle gives; where there is an interval, both the exact figure and the one given lie in it."""
+        for name in expected.keys() - {"figures"}:
+            assert found[name] == expected[name], name
+        assert found["figures"].keys() == expected["figures"].keys()
+        for name in expected["figures"].keys() - self.unbounded:
+            value, given = expected["figures"][name], found["figures"][name]
+            low, high = found["intervals"].get(name, (given, given))
+            assert np.isnan(value) == np.isnan(given) == np.isnan(low) == np.isnan(high), name
+            assert np.isnan(value) or low - 1e-12 <= value <= high + 1e-12, name
+            assert np.isnan(value) or low <= given <= high, name
 
     @property_test(frames=frame_lists())
     def test_equals_oracle(self, frames):
@@ -92,10 +100,11 @@ class MetricTester:
 
     @property_test(frames=frame_lists())
     def test_ranks_alone_count(self, frames):
+        """Steps of 1/8 stay apart under the exponential function in each type."""
         before = self.values(self.filled(frames))
         after = self.values(self.filled([(name, np.exp(score), label) for name, score, label in frames]))
-        for field in self.ranking_fields:
-            np.testing.assert_equal(after[field], before[field], err_msg=field)
+        for name in self.ranking_figures:
+            np.testing.assert_equal(after["figures"][name], before["figures"][name], err_msg=name)
 
     def test_keeps_the_resolution_of_its_input(self):
         """Neighbours in each type stay apart, alone and beside a coarser type."""

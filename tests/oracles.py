@@ -5,8 +5,10 @@ import math
 from collections import namedtuple
 from decimal import Decimal, localcontext
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 
 def auroc(known, anomaly):
@@ -44,31 +46,107 @@ def fpr_at_tpr(known, anomaly, tpr=0.95):
     return next(fp / len(known) for tp, fp in _counts(known, anomaly) if tp / len(anomaly) >= tpr)
 
 
-def pixel_metrics(frames):
-    """Pool frames of (id, score, label), the first of each id, pixel by pixel."""
-    seen, known, anomaly, ignored, without = set(), [], [], 0, 0
-    for name, score, label in frames:
-        if name in seen:
-            continue
-        seen.add(name)
-        before = len(anomaly)
-        for row_score, row_label in zip(score, label, strict=True):
-            for s, value in zip(row_score, row_label, strict=True):
-                if value == 255:
-                    ignored += 1
-                else:
-                    (anomaly if value == 1 else known).append(float(s))
-        without += len(anomaly) == before
-    return {
+def best_f1(known, anomaly):
+    """The best of every threshold, and the highest threshold that reaches it."""
+    if not len(known) or not len(anomaly):
+        return math.nan, math.nan
+    thresholds = sorted({float(a) for a in anomaly}, reverse=True)
+    f1 = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in (_confusion(known, anomaly, t) for t in thresholds)]
+    return max(f1), thresholds[f1.index(max(f1))]
+
+
+def recall_at_fpr(known, anomaly, fpr=0.05):
+    """The best recall of every threshold that keeps ``fpr``."""
+    if not len(known) or not len(anomaly):
+        return math.nan
+    return max([tp / len(anomaly) for tp, fp in _counts(known, anomaly) if fp / len(known) <= fpr], default=0.0)
+
+
+def _confusion(known, anomaly, threshold):
+    tp = sum(float(a) >= threshold for a in anomaly)
+    return tp, sum(float(k) >= threshold for k in known), len(anomaly) - tp
+
+
+def figures(known, anomaly, threshold=None):
+    """Every figure by name; all NaN where one kind of pixel is missing."""
+    f1, best = best_f1(known, anomaly)
+    found = {
         "auroc": auroc(known, anomaly),
         "ap": average_precision(known, anomaly),
         "fpr95": fpr_at_tpr(known, anomaly),
-        "frames": len(seen),
-        "known_pixels": len(known),
-        "anomaly_pixels": len(anomaly),
-        "ignored_pixels": ignored,
-        "frames_without_anomaly": without,
+        "best_f1": f1,
+        "best_f1_threshold": best,
+        "recall_at_fpr05": recall_at_fpr(known, anomaly),
     }
+    if threshold is not None:
+        tp, fp, fn = _confusion(known, anomaly, threshold)
+        defined = len(known) and len(anomaly)
+        found["f1"] = 2 * tp / (2 * tp + fp + fn) if defined else math.nan
+        found["iou"] = tp / (tp + fp + fn) if defined else math.nan
+    return found
+
+
+def pixel_metrics(frames, threshold=None):
+    """Pool frames of (id, score, label), the first of each id, pixel by pixel, and average over frames."""
+    pixels = {}
+    for name, score, label in frames:
+        if name not in pixels:
+            pixels[name] = {0: [], 1: [], 255: []}
+            for row_score, row_label in zip(score, label, strict=True):
+                for s, value in zip(row_score, row_label, strict=True):
+                    pixels[name][int(value)].append(s)
+    pooled = {value: [s for frame in pixels.values() for s in frame[value]] for value in (0, 1, 255)}
+    found = figures(pooled[0], pooled[1], threshold)
+    per_frame = {name: figures(frame[0], frame[1], threshold) for name, frame in pixels.items()}
+    defined = [name for name, frame in pixels.items() if frame[0] and frame[1]]
+    for name in [name for name in found if name != "best_f1_threshold"]:
+        values = [per_frame[frame][name] for frame in defined]
+        found[f"{name}_per_image"] = math.fsum(values) / len(values) if values else math.nan
+    return {
+        "figures": found,
+        "frames": len(pixels),
+        "known_pixels": len(pooled[0]),
+        "anomaly_pixels": len(pooled[1]),
+        "ignored_pixels": len(pooled[255]),
+        "undefined_frames": tuple(sorted(pixels.keys() - set(defined))),
+    }
+
+
+def components(predicted, label, min_predicted, min_truth):
+    """sIoU of each label component, PPV and mirrored sIoU of each predicted one, one component after the other."""
+    eight = np.ones((3, 3))
+    truth, _ = ndimage.label(label == 1, eight)
+    found, _ = ndimage.label(predicted & (label != 255), eight)
+    for k in range(1, found.max() + 1):
+        if (found == k).sum() < min_predicted:
+            found[found == k] = 0
+    counts = label != 255
+    for k in range(1, truth.max() + 1):
+        if (truth == k).sum() < min_truth:
+            counts &= truth != k
+    truth, found = truth[counts], found[counts]
+
+    def adjusted(of, others):
+        values = []
+        for k in np.unique(of[of > 0]):
+            own = of == k
+            touching = np.isin(others, np.setdiff1d(others[own], 0))
+            elsewhere = touching & (of > 0) & ~own
+            values.append((own & touching).sum() / ((own | touching).sum() - elsewhere.sum()))
+        return values
+
+    ppv = [(truth[found == k] > 0).mean() for k in np.unique(found[found > 0])]
+    return adjusted(truth, found), ppv, adjusted(found, truth)
+
+
+def component_f1(siou, ppv, level):
+    """F1 over all components, those of the label judged by sIoU and predicted ones by PPV."""
+    tp, fn, fp = 0, 0, 0
+    for value in siou:
+        tp, fn = (tp + 1, fn) if value >= level else (tp, fn + 1)
+    for value in ppv:
+        fp += value < level
+    return 2 * tp / (2 * tp + fn + fp)
 
 
 def exactly(function):

@@ -76,7 +76,7 @@ def test_results_table_and_pictures(place):
     assert 0 < result["closed_set"]["miou"] < 1
     assert {name: len(ends) for name, ends in result["settings"]["colour_scales"].items()} == dict.fromkeys(scores, 2)
     assert result["sets"][0]["frames"] == 2
-    assert all(0 < values["auroc"] < 1 for values in result["sets"][0]["scores"].values())
+    assert all(0 < values["figures"]["auroc"] < 1 for values in result["sets"][0]["scores"].values())
     assert len(result["provenance"]["checkpoint"]["sha256"]) == 64
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -1,142 +1,325 @@
-"""Pooled pixel metrics of one score on one set: every pixel counts once, nothing is binned."""
+"""Pixel metrics of one score on one set: all pixels pooled, and the means over images beside them."""
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label, check_label, check_score
-from anomaly.metrics.functional.curve import Scores, operating_points
-from anomaly.metrics.functional.ranking import auroc, average_precision, check_tpr, fpr_at_tpr
+from anomaly.metrics.binned import BinnedScores
+from anomaly.metrics.distributed import gather
+from anomaly.metrics.exact import ExactScores
+from anomaly.metrics.figures import PER_IMAGE, Levels
+from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
+from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
+from anomaly.metrics.functional.thinned import Curve
+from anomaly.metrics.measured import Interval
+from anomaly.metrics.runs import FrameScores
+from anomaly.metrics.state_file import read_state, write_state
+
+Mode = Literal["exact", "binned"]
+MODES = ("exact", "binned")
+MEMORY_BUDGET = 2 * 2**30
 
 
 @dataclass(frozen=True)
 class PixelResult:
-    """Pixel metrics pooled over all frames. Anomaly is the positive class.
+    """Pixel metrics of one score. Anomaly is the positive class; a pixel is called so when ``score >= threshold``.
+
+    ``result["ap"]`` is short for ``result.figures["ap"]``.
 
     Args:
-        auroc: Area under the ROC curve, ties counting half; a fraction, NaN where undefined.
-        ap: Average precision, step sum; a fraction, NaN where undefined.
-        fpr95: FPR at the first threshold with TPR >= 0.95 (or the metric's own ``tpr``); a fraction, lower is
-            better, NaN where undefined.
+        figures: By name, fractions, NaN where undefined: ``auroc``, ``ap``, ``fpr95`` (lower is better), ``best_f1``,
+            ``best_f1_threshold`` (a score) and ``recall_at_fpr05``, each over all pixels together; with a threshold
+            also ``f1`` and ``iou`` at it. The same names with ``_per_image`` are means over those frames that have
+            both known and anomaly pixels.
+        intervals: In binned mode, by name, two ends between which the exact figure is certain to lie; empty in exact
+            mode.
         frames: Number of distinct frames.
         known_pixels: Number of pixels labelled ``KNOWN``.
         anomaly_pixels: Number of pixels labelled ``ANOMALY``.
         ignored_pixels: Number of pixels left out.
-        frames_without_anomaly: Number of frames without one ``ANOMALY`` pixel; their known pixels count.
+        undefined_frames: Frames without a known or without an anomaly pixel, which the means leave out. Their pixels
+            count in the pooled figures.
+        per_frame: Figures of each frame, by its id and their names.
+        curve: For plots.
+        mode: ``exact`` or ``binned``.
+        levels: Where the figures were taken.
     """
 
-    auroc: float
-    ap: float
-    fpr95: float
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
     frames: int
     known_pixels: int
     anomaly_pixels: int
     ignored_pixels: int
-    frames_without_anomaly: int
+    undefined_frames: tuple[str, ...]
+    per_frame: dict[str, dict[str, float]]
+    curve: Curve
+    mode: Mode
+    levels: Levels
 
-
-class _FrameScores(NamedTuple):
-    known: Scores  # (N,)
-    anomaly: Scores  # (P,)
-    ignored: int
+    def __getitem__(self, name: str) -> float:
+        """The figure of that name."""
+        return self.figures[name]
 
 
 class PixelMetrics:
-    """Exact AUROC, average precision and FPR at TPR over all pixels of the frames seen.
+    """AUROC, average precision, FPR at TPR and more over all pixels of the frames seen.
 
-    Keeps each frame's scores (4 bytes a pixel for float32) in the type they came in, and no labels. ``merge``
-    is associative and commutative: one process and many give the same result. A frame counts once however
+    ``merge`` is associative and commutative: one process and many give the same result. A frame counts once however
     often its id is seen, as it happens with a padded distributed sampler; the scores seen first are kept.
 
+    ``mode="exact"`` keeps each frame's scores (4 bytes a pixel for float32, 8 for float64) and no labels, in memory
+    up to its budget, then in a temporary file. ``mode="binned"`` counts them in about a million bins, in constant
+    memory, and bounds every figure; it keeps the last few frames apart, so that merging can tell whether they were
+    seen twice, and refuses to merge parts that share older frames.
+
     Args:
-        name: Name of the score, for error messages.
+        name: Name of the score, for error messages; only parts of one name merge.
+        set: Name of the evaluation set; likewise.
+        mode: ``exact`` or ``binned``.
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
+        fpr: False-positive rate that the recall may not exceed, ``0 <= fpr < 1``.
+        threshold: Score from which on a pixel is called anomalous, for F1 and IoU at it.
+        memory_budget: Bytes that exact mode may use before it takes disk space.
+        spill_dir: Folder of that temporary file; the system's by default.
 
     Raises:
-        InputError: ``tpr`` is out of range.
+        InputError: An argument is out of range.
 
     Examples:
         >>> metrics = PixelMetrics("msp")
         >>> metrics.update("a", np.float32([[0.1, 0.2], [0.9, 0.5]]), np.uint8([[0, 0], [1, 255]]))
-        >>> metrics.compute().auroc
+        >>> metrics.compute()["auroc"]
         1.0
     """
 
-    def __init__(self, name: str = "score", tpr: float = 0.95) -> None:
-        check_tpr(tpr)
+    def __init__(
+        self,
+        name: str = "score",
+        *,
+        set: str = "",
+        mode: Mode = "exact",
+        tpr: float = 0.95,
+        fpr: float = 0.05,
+        threshold: float | None = None,
+        memory_budget: int = MEMORY_BUDGET,
+        spill_dir: Path | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise InputError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
+        if memory_budget <= 0:
+            raise InputError(f"memory_budget: expected a number of bytes above 0, found {memory_budget}")
         self.name = name
-        self.tpr = tpr
-        self._frames: dict[str, _FrameScores] = {}
+        self.set = set
+        self.mode: Mode = mode
+        self.levels = Levels(tpr, fpr, threshold)
+        self.memory: dict[str, Any] = {"memory_budget": memory_budget, "spill_dir": spill_dir}
+        self.reset()
 
-    def update(self, frame_id: str, score: npt.NDArray[np.floating], label: Label) -> None:
+    def update(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
         """Add one frame; do nothing if its id was seen before.
 
         Args:
             frame_id: Name of the frame, unique in its set.
-            score: Higher = more anomalous, every value finite.
+            score: Higher = more anomalous, every value finite; any real type (bool and integers count exactly).
             label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: The shapes differ, a score is NaN or infinite, or a label has another value.
+            InputError: The shapes differ, a score is NaN or infinite or of a type that is not real, a label has
+                another value, or neither memory nor disk has room. The frame then stays out.
         """
-        if frame_id in self._frames:
+        if frame_id in self._scores.counts:
             return
+        score, label = np.asarray(score), np.asarray(label)
         check_score(frame_id, self.name, score, label.shape)
-        frame = _FrameScores(score[label == KNOWN], score[label == ANOMALY], int((label == IGNORE).sum()))
-        if frame.known.size + frame.anomaly.size + frame.ignored != label.size:
+        score = _as_float(frame_id, self.name, score)
+        known, anomaly = score[label == KNOWN], score[label == ANOMALY]
+        ignored = int(np.count_nonzero(label == IGNORE))
+        if known.size + anomaly.size + ignored != label.size:
             check_label(frame_id, label)
-        self._frames[frame_id] = frame
+        known += 0.0  # -0.0, which equals 0.0, becomes 0.0
+        anomaly += 0.0
+        self._scores.add(frame_id, known, anomaly, ignored)
 
     def merge(self, other: PixelMetrics) -> None:
         """Take over the frames of ``other``, which stays as it is.
 
         Raises:
-            InputError: ``other`` measures another score or at another ``tpr``.
+            InputError: ``other`` measures another score, on another set, in another mode or at other levels; a
+                frame of both has other numbers of pixels there; or, in binned mode, both have counted a frame.
         """
-        if (self.name, self.tpr) != (other.name, other.tpr):
-            raise InputError(
-                f"cannot merge metrics of score {other.name!r} at TPR {other.tpr} into those of score "
-                f"{self.name!r} at TPR {self.tpr}; merge only parts of the same evaluation"
-            )
-        self._frames = {**other._frames, **self._frames}
+        self._check_mergeable(other)
+        mine, theirs = self._scores.counts, other._scores.counts
+        for frame_id in mine.keys() & theirs.keys():
+            if mine[frame_id] != theirs[frame_id]:
+                raise InputError(
+                    f"cannot merge: frame {frame_id!r} has {mine[frame_id]} pixels in one part and "
+                    f"{theirs[frame_id]} in the other; take both from the same labels"
+                )
+        scores: Any = self._scores
+        scores.take(other._scores)  # of the same mode
+
+    def gather(self) -> None:
+        """Make process 0 of ``torch.distributed`` take over the frames of all others; see :mod:`.distributed`."""
+        gather(self)
 
     def compute(self) -> PixelResult:
-        """Pool all frames and measure them; ``update`` and ``merge`` may go on afterwards.
-
-        Needs as much memory again as the scores kept.
+        """Measure all frames; ``update`` and ``merge`` may go on afterwards.
 
         Warns:
-            UndefinedMetricWarning: There is no known or no anomaly pixel; the metrics are NaN.
+            UndefinedMetricWarning: There is no known or no anomaly pixel, and all figures are NaN.
         """
-        frames = self._frames.values()
-        points = operating_points(
-            _sorted([frame.known for frame in frames]), _sorted([frame.anomaly for frame in frames])
-        )
+        measured = self._scores.measure(self.levels)
+        counts = self._scores.counts
+        defined = sorted(frame_id for frame_id, count in counts.items() if count.defined)
+        figures, intervals = dict(measured.figures), dict(measured.intervals)
+        for name in next(iter(measured.per_frame.values()), {}):
+            figures[name + PER_IMAGE] = _mean([measured.per_frame[frame_id][name] for frame_id in defined])
+        for name in next(iter(measured.per_frame_intervals.values()), {}):
+            ends = zip(*(measured.per_frame_intervals[frame_id][name] for frame_id in defined), strict=True)
+            low, high = (_mean(list(end)) for end in ends) if defined else (math.nan, math.nan)
+            intervals[name + PER_IMAGE] = (low, high)
+        if missing := missing_pixels(self.num_known, self.num_anomaly):
+            message = f"score {self.name!r}: AUROC, AP and all other figures are NaN: there are no {missing} pixels"
+            warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         return PixelResult(
-            auroc=auroc(points),
-            ap=average_precision(points),
-            fpr95=fpr_at_tpr(points, self.tpr),
-            frames=len(frames),
-            known_pixels=points.num_known,
-            anomaly_pixels=points.num_anomaly,
-            ignored_pixels=sum(frame.ignored for frame in frames),
-            frames_without_anomaly=sum(frame.anomaly.size == 0 for frame in frames),
+            figures=figures,
+            intervals=intervals,
+            frames=len(counts),
+            known_pixels=self.num_known,
+            anomaly_pixels=self.num_anomaly,
+            ignored_pixels=sum(count.ignored for count in counts.values()),
+            undefined_frames=tuple(sorted(counts.keys() - set(defined))),
+            per_frame=measured.per_frame,
+            curve=measured.curve,
+            mode=self.mode,
+            levels=self.levels,
         )
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._frames = {}
+        self._scores: ExactScores | BinnedScores
+        self._scores = ExactScores(**self.memory) if self.mode == "exact" else BinnedScores(self.levels)
+
+    @property
+    def num_known(self) -> int:
+        """Number of known pixels."""
+        return sum(count.known for count in self._scores.counts.values())
+
+    @property
+    def num_anomaly(self) -> int:
+        """Number of anomaly pixels."""
+        return sum(count.anomaly for count in self._scores.counts.values())
+
+    def frames(self) -> Iterator[tuple[str, FrameScores]]:
+        """Each frame's sorted scores, in the order of the frames' ids; in exact mode only."""
+        return self._exact().frames()
+
+    def curve(self) -> Iterator[OperatingPoints]:
+        """The operating points of all pixels, in parts, from the highest threshold down; in exact mode only."""
+        return self._exact().curve()
+
+    def counts_at(self, thresholds: Scores) -> tuple[Counts, Counts]:
+        """Count the anomaly and the known pixels with ``score >= threshold``; in exact mode only.
+
+        Shape:
+            thresholds ``(T,)`` to two arrays ``(T,)`` of int64.
+        """
+        return self._exact().counts_at(thresholds)
+
+    def save(self, path: Path) -> None:
+        """Write everything to one ``.npz`` file of plain arrays, whole or not at all; see :meth:`load`.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        header, arrays = self.state()
+        write_state(path, header, arrays)
+
+    @classmethod
+    def load(cls, path: Path, *, memory_budget: int = MEMORY_BUDGET, spill_dir: Path | None = None) -> PixelMetrics:
+        """Read what :meth:`save` wrote, to go on with, to merge or to compute.
+
+        Args:
+            path: The file; nothing in it is trusted.
+            memory_budget: As of the class.
+            spill_dir: As of the class.
+
+        Raises:
+            InputError: The file is missing, cut short, damaged or no such state.
+        """
+        with read_state(path) as (header, arrays):
+            return cls.from_state(header, arrays, memory_budget=memory_budget, spill_dir=spill_dir)
+
+    def state(self) -> tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]:
+        """Give everything as what JSON can hold and as arrays, made one at a time."""
+        header, arrays = self._scores.state()
+        settings = {"name": self.name, "set": self.set, "mode": self.mode, **vars(self.levels)}
+        return {"settings": settings, **header}, arrays
+
+    @classmethod
+    def from_state(
+        cls,
+        header: dict[str, Any],
+        arrays: Iterator[npt.NDArray[Any]],
+        *,
+        memory_budget: int = MEMORY_BUDGET,
+        spill_dir: Path | None = None,
+    ) -> PixelMetrics:
+        """Make metrics from what :meth:`state` gave. Raises ``InputError`` where it is not that."""
+        metrics = cls(**header["settings"], memory_budget=memory_budget, spill_dir=spill_dir)
+        metrics._scores.restore(header, arrays)
+        return metrics
+
+    def _exact(self) -> ExactScores:
+        if isinstance(self._scores, ExactScores):
+            return self._scores
+        raise InputError(
+            f"score {self.name!r}: this needs every pixel's score, and binned mode keeps only counts; use mode='exact'"
+        )
+
+    def _check_mergeable(self, other: PixelMetrics) -> None:
+        mine, theirs = (
+            {"score": one.name, "set": one.set, "mode": one.mode, **vars(one.levels)} for one in (self, other)
+        )
+        for setting, value in mine.items():
+            if theirs[setting] != value:
+                raise InputError(
+                    f"cannot merge metrics of {setting} {theirs[setting]!r} into those of {setting} {value!r}; merge "
+                    "only parts of the same evaluation"
+                )
 
 
-def _sorted(parts: list[Scores]) -> Scores:
-    scores = np.concatenate(parts) if parts else np.empty(0, np.float32)
-    scores.sort()
-    return scores
+def _as_float(frame_id: str, name: str, score: npt.NDArray[Any]) -> Scores:
+    """Give the scores as float32 where that holds each of their type's values, else as float64."""
+    kind, size = score.dtype.kind, score.dtype.itemsize
+    if kind in "biu" and size == 8 and score.size and max(abs(int(score.min())), abs(int(score.max()))) > 2**53:
+        raise InputError(
+            f"frame {frame_id!r}: score {name!r} has integers beyond 2^53, which float64 cannot tell apart; subtract "
+            "a constant, or give ranks"
+        )
+    if kind == "f" and size <= 8:
+        return score if size >= 4 else score.astype(np.float32)
+    if kind in "biu":
+        return score.astype(np.float32 if size <= 2 else np.float64)
+    raise InputError(
+        f"frame {frame_id!r}: score {name!r} is of type {score.dtype}; expected float16, float32, float64, an integer "
+        "or bool"
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan

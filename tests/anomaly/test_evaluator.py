@@ -65,8 +65,8 @@ def test_pooled_metrics_equal_scikit_learn(split, name):
         truth.append(frame.label.ravel())
         values.append(full.numpy().ravel())
     truth, values = np.concatenate(truth), np.concatenate(values)
-    assert result.scores[name].auroc == pytest.approx(roc_auc_score(truth, values), abs=1e-5)
-    assert result.scores[name].ap == pytest.approx(average_precision_score(truth, values), abs=1e-5)
+    assert result.scores[name].figures["auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-5)
+    assert result.scores[name].figures["ap"] == pytest.approx(average_precision_score(truth, values), abs=1e-5)
     assert (result.set, result.frames, result.scores[name].frames) == ("road_anomaly", 6, 6)
 
 

@@ -7,19 +7,62 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.errors import InputError
-from anomaly.metrics import PixelMetrics, UndefinedMetricWarning
+from anomaly.metrics import PixelMetrics, UndefinedMetricWarning, exact
+from anomaly.metrics.functional import bins
 from tests import oracles
 from tests.metric_tester import MetricTester
 
+RANKING = ("auroc", "ap", "fpr95", "best_f1", "recall_at_fpr05")
 
-class TestPixelMetrics(MetricTester):
-    ranking_fields = ("auroc", "ap", "fpr95")
+
+class TestExact(MetricTester):
+    ranking_figures = (*RANKING, *(f"{name}_per_image" for name in RANKING))
 
     def make(self):
-        return PixelMetrics("msp")
+        return PixelMetrics("msp", threshold=0.25)
 
     def oracle(self, frames):
-        return oracles.pixel_metrics(frames)
+        return oracles.pixel_metrics(frames, threshold=0.25)
+
+
+class TestSpilled(TestExact):
+    """Every frame on disk, a block for every few scores."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    def _small(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exact, "STRIDE", 2)
+            patch.setattr(exact, "BLOCK", 6)
+            patch.setattr(exact, "BLOCKS", 10**6)
+            yield
+
+    def make(self):
+        return PixelMetrics("msp", threshold=0.25, memory_budget=1)
+
+
+class TestBinned(TestExact):
+    ranking_figures = ()
+    unbounded = frozenset({"best_f1_threshold"})
+
+    @pytest.fixture(autouse=True, scope="class")
+    def _fewer(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bins, "BINS", 2**10)
+            yield
+
+    def make(self):
+        return PixelMetrics("msp", threshold=0.25, mode="binned")
+
+
+class TestFewBins(TestBinned):
+    """Bins that hold several scores, so that nothing is exact by chance."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    def _fewer(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bins, "BINS", 8)
+            patch.setattr(bins, "PART", 3)
+            yield
 
 
 def scene(seed, size=(30, 50)):
@@ -36,8 +79,8 @@ def test_pools_pixels_and_does_not_average_frames():
     score = np.concatenate([score[label != 255] for score, label in scenes])
     label = np.concatenate([label[label != 255] for _, label in scenes])
     result = metrics.compute()
-    assert result.auroc == pytest.approx(roc_auc_score(label, score), abs=1e-9)
-    assert result.ap == pytest.approx(average_precision_score(label, score), abs=1e-9)
+    assert result["auroc"] == pytest.approx(roc_auc_score(label, score), abs=1e-9)
+    assert result["ap"] == pytest.approx(average_precision_score(label, score), abs=1e-9)
 
 
 def test_ignored_pixels_have_no_say():
@@ -63,7 +106,7 @@ def test_the_level_of_fpr_can_be_set():
     metrics = PixelMetrics(tpr=0.5)
     metrics.update("a", score, label)
     expected = oracles.fpr_at_tpr(score[label == 0], score[label == 1], 0.5)
-    assert metrics.compute().fpr95 == pytest.approx(expected, abs=1e-12)
+    assert metrics.compute()["fpr50"] == pytest.approx(expected, abs=1e-12)
     with pytest.raises(InputError, match="tpr"):
         PixelMetrics(tpr=95)
 
@@ -71,16 +114,16 @@ def test_the_level_of_fpr_can_be_set():
 def test_no_anomaly_is_nan_with_a_warning():
     metrics = PixelMetrics()
     metrics.update("a", np.zeros((2, 2), np.float32), np.array([[0, 0], [0, 255]], np.uint8))
-    with pytest.warns(UndefinedMetricWarning, match="no anomaly pixels"):
+    with pytest.warns(UndefinedMetricWarning, match="no anomaly pixels$"):
         result = metrics.compute()
-    assert all(math.isnan(value) for value in (result.auroc, result.ap, result.fpr95))
-    assert (result.frames, result.frames_without_anomaly) == (1, 1)
+    assert all(math.isnan(value) for value in (result["auroc"], result["ap"], result["fpr95"]))
+    assert (result.frames, result.undefined_frames) == (1, ("a",))
     assert (result.known_pixels, result.anomaly_pixels, result.ignored_pixels) == (3, 0, 1)
 
 
 def test_no_frame_is_nan_with_a_warning():
     with pytest.warns(UndefinedMetricWarning, match="no known and anomaly pixels"):
-        assert math.isnan(PixelMetrics().compute().ap)
+        assert math.isnan(PixelMetrics().compute()["ap"])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -103,9 +146,9 @@ def test_other_sizes_and_labels_are_refused_and_leave_no_trace():
 
 
 def test_only_parts_of_one_evaluation_merge():
-    with pytest.raises(InputError, match="cannot merge metrics of score 'msp'"):
+    with pytest.raises(InputError, match="cannot merge metrics of score 'msp' into those of score 'energy'"):
         PixelMetrics("energy").merge(PixelMetrics("msp"))
-    with pytest.raises(InputError, match=r"at TPR 0\.9"):
+    with pytest.raises(InputError, match=r"of tpr 0\.9 into"):
         PixelMetrics("msp").merge(PixelMetrics("msp", tpr=0.9))
 
 
@@ -124,19 +167,19 @@ def test_results_are_frozen():
     metrics = PixelMetrics()
     metrics.update("a", *scene(0))
     with pytest.raises(FrozenInstanceError):
-        metrics.compute().auroc = 1.0
+        metrics.compute().frames = 1
 
 
-def test_compute_needs_little_more_than_the_scores_again():
-    """One concatenation, sorted in place; no copy as float64, no int64 index for each known pixel."""
+def test_compute_needs_little_beside_the_scores():
+    """Neither all scores once more, nor an index for each of them."""
     metrics = PixelMetrics()
     random = np.random.default_rng(0)
-    label = np.zeros((500, 500), np.uint8)
+    label = np.zeros((1000, 2000), np.uint8)
     label[:50, :100] = 1
-    for index in range(8):
-        metrics.update(str(index), random.random((500, 500), np.float32), label)
+    for index in range(12):
+        metrics.update(str(index), random.random((1000, 2000), np.float32), label)
     tracemalloc.start()
     metrics.compute()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 1.75 * 8 * label.size * 4
+    assert peak < 12 * label.size * 4

@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from anomaly.errors import InputError
-from anomaly.metrics import PixelResult
 from anomaly.report.table import results_markdown, results_table
-from anomaly.result import ClosedSet, RunResult, SetResult, read_results, write_results
+from anomaly.result import ClosedSet, RunResult, ScoreResult, SetResult, read_results, write_results
 
 
 def pixels(auroc, ap, fpr95):
-    return PixelResult(auroc, ap, fpr95, 3, 1000, 50, 7, 1)
+    figures = {"auroc": auroc, "ap": ap, "fpr95": fpr95}
+    return ScoreResult(figures, {"ap": [0.0, 1.0]}, {}, 3, 1000, 50, 7, ["street_7"])
 
 
 def run(**changes):
@@ -49,8 +49,8 @@ def test_json_is_strict_and_keeps_the_order():
     record = json.loads(run().to_json(), parse_constant=refuse)
     assert list(record) == ["model", "closed_set", "sets", "settings", "provenance", "format_version"]
     assert list(record["sets"][0]["scores"]) == ["gmm_nll", "msp"]
-    assert record["sets"][0]["scores"]["gmm_nll"]["auroc"] == 0.9123456789012345
-    assert record["sets"][1]["scores"]["msp"]["ap"] is None
+    assert record["sets"][0]["scores"]["gmm_nll"]["figures"]["auroc"] == 0.9123456789012345
+    assert record["sets"][1]["scores"]["msp"]["figures"]["ap"] is None
     assert record["closed_set"]["class_iou"] == {"road": 0.95, "bicyclist": None}
     assert '\n  "sets"' in run().to_json()
 
@@ -67,6 +67,31 @@ def test_csv_has_a_row_for_each_set_and_score():
     assert table.loc[0].tolist()[2:] == [3, 1000, 50, 7, 0.9123456789012345, 0.5, 0.25, 0.421]
     assert table.loc[2, ["auroc", "ap", "fpr95"]].isna().all()
     assert run(closed_set=None).to_csv().splitlines()[1].endswith("0.25,")
+
+
+def test_confidence_intervals_and_further_figures_have_columns():
+    plain, result = pixels(0.9, 0.5, 0.25), run()
+    rich = replace(plain, intervals={"ap": [0.4, 0.6]}, components={"f1_mean": 0.3}, open_world={"gap": 0.1})
+    result.sets[0].scores["gmm_nll"] = rich
+    assert repr(RunResult.from_json(result.to_json())) == repr(result)
+    table = pd.read_csv(io.StringIO(result.to_csv()))
+    more = ["components.f1_mean", "open_world.gap"]
+    assert list(table.columns)[6:] == ["auroc", "ap", "ap_low", "ap_high", "fpr95", *more, "miou"]
+    assert table.loc[0, ["ap_low", "ap_high", *more]].tolist() == [0.4, 0.6, 0.3, 0.1]
+    assert table.loc[1, ["ap_low", "ap_high", *more]].isna().all()
+    assert "50.0 [40.0, 60.0]" in rendered(result)
+
+
+def test_files_of_the_first_format_are_read():
+    record = json.loads(run().to_json())
+    counts = {"frames": 3, "known_pixels": 1000, "anomaly_pixels": 50, "ignored_pixels": 7, "frames_without_anomaly": 1}
+    for entry in record["sets"]:
+        entry["scores"] = {name: {**counts, **score["figures"]} for name, score in entry["scores"].items()}
+    found = RunResult.from_json(json.dumps({**record, "format_version": 1}))
+    expected = [score.figures for entry in run().sets for score in entry.scores.values()]
+    assert repr([score.figures for entry in found.sets for score in entry.scores.values()]) == repr(expected)
+    assert found.sets[0].scores["msp"].known_pixels == 1000
+    assert RunResult.from_json(found.to_json()).format_version == 2
 
 
 def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
@@ -108,14 +133,16 @@ def with_score(**changes):
         ("", "cut off or not JSON"),
         ("[1, 2]", "expected a run's results"),
         ('{"images": []}', "expected a run's results"),
-        (edited(format_version=99), "expected results of format version 1, found 99"),
+        (edited(format_version=99), "expected results of format version 2, found 99"),
         (edited(extra=1), "expected an object with the keys"),
         (edited(sets=None), "expected 'sets' to be of type list"),
         (edited(sets=[3]), "expected an object with the keys .* found int"),
         (edited(model={}), "needs a 'name'"),
         (edited(model=None), "expected 'model' to be of type dict"),
         (edited(closed_set={"miou": 0.5}), r"keys \['aacc', .* found \['miou'\]"),
-        (with_score(ap="0.5"), "expected 'ap' to be of type float, found '0.5'"),
+        (with_score(figures={"ap": "0.5"}), "expected 'ap' to be of type float, found '0.5'"),
+        (with_score(intervals={"ap": [0.1]}), "expected 'ap' to be a list of two numbers"),
+        (with_score(bounds={"ap": [0.1, "1"]}), "expected 'ap' to be of type float, found '1'"),
         (with_score(frames=None), "expected 'frames' to be of type int, found None"),
         (with_score(frames=True), "expected 'frames' to be of type int, found True"),
     ],

@@ -1,0 +1,227 @@
+"""Exact figures of any number of pixels: every score kept, as sorted runs, in memory or on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.background import read_ahead
+from anomaly.metrics.figures import Levels, at_threshold, measure
+from anomaly.metrics.functional.curve import (
+    Counts,
+    OperatingPoints,
+    Scores,
+    check_ascending,
+    operating_points,
+    part_of_curve,
+)
+from anomaly.metrics.functional.thinned import ThinnedCurve
+from anomaly.metrics.measured import FrameCounts, Measured, check_stored
+from anomaly.metrics.runs import FileRun, FrameScores, MemoryRun, Run
+from anomaly.metrics.spill import SpillFile
+
+STRIDE = 1024  # one of so many scores is a sample, by which blocks are cut and runs on disk are searched
+BLOCK = 2**20  # scores that are put in order together
+BLOCKS = 256  # at most about so many blocks
+
+
+@dataclass(frozen=True)
+class _Frame:
+    known: Run
+    anomaly: Run
+    ignored: int
+
+
+class ExactScores:
+    """All scores of the frames seen.
+
+    Runs stay in memory up to half the budget, and go to disk when there are more; the other half is for putting
+    them in order, block by block. Each block holds the scores between two values, of all runs, so that a curve
+    comes out in parts.
+
+    Args:
+        memory_budget: Bytes.
+        spill_dir: Folder of the temporary file; the system's by default.
+    """
+
+    def __init__(self, memory_budget: int, spill_dir: Path | None = None) -> None:
+        self.memory_budget = memory_budget
+        self.spill_dir = spill_dir
+        self.counts: dict[str, FrameCounts] = {}
+        self._frames: dict[str, _Frame] = {}
+        self._unsorted: list[Scores] = []
+        self._in_memory: dict[str, int] = {}  # bytes by frame
+        self._file: SpillFile | None = None
+
+    def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int) -> None:
+        """Add a frame that was not seen before; the arrays are taken over and sorted in place.
+
+        Raises:
+            InputError: The memory budget is used up and the disk is full; the frame stays out.
+        """
+        self._unsorted += [known, anomaly]
+        self._frames[frame_id] = _Frame(MemoryRun(known), MemoryRun(anomaly), ignored)
+        self._in_memory[frame_id] = known.nbytes + anomaly.nbytes
+        try:
+            self._spill()
+        except BaseException:
+            del self._frames[frame_id]
+            self._in_memory.pop(frame_id, None)
+            raise
+        self.counts[frame_id] = FrameCounts(known.size, anomaly.size, ignored)
+
+    def take(self, other: ExactScores) -> None:
+        """Take over the frames of ``other`` that were not seen before. Raises ``InputError`` as :meth:`add`."""
+        other._sort()
+        for name, frame in other._frames.items():
+            if name not in self._frames:
+                self._frames[name] = frame
+                self.counts[name] = other.counts[name]
+                if name in other._in_memory:
+                    self._in_memory[name] = other._in_memory[name]
+        self._spill()
+
+    def frames(self) -> Iterator[tuple[str, FrameScores]]:
+        """Each frame's sorted scores, in the order of the frames' names."""
+        self._sort()
+        for name in sorted(self._frames):
+            frame = self._frames[name]
+            yield name, FrameScores(frame.known.read(), frame.anomaly.read(), frame.ignored)
+
+    def counts_at(self, thresholds: Scores) -> tuple[Counts, Counts]:
+        """Count the anomaly and the known pixels at or above each threshold. Shape: ``(T,)`` to ``(T,)`` int64."""
+        self._sort()
+        tp, fp = np.zeros(len(thresholds), np.int64), np.zeros(len(thresholds), np.int64)
+        for frame in self._frames.values():
+            tp += frame.anomaly.size - frame.anomaly.positions(thresholds)
+            fp += frame.known.size - frame.known.positions(thresholds)
+        return tp, fp
+
+    def curve(self) -> Iterator[OperatingPoints]:
+        """The operating points of all pixels together, in parts, from the highest threshold down."""
+        self._sort()
+        blocks = _Blocks([frame.known for frame in self._frames.values()], [f.anomaly for f in self._frames.values()])
+        threads = os.cpu_count() or 1
+        with closing(read_ahead(blocks.points, blocks.with_anomaly, ahead=2 * threads, threads=threads)) as parts:
+            yield from parts
+
+    def measure(self, levels: Levels) -> Measured:
+        """Every figure, pooled and of each frame."""
+        threads = os.cpu_count() or 1
+        self._sort()
+        names = sorted(self._frames)
+        jobs = read_ahead(lambda name: self._frame_figures(name, levels), names, ahead=2 * threads, threads=threads)
+        with closing(jobs) as figures:
+            per_frame = dict(zip(names, figures, strict=True))
+        thinned = ThinnedCurve()
+        pooled = measure(self.curve(), levels, more=[thinned])
+        if levels.threshold is not None:
+            (tp,), (fp,) = self.counts_at(np.array([levels.threshold]))
+            num_anomaly = sum(frame.anomaly.size for frame in self._frames.values())
+            known = any(frame.known.size for frame in self._frames.values())
+            pooled |= at_threshold(int(tp), int(fp), num_anomaly if known else 0)
+        return Measured(pooled, {}, per_frame, {}, thinned.curve())
+
+    def state(self) -> tuple[dict[str, Any], Iterator[Scores]]:
+        """The frames' ids and ignored pixels, and their sorted scores, known and anomaly in turn."""
+        frames = ((frame.known, frame.anomaly) for _, frame in self.frames())
+        ignored = [[name, self.counts[name].ignored] for name in sorted(self.counts)]
+        return {"frames": ignored}, (scores for frame in frames for scores in frame)
+
+    def restore(self, header: dict[str, Any], arrays: Iterator[Scores]) -> None:
+        """Add the frames that :meth:`state` gave. Raises ``InputError`` or ``ValueError`` where they are not such."""
+        for name, ignored in header["frames"]:
+            known, anomaly = next(arrays), next(arrays)
+            for kind, scores in (("known", known), ("anomaly", anomaly)):
+                check_ascending(f"frame {name!r}, {kind}", scores)
+                check_stored(scores)
+            if not isinstance(name, str) or type(ignored) is not int or ignored < 0:
+                raise ValueError(f"frame {name!r} with {ignored!r} pixels")
+            self.add(name, known, anomaly, ignored)
+
+    def _frame_figures(self, name: str, levels: Levels) -> dict[str, float]:
+        frame = self._frames[name]
+        known, anomaly = frame.known.read(), frame.anomaly.read()
+        if not known.size or not anomaly.size:
+            return measure([], levels, per_image=True) | ({} if levels.threshold is None else at_threshold(0, 0, 0))
+        figures = measure([operating_points(known, anomaly)], levels, per_image=True)
+        if levels.threshold is not None:
+            tp, fp = (run.size - int(np.searchsorted(run, levels.threshold)) for run in (anomaly, known))
+            figures |= at_threshold(tp, fp, anomaly.size)
+        return figures
+
+    def _sort(self) -> None:
+        """Put what came in since the last time into order."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # sorting frees the interpreter's lock
+            list(pool.map(np.ndarray.sort, self._unsorted))
+        self._unsorted.clear()
+
+    def _spill(self) -> None:
+        """Move all runs to disk if they are too many for the memory."""
+        if sum(self._in_memory.values()) <= self.memory_budget / 2:
+            return
+        self._sort()
+        if self._file is None:
+            self._file = SpillFile(self.spill_dir)
+        for name in list(self._in_memory):
+            frame = self._frames[name]
+            known, anomaly = (FileRun(run.read(), self._file, STRIDE) for run in (frame.known, frame.anomaly))
+            self._frames[name] = _Frame(known, anomaly, frame.ignored)
+            del self._in_memory[name]
+
+
+class _Blocks:
+    """All scores cut by value into blocks of about the same size; block 0 has the lowest scores."""
+
+    def __init__(self, known: list[Run], anomaly: list[Run]) -> None:
+        self._known, self._anomaly = known, anomaly
+        self._edges = _edges([*known, *anomaly])
+        self._known_at, self._anomaly_at = self._positions(known), self._positions(anomaly)
+        self._known_below, self._anomaly_below = self._known_at.sum(0), self._anomaly_at.sum(0)
+        self.num_known, self.num_anomaly = int(self._known_below[-1]), int(self._anomaly_below[-1])
+        self.with_anomaly = np.flatnonzero(np.diff(self._anomaly_below))[::-1].tolist()
+
+    def points(self, block: int) -> OperatingPoints:
+        """The operating points in a block."""
+        above = (self.num_anomaly - self._anomaly_below[block + 1], self.num_known - self._known_below[block + 1])
+        if 0 < block < len(self._edges) and self._edges[block] == np.nextafter(self._edges[block - 1], math.inf):
+            hits, ties = (np.diff(below[block : block + 2]) for below in (self._anomaly_below, self._known_below))
+            value, totals = self._edges[block - 1 : block], (self.num_known, self.num_anomaly)
+            return OperatingPoints(value, above[0] + hits, above[1] + ties, hits, ties, *totals)
+        known = _gather(self._known, self._known_at[:, block : block + 2])
+        anomaly = _gather(self._anomaly, self._anomaly_at[:, block : block + 2])
+        return part_of_curve(known, anomaly, above, self.num_known, self.num_anomaly)
+
+    def _positions(self, runs: list[Run]) -> Counts:
+        """Shape: ``(R, blocks + 1)``, how many scores of each run lie below each end of a block."""
+        at = np.zeros((len(runs), len(self._edges) + 2), np.int64)
+        for row, run in zip(at, runs, strict=True):
+            row[1:-1], row[-1] = run.positions(self._edges), run.size
+        return at
+
+
+def _edges(runs: list[Run]) -> Scores:
+    """Values between blocks, ascending. A value of very many pixels gets a block of its own.
+
+    Shape: ``(blocks - 1,)``.
+    """
+    dtype = np.result_type(np.float32, *{run.dtype for run in runs})
+    samples = np.concatenate([run.samples(STRIDE) for run in runs] or [np.empty(0)]).astype(dtype)
+    samples.sort()
+    every = max(BLOCK, sum(run.size for run in runs) // BLOCKS) // STRIDE
+    values, times = np.unique(samples[every::every], return_counts=True)
+    return np.unique(np.concatenate([values, np.nextafter(values[times > 1], dtype.type(math.inf))]))
+
+
+def _gather(runs: list[Run], at: Counts) -> Scores:
+    """A fresh array of the scores of all runs from ``at[:, 0]`` to ``at[:, 1]``."""
+    pieces = [run.read(start, stop) for run, (start, stop) in zip(runs, at.tolist(), strict=True) if start < stop]
+    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)

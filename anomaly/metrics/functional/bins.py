@@ -1,0 +1,179 @@
+"""A histogram of any real numbers in a fixed number of bins, and what it says for certain about a curve.
+
+Bins are narrow where floating-point numbers lie close together and wide far out, and only as wide as the range of
+scores seen demands. With ``bits`` the integer that the bits of a float64 spell, the key of a score is
+``sign(x) (bits(|x| + c) - bits(c))``, linear for ``|x|`` far below ``c = 2^-10`` and logarithmic above. A bin holds the
+scores whose keys agree but for their last ``shift`` bits. ``shift`` is the smallest with which the range fits, a
+function of lowest and highest score alone, so that histograms add up to the same one in any order and grouping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.metrics.functional.curve import OperatingPoints, Scores
+
+BINS = 2**21
+PART = 2**18  # operating points that are given at a time
+_CORE = np.array([2.0**-10])
+_CORE_BITS = int(_CORE.view(np.int64)[0])
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many known and anomaly pixels have scores in each bin.
+
+    Args:
+        lowest: Key of the lowest score.
+        highest: Key of the highest score.
+        known: Known pixels per bin, bins ascending; int32 for one frame, int64 for a sum.
+        anomaly: Anomaly pixels per bin, likewise.
+
+    Shape:
+        known and anomaly ``((highest >> shift) - (lowest >> shift) + 1,)``, at most ``BINS``.
+    """
+
+    lowest: int
+    highest: int
+    known: npt.NDArray[np.integer]
+    anomaly: npt.NDArray[np.integer]
+
+    @property
+    def shift(self) -> int:
+        """Bits of a key that its bin does not tell."""
+        return _shift(self.lowest, self.highest)
+
+    def check(self, known: int, anomaly: int) -> None:
+        """Raise ``ValueError`` unless these are counts of so many known and so many anomaly pixels."""
+        fits = -(2**63) <= self.lowest <= self.highest < 2**63
+        for counts, total in ((self.known, known), (self.anomaly, anomaly)):
+            fits = fits and counts.dtype in (np.int32, np.int64) and counts.shape == (_bins(self.lowest, self.highest),)
+            fits = fits and counts.min() >= 0 and counts.sum(dtype=np.int64) == total
+        if not fits:
+            raise ValueError(f"counts that are not those of {known} known and {anomaly} anomaly pixels")
+
+    def lower_ends(self, bins: npt.NDArray[np.int64]) -> Scores:
+        """The lowest scores of bins given by their places in the arrays, float64. Shape: ``(B,)`` to ``(B,)``."""
+        return from_bin_keys(((self.lowest >> self.shift) + bins) << self.shift)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        lowest, highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        known, anomaly = (np.zeros(_bins(lowest, highest), np.int64) for _ in range(2))
+        total = Histogram(lowest, highest, known, anomaly)
+        total._add(self)
+        total._add(other)
+        return total
+
+    def __iadd__(self, other: Histogram) -> Histogram:
+        """Add in place where the range allows; only to a sum, which alone has room."""
+        if self.known.dtype != np.int64 or other.lowest < self.lowest or other.highest > self.highest:
+            return self + other
+        self._add(other)
+        return self
+
+    def _add(self, part: Histogram) -> None:
+        """Add counts in place, from a range within this one's."""
+        first, counts = part._coarser(self.shift)
+        start = first - (self.lowest >> self.shift)
+        for total, added in zip((self.known, self.anomaly), counts, strict=True):
+            total[start : start + len(added)] += added
+
+    def _coarser(self, shift: int) -> tuple[int, list[npt.NDArray[np.integer]]]:
+        """The first bin, and known and anomaly pixels from it on, where bins tell ``shift`` bits less."""
+        first, counts = self.lowest >> self.shift, [self.known, self.anomaly]
+        for _ in range(shift - self.shift):
+            counts = [_pairs(each, odd=first % 2) for each in counts]
+            first >>= 1
+        return first, counts
+
+
+def histogram(known: Scores, anomaly: Scores) -> Histogram | None:
+    """Count finite scores in bins; None if there is none. Shape: known ``(N,)``, anomaly ``(P,)``, in any order."""
+    keys = [bin_keys(scores) for scores in (known, anomaly)]
+    if not known.size and not anomaly.size:
+        return None
+    lowest = min(int(part.min()) for part in keys if part.size)
+    highest = max(int(part.max()) for part in keys if part.size)
+    shift = _shift(lowest, highest)
+    first, bins = lowest >> shift, _bins(lowest, highest)
+    counts = (np.bincount((part >> shift) - first, minlength=bins) for part in keys)
+    return Histogram(lowest, highest, *(each.astype(np.int32) for each in counts))
+
+
+def bin_keys(scores: Scores) -> npt.NDArray[np.int64]:
+    """Map finite scores to integers, never reversing their order: see this module's description."""
+    size = np.abs(scores.astype(np.float64))
+    size += _CORE[0]
+    keys = size.view(np.int64)
+    keys -= _CORE_BITS
+    np.negative(keys, out=keys, where=scores < 0)
+    return keys
+
+
+def from_bin_keys(keys: npt.NDArray[np.int64]) -> Scores:
+    """Give a score of each key, float64, up to rounding."""
+    size = (np.abs(keys) + _CORE_BITS).view(np.float64) - _CORE[0]
+    return np.where(keys < 0, -size, size)
+
+
+class BinnedCurve:
+    """The operating points that scores in these bins could have.
+
+    Of the scores of a bin nothing is known but their number. ``ties`` takes them as equal: these points are on the true
+    curve, those at the bins' lower ends. ``best`` takes a bin's anomaly scores as equal and above its known ones,
+    ``worst`` as all different and below them. At equal numbers of anomaly pixels the true curve has at least as many
+    known ones as ``best`` and at most as many as ``worst``, so that every figure which more true and fewer false
+    positives never make worse lies between those of the two.
+    """
+
+    def __init__(self, counts: Histogram) -> None:
+        filled = np.flatnonzero(counts.anomaly)[::-1]
+        below = np.cumsum(counts.known, dtype=np.int64)  # known pixels in the bins up to each
+        self._totals = int(below[-1]), int(counts.anomaly.sum(dtype=np.int64))
+        self._hits, self._ties = (each[filled].astype(np.int64) for each in (counts.anomaly, counts.known))
+        self._tp = np.cumsum(self._hits)
+        self._fp = below[-1] - below[filled] + self._ties
+        self._thresholds = counts.lower_ends(filled)
+
+    def ties(self) -> Iterator[OperatingPoints]:
+        """See the class; one part."""
+        yield OperatingPoints(self._thresholds, self._tp, self._fp, self._hits, self._ties, *self._totals)
+
+    def best(self) -> Iterator[OperatingPoints]:
+        """See the class; one part."""
+        none = np.zeros_like(self._ties)
+        yield OperatingPoints(self._thresholds, self._tp, self._fp - self._ties, self._hits, none, *self._totals)
+
+    def worst(self) -> Iterator[OperatingPoints]:
+        """See the class; in parts, from the highest threshold down."""
+        for start in range(0, self._totals[1], PART):
+            tp = np.arange(start + 1, min(start + PART, self._totals[1]) + 1)
+            bins = np.searchsorted(self._tp, tp, side="left")
+            one = np.ones_like(tp)
+            yield OperatingPoints(self._thresholds[bins], tp, self._fp[bins], one, one - 1, *self._totals)
+
+
+def _pairs(counts: npt.NDArray[np.integer], odd: int) -> npt.NDArray[np.integer]:
+    """Join bins two by two; ``odd`` is 1 where the first is the second of its pair."""
+    joined = np.zeros((len(counts) + odd + 1) // 2, counts.dtype)
+    even = counts[odd::2]  # the first of their pairs
+    joined[odd : odd + len(even)] = even
+    second = counts[1 - odd :: 2]
+    joined[: len(second)] += second
+    return joined
+
+
+def _shift(lowest: int, highest: int) -> int:
+    shift = max(0, (highest - lowest).bit_length() - BINS.bit_length())
+    while _bins(lowest, highest, shift) > BINS:
+        shift += 1
+    return shift
+
+
+def _bins(lowest: int, highest: int, shift: int | None = None) -> int:
+    shift = _shift(lowest, highest) if shift is None else shift
+    return (highest >> shift) - (lowest >> shift) + 1
