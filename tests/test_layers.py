@@ -19,7 +19,7 @@ MM = {"mmseg", "mmengine", "mmcv"}
 # The only places that know mmseg and its relatives. Everything else in a package is its core.
 MM_PLACES = {
     "gmmseg": ("gmmseg/models/", "gmmseg/engine/", "gmmseg/datasets/", "gmmseg/registry.py"),
-    "anomaly": ("anomaly/integrations/",),
+    "anomaly": ("anomaly/integrations/", "anomaly/registry.py"),
 }
 CORE_MAY_IMPORT = {
     "gmmseg": {"numpy", "torch"},

@@ -131,12 +131,12 @@ class BinnedCurve:
     """
 
     def __init__(self, counts: Histogram) -> None:
-        filled = np.flatnonzero(counts.anomaly)[::-1]
-        below = np.cumsum(counts.known, dtype=np.int64)  # known pixels in the bins up to each
+        filled = np.flatnonzero(counts.anomaly > 0)[::-1]
+        below = np.cumsum(counts.known, dtype=counts.known.dtype)  # known pixels in the bins up to each
         self._totals = int(below[-1]), int(counts.anomaly.sum(dtype=np.int64))
         self._hits, self._ties = (each[filled].astype(np.int64) for each in (counts.anomaly, counts.known))
         self._tp = np.cumsum(self._hits)
-        self._fp = below[-1] - below[filled] + self._ties
+        self._fp = below[-1] - below[filled].astype(np.int64) + self._ties
         self._thresholds = counts.lower_ends(filled)
 
     def ties(self) -> Iterator[OperatingPoints]:
@@ -151,8 +151,11 @@ class BinnedCurve:
     def worst(self) -> Iterator[OperatingPoints]:
         """See the class; in parts, from the highest threshold down."""
         for start in range(0, self._totals[1], PART):
-            tp = np.arange(start + 1, min(start + PART, self._totals[1]) + 1)
-            bins = np.searchsorted(self._tp, tp, side="left")
+            stop = min(start + PART, self._totals[1])
+            tp = np.arange(start + 1, stop + 1)
+            first, last = np.searchsorted(self._tp, [start + 1, stop], side="left")
+            times = np.diff(np.minimum(self._tp[first : last + 1], stop), prepend=start)
+            bins = np.repeat(np.arange(first, last + 1), times)
             one = np.ones_like(tp)
             yield OperatingPoints(self._thresholds[bins], tp, self._fp[bins], one, one - 1, *self._totals)
 
