@@ -78,6 +78,13 @@ class ExactScores:
             raise
         self.counts[frame_id] = FrameCounts(known.size, anomaly.size, ignored)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that holds every score: float32, or float64."""
+        return np.result_type(
+            np.float32, *{run.dtype for frame in self._frames.values() for run in (frame.known, frame.anomaly)}
+        )
+
     def take(self, other: ExactScores) -> None:
         """Take over the frames of ``other`` that were not seen before. Raises ``InputError`` as :meth:`add`."""
         other._sort()

@@ -240,6 +240,11 @@ class PixelMetrics:
         """
         return self._exact().counts_at(thresholds)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that holds every score, float32 or float64; in exact mode only."""
+        return self._exact().dtype
+
     def save(self, path: Path) -> None:
         """Write everything to one ``.npz`` file of plain arrays, whole or not at all; see :meth:`load`.
 

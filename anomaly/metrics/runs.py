@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ class MemoryRun:
 
     def positions(self, values: Scores) -> Positions:
         """Count the scores below each of the values. Shape: ``(V,)`` to ``(V,)``."""
-        return np.searchsorted(self._scores, values, side="left")
+        return np.searchsorted(self._scores, _of_type(values, self.dtype), side="left")
 
     def read(self, start: int = 0, stop: int | None = None) -> Scores:
         """The scores ``start:stop``, not to be written to."""
@@ -69,6 +70,7 @@ class FileRun:
 
     def positions(self, values: Scores) -> Positions:
         """Count the scores below each of the values. Shape: ``(V,)`` to ``(V,)``."""
+        values = _of_type(values, self.dtype)
         found = np.searchsorted(self._samples, values, side="left")
         for i in np.flatnonzero(found):
             start = (int(found[i]) - 1) * self._stride
@@ -82,3 +84,15 @@ class FileRun:
 
 
 Run = MemoryRun | FileRun
+
+
+def _of_type(values: Scores, dtype: np.dtype[Any]) -> Scores:
+    """Give values in the scores' own type, those between two of its numbers as the upper: as many scores are below.
+
+    Searching with another type would copy all the scores.
+    """
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        rounded = values.astype(dtype)
+    return np.where(rounded < values, np.nextafter(rounded, dtype.type(np.inf)), rounded)
