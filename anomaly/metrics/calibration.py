@@ -170,4 +170,4 @@ def _last(metrics: PixelMetrics, holds: Callable[[int, int], bool]) -> float:
         value = from_ordered_keys(np.array([middle], f"i{dtype.itemsize}"))
         (tp,), (fp,) = (count.tolist() for count in metrics.counts_at(value))
         low, high = (middle, high) if holds(tp, fp) else (low, middle)
-    return float(from_ordered_keys(np.array([low], f"i{dtype.itemsize}"))[0]) + 0.0  # never -0.0
+    return float(from_ordered_keys(np.array([low], f"i{dtype.itemsize}"))[0])
