@@ -1,0 +1,304 @@
+"""AUROC, AP and FPR95 of a set as other projects compute them: a function each, listed in :mod:`.conventions`.
+
+Figures are fractions. All scores are held twice, as frames and pooled, some for a moment a third time, and about 100
+bytes for each distinct anomaly score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from sklearn import metrics as sklearn_metrics
+
+from anomaly.errors import InputError
+from anomaly.metrics.functional.curve import OperatingPoints, Scores, check_ascending, operating_points
+from anomaly.metrics.functional.other_rules import (
+    TPR,
+    SmiycCurve,
+    average_precision_trapezoid,
+    binned_curve,
+    corners,
+    fpr_above_tpr,
+    fpr_interpolated,
+    fpr_nearest_tpr,
+    smiyc_curve,
+)
+from anomaly.metrics.functional.ranking import (
+    auroc,
+    average_precision,
+    fpr_at_tpr,
+)
+from anomaly.metrics.runs import FrameScores
+
+Frames = Mapping[str, FrameScores] | Iterable[tuple[str, FrameScores]]
+_Rule = Callable[[OperatingPoints], float]
+
+UNIFORM_BINS = 4096  # SegmentMeIfYouCan's PixBinaryClass-uniThr
+META_OOD_BINS = 100
+META_OOD_BALANCED, META_OOD_ALL = 1e5, 1e7
+DRAWN = 100_000
+CUT_POINTS = 10_000  # ObsNet
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a convention gives.
+
+    Args:
+        auroc: Its AUROC.
+        ap: Its AP.
+        fpr95: Its FPR95.
+        frames: Number of frames that count in it.
+    """
+
+    auroc: float
+    ap: float
+    fpr95: float
+    frames: int
+
+
+class SetScores:
+    """The scores of one set: by frame, and pooled, which is done once however many conventions ask.
+
+    Args:
+        frames: Each frame's sorted scores, by its id; such as ``PixelMetrics.frames()`` in exact mode.
+
+    Raises:
+        InputError: A frame's scores are not ascending, or not finite.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames: dict[str, FrameScores] = dict(frames)
+        for frame_id, frame in self.frames.items():
+            for kind, scores in (("known", frame.known), ("anomaly", frame.anomaly)):
+                check_ascending(f"frame {frame_id!r}, {kind}", scores)
+                if scores.size and not np.isfinite(scores[[0, -1]]).all():
+                    raise InputError(f"frame {frame_id!r}: expected finite {kind} scores, found infinite ones")
+
+    @cached_property
+    def known(self) -> Scores:
+        """Scores of all known pixels, ascending. Shape: ``(N,)``."""
+        return _pool([frame.known for frame in self.frames.values()])
+
+    @cached_property
+    def anomaly(self) -> Scores:
+        """Scores of all anomaly pixels, ascending. Shape: ``(P,)``."""
+        return _pool([frame.anomaly for frame in self.frames.values()])
+
+    @cached_property
+    def points(self) -> OperatingPoints:
+        """The operating points of all pixels together."""
+        return operating_points(self.known, self.anomaly)
+
+    @property
+    def with_both(self) -> list[FrameScores]:
+        """The frames that have both known and anomaly pixels."""
+        return [frame for frame in self.frames.values() if frame.known.size and frame.anomaly.size]
+
+
+def ours(scores: SetScores) -> Figures:
+    """All pixels pooled, exact; AP as step sum; FPR at the first TPR >= 0.95."""
+    return _pooled(scores)
+
+
+def strict(scores: SetScores) -> Figures:
+    """FPR at the first TPR > 0.95; see :func:`fpr_above_tpr`."""
+    return _pooled(scores, fpr95=fpr_above_tpr)
+
+
+def nearest(scores: SetScores) -> Figures:
+    """FPR at the TPR nearest to 0.95; see :func:`fpr_nearest_tpr`."""
+    return _pooled(scores, fpr95=fpr_nearest_tpr)
+
+
+def trapezoid(scores: SetScores) -> Figures:
+    """AP as :func:`average_precision_trapezoid`."""
+    return _pooled(scores, ap=average_precision_trapezoid)
+
+
+def ood_metrics(scores: SetScores) -> Figures:
+    """AP as trapezoid, FPR interpolated; see :func:`fpr_interpolated`."""
+    return _pooled(scores, ap=average_precision_trapezoid, fpr95=fpr_interpolated)
+
+
+def per_image(scores: SetScores) -> Figures:
+    """The mean over frames that have both classes."""
+    return _mean_of_frames(scores.with_both)
+
+
+def hendrycks(scores: SetScores) -> Figures:
+    """The mean over frames that have both classes, with :func:`fpr_nearest_tpr`."""
+    return _mean_of_frames(scores.with_both, fpr95=fpr_nearest_tpr)
+
+
+def pytorch_ood(scores: SetScores) -> Figures:
+    """The mean over frames that have both classes, each through :func:`_sigmoid`, with AP as trapezoid.
+
+    pytorch-ood itself stops with an error at a frame that lacks a class; here it is left out.
+    """
+    return _mean_of_frames([_sigmoid(frame) for frame in scores.with_both], ap=average_precision_trapezoid)
+
+
+def anomalous_frames(scores: SetScores) -> Figures:
+    """All pixels of those frames that have an anomaly pixel."""
+    kept = {name: frame for name, frame in scores.frames.items() if frame.anomaly.size}
+    return _pooled(scores if len(kept) == len(scores.frames) else SetScores(kept))
+
+
+def torchmetrics(scores: SetScores) -> Figures:
+    """Pooled scores through :func:`_sigmoid`."""
+    squeezed = _sigmoid(FrameScores(scores.known, scores.anomaly, 0))
+    return _of(operating_points(squeezed.known, squeezed.anomaly), len(scores.frames))
+
+
+def float16(scores: SetScores) -> Figures:
+    """Scores stored as float16: about 3 digits, and infinite beyond 65504."""
+    with np.errstate(over="ignore"):
+        known, anomaly = (part.astype(np.float16).astype(np.float32) for part in (scores.known, scores.anomaly))
+    return _of(operating_points(known, anomaly), len(scores.frames))
+
+
+def smiyc(scores: SetScores) -> Figures:
+    """Float16 scores, each frame in up to 769 bins at quantiles; see :func:`smiyc_curve`.
+
+    NaN where a score is infinite as float16.
+    """
+    return _of_curve(smiyc_curve(scores.frames.values()), scores)
+
+
+def smiyc_uniform(scores: SetScores) -> Figures:
+    """Float16 scores in 4096 bins of one width over [-0.01, 1.01]; scores outside [0, 1] are scaled to it first."""
+    with np.errstate(over="ignore"):
+        known, anomaly = (part.astype(np.float16).astype(np.float64) for part in (scores.known, scores.anomaly))
+    low, high = _range(known, anomaly)
+    if not math.isfinite(high - low):
+        return _of_curve(None, scores)
+    margin = 0.01 * (high - low)
+    edges = np.linspace(low - margin, high + margin, UNIFORM_BINS + 1)
+    hits, ties = (np.histogram(part, edges)[0][::-1] for part in (anomaly, known))
+    return _of_curve(binned_curve(edges[-2::-1], hits, ties), scores)
+
+
+def meta_ood(scores: SetScores) -> Figures:
+    """A histogram of 100 bins over [0, 1]; scores outside are scaled to it first.
+
+    Meta-OOD scales the histogram's counts, rounded down, to 1e5 pixels of each class for AUROC and FPR95, and to 1e7
+    pixels of both together for AP. FPR95 is taken at the point of scikit-learn's ``roc_curve`` whose TPR is nearest to
+    0.95, the first of equals. Every pixel of a bin ties.
+    """
+    edges = np.linspace(*_range(scores.known, scores.anomaly), META_OOD_BINS + 1)
+    known, anomaly = (np.histogram(part, edges)[0] for part in (scores.known, scores.anomaly))
+    bins, labels = np.tile(np.arange(META_OOD_BINS), 2), np.repeat([0, 1], META_OOD_BINS)
+    share = known.sum() / (known.sum() + anomaly.sum())
+    equal, whole = (
+        np.concatenate([np.floor(known / known.sum() * of_known), np.floor(anomaly / anomaly.sum() * of_anomaly)])
+        for of_known, of_anomaly in (
+            (META_OOD_BALANCED, META_OOD_BALANCED),
+            (META_OOD_ALL * share, META_OOD_ALL * (1 - share)),
+        )
+    )
+    both = whole[META_OOD_BINS:].any() and whole[:META_OOD_BINS].any()  # else a class is rounded away
+    fpr, tpr, _ = sklearn_metrics.roc_curve(labels, bins, sample_weight=equal)
+    return Figures(
+        auroc=float(sklearn_metrics.auc(fpr, tpr)),
+        ap=float(sklearn_metrics.average_precision_score(labels, bins, sample_weight=whole)) if both else math.nan,
+        fpr95=float(fpr[np.argmin(np.abs(tpr - TPR))]),
+        frames=len(scores.frames),
+    )
+
+
+def balanced(scores: SetScores) -> Figures:
+    """As many known as anomaly pixels: 1e5 of each, or as many as the rarer class has, drawn with seed 0."""
+    generator = np.random.default_rng(0)
+    size = min(DRAWN, scores.known.size, scores.anomaly.size)
+    known, anomaly = (
+        part[np.sort(generator.choice(part.size, size, replace=False, shuffle=False))]
+        for part in (scores.known, scores.anomaly)
+    )
+    return _of(operating_points(known, anomaly), len(scores.frames))
+
+
+def obsnet(scores: SetScores) -> Figures:
+    """Known is the positive class, accepted from the lowest score up to 9,999 cuts of all pixels.
+
+    FPR95 is that of the first cut with TPR in 0.9495..0.9505, and 0 where there is none; AP is the trapezoid of
+    precision over recall of the known pixels. A cut amid tied scores takes known and anomaly pixels in proportion,
+    where ObsNet takes them in the order of its files.
+    """
+    points = scores.points
+    tp, fp = corners(points)
+    tp, fp = np.append(tp, points.num_anomaly), np.append(fp, points.num_known)
+    size = points.num_known + points.num_anomaly
+    cuts = np.linspace(0, size, CUT_POINTS).astype(np.int64)[1:]
+    rejected = np.interp(size - cuts, tp + fp, fp)  # known pixels above each cut
+    accepted = points.num_known - rejected
+    wrong = cuts - accepted
+    tpr, fpr = accepted / points.num_known, wrong / points.num_anomaly
+    inside = np.flatnonzero((tpr >= 0.9495) & (tpr <= 0.9505))
+    return Figures(
+        auroc=float(np.trapezoid(tpr, fpr)),
+        ap=float(np.trapezoid(accepted / np.maximum(cuts, 1), tpr)),
+        fpr95=float(fpr[inside[0]]) if inside.size else 0.0,
+        frames=len(scores.frames),
+    )
+
+
+def _of_curve(curve: SmiycCurve | None, scores: SetScores) -> Figures:
+    """AUROC as trapezoid, AP as step sum, FPR at the first TPR >= 0.95."""
+    if curve is None:
+        return Figures(math.nan, math.nan, math.nan, len(scores.frames))
+    tp, fp = np.append(0, curve.tp), np.append(0, curve.fp)
+    tpr, fpr = tp / tp[-1], fp / fp[-1]
+    precision = np.divide(tp, tp + fp, out=np.ones(tp.size), where=tp + fp > 0)
+    return Figures(
+        auroc=float(np.trapezoid(tpr, fpr)),
+        ap=float(np.sum(np.diff(tpr) * precision[1:])),
+        fpr95=float(fpr[np.searchsorted(tpr, TPR)]),
+        frames=len(scores.frames),
+    )
+
+
+def _pool(parts: list[Scores]) -> Scores:
+    pooled = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    pooled.sort()
+    return pooled
+
+
+def _of(points: OperatingPoints, frames: int, *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> Figures:
+    return Figures(auroc(points), ap(points), fpr95(points), frames)
+
+
+def _pooled(scores: SetScores, *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> Figures:
+    return _of(scores.points, len(scores.frames), ap=ap, fpr95=fpr95)
+
+
+def _mean_of_frames(frames: list[FrameScores], *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> Figures:
+    if not frames:
+        return Figures(math.nan, math.nan, math.nan, 0)
+    each = [_of(operating_points(frame.known, frame.anomaly), 1, ap=ap, fpr95=fpr95) for frame in frames]
+    means = [math.fsum(getattr(one, name) for one in each) / len(each) for name in ("auroc", "ap", "fpr95")]
+    return Figures(means[0], means[1], means[2], len(each))
+
+
+def _sigmoid(frame: FrameScores) -> FrameScores:
+    """What torchmetrics does to float32 scores if any lies outside [0, 1]; above about 17 all become 1."""
+    parts = (frame.known, frame.anomaly)
+    ends = [part[[0, -1]] for part in parts]
+    if np.min(ends) >= 0 and np.max(ends) <= 1:
+        return frame
+    with np.errstate(over="ignore"):
+        known, anomaly = (torch.from_numpy(part.astype(np.float32)).sigmoid_().numpy() for part in parts)
+    known.sort()  # torch's sigmoid may put neighbours in another order, by one rounding
+    anomaly.sort()
+    return FrameScores(known, anomaly, frame.ignored)
+
+
+def _range(known: Scores, anomaly: Scores) -> tuple[float, float]:
+    """Ends of the scores where any lies outside [0, 1], else 0 and 1."""
+    low, high = float(min(known[0], anomaly[0])), float(max(known[-1], anomaly[-1]))
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)

@@ -1,0 +1,164 @@
+"""AUROC, AP and FPR95 as other projects compute them, so that their tables can be reproduced and the difference shown.
+
+None of this is a default anywhere: the package's own figures are those of :mod:`anomaly.metrics.pixel`. A convention is
+a pure function of a set's scores; a new one is such a function in :mod:`.convention_rules` and an entry in
+:data:`CONVENTIONS`. Figures are fractions; higher AUROC, higher AP and lower FPR95 are better; anomaly is the positive
+class, except for ``obsnet``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anomaly.metrics import convention_rules as rules
+from anomaly.metrics.convention_rules import Figures, Frames, SetScores
+from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A named way to compute AUROC, AP and FPR95.
+
+    Args:
+        measure: The function.
+        title: What it does, in a few words.
+        used_by: Projects and papers that do so.
+        differs: In what it differs from this package's figures.
+    """
+
+    measure: Callable[[SetScores], Figures]
+    title: str
+    used_by: str
+    differs: str
+
+    @property
+    def name(self) -> str:
+        """In tables and files: that of the function."""
+        return self.measure.__name__
+
+    def __call__(self, frames: Frames | SetScores) -> Figures:
+        """Measure one set.
+
+        Args:
+            frames: Each frame's sorted scores, by its id; or these pooled already, to be used by several conventions.
+
+        Returns:
+            Figures, NaN where there is no known or no anomaly pixel, where the convention leaves no frame, or where
+            scores are beyond what it can hold.
+
+        Raises:
+            InputError: A frame's scores are not ascending, or not finite.
+
+        Warns:
+            UndefinedMetricWarning: A figure is NaN.
+        """
+        scores = frames if isinstance(frames, SetScores) else SetScores(frames)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)  # said once, in a moment
+            undefined = Figures(math.nan, math.nan, math.nan, len(scores.frames))
+            figures = self.measure(scores) if scores.known.size and scores.anomaly.size else undefined
+        if math.isnan(figures.auroc + figures.ap + figures.fpr95):
+            message = f"convention {self.name!r}: a figure is NaN, which it does not define on this set"
+            warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
+        return figures
+
+
+_LINES = (
+    Convention(rules.ours, "exact, pooled", "this package, scikit-learn, Fishyscapes", "-"),
+    Convention(rules.strict, "FPR95: first TPR > 0.95", "RbA, DenseHybrid", "> for >=, on a thinned ROC curve"),
+    Convention(
+        rules.nearest, "FPR95: TPR nearest to 0.95", "PEBAL, Hendrycks' anom_utils", "the TPR may lie below 0.95"
+    ),
+    Convention(
+        rules.trapezoid,
+        "AP: trapezoid",
+        "OpenOOD, anomalib, SegmentMeIfYouCan before August 2023",
+        "straight lines between points of the precision-recall curve",
+    ),
+    Convention(
+        rules.ood_metrics,
+        "AP: trapezoid; FPR95: interpolated",
+        "ood-metrics: Mask2Anomaly, SML",
+        "straight lines between points of both curves",
+    ),
+    Convention(
+        rules.per_image,
+        "mean over images",
+        "RPL (image-wise); DenseHybrid on StreetHazards, with FPR95 as strict",
+        "every image weighs the same; those without known or anomaly pixels are left out",
+    ),
+    Convention(
+        rules.hendrycks,
+        "mean over images; FPR95: TPR nearest to 0.95",
+        "Hendrycks et al. (StreetHazards)",
+        "as per_image and nearest together",
+    ),
+    Convention(
+        rules.pytorch_ood,
+        "mean over images after a sigmoid; AP: trapezoid",
+        "pytorch-ood (segmentation)",
+        "as per_image, torchmetrics and trapezoid together",
+    ),
+    Convention(
+        rules.anomalous_frames,
+        "pooled, images without anomaly left out",
+        "Mask2Anomaly, RPL (HDF5)",
+        "false positives on those images do not count",
+    ),
+    Convention(
+        rules.torchmetrics,
+        "sigmoid where a score is outside [0, 1]",
+        "torchmetrics, anomalib",
+        "in float32 all scores above about 17 become 1 and tie",
+    ),
+    Convention(
+        rules.float16, "scores stored as float16", "SegmentMeIfYouCan, RPL (HDF5)", "close scores tie: 3 digits"
+    ),
+    Convention(
+        rules.smiyc,
+        "float16, up to 769 quantile bins an image",
+        "SegmentMeIfYouCan (PixBinaryClass)",
+        "pixels of a bin count at its lower edge",
+    ),
+    Convention(
+        rules.smiyc_uniform,
+        "float16, 4096 even bins",
+        "SegmentMeIfYouCan (PixBinaryClass-uniThr)",
+        "pixels of a bin tie; scores outside [0, 1] are scaled to it first",
+    ),
+    Convention(
+        rules.meta_ood,
+        "100 even bins; AUROC and FPR95 of equal classes; FPR95: TPR nearest to 0.95",
+        "Meta-OOD; AbeT (bins)",
+        "pixels of a bin tie; scores outside [0, 1] are scaled to it first",
+    ),
+    Convention(
+        rules.balanced,
+        "1e5 pixels of each class, drawn",
+        "after Meta-OOD, without its bins",
+        "half of the pixels are anomalous, which raises AP",
+    ),
+    Convention(
+        rules.obsnet,
+        "9,999 cuts; known is positive",
+        "ObsNet",
+        "the other class is positive; FPR95 is 0 where no cut has a TPR in 0.9495..0.9505",
+    ),
+)
+CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention in _LINES}
+
+
+def convention_table(frames: Frames) -> list[tuple[Convention, Figures]]:
+    """Measure one set under every convention, in the order of :data:`CONVENTIONS`, the package's own first.
+
+    Raises:
+        InputError: A frame's scores are not ascending, or not finite.
+
+    Warns:
+        UndefinedMetricWarning: A convention has no value on this set, and its figures are NaN.
+    """
+    scores = SetScores(frames)
+    return [(convention, convention(scores)) for convention in CONVENTIONS.values()]
