@@ -33,9 +33,11 @@ class Detector(Protocol):
     Attributes:
         gives: Names of the :class:`Prediction` fields that are never ``None``: ``"logits"`` and, for a
             generative classifier, ``"class_log_likelihood"``.
+        classes: Names of the classes of the logits, in their order; empty where they are not known.
     """
 
     gives: frozenset[str]
+    classes: tuple[str, ...]
 
     def __call__(self, image: Image) -> Prediction:
         """Predict one RGB photograph. Shape: ``(H, W, 3)``, uint8."""

@@ -8,7 +8,9 @@ from functools import partial
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from anomaly.background import Worker, read_ahead
 from anomaly.datasets.split import Split
@@ -16,9 +18,10 @@ from anomaly.detectors import Detector, Prediction
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, KNOWN, Frame
 from anomaly.labels import Score as ScoreMap
-from anomaly.metrics.pixel import PixelMetrics
+from anomaly.measures import Calibration, Measures, ScoreMetrics
+from anomaly.metrics.calibration import Threshold, choose_threshold
 from anomaly.profile import Profile
-from anomaly.result import ScoreResult, SetResult
+from anomaly.result import SetResult
 from anomaly.scores.table import SCORES, Score
 from anomaly.visualize.writer import PanelWriter
 
@@ -30,6 +33,7 @@ def evaluate(
     splits: Sequence[Split],
     scores: Sequence[Score],
     *,
+    measures: Measures | None = None,
     pictures: PanelWriter | None = None,
     on_frame: Callable[[str], None] | None = None,
     profile: Profile | None = None,
@@ -45,6 +49,7 @@ def evaluate(
         detector: The network.
         splits: The sets; their names are distinct.
         scores: At least one; their names are distinct.
+        measures: What to measure beside the pixel metrics.
         pictures: Draws a panel of each frame.
         on_frame: Called with the set's name after each frame.
         profile: Gets the seconds spent in each stage.
@@ -57,25 +62,58 @@ def evaluate(
             cannot be read, a score is NaN or infinite, or a set has no anomalous or no known pixel.
     """
     check_scores(scores, detector)
-    profile = profile or Profile()
+    profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(splits) * len(scores))
     first, rest = _visits(splits)
-    runs = {split.name: _SetRun(split, scores, pictures, profile) for split in splits}
-    with closing(read_ahead(partial(_read, profile), first + rest)) as frames, Worker() as worker:
-        for visited, (name, frame) in enumerate(_timed(frames, profile), start=1):
-            with profile.stage("forward"):
-                prediction = _predict(detector, frame)
-            with profile.stage("scores"):
-                worker.submit(runs[name].add, frame, prediction)
-                if pictures is not None and visited == len(first):
-                    worker.submit(pictures.fix_scales)
-            if on_frame is not None:
-                on_frame(name)
-        with profile.stage("metrics"):
-            worker.finish()
+    runs = {split.name: _SetRun(split, scores, measures, detector.classes, pictures, profile) for split in splits}
+
+    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction) -> None:
+        worker.submit(runs[name].add, frame, prediction)
+        if pictures is not None and visited == len(first):
+            worker.submit(pictures.fix_scales)
+
+    _visit(detector, first + rest, add, on_frame, profile)
     if pictures is not None:
         with profile.stage("pictures"):
             pictures.finish()
     return [runs[split.name].result for split in splits]
+
+
+def calibrate(
+    detector: Detector,
+    calibration: Calibration,
+    scores: Sequence[Score],
+    *,
+    measures: Measures | None = None,
+    on_frame: Callable[[str], None] | None = None,
+    profile: Profile | None = None,
+) -> dict[str, Threshold]:
+    """Choose a threshold for every score on one set, to be measured on others as ``Measures.thresholds``.
+
+    Args:
+        detector: The network.
+        calibration: The set and the rule.
+        scores: At least one; their names are distinct.
+        measures: How much memory the scores may take.
+        on_frame: Called with the set's name after each frame.
+        profile: Gets the seconds spent in each stage.
+
+    Raises:
+        InputError: As :func:`evaluate`, or the set has not the pixels that the rule needs.
+    """
+    check_scores(scores, detector)
+    profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(scores))
+    split = calibration.split
+    metrics = {score.name: measures.pixel_metrics(score.name, split.name) for score in scores}
+
+    def update(frame: Frame, prediction: Prediction) -> None:
+        for name, score in score_maps(prediction, scores).items():
+            metrics[name].update(frame.id, resize_score(score, frame.label.shape), frame.label)
+
+    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction) -> None:
+        worker.submit(update, frame, prediction)
+
+    _visit(detector, [(split, i) for i in range(len(split))], add, on_frame, profile)
+    return {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
 
 
 def check_scores(scores: Sequence[Score], detector: Detector) -> None:
@@ -105,6 +143,13 @@ def resize_score(score: ScoreMap, size: tuple[int, int]) -> ScoreMap:
     return cv2.resize(score, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
+def classify(prediction: Prediction, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Give each pixel's class, logits first resized bilinearly to ``size = (H, W)``, as mmseg does it. ``(H, W)``."""
+    with torch.inference_mode():
+        logits = functional.interpolate(prediction.logits[None], size, mode="bilinear", align_corners=False)
+        return logits[0].argmax(0).cpu().numpy()
+
+
 class _SetRun:
     """One set's scores and metrics while its frames come in, in any order; ``result`` is there after the last.
 
@@ -113,12 +158,20 @@ class _SetRun:
 
     result: SetResult
 
-    def __init__(self, split: Split, scores: Sequence[Score], pictures: PanelWriter | None, profile: Profile) -> None:
+    def __init__(
+        self,
+        split: Split,
+        scores: Sequence[Score],
+        measures: Measures,
+        classes: tuple[str, ...],
+        pictures: PanelWriter | None,
+        profile: Profile,
+    ) -> None:
         self._split = split
         self._scores = scores
         self._pictures = pictures
         self._profile = profile
-        self._metrics = {score.name: PixelMetrics(score.name) for score in scores}
+        self._metrics = {score.name: ScoreMetrics(score.name, split, measures, classes) for score in scores}
         self._left = len(split)
         self._seen = {KNOWN: False, ANOMALY: False}
 
@@ -126,8 +179,10 @@ class _SetRun:
         with self._profile.stage("scores", background=True):
             maps = score_maps(prediction, self._scores)
         with self._profile.stage("metrics", background=True):
+            size = frame.label.shape
+            classes = classify(prediction, size) if any(m.needs_classes for m in self._metrics.values()) else None
             for name, metric in self._metrics.items():
-                metric.update(frame.id, resize_score(maps[name], frame.label.shape), frame.label)
+                metric.update(frame, resize_score(maps[name], size), classes)
             for value in self._seen:
                 self._seen[value] |= bool((frame.label == value).any())
         if self._pictures is not None:
@@ -146,8 +201,28 @@ class _SetRun:
                     f"in {len(self._split)} frames of {self._split.root}; evaluate more frames (a higher "
                     "--limit, or none), or check that these are the set's labels"
                 )
-        scores = {name: ScoreResult.of(metric.compute(), {}, {}, {}) for name, metric in self._metrics.items()}
+        scores = {name: metric.result() for name, metric in self._metrics.items()}
         return SetResult(self._split.name, len(self._split), self._split.layout, scores)
+
+
+def _visit(
+    detector: Detector,
+    visits: Sequence[tuple[Split, int]],
+    add: Callable[[Worker, int, str, Frame, Prediction], None],
+    on_frame: Callable[[str], None] | None,
+    profile: Profile,
+) -> None:
+    """Run the detector on frames, one after the other, and hand each on with its number, from 1, and its set's name."""
+    with closing(read_ahead(partial(_read, profile), visits)) as frames, Worker() as worker:
+        for visited, (name, frame) in enumerate(_timed(frames, profile), start=1):
+            with profile.stage("forward"):
+                prediction = _predict(detector, frame)
+            with profile.stage("scores"):
+                add(worker, visited, name, frame, prediction)
+            if on_frame is not None:
+                on_frame(name)
+        with profile.stage("metrics"):
+            worker.finish()
 
 
 def _visits(splits: Sequence[Split]) -> tuple[list[tuple[Split, int]], list[tuple[Split, int]]]:

@@ -26,6 +26,8 @@ class Frame:
         id: Name of the frame, unique in its split.
         image: RGB photograph. Shape: ``(H, W, 3)``, uint8.
         label: Shape: ``(H, W)``, uint8, values ``KNOWN``, ``ANOMALY``, ``IGNORE`` only.
+        class_label: The class of each ``KNOWN`` pixel, where the set tells classes; other pixels have any value. Shape:
+            ``(H, W)``, uint8.
 
     Raises:
         InputError: Shapes, types or label values are not as above.
@@ -34,6 +36,7 @@ class Frame:
     id: str
     image: Image
     label: Label
+    class_label: Label | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -47,6 +50,11 @@ class Frame:
                 f"{_size(self.label)} ({self.label.dtype}); give the frame a uint8 label of the image's size"
             )
         check_label(self.id, self.label)
+        if self.class_label is not None and self.class_label.shape != self.label.shape:
+            raise InputError(
+                f"frame {self.id!r}: the label has {_size(self.label)} pixels (height x width) but its class label has "
+                f"{_size(self.class_label)}; give both of one size"
+            )
 
 
 def check_label(frame_id: str, label: npt.NDArray[np.integer]) -> None:

@@ -16,6 +16,8 @@ from anomaly.metrics.pixel import PixelResult
 
 FORMAT_VERSION = 2
 COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
+STATE = "{}.{}.npz"  # file of a set's and score's pixel metrics
+PARTS = ("components", "open_world", "at_threshold")
 _Record = TypeVar("_Record")
 
 
@@ -32,8 +34,9 @@ class ScoreResult:
         anomaly_pixels: Number of pixels labelled anomalous.
         ignored_pixels: Number of pixels left out.
         undefined_frames: Frames that the means over images leave out.
-        components: Component figures by name; empty where they were not asked for.
-        open_world: Open-world figures by name; likewise.
+        components: Component figures by name, and their ``threshold``; empty where they were not asked for.
+        open_world: Open-world IoU by name; likewise.
+        at_threshold: What a ``threshold`` chosen on another set achieves, by name; likewise.
     """
 
     figures: dict[str, float]
@@ -46,27 +49,31 @@ class ScoreResult:
     undefined_frames: list[str]
     components: dict[str, float] = field(default_factory=dict)
     open_world: dict[str, float] = field(default_factory=dict)
+    at_threshold: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         pixels: PixelResult,
-        intervals: dict[str, list[float]],
-        components: dict[str, float],
-        open_world: dict[str, float],
+        *,
+        intervals: dict[str, list[float]] | None = None,
+        components: dict[str, float] | None = None,
+        open_world: dict[str, float] | None = None,
+        at_threshold: dict[str, float] | None = None,
     ) -> ScoreResult:
         """Keep of pixel metrics what belongs in a record: everything but per-frame figures and curve."""
         return cls(
             figures=pixels.figures,
             bounds={name: list(ends) for name, ends in pixels.intervals.items()},
-            intervals=intervals,
+            intervals=intervals or {},
             frames=pixels.frames,
             known_pixels=pixels.known_pixels,
             anomaly_pixels=pixels.anomaly_pixels,
             ignored_pixels=pixels.ignored_pixels,
             undefined_frames=list(pixels.undefined_frames),
-            components=components,
-            open_world=open_world,
+            components=components or {},
+            open_world=open_world or {},
+            at_threshold=at_threshold or {},
         )
 
 
@@ -172,8 +179,8 @@ class RunResult:
         """Write one row for each set and score, a first row with the names of the columns.
 
         After set, score and counts come the figures, fractions in full precision, ``nan`` where undefined, and where
-        there are confidence intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Component and
-        open-world figures are ``components.NAME`` and ``open_world.NAME``. ``miou`` is the closed-set figure, the same
+        there are confidence intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Other figures are
+        ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is the closed-set figure, the same
         in every row and empty where it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
@@ -228,6 +235,26 @@ def read_results(path: Path) -> RunResult:
         raise InputError(f"{path}: {error}") from error
 
 
+def state_files(path: Path) -> list[Path]:
+    """The files of scores that :class:`anomaly.measures.ScoreMetrics` kept beside a ``results.json``.
+
+    A ``.npz`` file stands for itself.
+
+    Raises:
+        InputError: There are none, or not all.
+    """
+    if path.suffix == ".npz":
+        return [path]
+    names = [STATE.format(entry.set, score) for entry in read_results(path).sets for score in entry.scores]
+    files = [path.parent / "states" / name for name in names]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise InputError(
+            f"{path}: expected every pixel's score in {path.parent / 'states'}, found no {', '.join(missing)}; "
+            "evaluate again with tools/ood_eval.py --save-states"
+        )
+    return files
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -242,8 +269,9 @@ def _columns(score: ScoreResult) -> dict[str, float | int]:
         columns[name] = value
         if name in score.intervals:
             columns[f"{name}_low"], columns[f"{name}_high"] = score.intervals[name]
-    columns |= {f"components.{name}": value for name, value in score.components.items()}
-    return columns | {f"open_world.{name}": value for name, value in score.open_world.items()}
+    for part in PARTS:
+        columns |= {f"{part}.{name}": value for name, value in getattr(score, part).items()}
+    return columns
 
 
 def _from_version_1(entry: Any) -> Any:
@@ -253,7 +281,7 @@ def _from_version_1(entry: Any) -> Any:
             name: {
                 "figures": {figure: score[figure] for figure in ("auroc", "ap", "fpr95")},
                 **{count: score[count] for count in COUNTS},
-                **{"bounds": {}, "intervals": {}, "undefined_frames": [], "components": {}, "open_world": {}},
+                **{"bounds": {}, "intervals": {}, "undefined_frames": [], **{part: {} for part in PARTS}},
             }
             for name, score in entry["scores"].items()
         }
@@ -272,7 +300,7 @@ def _read_score(record: Any) -> ScoreResult:
     score = _read(ScoreResult, record)
     floats = {
         part: {name: _checked("float", name, value) for name, value in getattr(score, part).items()}
-        for part in ("figures", "components", "open_world")
+        for part in ("figures", *PARTS)
     }
     ends = {
         part: {name: [_checked("float", name, end) for end in _pair(name, pair)] for name, pair in found.items()}

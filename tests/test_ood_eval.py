@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anomaly.metrics import PixelMetrics
 from tests.anomaly import set_trees, tiny_segmentor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,16 @@ def call(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["ood_eval.py", *arguments])
     with pytest.raises(SystemExit) as ended:
         _run.run(ood_eval.main)
+    return ended.value.code
+
+
+def call_compare(monkeypatch, *arguments):
+    import _run
+    import compare
+
+    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        _run.run(compare.main)
     return ended.value.code
 
 
@@ -97,6 +108,61 @@ def test_new_results_replace_old_ones_and_nothing_else(place, monkeypatch):
     result = json.loads((out / "results.json").read_text())
     assert result["closed_set"] is None
     assert list(result["sets"][0]["scores"]) == ["msp"]
+
+
+def test_everything_that_can_be_measured(place, monkeypatch, capsys):
+    write_set(place / "data" / "road_anomaly", frames=6)
+    arguments = [
+        "--sets",
+        "road_anomaly-second",
+        "--calibrate-on",
+        "road_anomaly-first",
+        "--components",
+        "obstacle_track",
+    ]
+    more = ["--bootstrap", "50", "--save-states", "--heatmaps", "none", "--out", "out/run"]
+    assert call(monkeypatch, "tiny.py", "tiny.pth", *arguments, *more, "--calibrate-by", "fpr=0.2") == 0
+    assert "TPR at t" in capsys.readouterr().out
+
+    out = place / "out" / "run"
+    result = json.loads((out / "results.json").read_text())
+    chosen = {"set": "road_anomaly-first", "frames": 3, "rule": "fpr", "level": 0.2}
+    assert result["settings"]["threshold"] == chosen
+    assert result["settings"]["components"]["at"] == "best_f1"
+    (entry,) = result["sets"]
+    assert (entry["set"], entry["frames"]) == ("road_anomaly-second", 3)
+    for name, score in entry["scores"].items():
+        assert score["intervals"]["auroc"][0] <= score["figures"]["auroc"] <= score["intervals"]["auroc"][1]
+        assert 0 < score["at_threshold"]["fpr"] < 0.5
+        assert score["components"]["threshold"] == score["figures"]["best_f1_threshold"]
+        assert score["open_world"] == {}
+        state = PixelMetrics.load(out / "states" / f"road_anomaly-second.{name}.npz")
+        assert state.compute()["auroc"] == score["figures"]["auroc"]
+
+    for option, shown in (("--paired", "each minus the first"), ("--conventions", "`smiyc`")):
+        assert call_compare(monkeypatch, option, str(out / "results.json")) == 0
+        text = capsys.readouterr().out
+        assert shown in text
+        assert "energy" in text
+    (out / "states" / "road_anomaly-second.msp.npz").unlink()
+    assert call_compare(monkeypatch, "--paired", str(out / "results.json")) == 2
+    assert "evaluate again with tools/ood_eval.py --save-states" in capsys.readouterr().err
+    assert call(monkeypatch, "tiny.py", "tiny.pth", *arguments[:2], *more[3:]) == 0
+    assert sorted(os.listdir(out)) == ["results.csv", "results.json"]  # the old run's states are gone
+
+
+def test_components_at_the_calibrated_threshold_and_bins(place, monkeypatch, capsys):
+    options = ["--components", "obstacle_track", "--no-closed-set", "--heatmaps", "none", "--scores", "msp"]
+    calibrated = ["--calibrate-on", "road_anomaly-first", "--components-at", "calibrated"]
+    assert call(monkeypatch, *GOOD, *options, *calibrated) == 0
+    (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["sets"]
+    score = entry["scores"]["msp"]
+    assert score["components"]["threshold"] == score["at_threshold"]["threshold"]
+    assert call(monkeypatch, *GOOD, *options, "--components-at", "0.25", "--binned") == 0
+    (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["sets"]
+    score = entry["scores"]["msp"]
+    assert score["components"]["threshold"] == 0.25
+    assert score["bounds"]["ap"][0] <= score["figures"]["ap"] <= score["bounds"]["ap"][1]
 
 
 def without_anomaly(place):
@@ -171,6 +237,16 @@ BAD = {
     "missing set": (nothing, ["--sets", "camvid_ood"], "camvid_ood"),
     "no frame asked for": (nothing, ["--limit", "0"], "at least 1"),
     "unknown device": (nothing, ["--device", "abacus"], "device 'abacus'"),
+    "unknown calibration set": (nothing, ["--calibrate-on", "road"], "unknown set 'road'"),
+    "unknown rule": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "recall=0.9"], "tpr, fpr, best_f1"),
+    "level that is no number": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "tpr=x"], "found 'x'"),
+    "level out of range": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "tpr=95"], "found 95"),
+    "bins and bootstrap": (nothing, ["--binned", "--bootstrap"], "--bootstrap needs every pixel's score"),
+    "negative replicates": (nothing, ["--bootstrap", "-5"], "found -5"),
+    "no memory": (nothing, ["--memory", "0"], "--memory above 0"),
+    "no calibration": (nothing, ["--components-at", "calibrated"], "--calibrate-on"),
+    "one threshold, many scores": (nothing, ["--components-at", "0.5"], "expected one --scores"),
+    "no folder for temporary files": (nothing, ["--memory", "1e-9", "--temporary", "nowhere"], "nowhere"),
     "option without value": (nothing, ["--cfg-options", "model"], "KEY=VALUE"),
     "output is a file": (nothing, ["--out", "tiny.py"], "output tiny.py"),
     "undefined label": (undefined_label, [], "f1.labels/labels_semantic.png"),

@@ -1,4 +1,4 @@
-"""Several runs in one table: ``python tools/compare.py RESULTS...``; or one by everybody's rules: ``--conventions``."""
+"""Several runs in one table: ``python tools/compare.py RESULTS...``; see ``--paired`` and ``--conventions`` too."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 
 from _run import run
 from anomaly.errors import InputError
+from anomaly.metrics.bootstrap import FrameTable
+from anomaly.metrics.pixel import PixelMetrics
+from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
+from anomaly.report.paired import paired_markdown
 from anomaly.report.table import results_markdown
-from anomaly.result import read_results
+from anomaly.result import read_results, state_files
 
 
 def main() -> None:
@@ -16,52 +20,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
-    add(
-        "--conventions",
-        action="store_true",
-        help="AUROC, AP and FPR95 as other projects compute them; needs what ood_eval.py --save-states keeps beside "
-        "results.json, or takes such a .npz file itself",
-    )
+    kept = "; needs what ood_eval.py --save-states keeps beside results.json, or takes such .npz files themselves"
+    add("--paired", action="store_true", help="each method minus the first, with intervals and p-values" + kept)
+    add("--conventions", action="store_true", help="AUROC, AP and FPR95 as other projects compute them" + kept)
     add("--json", type=Path, metavar="FILE", help="with --conventions: write the figures there too")
     args = parser.parse_args()
-    if args.conventions:
+    if args.json and not args.conventions:
+        raise InputError("--json goes with --conventions")
+    if args.paired:
+        compare_paired(args.results)
+    elif args.conventions:
         compare_conventions(args.results, args.json)
-    elif args.json:
-        raise InputError("--json goes with --conventions; results.json holds the figures already")
     else:
         print(results_markdown([read_results(path) for path in args.results]), end="")
 
 
+def compare_paired(results: list[Path]) -> None:
+    """Print a table for each set: the first method, and by how much the others differ from it."""
+    tables: dict[str, dict[str, FrameTable]] = {}
+    for path in results:
+        model = path if path.suffix == ".npz" else read_results(path).model["name"]
+        for state in state_files(path):
+            metrics = PixelMetrics.load(state)
+            methods, name = tables.setdefault(metrics.set, {}), f"{model} {metrics.name}"
+            if name in methods:
+                raise InputError(f"{path}: expected methods of different names, found {name!r} twice")
+            methods[name] = FrameTable.of(metrics)
+    for name, methods in tables.items():
+        print(f"{name}, each minus the first:\n\n{paired_markdown(methods)}")
+
+
 def compare_conventions(results: list[Path], out: Path | None) -> None:
     """Print a table for each set and score of the runs."""
-    from anomaly.metrics.pixel import PixelMetrics
-    from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
-
     measured = []
-    for state in [state for path in results for state in states_of(path)]:
+    for state in (state for path in results for state in state_files(path)):
         metrics = PixelMetrics.load(state)
         measured.append(MeasuredSet.of(metrics.set, metrics.name, metrics.frames()))
         print(f"{metrics.set or state.name}, {metrics.name}:\n\n{conventions_markdown(measured[-1])}")
     if out is not None:
         out.write_text(conventions_json(measured))
-
-
-def states_of(path: Path) -> list[Path]:
-    """The files of scores that belong to a ``results.json``; a ``.npz`` file stands for itself.
-
-    Raises:
-        InputError: There are none, or not all.
-    """
-    if path.suffix == ".npz":
-        return [path]
-    names = [f"{entry.set}.{score}.npz" for entry in read_results(path).sets for score in entry.scores]
-    states = [path.parent / "states" / name for name in names]
-    if missing := [state.name for state in states if not state.is_file()]:
-        raise InputError(
-            f"{path}: expected every pixel's score in {path.parent / 'states'}, found no {', '.join(missing)}; "
-            "evaluate again with tools/ood_eval.py --save-states"
-        )
-    return states
 
 
 if __name__ == "__main__":

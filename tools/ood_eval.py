@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from _measures import add_measures, read_measures
 from _progress import frame_progress
 from _run import read_config, run
 from anomaly.datasets.catalog import SPLITS, open_split
@@ -23,18 +24,14 @@ def parse_args() -> argparse.Namespace:
     add("--sets", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(SPLITS)}")
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: all that fit)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder whose results are made or replaced (default: work_dirs/CONFIG/ood_eval)",
-    )
+    add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
     add("--limit", type=int, metavar="N", help="only the first N frames of each set, the closed set included")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
     add("--no-closed-set", action="store_true", help="leave the closed-set mIoU out")
     add("--profile", action="store_true", help="print where the time went")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    add_measures(parser)
     return parser.parse_args()
 
 
@@ -45,6 +42,7 @@ def main() -> None:
     scores = get_scores(args.scores)
     splits = [open_split(name, data_root) for name in dict.fromkeys(args.sets)]
     splits = splits if args.limit is None else [split.limit(args.limit) for split in splits]
+    measured = read_measures(args, data_root)
     config = read_config(args.config, args.cfg_options, args.data_root)
 
     from anomaly.integrations import mmseg_run
@@ -64,6 +62,7 @@ def main() -> None:
     with frame_progress() as progress:
         result = mmseg_run.run(
             *(config, model, device, splits, scores, out),
+            **measured,
             closed_set=closed_set,
             heatmaps=args.heatmaps,
             limit=args.limit,

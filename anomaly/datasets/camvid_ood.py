@@ -19,7 +19,11 @@ FOLDER_LAYOUT = "images/NAME.jpg (or .png) + labels/NAME.png"
 LAYOUT = f"{PUBLISHED_LAYOUT}, or {FOLDER_LAYOUT}"
 HOME = "https://github.com/valeoai/obsnet (release file 'CamVid OOD')"
 
-ENCODING = {**dict.fromkeys(range(11), KNOWN), 11: IGNORE, 12: ANOMALY}
+CLASSES = (
+    *("sky", "building", "pole", "road", "pavement", "tree"),
+    *("sign symbol", "fence", "car", "pedestrian", "bicyclist"),
+)
+ENCODING = {**dict.fromkeys(range(len(CLASSES)), KNOWN), 11: IGNORE, 12: ANOMALY}
 
 
 def read_split(name: str, root: Path) -> Split | None:
@@ -47,7 +51,7 @@ def read_split(name: str, root: Path) -> Split | None:
             listing = root / "test_ood.txt"
             listed = layout == PUBLISHED_LAYOUT and listing.is_file()
             files = _from_list(listing, images, labels) if listed else _from_folders(images, labels)
-            return Split(name, root, layout, files, ENCODING)
+            return Split(name, root, layout, files, ENCODING, CLASSES)
     return None
 
 

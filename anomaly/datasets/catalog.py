@@ -54,12 +54,15 @@ def open_split(name: str, data_root: Path) -> Split:
     """Open an evaluation set; its frames are read only when asked for.
 
     Args:
-        name: A key of ``SPLITS``.
+        name: A key of ``SPLITS``, or one with ``-first`` or ``-second`` for half of the set's frames.
         data_root: Folder that holds the sets, each in a folder of its name, or the folder of this set itself.
 
     Raises:
         InputError: The name is unknown, no folder holds the set's layout, or the set is incomplete.
     """
+    whole, _, which = name.rpartition("-")
+    if whole in SPLITS and which in ("first", "second"):
+        return open_split(whole, data_root).half("first" if which == "first" else "second")
     if name not in SPLITS:
         closest_first = difflib.get_close_matches(name, SPLITS, n=len(SPLITS), cutoff=0.0)
         raise InputError(f"unknown set {name!r}; correct it to one of (closest first) {', '.join(closest_first)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Split:
         layout: The folder layout it was found in, in words.
         files: The frames, in the set's order.
         encoding: Maps each label value the set defines to ``KNOWN``, ``ANOMALY`` or ``IGNORE``.
+        classes: Names of the known classes, where the label values of known pixels are class ids from 0; else empty.
 
     Raises:
         InputError: There are no frames, two have the same id, or a file of a frame does not exist.
@@ -53,6 +55,7 @@ class Split:
     layout: str
     files: tuple[FrameFiles, ...]
     encoding: Mapping[int, int]
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -83,6 +86,8 @@ class Split:
     def frame(self, i: int) -> Frame:
         """Read frame ``i`` (from 0) and map its label to ``KNOWN``, ``ANOMALY`` and ``IGNORE``.
 
+        Where the set tells classes, the frame has them too.
+
         Raises:
             InputError: A file cannot be read, image and label differ in size, or the label has a value that
                 the set does not define.
@@ -94,7 +99,7 @@ class Split:
                 f"{self.name}: expected image and label of one size, found {_size(image)} in {files.image} "
                 f"and {_size(values)} in {files.label} (width x height); give both as published, not resized"
             )
-        return Frame(files.id, image, self._decode(values, files.label))
+        return Frame(files.id, image, self._decode(values, files.label), values if self.classes else None)
 
     def limit(self, n: int) -> Split:
         """Give the split's first ``n`` frames (all where it has fewer); ``n`` is at least 1.
@@ -105,6 +110,21 @@ class Split:
         if n < 1:
             raise InputError(f"limit: expected at least 1 frame, found {n}; leave it out to take them all")
         return replace(self, files=self.files[:n])
+
+    def half(self, which: Literal["first", "second"]) -> Split:
+        """Give the first half of the frames, or the second (one more where their number is odd), as a set of its own.
+
+        A threshold can then be chosen on one half and applied to the other. Halves are not every other frame: in a
+        video neighbours look alike.
+
+        Raises:
+            InputError: There is but one frame.
+        """
+        if len(self) < 2:
+            raise InputError(f"{self.name}: expected at least 2 frames to halve, found {len(self)}; evaluate it whole")
+        middle = len(self) // 2
+        files = self.files[:middle] if which == "first" else self.files[middle:]
+        return replace(self, name=f"{self.name}-{which}", files=files)
 
     def _decode(self, values: Label, path: Path) -> Label:
         table = np.full(256, _UNDEFINED, dtype=np.uint8)

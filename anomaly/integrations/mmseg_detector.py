@@ -12,7 +12,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
-from mmseg.registry import MODELS
+from mmseg.registry import DATASETS, MODELS
 from torch import Tensor
 
 from anomaly.detectors import Prediction
@@ -85,6 +85,7 @@ class MMSegDetector:
         self._infer = getattr(model, "infer", None)
         generative = ("class_log_likelihood",) if self._infer else ()
         self.gives: frozenset[str] = frozenset(("logits", *generative))
+        self.classes = _class_names(config)
 
     @torch.inference_mode()
     def __call__(self, image: Image) -> Prediction:
@@ -96,6 +97,14 @@ class MMSegDetector:
             return Prediction(_without_padding(self._model.inference(batch["inputs"], metas), metas[0]))
         logits, class_log_likelihood = self._infer(batch["inputs"], metas)
         return Prediction(_without_padding(logits, metas[0]), _without_padding(class_log_likelihood, metas[0]))
+
+
+def _class_names(config: Config) -> tuple[str, ...]:
+    """The classes of the config's validation data; none where it does not say."""
+    settings = (config.get("val_dataloader") or {}).get("dataset") or {}
+    dataset = DATASETS.get(settings["type"]) if settings.get("type") else None
+    known = {**getattr(dataset, "METAINFO", {}), **(settings.get("metainfo") or {})}
+    return tuple(known.get("classes") or ())
 
 
 def _test_transforms(config: Config) -> list[dict[str, Any]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +16,17 @@ from mmseg.models import BaseSegmentor
 from rich.progress import Progress
 
 from anomaly.datasets.split import Split
-from anomaly.evaluator import check_scores, evaluate
+from anomaly.evaluator import calibrate, check_scores, evaluate
 from anomaly.integrations.mmseg_closed_set import evaluate_closed_set
 from anomaly.integrations.mmseg_detector import MMSegDetector
+from anomaly.measures import Calibration, Measures
 from anomaly.profile import Profile
 from anomaly.result import RunResult, write_results
 from anomaly.scores.table import SCORES, Score
 from anomaly.staging import staged
 from anomaly.visualize.writer import PanelWriter
 
-OUTPUTS = ("heatmaps", "results.csv", "results.json")
+OUTPUTS = ("heatmaps", "states", "results.csv", "results.json")
 
 
 def run(
@@ -33,6 +37,9 @@ def run(
     scores: Sequence[Score],
     out: Path,
     *,
+    measures: Measures,
+    calibration: Calibration | None,
+    save_states: bool,
     closed_set: BaseSegDataset | None,
     heatmaps: Literal["all", "first", "none"],
     limit: int | None,
@@ -40,7 +47,7 @@ def run(
     profile: Profile,
     provenance: dict[str, Any],
 ) -> RunResult:
-    """Evaluate a segmentor; leave ``results.json``, ``results.csv`` and ``heatmaps/`` in ``out``, or nothing.
+    """Evaluate a segmentor; leave ``results.json``, ``results.csv`` and what else is asked for in ``out``, or nothing.
 
     Args:
         config: The network's config.
@@ -49,6 +56,9 @@ def run(
         splits: Anomaly sets, already limited.
         scores: Scores to compute; none given means all that the network's output allows.
         out: Folder for the results. A failed run leaves it as it was; a new result replaces an old one.
+        measures: What to measure beside the pixel metrics.
+        calibration: Where to choose a threshold for every score first, to be applied to the other sets.
+        save_states: Keep the scores of every set as ``states/SET.SCORE.npz``.
         closed_set: The config's validation data, to measure mIoU on.
         heatmaps: Scores to draw: all, the first, or none.
         limit: First frames of the closed set to take; ``None`` takes all. Recorded in the result's settings.
@@ -71,11 +81,16 @@ def run(
             closed = evaluate_closed_set(
                 config, model, closed_set, limit=limit, on_frame=lambda: progress.advance(bar), profile=profile
             )
+        if calibration is not None:
+            measures = _calibrated(measures, calibration, detector, scores, progress, profile)
+            _tell_classes(detector.classes, splits)
+        measures = replace(measures, states=stage / "states" if save_states else None)
         bars = {split.name: progress.add_task(split.name, total=len(split)) for split in splits}
         sets = evaluate(
             detector,
             splits,
             scores,
+            measures=measures,
             pictures=pictures if drawn else None,
             on_frame=lambda name: progress.advance(bars[name]),
             profile=profile,
@@ -89,9 +104,50 @@ def run(
                 "limit": limit,
                 "device": str(device),
                 "heatmaps": heatmaps,
+                **_settings(measures, calibration),
                 "colour_scales": {name: list(limits) for name, limits in pictures.scales.items()},
             },
             provenance=provenance,
         )
         write_results(result, stage)
     return result
+
+
+def _calibrated(
+    measures: Measures,
+    calibration: Calibration,
+    detector: MMSegDetector,
+    scores: Sequence[Score],
+    progress: Progress,
+    profile: Profile,
+) -> Measures:
+    """Measures with thresholds, chosen in a pass of their own."""
+    bar = progress.add_task(f"threshold on {calibration.split.name}", total=len(calibration.split))
+    thresholds = calibrate(
+        *(detector, calibration, scores),
+        measures=measures,
+        on_frame=lambda name: progress.advance(bar),
+        profile=profile,
+    )
+    return replace(measures, thresholds=thresholds)
+
+
+def _settings(measures: Measures, calibration: Calibration | None) -> dict[str, Any]:
+    """What was measured, for the record."""
+    chosen = None
+    if calibration is not None:
+        first = next(iter(measures.thresholds.values()))
+        level = None if math.isnan(first.level) else first.level
+        chosen = {"set": first.set, "frames": len(calibration.split), "rule": first.rule, "level": level}
+    track = None if measures.track is None else {**asdict(measures.track), "at": measures.components_at}
+    return {"mode": measures.mode, "components": track, "bootstrap": measures.replicates, "threshold": chosen}
+
+
+def _tell_classes(classes: tuple[str, ...], splits: Sequence[Split]) -> None:
+    for split in splits:
+        if split.classes and split.classes != classes:
+            warnings.warn(
+                f"{split.name}: no open-world IoU, as the network's classes ({', '.join(classes) or 'not named'}) are "
+                f"not the set's ({', '.join(split.classes)})",
+                stacklevel=3,
+            )

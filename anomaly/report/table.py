@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -15,26 +17,36 @@ from anomaly.result import RunResult, ScoreResult
 _HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
 
 
-def results_table(result: RunResult) -> Table:
+def results_table(result: RunResult) -> Group:
     """Lay out one run for the terminal: one row for each set and score, figures in percent.
 
     The best of each set and column is bold (highest AUROC and AP, lowest FPR95; equals alike). A figure with a
-    confidence interval has it beside it. Undefined figures are ``nan``. The closed-set mIoU stands in every row, ``-``
-    where it was not measured.
+    confidence interval has it below. The closed-set mIoU stands in every row. What goes beyond that is a second table;
+    there "at t" is at a threshold chosen on another set. Undefined figures are ``nan``, what was not measured is ``-``.
     """
-    names = _headline([result])
-    table = Table(title=Text(result.model["name"]))
+    columns = _columns([result])
+    pixels, further = ([c for c in columns if (c.part == "figures") == wanted] for wanted in (True, False))
+    tables = [_table(result, pixels, beside=True)]
+    return Group(*tables, *([_table(result, further, beside=False)] if further else []))
+
+
+def _table(result: RunResult, columns: list[_Column], *, beside: bool) -> Table:
+    """Some columns of a run, with the title, numbers of frames and the mIoU beside them or not."""
+    table = Table(title=Text(result.model["name"]) if beside else None)
     table.add_column("set")
     table.add_column("score")
-    for header in ("frames", *(title_of(name)[0] for name in names), "mIoU"):
+    ends = (["frames"], ["mIoU"]) if beside else ([], [])
+    for header in (*ends[0], *(column.title for column in columns), *ends[1]):
         table.add_column(header, justify="right")
     for entry in result.sets:
-        best = _best(names, entry.scores.values())
+        best = _best(columns, entry.scores.values())
         for score, found in entry.scores.items():
             cells = [
-                Text(_cell(found, name), "bold" if found.figures.get(name) == best[name] else "") for name in names
+                Text(_cell(found, column, "\n"), "bold" if column.value(found) == top else "")
+                for column, top in zip(columns, best, strict=True)
             ]
-            table.add_row(Text(entry.set), Text(score), str(entry.frames), *cells, _miou(result))
+            around = ([Text(str(entry.frames))], [Text(_miou(result))]) if beside else ([], [])
+            table.add_row(Text(entry.set), Text(score), *around[0], *cells, *around[1])
         table.add_section()
     return table
 
@@ -45,8 +57,8 @@ def results_markdown(results: list[RunResult]) -> str:
     Figures are percent with 2 decimals; the best of each set and column, over all models, is bold. Runs over other
     numbers of frames are not comparable, so they are grouped apart.
     """
-    names = _headline(results)
-    header = ["set", "model", "score", "frames", *(title_of(name)[0] for name in names), "mIoU"]
+    columns = _columns(results)
+    header = ["set", "model", "score", "frames", *(column.title for column in columns), "mIoU"]
     lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3)]
     for name, frames in dict.fromkeys((entry.set, entry.frames) for result in results for entry in result.sets):
         rows = [
@@ -56,39 +68,70 @@ def results_markdown(results: list[RunResult]) -> str:
             if (entry.set, entry.frames) == (name, frames)
             for score, found in entry.scores.items()
         ]
-        best = _best(names, [found for _, _, found in rows])
+        best = _best(columns, [found for _, _, found in rows])
         for result, score, found in rows:
             cells = [
-                f"**{_cell(found, figure)}**" if found.figures.get(figure) == best[figure] else _cell(found, figure)
-                for figure in names
+                f"**{_cell(found, column)}**" if column.value(found) == top else _cell(found, column)
+                for column, top in zip(columns, best, strict=True)
             ]
             lines.append([name, result.model["name"], score, str(frames), *cells, _miou(result)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _headline(results: Iterable[RunResult]) -> list[str]:
-    """Names of the figures to show, in the order in which they are first met."""
+@dataclass(frozen=True)
+class _Column:
+    """A column of figures: where a score's result has them, its heading, and what is better of them."""
+
+    part: str
+    name: str
+    title: str
+    better: Callable[[Iterable[float]], float] | None
+
+    def value(self, score: ScoreResult) -> float:
+        return getattr(score, self.part).get(self.name, math.nan)
+
+
+# What stands beside the pixel figures where it was measured.
+_FURTHER = (
+    _Column("components", "f1_mean", "F1*", max),
+    _Column("components", "siou", "sIoU", max),
+    _Column("components", "ppv", "PPV", max),
+    _Column("at_threshold", "tpr", "TPR at t", None),
+    _Column("at_threshold", "fpr", "FPR at t", None),
+    _Column("open_world", "open_miou", "open mIoU", max),
+    _Column("open_world", "gap", "gap", min),
+)
+
+
+def _columns(results: Iterable[RunResult]) -> list[_Column]:
+    """The columns to show, in the order in which their figures are first met."""
     scores = [score for result in results for entry in result.sets for score in entry.scores.values()]
-    return list(dict.fromkeys(name for score in scores for name in score.figures if _HEADLINE.fullmatch(name)))
+    names = dict.fromkeys(name for score in scores for name in score.figures if _HEADLINE.fullmatch(name))
+    further = [column for column in _FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
+    return [_Column("figures", name, *title_of(name)) for name in names] + further
 
 
-def _best(names: list[str], scores: Iterable[ScoreResult]) -> dict[str, float]:
-    """Give the best value of each figure; NaN, which equals nothing, where it is undefined throughout."""
-    scores, best = list(scores), {}
-    for name in names:
-        defined = [value for score in scores if not math.isnan(value := score.figures.get(name, math.nan))]
-        pick = title_of(name)[1]
-        best[name] = pick(defined) if pick and defined else math.nan
+def _best(columns: list[_Column], scores: Iterable[ScoreResult]) -> list[float]:
+    """Give the best value of each column; NaN, which equals nothing, where it is undefined throughout."""
+    scores, best = list(scores), []
+    for column in columns:
+        defined = [value for score in scores if not math.isnan(value := column.value(score))]
+        best.append(column.better(defined) if column.better and defined else math.nan)
     return best
 
 
-def _cell(score: ScoreResult, name: str) -> str:
-    """A figure in percent; with its interval, which says how many decimals mean something, with one decimal."""
-    value = score.figures.get(name, math.nan)
-    if name not in score.intervals:
+def _cell(score: ScoreResult, column: _Column, between: str = " ") -> str:
+    """A figure in percent; with its interval, which says how many decimals mean something, with one decimal.
+
+    ``-`` where it was not measured: no threshold is applied to the set it was chosen on.
+    """
+    value = column.value(score)
+    if column.name not in getattr(score, column.part):
+        return "-"
+    if column.part != "figures" or column.name not in score.intervals:
         return _percent(value)
-    low, high = score.intervals[name]
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    low, high = score.intervals[column.name]
+    return f"{100 * value:.1f}{between}[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _miou(result: RunResult) -> str:

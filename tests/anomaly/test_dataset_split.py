@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anomaly.datasets.catalog import open_split
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame
+from tests.anomaly import set_trees
 from tests.anomaly.set_trees import label, photo, write
 
 ENCODING = {0: KNOWN, 1: KNOWN, 2: KNOWN, 7: ANOMALY, 9: KNOWN, 200: IGNORE}
@@ -46,6 +48,32 @@ def test_limit_takes_the_first_frames(tmp_path):
         split.limit(0)
 
 
+def test_halves_are_sets_of_their_own_and_leave_nothing_out(tmp_path):
+    split = open_split("camvid_ood", set_trees.camvid_ood(tmp_path / "camvid_ood").parent)
+    first, second = (open_split(f"camvid_ood-{half}", tmp_path) for half in ("first", "second"))
+    assert (first.name, second.name) == ("camvid_ood-first", "camvid_ood-second")
+    assert (len(first), len(second)) == (1, 2)
+    assert first.files + second.files == split.files
+    with pytest.raises(InputError, match="camvid_ood-first: expected at least 2 frames"):
+        first.half("second")
+    with pytest.raises(InputError, match="unknown set 'camvid_ood-third'"):
+        open_split("camvid_ood-third", tmp_path)
+
+
+def test_known_pixels_have_their_class_where_the_set_tells_it(tmp_path):
+    set_trees.camvid_ood(tmp_path / "camvid_ood")
+    set_trees.road_anomaly(tmp_path / "road_anomaly")
+    camvid, road = (open_split(name, tmp_path) for name in ("camvid_ood", "road_anomaly"))
+    frame = camvid.frame(0)
+    stored = set_trees.label(range(13))
+    assert camvid.classes[0] == "sky"
+    assert len(camvid.classes) == 11
+    assert (frame.class_label[frame.label == KNOWN] == stored[stored < 11]).all()
+    assert (frame.label == KNOWN).sum() == (stored < 11).sum()
+    assert road.classes == ()
+    assert road.frame(0).class_label is None
+
+
 @pytest.mark.parametrize("value", [3, 8, 254, 255])
 def test_undefined_label_value_names_file_defined_and_found(tmp_path, value):
     split = make_split(tmp_path, values=(0, value))
@@ -77,3 +105,8 @@ def test_empty_repeated_and_missing_files_are_refused_at_opening(tmp_path):
     files[2].label.unlink()
     with pytest.raises(InputError, match=r"expected the file .*c_l\.png, found none \(1 files of 3 frames"):
         Split("my_set", tmp_path, "flat", files, ENCODING)
+
+
+def test_a_class_label_of_another_size_is_refused():
+    with pytest.raises(InputError, match=r"frame 'a': the label has 6x8 pixels .* but its class label has 6x7"):
+        Frame("a", photo(), label([0, 1]), label([3], 6, 7))

@@ -24,6 +24,7 @@ class ColourDetector:
 
     def __init__(self, gives=("logits", "class_log_likelihood")):
         self.gives = frozenset(gives)
+        self.classes = ()
         self.calls = 0
 
     def __call__(self, image):

@@ -69,6 +69,7 @@ def test_segmentor_with_infer_is_generative(config, model):
 
     plain = MMSegDetector(config, model, "cpu")
     assert plain.gives == {"logits"}
+    assert plain.classes == tiny_segmentor.CLASSES
     photograph = set_trees.photo(1, 48, 64)
     expected = plain(photograph).logits
     object.__setattr__(model, "infer", infer)

@@ -2,6 +2,7 @@ import io
 import json
 import math
 import os
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -72,14 +73,15 @@ def test_csv_has_a_row_for_each_set_and_score():
 def test_confidence_intervals_and_further_figures_have_columns():
     plain, result = pixels(0.9, 0.5, 0.25), run()
     rich = replace(plain, intervals={"ap": [0.4, 0.6]}, components={"f1_mean": 0.3}, open_world={"gap": 0.1})
+    rich = replace(rich, at_threshold={"tpr": 0.9})
     result.sets[0].scores["gmm_nll"] = rich
     assert repr(RunResult.from_json(result.to_json())) == repr(result)
     table = pd.read_csv(io.StringIO(result.to_csv()))
-    more = ["components.f1_mean", "open_world.gap"]
+    more = ["components.f1_mean", "open_world.gap", "at_threshold.tpr"]
     assert list(table.columns)[6:] == ["auroc", "ap", "ap_low", "ap_high", "fpr95", *more, "miou"]
-    assert table.loc[0, ["ap_low", "ap_high", *more]].tolist() == [0.4, 0.6, 0.3, 0.1]
+    assert table.loc[0, ["ap_low", "ap_high", *more]].tolist() == [0.4, 0.6, 0.3, 0.1, 0.9]
     assert table.loc[1, ["ap_low", "ap_high", *more]].isna().all()
-    assert "50.0 [40.0, 60.0]" in rendered(result)
+    assert "| 50.0 [40.0, 60.0] |" in results_markdown([result])
 
 
 def test_files_of_the_first_format_are_read():
@@ -226,3 +228,25 @@ def test_markdown_keeps_runs_of_other_lengths_apart():
     rows = results_markdown([run(), short]).splitlines()
     assert "| road_anomaly | segformer | msp | 3 | 80.00 | **62.50** | **25.00** | 42.10 |" in rows
     assert "| road_anomaly | short | msp | 2 | **99.00** | **99.00** | **0.00** | 42.10 |" in rows
+
+
+def rich_run():
+    """One set with everything, and one that lacks the figures of a threshold."""
+    full = replace(
+        pixels(0.9, 0.5, 0.25),
+        intervals={"auroc": [0.85, 0.93]},
+        components={"f1_mean": 0.2, "siou": 0.3, "ppv": math.nan, "threshold": 3.0},
+        open_world={"open_miou": 0.4, "gap": 0.1},
+        at_threshold={"threshold": 2.5, "tpr": 0.94, "fpr": 0.3},
+    )
+    plain = replace(pixels(0.8, 0.4, 0.5), components={"f1_mean": 0.1, "siou": 0.2, "ppv": 0.4, "threshold": 1.0})
+    return run(sets=[SetResult("a", 3, "flat", {"msp": full}), SetResult("b", 3, "flat", {"msp": plain})])
+
+
+def test_terminal_shows_intervals_and_a_second_table():
+    text = "\n".join(line for line in re.sub(r"\x1b\[\d*m", "", rendered(rich_run())).splitlines())
+    first, second = text.split("open mIoU")[0], text.split("open mIoU")[1]
+    assert "[85.0, 93.0]" in first
+    assert re.search(r"a +│ msp +│ +3 │ +90\.0 │", first)
+    assert re.search(r"a +│ msp +│ +20\.00 │ +30\.00 │ +nan │ +94\.00 │ +30\.00 │ +40\.00 │ +10\.00 │", second)
+    assert re.search(r"b +│ msp +│ +10\.00 │ +20\.00 │ +40\.00 │ +- │ +- │ +- │ +- │", second)

@@ -1,0 +1,144 @@
+"""What is measured of every score on every set, and the metrics of one score on one set that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.datasets.split import Split
+from anomaly.labels import Frame
+from anomaly.labels import Score as ScoreMap
+from anomaly.metrics.bootstrap import FrameTable, bootstrap
+from anomaly.metrics.calibration import Rule, Threshold, apply_threshold
+from anomaly.metrics.component import BEST_F1, ComponentMetrics
+from anomaly.metrics.functional.components import Track
+from anomaly.metrics.open_iou import OpenIoUMetrics
+from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
+from anomaly.result import STATE, ScoreResult
+
+AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where and how to choose a threshold for every score; see :func:`anomaly.metrics.calibration.choose_threshold`.
+
+    Args:
+        split: The set.
+        rule: ``tpr``, ``fpr`` or ``best_f1``.
+        level: The rule's; None for its default.
+    """
+
+    split: Split
+    rule: Rule = "tpr"
+    level: float | None = None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured beside the pixel metrics, and with how much memory.
+
+    Args:
+        mode: Of the pixel metrics, ``exact`` or ``binned``. What needs every pixel's score (thresholds, replicates)
+            needs ``exact``.
+        memory_budget: Bytes for the pixel metrics of all scores and sets together.
+        spill_dir: Folder of the temporary files; the system's by default.
+        track: Which components count; None leaves component metrics out.
+        components_at: Their threshold: ``best_f1`` of the set's own pixels, as SegmentMeIfYouCan takes it;
+            ``calibrated``, that of ``thresholds``; or a score.
+        replicates: Draws of the bootstrap; 0 leaves confidence intervals out.
+        thresholds: By score, chosen on another set: see :func:`anomaly.evaluator.calibrate`.
+        states: Folder for the pixel metrics of each set and score, ``SET.SCORE.npz``; None keeps none.
+    """
+
+    mode: Mode = "exact"
+    memory_budget: int = MEMORY_BUDGET
+    spill_dir: Path | None = None
+    track: Track | None = None
+    components_at: float | Literal["best_f1", "calibrated"] = BEST_F1
+    replicates: int = 0
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    states: Path | None = None
+
+    def shared_by(self, metrics: int) -> Measures:
+        """The same with one of so many equal shares of the memory."""
+        return replace(self, memory_budget=max(1, self.memory_budget // max(1, metrics)))
+
+    def pixel_metrics(self, score: str, split: str) -> PixelMetrics:
+        """Empty pixel metrics of one score on one set."""
+        return PixelMetrics(
+            score, set=split, mode=self.mode, memory_budget=self.memory_budget, spill_dir=self.spill_dir
+        )
+
+
+class ScoreMetrics:
+    """All that is measured of one score on one set.
+
+    A threshold chosen on this very set is not used on it, and nothing that needs one is measured.
+
+    Args:
+        score: Its name.
+        split: The set.
+        measures: What to measure.
+        classes: Names of the network's classes; open-world IoU is measured where they are the set's.
+    """
+
+    def __init__(self, score: str, split: Split, measures: Measures, classes: tuple[str, ...]) -> None:
+        self._measures = measures
+        self._pixels = measures.pixel_metrics(score, split.name)
+        threshold = measures.thresholds.get(score)
+        self._threshold = None if threshold is None or threshold.set == split.name else threshold
+        self._components: ComponentMetrics | None = None
+        at: float | Literal["best_f1"] | None
+        at = measures.components_at if measures.components_at != "calibrated" else None
+        if at is None and self._threshold is not None:
+            at = self._threshold.value
+        if measures.track is not None and at is not None:
+            self._components = ComponentMetrics(
+                measures.track, at, name=score, set=split.name, spill_dir=measures.spill_dir
+            )
+        self._open_iou: OpenIoUMetrics | None = None
+        if self._threshold is not None and split.classes and split.classes == classes:
+            self._open_iou = OpenIoUMetrics(classes, self._threshold, name=score, set=split.name)
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether ``update`` wants the network's class of every pixel."""
+        return self._open_iou is not None
+
+    def update(self, frame: Frame, score: ScoreMap, prediction: npt.NDArray[np.integer] | None) -> None:
+        """Add a frame. Shape: score and prediction ``(H, W)``, as the frame's label.
+
+        Raises:
+            InputError: Whatever the metrics find wrong with the input.
+        """
+        self._pixels.update(frame.id, score, frame.label)
+        if self._components is not None:
+            self._components.update(frame.id, score, frame.label)
+        if self._open_iou is not None and prediction is not None and frame.class_label is not None:
+            self._open_iou.update(frame.id, prediction, score, frame.label, frame.class_label)
+
+    def result(self) -> ScoreResult:
+        """Measure all frames, and keep the pixel metrics' state where that is wanted."""
+        if self._measures.states is not None:
+            self._measures.states.mkdir(exist_ok=True)
+            self._pixels.save(self._measures.states / STATE.format(self._pixels.set, self._pixels.name))
+        pixels = self._pixels.compute()
+        found: dict[str, Any] = {"intervals": {}, "components": {}, "open_world": {}, "at_threshold": {}}
+        if self._measures.replicates:
+            intervals = bootstrap(FrameTable.of(self._pixels, pixels), replicates=self._measures.replicates)
+            found["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
+        if self._components is not None:
+            components = self._components.compute(pixels["best_f1_threshold"])
+            found["components"] = {**components.figures, "threshold": components.threshold}
+        if self._threshold is not None:
+            achieved = asdict(apply_threshold(self._threshold, self._pixels))
+            found["at_threshold"] = {"threshold": self._threshold.value} | {n: achieved[n] for n in AT_THRESHOLD}
+        if self._open_iou is not None:
+            found["open_world"] = self._open_iou.compute().figures
+        return ScoreResult.of(pixels, **found)

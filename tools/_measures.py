@@ -1,0 +1,80 @@
+"""The arguments of ``ood_eval.py`` that say what is measured, and how."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from anomaly.datasets.catalog import open_split
+from anomaly.errors import InputError
+from anomaly.measures import Calibration, Measures
+from anomaly.metrics.calibration import RULES
+from anomaly.metrics.functional.components import TRACKS
+
+
+def add_measures(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to a parser."""
+    add = parser.add_argument_group("what is measured").add_argument
+    add("--bootstrap", nargs="?", type=int, const=2000, default=0, metavar="N", help="95 %% intervals (N draws, 2000)")
+    add("--components", choices=TRACKS, help="component F1, sIoU and PPV by that track's rules")
+    add("--components-at", default="best_f1", metavar="T", help="best_f1 (default), calibrated, or a score")
+    add("--calibrate-on", metavar="NAME", help="set to choose a threshold on, for every score; applied to the others")
+    add("--calibrate-by", default="tpr=0.95", metavar="RULE", help="tpr=LEVEL, fpr=LEVEL or best_f1 (tpr=0.95)")
+    add("--save-states", action="store_true", help="keep all scores in OUT/states/, for tools/compare.py")
+    add("--binned", action="store_true", help="bound the pixel metrics in constant memory, instead of exact ones")
+    add("--memory", type=float, default=2.0, metavar="GIB", help="for all scores, before disk is used (default: 2)")
+    add("--temporary", type=Path, metavar="DIR", help="folder on that disk (default: the system's)")
+
+
+def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
+    """Make arguments of :func:`anomaly.integrations.mmseg_run.run` out of parsed ones.
+
+    Raises:
+        InputError: A value is out of range, two do not go together, or there is no set to choose a threshold on.
+    """
+    asked = [name for name, v in (("--bootstrap", args.bootstrap), ("--calibrate-on", args.calibrate_on)) if v]
+    if args.binned and asked:
+        raise InputError(f"{asked[0]} needs every pixel's score, which --binned does not keep; leave one of them out")
+    if args.bootstrap < 0 or not args.memory > 0:
+        raise InputError(f"expected --bootstrap and --memory above 0, found {args.bootstrap} and {args.memory}")
+    measures = Measures(
+        mode="binned" if args.binned else "exact",
+        memory_budget=int(args.memory * 2**30),
+        spill_dir=args.temporary,
+        track=None if args.components is None else TRACKS[args.components],
+        components_at=_components_at(args),
+        replicates=args.bootstrap,
+    )
+    return {"measures": measures, "calibration": _calibration(args, data_root), "save_states": args.save_states}
+
+
+def _components_at(args: argparse.Namespace) -> Any:
+    if args.components_at == "calibrated" and args.calibrate_on is None:
+        raise InputError("--components-at calibrated: expected --calibrate-on too, found none")
+    if args.components_at in ("best_f1", "calibrated"):
+        return args.components_at
+    threshold = _number("--components-at", args.components_at)
+    if len(args.scores) != 1:
+        raise InputError(
+            f"--components-at {threshold}: expected one --scores, which it belongs to; found {args.scores}"
+        )
+    return threshold
+
+
+def _calibration(args: argparse.Namespace, data_root: Path) -> Calibration | None:
+    if args.calibrate_on is None:
+        return None
+    rule, _, level = args.calibrate_by.partition("=")
+    if rule not in RULES:
+        raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {args.calibrate_by!r}")
+    split = open_split(args.calibrate_on, data_root).limit(args.limit or sys.maxsize)
+    return Calibration(split, rule, _number("--calibrate-by", level) if level else None)
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{option}: expected a number, or a name that --help shows; found {text!r}") from error
