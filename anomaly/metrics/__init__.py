@@ -1,6 +1,18 @@
 """Metrics: pure functions in ``functional``, and classes with update / merge / compute / reset above them."""
 
+from anomaly.metrics.component import ComponentMetrics, ComponentResult
+from anomaly.metrics.functional.components import TRACKS
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+from anomaly.metrics.open_iou import OpenIoUMetrics, OpenIoUResult
 from anomaly.metrics.pixel import PixelMetrics, PixelResult
 
-__all__ = ["PixelMetrics", "PixelResult", "UndefinedMetricWarning"]
+__all__ = [
+    "TRACKS",
+    "ComponentMetrics",
+    "ComponentResult",
+    "OpenIoUMetrics",
+    "OpenIoUResult",
+    "PixelMetrics",
+    "PixelResult",
+    "UndefinedMetricWarning",
+]
