@@ -122,7 +122,7 @@ def test_everything_that_can_be_measured(place, monkeypatch, capsys):
     ]
     more = ["--bootstrap", "50", "--save-states", "--heatmaps", "none", "--out", "out/run"]
     assert call(monkeypatch, "tiny.py", "tiny.pth", *arguments, *more, "--calibrate-by", "fpr=0.2") == 0
-    assert "TPR at t" in capsys.readouterr().out
+    assert "TPR@t" in capsys.readouterr().out
 
     out = place / "out" / "run"
     result = json.loads((out / "results.json").read_text())

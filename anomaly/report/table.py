@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +23,7 @@ def results_table(result: RunResult) -> Group:
 
     The best of each set and column is bold (highest AUROC and AP, lowest FPR95; equals alike). A figure with a
     confidence interval has it below. The closed-set mIoU stands in every row. What goes beyond that is a second table;
-    there "at t" is at a threshold chosen on another set. Undefined figures are ``nan``, what was not measured is ``-``.
+    there "@t" is at a threshold chosen on another set. Undefined figures are ``nan``, what was not measured is ``-``.
     """
     columns = _columns([result])
     pixels, further = ([c for c in columns if (c.part == "figures") == wanted] for wanted in (True, False))
@@ -32,9 +33,10 @@ def results_table(result: RunResult) -> Group:
 
 def _table(result: RunResult, columns: list[_Column], *, beside: bool) -> Table:
     """Some columns of a run, with the title, numbers of frames and the mIoU beside them or not."""
-    table = Table(title=Text(result.model["name"]) if beside else None)
-    table.add_column("set")
-    table.add_column("score")
+    title = Text(result.model["name"]) if beside else None
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns are enough
+    table.add_column("set", overflow="fold")
+    table.add_column("score", overflow="fold")
     ends = (["frames"], ["mIoU"]) if beside else ([], [])
     for header in (*ends[0], *(column.title for column in columns), *ends[1]):
         table.add_column(header, justify="right")
@@ -96,8 +98,8 @@ _FURTHER = (
     _Column("components", "f1_mean", "F1*", max),
     _Column("components", "siou", "sIoU", max),
     _Column("components", "ppv", "PPV", max),
-    _Column("at_threshold", "tpr", "TPR at t", None),
-    _Column("at_threshold", "fpr", "FPR at t", None),
+    _Column("at_threshold", "tpr", "TPR@t", None),
+    _Column("at_threshold", "fpr", "FPR@t", None),
     _Column("open_world", "open_miou", "open mIoU", max),
     _Column("open_world", "gap", "gap", min),
 )
@@ -131,7 +133,7 @@ def _cell(score: ScoreResult, column: _Column, between: str = " ") -> str:
     if column.part != "figures" or column.name not in score.intervals:
         return _percent(value)
     low, high = score.intervals[column.name]
-    return f"{100 * value:.1f}{between}[{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * value:.1f}{between}[{100 * low:.1f}-{100 * high:.1f}]"
 
 
 def _miou(result: RunResult) -> str:
