@@ -54,7 +54,7 @@ def draw(curves: dict[str, pd.DataFrame], file: Path) -> None:
                 axis.plot(values.index, values, style, color=colour, label=name)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize="small")
+    axes[1].legend(fontsize="small")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
