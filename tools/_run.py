@@ -22,10 +22,10 @@ def _leave(*_: Any) -> NoReturn:
 
 signal.signal(signal.SIGINT, _leave)  # before what takes seconds to import
 atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # leaving takes a moment, and its status stands
+import _environment  # noqa: E402, F401
 import anomaly.errors  # noqa: E402
 import gmmseg.errors  # noqa: E402
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: its idle threads leave the cores to others
 # Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
 for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False"):
     warnings.filterwarnings("ignore", message=_remark)

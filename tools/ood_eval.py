@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+import _environment  # noqa: F401
 from _measures import add_measures, read_measures
 from _progress import frame_progress
 from _run import read_config, run

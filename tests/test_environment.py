@@ -1,0 +1,47 @@
+"""What the tools set before numpy and torch load."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+CPU = "vendor_id\t: {}\ncpu family\t: {}\nmodel name\t: x: y\nflags\t\t: fpu {}\n\nvendor_id\t: second\n"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "flags", "expected"),
+    [
+        ("AuthenticAMD", 25, "avx2 avx512f", True),
+        ("AuthenticAMD", 25, "avx2", False),  # Zen 3
+        ("AuthenticAMD", 26, "avx2 avx512f", False),
+        ("GenuineIntel", 25, "avx2 avx512f", False),
+    ],
+)
+def test_zen_4(monkeypatch, vendor, family, flags, expected):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from _environment import zen_4
+
+    assert zen_4(CPU.format(vendor, family, flags)) is expected
+    assert not zen_4("processor\t: 0\nFeatures\t: asimd\n")
+
+
+@pytest.mark.parametrize("tool", ["ood_eval", "compare", "benchmark", "train", "test"])
+def test_set_before_numpy_loads(tool):
+    code = f"""
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("OMP_WAIT_POLICY" in os.environ)
+            sys.meta_path.remove(self)
+sys.meta_path.insert(0, Watch())
+import {tool}
+import numpy
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment["PYTHONPATH"] = f"{TOOLS}{os.pathsep}{TOOLS.parent}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=TOOLS)
+    assert done.stdout == "True\n", done.stderr
