@@ -145,8 +145,8 @@ class PixelMetrics:
             return
         score, label = np.asarray(score), np.asarray(label)
         check_score(frame_id, self.name, score, label.shape)
-        score = _as_float(frame_id, self.name, score)
-        known, anomaly = score[label == KNOWN], score[label == ANOMALY]
+        score = _as_float(frame_id, self.name, score).ravel()
+        known, anomaly = (np.compress((label == value).ravel(), score) for value in (KNOWN, ANOMALY))
         ignored = int(np.count_nonzero(label == IGNORE))
         if known.size + anomaly.size + ignored != label.size:
             check_label(frame_id, label)

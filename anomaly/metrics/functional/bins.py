@@ -100,13 +100,15 @@ def histogram(known: Scores, anomaly: Scores) -> Histogram | None:
     highest = max(int(part.max()) for part in keys if part.size)
     shift = _shift(lowest, highest)
     first, bins = lowest >> shift, _bins(lowest, highest)
-    counts = (np.bincount((part >> shift) - first, minlength=bins) for part in keys)
-    return Histogram(lowest, highest, *(each.astype(np.int32) for each in counts))
+    for part in keys:
+        part >>= shift
+        part -= first
+    return Histogram(lowest, highest, *(np.bincount(part, minlength=bins).astype(np.int32) for part in keys))
 
 
 def bin_keys(scores: Scores) -> npt.NDArray[np.int64]:
     """Map finite scores to integers, never reversing their order: see this module's description."""
-    size = np.abs(scores.astype(np.float64))
+    size = np.abs(scores).astype(np.float64)
     size += _CORE[0]
     keys = size.view(np.int64)
     keys -= _CORE_BITS
