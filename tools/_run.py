@@ -13,14 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from _ending import end, leave
 
-def _leave(*_: Any) -> NoReturn:
-    """End on Ctrl-C at once: an exception amid the import of compiled code would abort the process."""
-    os.write(2, b"interrupted\n")
-    os._exit(130)
-
-
-signal.signal(signal.SIGINT, _leave)  # before what takes seconds to import
+signal.signal(signal.SIGINT, leave)  # before what takes seconds to import
 atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # leaving takes a moment, and its status stands
 import _environment  # noqa: E402, F401
 import anomaly.errors  # noqa: E402
@@ -38,11 +33,11 @@ def run(main: Callable[[], None]) -> NoReturn:
         main()
     except (anomaly.errors.InputError, gmmseg.errors.InputError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        end(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
+        end(130)
+    end(0)
 
 
 def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None = None) -> Any:
@@ -56,7 +51,7 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
     Raises:
         InputError: No such file, not a config, or an option that does not fit it.
     """
-    handler = signal.signal(signal.SIGINT, _leave)
+    handler = signal.signal(signal.SIGINT, leave)
     with contextlib.redirect_stdout(io.StringIO()):
         import mmseg.datasets  # noqa: F401  prints that a package which nothing here needs is missing
         from mmengine.config import Config, DictAction

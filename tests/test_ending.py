@@ -1,0 +1,41 @@
+"""tools/_ending.py: how a process of many ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+SCRIPT = """
+import atexit, sys
+import torch.distributed as dist
+from _ending import end
+
+class Late:
+    def __del__(self, write=print):
+        write("interpreter's end")
+
+late = Late()
+atexit.register(print, "handlers ran")
+if sys.argv[1] == "many":
+    store = dist.HashStore()
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+print("work is done")
+end(int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("status", [0, 2, 130])
+@pytest.mark.parametrize(("kind", "last"), [("one", ["interpreter's end"]), ("many", [])])
+def test_a_process_of_many_keeps_its_output_and_status_and_skips_the_interpreters_end(kind, last, status):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, kind, str(status)],
+        env={**os.environ, "PYTHONPATH": str(TOOLS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+    assert done.stdout.splitlines() == ["work is done", "handlers ran", *last]
