@@ -64,3 +64,22 @@ def test_benchmark_figures():
         "| {max_abs_error:.1e} |"
     )
     assert row.format(**figures) in PAGE
+
+
+def test_metric_speed():
+    page = " ".join((ROOT / "docs" / "metrics.md").read_text().split())
+    pixels, components, draws = (
+        json.loads((ROOT / "results" / f"benchmark_{name}.json").read_text())
+        for name in ("pixel_metrics", "components", "bootstrap")
+    )
+    draws["speedup"] = draws["recomputing_every_replicate_s"] / draws["all_s"]
+    for figures, sentence in (
+        (pixels, "| {scikit_learn_s:.1f} | 1 | {scikit_learn_mb:.0f} |"),
+        (pixels, "| {exact_s:.2f} | {exact_speedup:.0f} | {exact_mb:.0f} |"),
+        (pixels, "| {binned_s:.2f} | {binned_speedup:.0f} | {binned_mb:.0f} | {binned_ap_interval:.1e} |"),
+        (pixels, "{large_set_s:.0f} s and {large_set_peak_mb:.0f} MB"),
+        (pixels, "takes {large_set_time_per_pixel_ratio:.1f} times"),
+        (components, "{label_components} objects | {ours_s:.4f} | {loop_s:.2f}, one after the other | {speedup:.0f} |"),
+        (draws, "| {all_s:.1f} | {recomputing_every_replicate_s:.0f}, from all pixels | {speedup:.0f} |"),
+    ):
+        assert sentence.format(**figures) in page
