@@ -15,6 +15,7 @@ from anomaly.errors import InputError
 from anomaly.labels import Label, check_label, check_score
 from anomaly.metrics.functional.components import FrameComponents, Track, frame_components
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.metrics.spill import SpillFile, Stored
 
@@ -142,13 +143,9 @@ class ComponentMetrics:
         Raises:
             InputError: ``other`` measures another score, set or track, or at another threshold.
         """
-        for setting in ("name", "set", "track", "threshold"):
-            mine, theirs = getattr(self, setting), getattr(other, setting)
-            if mine != theirs:
-                raise InputError(
-                    f"cannot merge component metrics of {setting} {theirs!r} into those of {setting} {mine!r}; merge "
-                    "only parts of the same evaluation"
-                )
+        settings = ("name", "set", "track", "threshold")
+        mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
+        check_same_settings("component metrics", mine, theirs)
         self._frames = {**other._frames, **self._frames}
         self._maps = {**other._maps, **self._maps}
 

@@ -17,6 +17,7 @@ from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.curve import Counts
 from anomaly.metrics.functional.open_iou import closed_confusion, count_decisions, iou, open_confusion
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+from anomaly.metrics.merging import check_same_settings
 
 ClassMap = npt.NDArray[np.integer]
 
@@ -138,13 +139,9 @@ class OpenIoUMetrics:
         Raises:
             InputError: ``other`` measures another score, set or classes, or at another threshold.
         """
-        for setting in ("name", "set", "classes", "threshold"):
-            mine, theirs = getattr(self, setting), getattr(other, setting)
-            if mine != theirs:
-                raise InputError(
-                    f"cannot merge open-world IoU of {setting} {theirs!r} into that of {setting} {mine!r}; merge only "
-                    "parts of the same evaluation"
-                )
+        settings = ("name", "set", "classes", "threshold")
+        mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
+        check_same_settings("open-world IoU", mine, theirs)
         self._frames = {**other._frames, **self._frames}
 
     def compute(self) -> OpenIoUResult:

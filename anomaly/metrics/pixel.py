@@ -22,6 +22,7 @@ from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
 from anomaly.metrics.functional.thinned import Curve
 from anomaly.metrics.measured import Interval
+from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.runs import FrameScores
 from anomaly.metrics.state_file import read_state, write_state
 
@@ -300,12 +301,7 @@ class PixelMetrics:
         mine, theirs = (
             {"score": one.name, "set": one.set, "mode": one.mode, **vars(one.levels)} for one in (self, other)
         )
-        for setting, value in mine.items():
-            if theirs[setting] != value:
-                raise InputError(
-                    f"cannot merge metrics of {setting} {theirs[setting]!r} into those of {setting} {value!r}; merge "
-                    "only parts of the same evaluation"
-                )
+        check_same_settings("pixel metrics", mine, theirs)
 
 
 def _as_float(frame_id: str, name: str, score: npt.NDArray[Any]) -> Scores:
