@@ -146,7 +146,7 @@ def test_other_sizes_and_labels_are_refused_and_leave_no_trace():
 
 
 def test_only_parts_of_one_evaluation_merge():
-    with pytest.raises(InputError, match="cannot merge pixel metrics of score 'msp' into pixel metrics of score 'energy'"):
+    with pytest.raises(InputError, match="pixel metrics of score 'msp' into pixel metrics of score 'energy'"):
         PixelMetrics("energy").merge(PixelMetrics("msp"))
     with pytest.raises(InputError, match=r"of tpr 0\.9 into"):
         PixelMetrics("msp").merge(PixelMetrics("msp", tpr=0.9))
