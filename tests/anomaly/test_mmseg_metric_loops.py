@@ -22,6 +22,7 @@ from anomaly.labels import ANOMALY, IGNORE, KNOWN
 from anomaly.scores import SCORES
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.anomaly.metric_samples import ANOMALOUS, FRAMES, META, data_sample
+from tests.processes import leave
 
 EVALUATORS = [
     {"type": "IoUMetric", "iou_metrics": ["mIoU"], "prefix": "all"},
@@ -167,7 +168,7 @@ def _process(rank, folder):
     except InputError as error:
         found["empty"] = str(error)
     torch.save(found, f"{folder}/{rank}.pth")
-    dist.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

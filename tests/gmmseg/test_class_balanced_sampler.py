@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 
 from gmmseg.engine import ClassBalancedSampler, class_index
 from gmmseg.errors import InputError
+from tests.processes import leave
 
 NAMES = ("road", "sky", "car", "rider", "wolf")
 LOAD = ({"type": "mmseg.LoadAnnotations"},)
@@ -189,7 +190,7 @@ def _process(rank, folder):
         ClassBalancedSampler(_dataset(folder))
     except InputError as error:
         (folder / f"{rank}.txt").write_text(str(error))
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from gmmseg.classifier import GMMClassifier
 from gmmseg.distributed import all_max, all_sum, gather_equal, gather_rows, num_processes, process_rank
 from gmmseg.engine.training_state import mean_gradients
 from gmmseg.settings import MixtureSettings
+from tests.processes import leave
 
 STEPS, SETTINGS = 12, {"num_components": 3, "embed_dim": 8, "memory_size": 24, "max_samples": 5, "em_interval": 2}
 
@@ -58,7 +59,7 @@ def _process(rank, store, folder, blocks):
     torch.save(
         {"states": states, "losses": losses, "gathered": gathered, "gradients": gradients}, f"{folder}/{rank}.pth"
     )
-    dist.destroy_process_group()
+    leave()
 
 
 @pytest.mark.parametrize("blocks", [24, 8])

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
+from _ending import end
 from benchmarks._counting import OperationCounter
 
 
@@ -19,7 +20,7 @@ def _rank(rank: int, processes: int, folder: str, step: Callable[[int], object])
     with OperationCounter(1, 1, 0) as counter:
         step(rank)
     torch.save(counter.sent, f"{folder}/{rank}.pth")
-    dist.destroy_process_group()
+    end(0)
 
 
 def count_messages(processes: int, folder: Path, step: Callable[[int], object]) -> dict[str, float]:
