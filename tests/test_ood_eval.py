@@ -20,6 +20,7 @@ LABEL = (0, 0, 0, 2, 2, 0, 0)
 
 
 def write_set(root, frames=3, values=LABEL):
+    set_trees.write_list(root, [f"f{seed}.png" for seed in range(frames)])
     for seed in range(frames):
         frame = root / "frames" / f"f{seed}"
         set_trees.write(frame.with_suffix(".png"), set_trees.photo(seed, 48, 72))
@@ -253,7 +254,7 @@ BAD = {
     "label of another size": (label_of_another_size, [], "70x48"),
     "cut image": (cut_image, [], "f2.png"),
     "not an image": (no_image, [], "f2.png"),
-    "no anomalous pixel": (without_anomaly, [], "not one anomalous pixel in 3 frames"),
+    "no anomalous pixel": (without_anomaly, [], "expected anomalies, found none in 3 label maps"),
     "missing closed set": (no_closed_set, [], "--no-closed-set"),
     "undefined closed-set label": (undefined_closed_set_label, [], "closed/labels/1.png"),
     "cut closed-set image": (cut_closed_set_image, [], "closed/images/1.png"),

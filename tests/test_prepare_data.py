@@ -1,10 +1,23 @@
 """``tools/prepare_data.py`` as it is called."""
 
+import io
+import os
+import runpy
 import subprocess
 import sys
+import tarfile
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from anomaly import download
+from anomaly.datasets.catalog import SETS
+from anomaly.download import Download
+from tests.anomaly import set_trees
+from tests.anomaly.file_server import serving
+from tests.anomaly.set_trees import plant
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--train", "2", "--val", "1", "--open-world", "2", "--size", "64x96"]
@@ -41,3 +54,137 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, message):
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Run the tool here; give its status and what it printed."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["prepare_data.py", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / "prepare_data.py"), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_list_names_every_set(call):
+    status, printed, _ = call("list")
+    assert status == 0
+    assert [line.split()[0] for line in printed.splitlines()[1:]] == list(SETS)
+
+
+def test_check_prints_what_is_there_and_status_1_with_faults(call, tmp_path):
+    set_trees.road_anomaly(tmp_path / "data/street_scenes/open_world", {"a": (0,), "b": (0, 2)})
+    status, printed, _ = call("check", "street_scenes")
+    assert status == 0
+    assert "1 frames have none: a" in printed
+    assert printed.endswith("faults       none\n")
+    plant(tmp_path, "camvid_ood", "folders")
+    status, printed, _ = call("check", "camvid_ood", tmp_path / "camvid_ood")
+    assert status == 1
+    assert "12 anomaly" in printed
+    assert printed.endswith("  - 1 photographs of 8x6 pixels where 480x360 is published\n")
+
+
+@pytest.mark.parametrize(("name", "message"), [("road", "unknown set 'road'"), ("sos", "expected raw_data/sequence")])
+def test_check_of_what_is_not_there(call, name, message):
+    status, _, complaint = call("check", name)
+    assert status == 2
+    assert message in complaint
+
+
+def archive(tmp_path, kind="zip"):
+    """An archive with camvid_ood's folders in it."""
+    plant(tmp_path / "made", "camvid_ood", "folders")
+    data, folder = io.BytesIO(), tmp_path / "made" / "camvid_ood"
+    if kind == "zip":
+        with zipfile.ZipFile(data, "w") as file:
+            for path in folder.rglob("*.*"):
+                file.write(path, path.relative_to(folder))
+    else:
+        with tarfile.open(fileobj=data, mode="w") as file:
+            link = tarfile.TarInfo("images/a.jpg")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            file.addfile(link)
+    return data.getvalue()
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    """Let camvid_ood be fetched from a site."""
+
+    def offer(site, **known):
+        entry = replace(SETS["camvid_ood"], downloads=(Download(site.url, "data.zip", **known),))
+        monkeypatch.setitem(SETS, "camvid_ood", entry)
+
+    return offer
+
+
+YES = ("download", "camvid_ood", "--accept-licence")
+
+
+def test_download_fetches_unpacks_and_is_found(call, tmp_path, offered):
+    data = archive(tmp_path)
+    with serving(data=data, cuts=[len(data) // 2]) as site:
+        offered(site, size=len(data))
+        status, printed, _ = call(*YES)
+    assert status == 0
+    assert "none stated; CamVid is for research" in printed
+    assert "none is published" in printed
+    assert [bool(asked) for asked in site.asked] == [False, True]
+    assert sorted(os.listdir(tmp_path / "data/camvid_ood")) == ["images", "labels"]
+    assert call("check", "camvid_ood")[0] == 1  # one frame of 233
+    with serving(data=data) as site:
+        offered(site)
+        status, _, complaint = call(*YES)
+    assert status == 2
+    assert "found images; the set seems to be there" in complaint
+    assert sorted(os.listdir(tmp_path / "data/camvid_ood")) == ["images", "labels"]
+
+
+def test_download_needs_a_yes(call, tmp_path, offered):
+    with serving(data=archive(tmp_path)) as site:
+        offered(site)
+        status, _, complaint = call("download", "camvid_ood")
+    assert status == 2
+    assert "--accept-licence" in complaint
+    assert site.asked == []
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "known", "message"),
+    [
+        ({"cuts": [9, 9, 9, 9, 9], "ranges": False}, {}, "run the same command again"),
+        ({"announced": 10**6}, {}, "run the same command again"),
+        ({}, {"size": 7}, "expected 7 bytes"),
+        ({}, {"sha256": "0" * 64}, "0000"),
+    ],
+)
+def test_download_of_something_else_leaves_no_set(call, tmp_path, offered, settings, known, message):
+    with serving(data=archive(tmp_path), **settings) as site:
+        offered(site, **known)
+        status, _, complaint = call(*YES)
+    assert status == 2
+    assert message in complaint
+    assert not (tmp_path / "data" / "camvid_ood").exists()
+
+
+def test_hostile_archive_leaves_no_set(call, tmp_path, offered):
+    with serving(data=archive(tmp_path, "tar")) as site:
+        offered(site)
+        status, _, complaint = call(*YES)
+    assert status == 2
+    assert "images/a.jpg" in complaint
+    assert os.listdir(tmp_path / "data" / "camvid_ood") == []
+
+
+def test_download_of_what_has_no_archive_says_where_to_get_it(call):
+    status, _, complaint = call("download", "road_anomaly")
+    assert status == 2
+    assert "get it from https://www.epfl.ch" in complaint

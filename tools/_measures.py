@@ -69,7 +69,7 @@ def _calibration(args: argparse.Namespace, data_root: Path) -> Calibration | Non
     rule, _, level = args.calibrate_by.partition("=")
     if rule not in RULES:
         raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {args.calibrate_by!r}")
-    split = open_split(args.calibrate_on, data_root).limit(args.limit or sys.maxsize)
+    split = open_split(args.calibrate_on, data_root, as_found=args.as_found).limit(args.limit or sys.maxsize)
     return Calibration(split, rule, _number("--calibrate-by", level) if level else None)
 
 

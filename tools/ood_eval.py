@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +11,7 @@ import _environment  # noqa: F401
 from _measures import add_measures, read_measures
 from _progress import frame_progress
 from _run import read_config, run
-from anomaly.datasets.catalog import SPLITS, open_split
+from _sets import add_sets, data_root, open_sets
 from anomaly.scores.table import SCORES, get_scores
 
 
@@ -22,16 +21,14 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("config", type=Path, help="a config file, such as those in configs/")
     add("checkpoint", type=Path, help="a checkpoint of that network")
-    add("--sets", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(SPLITS)}")
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: all that fit)")
-    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
-    add("--limit", type=int, metavar="N", help="only the first N frames of each set, the closed set included")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
     add("--no-closed-set", action="store_true", help="leave the closed-set mIoU out")
     add("--profile", action="store_true", help="print where the time went")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    add_sets(parser)
     add_measures(parser)
     return parser.parse_args()
 
@@ -39,11 +36,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check names and files, then the network, then measure; results appear when all is done."""
     args = parse_args()
-    data_root = args.data_root or Path(os.environ.get("DATA_ROOT", "data"))
     scores = get_scores(args.scores)
-    splits = [open_split(name, data_root) for name in dict.fromkeys(args.sets)]
-    splits = splits if args.limit is None else [split.limit(args.limit) for split in splits]
-    measured = read_measures(args, data_root)
+    splits = open_sets(args)
+    measured = read_measures(args, data_root(args))
     config = read_config(args.config, args.cfg_options, args.data_root)
 
     from anomaly.integrations import mmseg_run

@@ -1,23 +1,14 @@
-"""CamVid-OOD: CamVid's test photographs with one animal pasted into each.
-
-Besnier et al., "Triggering Failures: Out-Of-Distribution detection by learning from local adversarial attacks
-in Semantic Segmentation" (ObsNet), ICCV 2021. The label files hold CamVid's classes 0-10 (known), 11
-(unlabelled, ignored) and 12 (anomaly).
-"""
+"""CamVid-OOD: CamVid's test photographs with one animal pasted into each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.images import find_photos
-from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN
-
-PUBLISHED_LAYOUT = "test_ood/NAME.png + testannot_ood/NAME.png, test_ood.txt optional"
-FOLDER_LAYOUT = "images/NAME.jpg (or .png) + labels/NAME.png"
-LAYOUT = f"{PUBLISHED_LAYOUT}, or {FOLDER_LAYOUT}"
-HOME = "https://github.com/valeoai/obsnet (release file 'CamVid OOD')"
 
 CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -26,51 +17,56 @@ CLASSES = (
 ENCODING = {**dict.fromkeys(range(len(CLASSES)), KNOWN), 11: IGNORE, 12: ANOMALY}
 
 
-def read_split(name: str, root: Path) -> Split | None:
-    """Open CamVid-OOD in the published layout, or as folders ``images`` and ``labels``.
+def listed_photographs(root: Path) -> Sequence[str] | None:
+    """Read the photographs of ``test_ood.txt``, lines 'IMAGE LABEL'; ``None`` where there is no such file.
 
-    The published ``test_ood.txt`` decides which frames belong to the set and in what order. Without it all
-    photographs do, in the order of their names.
-
-    Args:
-        name: Name that the split gets.
-        root: Folder that holds ``test_ood`` and ``testannot_ood``, or ``images`` and ``labels``.
-
-    Returns:
-        The split, or ``None`` where ``root`` has neither pair of folders.
+    Only the files' names count, as the folders are often those of another machine.
 
     Raises:
-        InputError: ``test_ood.txt`` has a line that does not name a photograph and a label, a frame lacks one
-            of the two, a frame has two photographs, or there are no frames.
+        InputError: A line has not two paths of one name, or a frame comes twice.
     """
-    for images, labels, layout in (
-        (root / "test_ood", root / "testannot_ood", PUBLISHED_LAYOUT),
-        (root / "images", root / "labels", FOLDER_LAYOUT),
-    ):
-        if images.is_dir() and labels.is_dir():
-            listing = root / "test_ood.txt"
-            listed = layout == PUBLISHED_LAYOUT and listing.is_file()
-            files = _from_list(listing, images, labels) if listed else _from_folders(images, labels)
-            return Split(name, root, layout, files, ENCODING, CLASSES)
-    return None
-
-
-def _from_folders(images: Path, labels: Path) -> tuple[FrameFiles, ...]:
-    photos = find_photos(images, [label.stem for label in labels.glob("*.png")])
-    return tuple(FrameFiles(photo.stem, photo, labels / f"{photo.stem}.png") for photo in photos)
-
-
-def _from_list(listing: Path, images: Path, labels: Path) -> tuple[FrameFiles, ...]:
-    """Read lines 'IMAGE LABEL'; only the file names count, as the folders are often another machine's."""
-    files = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    path = root / "test_ood.txt"
+    if not path.is_file():
+        return None
+    names: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         paths = [PurePosixPath(part) for part in line.split()]
-        if len(paths) != 2:
+        if not paths:
+            continue
+        if len(paths) != 2 or paths[0].stem != paths[1].stem:
             raise InputError(
-                f"{listing}, line {number}: expected the paths of a photograph and its label with a space "
+                f"{path}, line {number}: expected the paths of a photograph and its label with a space "
                 f"between them, found {line!r}; correct the line, or remove the file to take every photograph"
             )
-        files.append(FrameFiles(paths[0].stem, images / paths[0].name, labels / paths[1].name))
-    return tuple(files)
+        if paths[0].name in names:
+            raise InputError(
+                f"{path}, line {number}: expected every frame once, found {paths[0].name} again; remove it"
+            )
+        names.append(paths[0].name)
+    return names
+
+
+SETS = (
+    EvaluationSet(
+        name="camvid_ood",
+        title="CamVid-OOD",
+        layouts=(
+            Layout("published", "testannot_ood/{id}.png", ("test_ood/{id}.*",), listing=listed_photographs),
+            Layout("folders", "labels/{id}.png", ("images/{id}.*",), part=True),
+        ),
+        encoding=ENCODING,
+        folders=("camvid_ood", "CamVid", "camvid", "."),
+        home="https://github.com/valeoai/obsnet (release file 'CamVid OOD')",
+        citation="Besnier et al., Triggering Failures: Out-Of-Distribution detection by learning from local "
+        "adversarial attacks in Semantic Segmentation, ICCV 2021",
+        licence="none stated; CamVid is for research",
+        frames=233,
+        sizes=((480, 360),),
+        classes=CLASSES,
+        every_frame=True,
+        pitfalls=(
+            "11 is void and 12 the anomaly: taken for class ids 0 to 11, void pixels count as known.",
+            "All other labels are those of CamVid's test photographs, pixel by pixel.",
+        ),
+    ),
+)

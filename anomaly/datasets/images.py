@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,7 +42,7 @@ def read_image(path: Path) -> Image:
             f"{path}: expected an 8-bit RGB, RGBA, grey or palette photograph, found Pillow mode "
             f"{picture.mode!r}; convert it to 8-bit RGB"
         )
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def read_label(path: Path) -> Label:
@@ -71,6 +73,35 @@ def read_label(path: Path) -> Label:
     return values.astype(np.uint8, copy=False)
 
 
+def add_overlay(image: Image, path: Path) -> Image:
+    """Add a signed difference to a photograph; what leaves 0..255 is cut there.
+
+    Args:
+        image: RGB photograph.
+        path: A ``.npz`` file with one array ``rgb`` of integers.
+
+    Returns:
+        RGB photograph. Shape: ``(H, W, 3)``, uint8.
+
+    Raises:
+        InputError: The file is missing, broken, holds no such array, or one of another size.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            overlay = arrays["rgb"]
+    except (*_DECODER_ERRORS, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path}: expected a .npz file with an array 'rgb', found one that cannot be read ({error}); "
+            "get the file again"
+        ) from error
+    if overlay.shape != image.shape or overlay.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: expected integers of shape {image.shape}, as the photograph has, found {overlay.dtype} of shape "
+            f"{overlay.shape}; get overlay and photograph as published"
+        )
+    return np.clip(image.astype(np.int32) + overlay, 0, 255).astype(np.uint8)
+
+
 def find_photos(folder: Path, labelled: Iterable[str]) -> list[Path]:
     """List the photographs directly in a folder, in the order of their names; hidden files do not count.
 
@@ -98,6 +129,15 @@ def find_photos(folder: Path, labelled: Iterable[str]) -> list[Path]:
             f"expected one of {', '.join(orphans[0] + suffix for suffix in PHOTO_SUFFIXES)}; complete the set"
         )
     return list(photos.values())
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file, from its header alone; ``None`` where that cannot be read."""
+    try:
+        with PillowImage.open(path) as picture:
+            return picture.size
+    except _DECODER_ERRORS:
+        return None
 
 
 def decode(path: Path) -> PillowImage.Image:

@@ -1,65 +1,33 @@
 """RoadAnomaly: 60 photographs of unusual dangers on the road.
 
-Lis et al., "Detecting the Unexpected via Image Resynthesis", ICCV 2019. The label files hold 0 (known) and 2
-(anomaly), and nothing is ignored. Widespread copies have been rewritten to 0 and 1.
+The published label files hold 0 (known) and 2 (anomaly), and nothing is ignored. Widespread copies have been rewritten
+to 0 and 1.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.images import find_photos, read_label
-from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, KNOWN
 
-LAYOUT = "frames/NAME.jpg (or .webp, .png) + frames/NAME.labels/labels_semantic.png, frame_list.json optional"
-HOME = "https://www.epfl.ch/labs/cvlab/data/road-anomaly/"
-
 PUBLISHED = {0: KNOWN, 2: ANOMALY}
-REWRITTEN = {0: KNOWN, 1: ANOMALY}
+ENCODINGS = {"published": PUBLISHED, "rewritten to 0 and 1": {0: KNOWN, 1: ANOMALY}}
 
 
-def read_split(name: str, root: Path) -> Split | None:
-    """Open a set in RoadAnomaly's layout.
-
-    ``frame_list.json`` decides which frames belong to the set and in what order. Without it all photographs
-    do, in the order of their names.
-
-    A set is in one encoding, which its first label with an anomaly decides: the published one, or the
-    rewritten one where that label has 1 and no 2. Reading a frame with the other encoding's value is an
-    error: nothing says what it means there.
-
-    Args:
-        name: Name that the split gets.
-        root: Folder that holds ``frames``.
-
-    Returns:
-        The split, or ``None`` where ``root`` has no folder ``frames``.
+def frame_list(root: Path) -> Sequence[str] | None:
+    """Read the names of the photographs in ``frame_list.json``; ``None`` where there is no such file.
 
     Raises:
-        InputError: ``frame_list.json`` is not a list of file names, a frame lacks its photograph or label, a
-            frame has two photographs and no list says which, or there are no frames.
+        InputError: The file is not a JSON list of different file names.
     """
-    frames = root / "frames"
-    if not frames.is_dir():
+    path = root / "frame_list.json"
+    if not path.is_file():
         return None
-    listing = root / "frame_list.json"
-    if listing.is_file():
-        photos = [frames / PurePosixPath(entry).name for entry in _read_list(listing)]
-    else:
-        photos = find_photos(frames, [folder.stem for folder in frames.glob("*.labels")])
-    files = tuple(
-        FrameFiles(photo.stem, photo, frames / f"{photo.stem}.labels" / "labels_semantic.png") for photo in photos
-    )
-    split = Split(name, root, LAYOUT, files, PUBLISHED)
-    return replace(split, encoding=_encoding(split))
-
-
-def _read_list(path: Path) -> list[str]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -69,12 +37,50 @@ def _read_list(path: Path) -> list[str]:
             f'{path}: expected a JSON list of file names such as "a.jpg", found something else; '
             "restore it, or remove it to take every photograph"
         )
-    return entries
+    names = [PurePosixPath(entry).name for entry in entries]
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"{path}: expected every photograph once, found {double} {names.count(double)} times; remove it"
+        )
+    return names
 
 
-def _encoding(split: Split) -> Mapping[int, int]:
-    for files in split.files:
-        values = read_label(files.label)
-        if values.any():
-            return REWRITTEN if (values == 1).any() and not (values == 2).any() else PUBLISHED
-    return PUBLISHED
+FRAMES = Layout(
+    "published",
+    labels="frames/{id}.labels/labels_semantic.png",
+    images=("frames/{id}.*",),
+    encodings=ENCODINGS,
+    listing=frame_list,
+)
+SETS = (
+    EvaluationSet(
+        name="road_anomaly",
+        title="RoadAnomaly",
+        layouts=(
+            FRAMES,
+            Layout("SynBoost, PEBAL, RPL", "labels/{id}.png", ("original/{id}.*",), encodings=ENCODINGS),
+            Layout("Mask2Anomaly", "labels_masks/{id}.png", ("images/{id}.*",), encodings=ENCODINGS),
+            Layout("masks alone", "road_anomaly_masks/{id}.png", ("frames/{id}.*",), encodings=ENCODINGS),
+        ),
+        encoding=PUBLISHED,
+        folders=(
+            "road_anomaly",
+            "road_anomaly/RoadAnomaly_jpg",
+            "RoadAnomaly_jpg",
+            "RoadAnomaly",
+            "RoadAnomaly/RoadAnomaly_jpg",
+            ".",
+        ),
+        home="https://www.epfl.ch/labs/cvlab/data/road-anomaly/",
+        citation="Lis et al., Detecting the Unexpected via Image Resynthesis, ICCV 2019",
+        licence="labels CC BY-SA 4.0; photographs from the web, each with its own terms (credits.txt)",
+        frames=60,
+        sizes=((1280, 720),),
+        every_frame=True,
+        pitfalls=(
+            "The anomaly is 2 as published and 1 in copies; code that expects 1 finds none in the published files.",
+            "Only 46 of the 60 frames have an instance label.",
+        ),
+    ),
+)

@@ -9,14 +9,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
-from anomaly.datasets.images import read_image, read_label
+from anomaly.datasets.images import add_overlay, read_image, read_label
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Label
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
 
 _MEANING = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignore"}
-_UNDEFINED = 254
+AS_FOUND = "--as-found"  # how a command says that a set is meant although it is not as published
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,18 @@ class FrameFiles:
         id: Name of the frame, unique in its split.
         image: File of the photograph.
         label: File of the label map, in the set's own values.
+        overlay: File of a signed difference that is added to the photograph.
     """
 
     id: str
     image: Path
     label: Path
+    overlay: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files of the frame."""
+        return (self.image, self.label) if self.overlay is None else (self.image, self.label, self.overlay)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,10 @@ class Split:
         files: The frames, in the set's order.
         encoding: Maps each label value the set defines to ``KNOWN``, ``ANOMALY`` or ``IGNORE``.
         classes: Names of the known classes, where the label values of known pixels are class ids from 0; else empty.
+        roi: File of a mask: all pixels in it but anomalies are known, and known pixels outside are ignored.
+        published: Number of frames of the set as published, where that is known.
+        every_frame: Whether every frame has an anomaly.
+        notes: In what way it is not as published; empty where it is.
 
     Raises:
         InputError: There are no frames, two have the same id, or a file of a frame does not exist.
@@ -56,6 +69,10 @@ class Split:
     files: tuple[FrameFiles, ...]
     encoding: Mapping[int, int]
     classes: tuple[str, ...] = ()
+    roi: Path | None = None
+    published: int | None = None
+    every_frame: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -69,7 +86,7 @@ class Split:
                 f"{self.name}: expected every frame of {self.root} once, found {name!r} {count} times; "
                 "remove the repeated lines from its list of frames"
             )
-        absent = [path for files in self.files for path in (files.image, files.label) if not path.is_file()]
+        absent = [path for files in self.files for path in files.paths if not path.is_file()]
         if absent:
             raise InputError(
                 f"{self.name}: expected the file {absent[0]}, found none ({len(absent)} files of {len(self)} "
@@ -89,17 +106,44 @@ class Split:
         Where the set tells classes, the frame has them too.
 
         Raises:
-            InputError: A file cannot be read, image and label differ in size, or the label has a value that
-                the set does not define.
+            InputError: A file cannot be read, image and label differ in size, the label has a value that the set does
+                not define, or no anomaly where every frame has one.
+        """
+        return self.read(i)[0]
+
+    def read(self, i: int) -> tuple[Frame, npt.NDArray[np.int64]]:
+        """Read frame ``i`` as :meth:`frame` does, with the number of pixels ``(256,)`` of each value in its file.
+
+        Raises:
+            InputError: As :meth:`frame`.
         """
         files = self.files[i]
-        image, values = read_image(files.image), read_label(files.label)
+        image, values = self.image(i), read_label(files.label)
         if image.shape[:2] != values.shape:
             raise InputError(
                 f"{self.name}: expected image and label of one size, found {_size(image)} in {files.image} "
                 f"and {_size(values)} in {files.label} (width x height); give both as published, not resized"
             )
-        return Frame(files.id, image, self._decode(values, files.label), values if self.classes else None)
+        counts = np.bincount(values.ravel(), minlength=256)
+        label = self._decode(values, counts, files.label)
+        if self.every_frame and not any(
+            counts[value] for value, meaning in self.encoding.items() if meaning == ANOMALY
+        ):
+            raise InputError(
+                f"{files.label}: expected an anomaly, as every frame of {self.name} has one, found label values "
+                f"{np.flatnonzero(counts).tolist()}; get the set's own labels"
+            )
+        return Frame(files.id, image, label, values if self.classes else None), counts
+
+    def image(self, i: int) -> Image:
+        """Read the photograph of frame ``i`` (from 0), with its overlay where it has one. Shape: ``(H, W, 3)``, uint8.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        files = self.files[i]
+        image = read_image(files.image)
+        return image if files.overlay is None else add_overlay(image, files.overlay)
 
     def limit(self, n: int) -> Split:
         """Give the split's first ``n`` frames (all where it has fewer); ``n`` is at least 1.
@@ -126,25 +170,31 @@ class Split:
         files = self.files[:middle] if which == "first" else self.files[middle:]
         return replace(self, name=f"{self.name}-{which}", files=files)
 
-    def _decode(self, values: Label, path: Path) -> Label:
-        table = np.full(256, _UNDEFINED, dtype=np.uint8)
+    def _decode(self, values: Label, counts: npt.NDArray[np.int64], path: Path) -> Label:
+        table = np.full(256, IGNORE, dtype=np.uint8)
         table[list(self.encoding)] = list(self.encoding.values())
-        label: Label = table[values]
-        undefined = label == _UNDEFINED
-        if undefined.any():
+        if undefined := sorted(set(np.flatnonzero(counts).tolist()) - self.encoding.keys()):
             raise InputError(
                 f"{path}: expected only the label values that {self.name} defines, "
-                f"{_describe(self.encoding)}; found also {np.unique(values[undefined]).tolist()}; "
+                f"{describe(self.encoding)}; found also {undefined}; "
                 "give the set's original class-id labels (not the instance, colour or converted ones)"
             )
-        return label
+        label: Label = cv2.LUT(values, table)
+        return label if self.roi is None else self._within(label, read_label(self.roi))
+
+    def _within(self, label: Label, roi: Label) -> Label:
+        if roi.shape != label.shape:
+            raise InputError(
+                f"{self.roi}: expected a mask of the labels' size, {_size(label)}, found {_size(roi)} (width x height)"
+            )
+        return np.where(label == ANOMALY, label, np.where(roi > 0, np.uint8(KNOWN), np.uint8(IGNORE)))
 
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
 
 
-def _describe(encoding: Mapping[int, int]) -> str:
+def describe(encoding: Mapping[int, int]) -> str:
     """Put an encoding in words: ``{0: 0, 1: 0, 2: 1}`` is '0-1 (known), 2 (anomaly)'."""
     parts = []
     for meaning, items in groupby(sorted(encoding.items()), key=lambda item: item[1]):

@@ -47,6 +47,7 @@ def split(tmp_path):
 
 def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0)):
     folder = root / {"road_anomaly": "road_anomaly", "street_scenes": "street_scenes/open_world"}[name]
+    set_trees.write_list(folder, [f"f{seed}.png" for seed in range(frames)])
     for seed in range(frames):
         frame = folder / "frames" / f"f{seed}"
         set_trees.write(frame.with_suffix(".png"), set_trees.photo(seed, HEIGHT, WIDTH))
@@ -98,8 +99,10 @@ def test_score_the_network_cannot_give_is_refused_before_it_runs(split):
 @pytest.mark.parametrize(("values", "missing"), [((0,), "anomalous"), ((2,), "known")])
 @pytest.mark.filterwarnings("error")
 def test_set_without_one_kind_of_pixel_is_refused(tmp_path, values, missing):
-    split = make_split(tmp_path, frames=2, values=values)
-    with pytest.raises(InputError, match=rf"road_anomaly: .*not one {missing} pixel in 2 frames .*--limit"):
+    split = make_split(tmp_path, "street_scenes", frames=2)
+    for files in split.files:
+        set_trees.write(files.label, set_trees.label(values, HEIGHT, WIDTH))
+    with pytest.raises(InputError, match=rf"street_scenes: .*not one {missing} pixel in 2 frames .*--limit"):
         evaluate(ColourDetector(), [split], get_scores(["msp"]))
 
 

@@ -1,0 +1,63 @@
+"""BDD-Anomaly: photographs of BDD100K with motorcycles, bicycles and trains, which training did not show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.layout import Layout
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, IGNORE, KNOWN
+
+LIST = "test.odgt"
+
+
+def listed_photographs(root: Path) -> Sequence[str] | None:
+    """Read the photographs of ``test.odgt``, a JSON array or an object a line; ``None`` where there is no such file.
+
+    Raises:
+        InputError: The file holds anything else.
+    """
+    path = root / LIST
+    if not path.is_file():
+        return None
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        records = lines[0] if len(lines) == 1 and isinstance(lines[0], list) else lines
+        return [PurePosixPath(record["fpath_img"]).name for record in records]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{path}: expected JSON records with 'fpath_img', found something else ({type(error).__name__}: {error}); "
+            "get the list again"
+        ) from error
+
+
+SETS = (
+    EvaluationSet(
+        name="bdd_anomaly",
+        title="BDD-Anomaly, test",
+        layouts=(
+            Layout(
+                "published",
+                "seg/train_labels/{part}/{id}_train_id.png",
+                ("seg/images/{part}/{id}.*",),
+                listing=listed_photographs,
+            ),
+        ),
+        encoding={**dict.fromkeys(range(16), KNOWN), 16: ANOMALY, 17: ANOMALY, 18: ANOMALY, 255: IGNORE},
+        folders=("bdd_anomaly", "BddAnomaly", "bdd100k", "."),
+        home="https://github.com/hendrycks/anomaly-seg",
+        citation="Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022",
+        licence="BDD100K's terms",
+        frames=810,
+        sizes=((1280, 720),),
+        every_frame=True,
+        pitfalls=(
+            "The test photographs are in BDD100K's training and validation folders: test.odgt beside seg/ says which.",
+            "Networks must have been trained on the 6,280 photographs of train.odgt, without the three classes.",
+            "The authors' script shifts label values by 2; such label maps are refused.",
+        ),
+    ),
+)

@@ -1,0 +1,81 @@
+"""Any pair of folders as an evaluation set, with the meaning of the label values said by whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomaly.datasets.images import PHOTO_SUFFIXES
+from anomaly.datasets.layout import Encoding
+from anomaly.datasets.split import FrameFiles, Split
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, IGNORE, KNOWN
+
+MEANINGS = {"known": KNOWN, "anomaly": ANOMALY, "ignore": IGNORE}
+
+
+def parse_encoding(texts: Sequence[str]) -> Encoding:
+    """Read the meaning of label values from words such as ``0=known``, ``2,5-9=anomaly``, ``255=ignore``.
+
+    Raises:
+        InputError: A word has another form, a value is not in 0 to 255 or has two meanings, or no value is an anomaly.
+    """
+    encoding: dict[int, int] = {}
+    for text in texts:
+        values, _, meaning = text.partition("=")
+        if meaning not in MEANINGS:
+            raise InputError(f"label values: expected VALUES=MEANING with one of {', '.join(MEANINGS)}, found {text!r}")
+        for part in values.split(","):
+            first, dash, last = part.partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) > 255:
+                raise InputError(
+                    f"label values: expected numbers from 0 to 255 such as 2,5-9, found {part!r} in {text!r}"
+                )
+            for value in range(int(first), int(last or first) + 1):
+                if encoding.setdefault(value, MEANINGS[meaning]) != MEANINGS[meaning]:
+                    raise InputError(f"label values: expected one meaning of {value}, found two; correct {text!r}")
+    if ANOMALY not in encoding.values():
+        raise InputError("label values: expected one that means an anomaly, such as 1=anomaly, found none; add it")
+    return encoding
+
+
+def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> Split:
+    """Pair photographs and label maps below two folders by their paths without suffix.
+
+    Args:
+        name: Name that the split gets.
+        images: Folder with photographs, at any depth.
+        labels: Folder with label maps in PNG files, at any depth; a label map without photograph is an error, a
+            photograph without label map is left out.
+        encoding: What the label values mean; another value is an error when it is read.
+
+    Raises:
+        InputError: A folder is missing or empty, two photographs have one name, or a label map has no photograph.
+    """
+    photos = _files(images, PHOTO_SUFFIXES)
+    maps = _files(labels, (".png",))
+    if orphans := sorted(maps.keys() - photos.keys()):
+        raise InputError(
+            f"{images}: expected a photograph for every label map of {labels}, found none for {orphans[0]!r} "
+            f"({len(orphans)} of {len(maps)}); give both the same names"
+        )
+    files = tuple(FrameFiles(frame, photos[frame], path) for frame, path in sorted(maps.items()))
+    return Split(name, labels, f"photographs of {images.name} and label maps of {labels.name} by name", files, encoding)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder, found none; name the folders of photographs and of label maps")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise InputError(
+                f"{folder}: expected one file {name!r}, found {found[name].name} and {path.name}; remove one"
+            )
+        found[name] = path
+    if not found:
+        raise InputError(f"{folder}: expected files that end in {', '.join(suffixes)}, found none; check the path")
+    return found

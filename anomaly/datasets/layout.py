@@ -1,0 +1,164 @@
+"""Folder layouts as patterns: which files are a set's label maps, and which photograph belongs to each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anomaly.datasets.images import PHOTO_SUFFIXES
+from anomaly.datasets.split import FrameFiles
+from anomaly.errors import InputError
+
+PHOTO = ".*"  # at the end of a pattern: any suffix a photograph may have
+_FIELD = re.compile(r"\{(\w+)\}")
+Encoding = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a set lies on disk.
+
+    A pattern is a path below the set's folder. ``{id}``, ``{scene}`` and other names in braces stand for any part of a
+    file or folder name; every layout has ``{id}``. ``.*`` at the end stands for any photograph's suffix, ``*`` for any
+    name, and a pattern for images may begin with ``../``.
+
+    Args:
+        name: Whose layout it is: ``published``, or a project that uses it.
+        labels: Pattern of the label maps.
+        images: Patterns of the photographs; the first that has a frame's counts.
+        overlays: Pattern of signed differences that are added to the photographs.
+        frame: How a frame is called; has to be unique in the set.
+        encodings: What its label values mean, by the name of the encoding, where it differs from the set's own.
+        listing: Reads a list of the set's photographs below the set's folder, in order, where there is one; it
+            decides which frames belong to the set.
+        part: Whether a part of the set may lie so.
+        versionless: Whether it leaves open which version of the set it holds.
+        numbered: Whether its frames have numbers in place of their names.
+    """
+
+    name: str
+    labels: str
+    images: tuple[str, ...]
+    overlays: str | None = None
+    frame: str = "{id}"
+    encodings: Mapping[str, Encoding] | None = None
+    listing: Callable[[Path], Sequence[str] | None] | None = None
+    part: bool = False
+    versionless: bool = False
+    numbered: bool = False
+
+    def __str__(self) -> str:
+        """The layout in words, as error messages and documents have it."""
+        patterns = (self.images[0], self.overlays, self.labels)
+        return " + ".join(re.sub(r"[{}]", "", part.replace("{id}", "NAME")) for part in patterns if part is not None)
+
+    def find(self, root: Path) -> tuple[FrameFiles, ...]:
+        """List the frames below ``root``, in the order of their names or of the set's list.
+
+        Returns:
+            The frames; none where ``root`` holds no label maps with photographs in this layout.
+
+        Raises:
+            InputError: Two photographs belong to one frame, a label map has no photograph while others have, or the
+                list names what is not there.
+        """
+        labels = {self.frame.format(**fields): (path, fields) for path, fields in matches(root, self.labels)}
+        listed = self.listing(root) if self.listing is not None and labels else None
+        photos = self._photos(root, labels, listed)
+        if not photos:
+            return ()
+        if listed is None and (orphans := sorted(labels.keys() - photos.keys())):
+            path, fields = labels[orphans[0]]
+            raise InputError(
+                f"{root}: no photograph for the label map {path.name} ({len(orphans)} of {len(labels)} have none); "
+                f"expected {self.images[0].format(**fields)}; complete the set"
+            )
+        frames = sorted(photos) if listed is None else list(photos)
+        files = []
+        for frame in frames:
+            path, fields = labels[frame]
+            overlay = None if self.overlays is None else root / self.overlays.format(**fields)
+            files.append(FrameFiles(frame, photos[frame], path, overlay))
+        return tuple(files)
+
+    def photographs(self, root: Path) -> tuple[Path, ...]:
+        """List what looks like this layout's photographs below ``root``, whether they have a label map or not."""
+        return tuple(path for pattern in self.images for path, _ in matches(root, pattern))
+
+    def label_maps(self, root: Path) -> tuple[Path, ...]:
+        """List what looks like this layout's label maps below ``root``, whether they have a photograph or not."""
+        return tuple(path for path, _ in matches(root, self.labels))
+
+    def _photos(
+        self, root: Path, labels: Mapping[str, tuple[Path, dict[str, str]]], listed: Sequence[str] | None
+    ) -> dict[str, Path]:
+        """The photograph of each frame that has one; in the list's order where there is a list."""
+        places = {name: place for place, name in enumerate(listed or ())}
+        photos: dict[str, Path] = {}
+        for pattern in self.images:
+            names = _FIELD.findall(pattern)
+            index: dict[tuple[str, ...], list[Path]] = {}
+            for path, fields in matches(root, pattern):
+                if listed is None or path.name in places:
+                    index.setdefault(tuple(fields[name] for name in names), []).append(path)
+            for frame, (_, fields) in labels.items():
+                found = sorted(index.get(tuple(fields[name] for name in names), []))
+                if len(found) > 1:
+                    raise InputError(
+                        f"{root}: expected one photograph for frame {frame!r}, found {found[0].name} and "
+                        f"{found[1].name}; remove one of them"
+                    )
+                if found:
+                    photos.setdefault(frame, found[0])
+        if listed is None:
+            return photos
+        if absent := sorted(places.keys() - {path.name for path in photos.values()}):
+            raise InputError(
+                f"{root}: expected the photograph {absent[0]} of the set's list and its label map, found not both "
+                f"({len(absent)} of {len(places)} frames are incomplete); complete the set, or correct the list"
+            )
+        return dict(sorted(photos.items(), key=lambda item: places[item[1].name]))
+
+
+def matches(root: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Give every file below ``root`` that fits a pattern, with what its fields stand for; hidden files do not count."""
+    *parents, last = pattern.split("/")
+    folders: list[tuple[Path, dict[str, str]]] = [(root, {})]
+    for part in parents:
+        folders = [
+            deeper for folder, fields in folders for deeper in _fitting(folder, part, fields, os.DirEntry.is_dir)
+        ]
+    for folder, fields in folders:
+        yield from _fitting(folder, last, fields, os.DirEntry.is_file)
+
+
+def _fitting(
+    folder: Path, part: str, fields: dict[str, str], kind: Callable[[os.DirEntry[str]], bool]
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The entries of ``folder`` that fit one part of a pattern; a field that came before stands for the same."""
+    if part == "..":
+        yield folder / part, fields
+    elif folder.is_dir():
+        expression = _expression(part, fields)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                match = None if entry.name.startswith(".") else expression.fullmatch(entry.name)
+                if match is not None and kind(entry):
+                    yield folder / entry.name, {**fields, **match.groupdict()}
+
+
+def _expression(part: str, fields: Mapping[str, str]) -> re.Pattern[str]:
+    texts = []
+    for index, text in enumerate(_FIELD.split(part.removesuffix(PHOTO))):
+        if index % 2 == 0:
+            texts.append(re.escape(text).replace(r"\*", ".+"))
+        elif text in fields:
+            texts.append(re.escape(fields[text]))
+        else:
+            texts.append(f"(?P<{text}>.+?)")
+    if part.endswith(PHOTO):
+        texts.append(f"(?i:{'|'.join(map(re.escape, PHOTO_SUFFIXES))})")
+    return re.compile("".join(texts))

@@ -1,0 +1,36 @@
+"""Small Obstacle Dataset: small things on Indian roads, in video."""
+
+from __future__ import annotations
+
+from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.layout import Layout
+from anomaly.labels import ANOMALY, IGNORE, KNOWN
+
+PUBLISHED = {0: IGNORE, 1: KNOWN, **dict.fromkeys(range(2, 255), ANOMALY)}
+ENCODINGS = {"published": PUBLISHED, "rewritten to 0, 1 and 255": {0: KNOWN, 1: ANOMALY, 255: IGNORE}}
+
+SETS = tuple(
+    EvaluationSet(
+        name=f"small_obstacle-{part}",
+        title=f"Small Obstacle Dataset, {part}",
+        layouts=(
+            Layout(
+                "published",
+                f"{part}/{{scene}}/labels/{{id}}.png",
+                (f"{part}/{{scene}}/image/{{id}}.*",),
+                frame="{scene}/{id}",
+                encodings=ENCODINGS,
+            ),
+        ),
+        encoding=PUBLISHED,
+        folders=("small_obstacle", "Small_Obstacle_Dataset", "."),
+        home="https://small-obstacle-dataset.github.io",
+        citation="Singh et al., LiDAR guided Small obstacle Segmentation, IROS 2020",
+        licence="not found",
+        pitfalls=(
+            "0 is everything off the road in the published labels, and the road in copies for SegmentMeIfYouCan: a set "
+            "whose labels hold 0 and 1 alone is refused, as it can be either.",
+        ),
+    )
+    for part in ("train", "val", "test")
+)

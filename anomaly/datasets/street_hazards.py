@@ -1,0 +1,80 @@
+"""StreetHazards: simulated streets with objects that belong elsewhere, in two towns not seen in training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.layout import Encoding, Layout
+from anomaly.download import Download
+from anomaly.labels import ANOMALY, IGNORE, KNOWN
+
+_URL = "https://people.eecs.berkeley.edu/~hendrycks/"
+CLASSES = (
+    *("unlabeled", "building", "fence", "other", "pedestrian", "pole", "road line", "road", "sidewalk"),
+    *("vegetation", "car", "wall", "traffic sign"),
+)
+
+
+def _encodings(*ignored: int) -> dict[str, Encoding]:
+    """The published values 1 to 14 and those less one, with some of the published ones ignored."""
+    raw = {value: IGNORE if value in ignored else KNOWN for value in range(1, 14)} | {14: ANOMALY}
+    return {"published": raw, "less one": {value - 1: meaning for value, meaning in raw.items()}}
+
+
+def _layouts(town: str, *ignored: int) -> tuple[Layout, ...]:
+    encodings = _encodings(*ignored)
+    published = Layout(
+        "published",
+        f"annotations/test/{town}/{{id}}.png",
+        (f"images/test/{town}/{{id}}.*",),
+        frame=f"{town}/{{id}}",
+        encodings=encodings,
+    )
+    if town != "{town}":
+        return (published,)
+    return (published, Layout("ObsNet", "annotations/test/{id}.png", ("images/test/{id}.*",), encodings=encodings))
+
+
+_TEST = EvaluationSet(
+    name="street_hazards",
+    title="StreetHazards, test",
+    layouts=_layouts("{town}"),
+    encoding=_encodings()["published"],
+    folders=("street_hazards", "street_hazards/test", "StreetHazards", "StreetHazards/test", "test", "."),
+    home="https://github.com/hendrycks/anomaly-seg",
+    citation="Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022",
+    licence="not found",
+    sizes=((1280, 720),),
+    downloads=(
+        Download(_URL + "streethazards_train.tar", "streethazards_train.tar", md5="cd2d1a8649848afb85b5059d227d2090"),
+        Download(_URL + "streethazards_test.tar", "streethazards_test.tar", md5="8c547c1346b00c21b2483887110bfea7"),
+    ),
+    pitfalls=(
+        "Values are 1 to 14; code that subtracts 1 has the anomaly at 13, which is a traffic sign in the files.",
+        "Whether `unlabeled` (1) and `other` (4) count as known differs: both do here; -no_other ignores 4 "
+        "(DenseHybrid), -no_unlabeled both (Mask2Anomaly).",
+        "Its authors average over images; the figures here pool all pixels (conventions `per_image`, `hendrycks`).",
+        "Photographs have an alpha channel, which is dropped.",
+        "Thresholds for open-world IoU are chosen on the other town: `-t5` and `-t6`.",
+    ),
+)
+SETS = (
+    _TEST,
+    replace(
+        _TEST,
+        name="street_hazards-no_other",
+        title="StreetHazards, test, `other` ignored",
+        layouts=_layouts("{town}", 4),
+    ),
+    replace(
+        _TEST,
+        name="street_hazards-no_unlabeled",
+        title="StreetHazards, test, `unlabeled` and `other` ignored",
+        layouts=_layouts("{town}", 1, 4),
+    ),
+    *(
+        replace(_TEST, name=f"street_hazards-{town}", title=f"StreetHazards, town {town[1]}", layouts=_layouts(town, 4))
+        for town in ("t5", "t6")
+    ),
+)

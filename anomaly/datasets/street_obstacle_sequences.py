@@ -1,0 +1,50 @@
+"""Street Obstacle Sequences and Wuppertal Obstacle Sequences: videos with labels on some of the frames."""
+
+from __future__ import annotations
+
+from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.layout import Layout
+from anomaly.labels import ANOMALY, IGNORE, KNOWN
+
+PUBLISHED = {0: IGNORE, 253: KNOWN, 254: ANOMALY}
+_CITATION = "Maag et al., Two Video Data Sets for Tracking and Retrieval of Out of Distribution Objects, ACCV 2022"
+
+
+def _sequences(name: str, title: str, frames: int, record: str) -> EvaluationSet:
+    return EvaluationSet(
+        name=name,
+        title=title,
+        layouts=(
+            Layout(
+                "published",
+                "semantic_ood/{sequence}/{id}_semantic_ood.png",
+                ("raw_data/{sequence}/{id}_raw_data.*",),
+                frame="{sequence}/{id}",
+            ),
+            Layout(
+                "Labels and Images",
+                "Labels/{sequence}/{id}_semantic_ood.png",
+                ("Images/{sequence}/{id}_raw_data.*",),
+                frame="{sequence}/{id}",
+                encodings={"with obstacles 2 to 200": {0: IGNORE, 1: KNOWN, **dict.fromkeys(range(2, 201), ANOMALY)}},
+            ),
+        ),
+        encoding=PUBLISHED,
+        folders=(name, name.upper(), "."),
+        home=f"https://zenodo.org/records/{record}",
+        citation=_CITATION,
+        licence="see its page",
+        frames=frames,
+        sizes=((1920, 1080),),
+        pitfalls=(
+            "254 is the anomaly. That the road is 253 and all else 0 is inferred from the authors' other sets: another "
+            "value is refused.",
+            "Only some frames of a video have labels; the others do not count.",
+        ),
+    )
+
+
+SETS = (
+    _sequences("sos", "Street Obstacle Sequences", 1129, "7144906"),
+    _sequences("wos", "Wuppertal Obstacle Sequences", 938, "12188586"),
+)

@@ -1,0 +1,48 @@
+"""docs/datasets.md is the catalogue."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from anomaly.datasets.catalog import SETS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "datasets.md").read_text()
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+
+    def call(path):
+        monkeypatch.setattr(sys, "argv", ["datasets_page.py", "--file", str(path)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / "datasets_page.py"), run_name="__main__")
+        return end.value.code
+
+    return call
+
+
+def test_page_is_up_to_date(tool, tmp_path):
+    (tmp_path / "page.md").write_text(re.sub(r"(datasets_page.py -->\n).*?(<!-- end)", r"\1\2", PAGE, flags=re.S))
+    assert tool(tmp_path / "page.md") == 0
+    assert (tmp_path / "page.md").read_text() == PAGE
+
+
+def test_page_without_marks_is_refused(tool, tmp_path):
+    (tmp_path / "page.md").write_text("# Sets\n")
+    assert tool(tmp_path / "page.md") == 2
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_page_has_every_set_with_its_layouts_and_checksums(name):
+    one = SETS[name]
+    assert f"| `{name}` | {one.frames or '?'} |" in PAGE
+    assert one.citation in PAGE
+    assert one.licence in PAGE
+    assert all(f"`{layout.labels}`" in PAGE for layout in one.layouts)
+    assert all(f"`{download.sha256}`" in PAGE for download in one.downloads if download.sha256)
+    assert all(reason in PAGE for reason in one.excluded.values())

@@ -1,0 +1,50 @@
+"""The arguments of tools that say which sets are meant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from pathlib import Path
+
+from anomaly.datasets.catalog import SETS, open_split
+from anomaly.datasets.folder import open_folders, parse_encoding
+from anomaly.datasets.split import AS_FOUND, Split
+from anomaly.errors import InputError
+
+
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to a parser."""
+    add = parser.add_argument_group("which sets").add_argument
+    add("--sets", nargs="+", default=[], metavar="NAME", help="sets to evaluate (tools/prepare_data.py list)")
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
+    add("--limit", type=int, metavar="N", help="only the first N frames of each set, the closed set included")
+    add(AS_FOUND, action="store_true", help="take sets as they are, though with other frames than published")
+    add("--folder", nargs=2, type=Path, metavar=("IMAGES", "LABELS"), help="two folders as a set of your own")
+    meanings = ["0=known", "1=anomaly", "255=ignore"]
+    add("--label-values", nargs="+", default=meanings, metavar="V=MEANING", help=f"(default: {' '.join(meanings)})")
+
+
+def data_root(args: argparse.Namespace) -> Path:
+    """The folder that holds the data sets."""
+    return args.data_root or Path(os.environ.get("DATA_ROOT", "data"))
+
+
+def open_sets(args: argparse.Namespace) -> list[Split]:
+    """Open the sets that were asked for.
+
+    Raises:
+        InputError: None was asked for, or one is not there, incomplete, or not what it should be.
+    """
+    splits = [open_split(name, data_root(args), as_found=args.as_found) for name in dict.fromkeys(args.sets)]
+    if args.folder is not None:
+        images, labels = args.folder
+        name = labels.resolve().parent.name
+        name += "-folder" if name in SETS else ""
+        splits.append(open_folders(name, images, labels, parse_encoding(args.label_values)))
+    if not splits:
+        raise InputError("expected --sets NAME... or --folder IMAGES LABELS, found neither")
+    for split in splits:
+        for note in split.notes:
+            warnings.warn(f"{split.name} is not as published: {note}", stacklevel=2)
+    return splits if args.limit is None else [split.limit(args.limit) for split in splits]

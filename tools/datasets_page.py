@@ -1,0 +1,31 @@
+"""Write the catalogue into docs/datasets.md: ``python tools/datasets_page.py``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from _run import run
+from anomaly.errors import InputError
+from anomaly.report.sets_page import sets_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+START, END = "<!-- written by tools/datasets_page.py -->\n", "<!-- end -->"
+
+
+def main() -> None:
+    """Put the catalogue between the marks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--file", type=Path, default=ROOT / "docs/datasets.md", help="document that holds the catalogue"
+    )
+    path = parser.parse_args().file
+    before, start, rest = path.read_text().partition(START) if path.is_file() else ("", "", "")
+    _, end, after = rest.partition(END)
+    if not end:
+        raise InputError(f"{path} has no lines {START.strip()!r} and {END!r} to put the catalogue between")
+    path.write_text(f"{before}{start}\n{sets_markdown()}\n{end}{after}")
+
+
+if __name__ == "__main__":
+    run(main)
