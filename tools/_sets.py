@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import warnings
+import sys
 from pathlib import Path
 
 from anomaly.datasets.catalog import SETS, open_split
@@ -46,5 +46,5 @@ def open_sets(args: argparse.Namespace) -> list[Split]:
         raise InputError("expected --sets NAME... or --folder IMAGES LABELS, found neither")
     for split in splits:
         for note in split.notes:
-            warnings.warn(f"{split.name} is not as published: {note}", stacklevel=2)
+            print(f"note: {split.name} is not as published: {note}", file=sys.stderr)
     return splits if args.limit is None else [split.limit(args.limit) for split in splits]
