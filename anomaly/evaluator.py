@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from anomaly.background import Worker, read_ahead
+from anomaly.datasets.fingerprint import Fingerprint
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector, Prediction
 from anomaly.errors import InputError
@@ -22,17 +24,32 @@ from anomaly.measures import Calibration, Measures, ScoreMetrics
 from anomaly.metrics.calibration import Threshold, choose_threshold
 from anomaly.profile import Profile
 from anomaly.result import SetResult
+from anomaly.score_store import ScoreWriter
 from anomaly.scores.table import SCORES, Score
 from anomaly.visualize.writer import PanelWriter
+
+
+class Store(Protocol):
+    """Where score maps are: :class:`anomaly.score_store.StoredScores`, or a writer of them."""
+
+    def has(self, frame_id: str, names: Iterable[str]) -> bool:
+        """Whether these scores of a frame are there."""
+        ...
+
+    def read(self, name: str, frame_id: str) -> npt.NDArray[Any]:
+        """Read one map. Shape: ``(H, W)``."""
+        ...
+
 
 LOOK = 4  # frames of each set that the colour scales of the pictures are taken from
 
 
 def evaluate(
-    detector: Detector,
+    detector: Detector | None,
     splits: Sequence[Split],
     scores: Sequence[Score],
     *,
+    stores: Mapping[str, Store] | None = None,
     measures: Measures | None = None,
     pictures: PanelWriter | None = None,
     on_frame: Callable[[str], None] | None = None,
@@ -46,9 +63,11 @@ def evaluate(
     changes no number.
 
     Args:
-        detector: The network.
+        detector: The network; None where all scores are stored.
         splits: The sets; their names are distinct.
         scores: At least one; their names are distinct.
+        stores: By set, where score maps are: a frame whose scores are all there is not shown to the detector. What a
+            :class:`anomaly.score_store.ScoreWriter` lacks is written to it.
         measures: What to measure beside the pixel metrics.
         pictures: Draws a panel of each frame.
         on_frame: Called with the set's name after each frame.
@@ -64,14 +83,22 @@ def evaluate(
     check_scores(scores, detector)
     profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(splits) * len(scores))
     first, rest = _visits(splits)
-    runs = {split.name: _SetRun(split, scores, measures, detector.classes, pictures, profile) for split in splits}
+    stores = stores or {}
+    classes = () if detector is None else detector.classes
+    runs = {
+        split.name: _SetRun(split, scores, stores.get(split.name), measures, classes, pictures, profile)
+        for split in splits
+    }
 
-    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction) -> None:
+    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction | None) -> None:
         worker.submit(runs[name].add, frame, prediction)
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
 
-    _visit(detector, first + rest, add, on_frame, profile)
+    def stored(name: str, frame: Frame) -> bool:
+        return runs[name].stored(frame)
+
+    _visit(detector, first + rest, stored, add, on_frame, profile)
     if pictures is not None:
         with profile.stage("pictures"):
             pictures.finish()
@@ -79,10 +106,11 @@ def evaluate(
 
 
 def calibrate(
-    detector: Detector,
+    detector: Detector | None,
     calibration: Calibration,
     scores: Sequence[Score],
     *,
+    store: Store | None = None,
     measures: Measures | None = None,
     on_frame: Callable[[str], None] | None = None,
     profile: Profile | None = None,
@@ -90,9 +118,10 @@ def calibrate(
     """Choose a threshold for every score on one set, to be measured on others as ``Measures.thresholds``.
 
     Args:
-        detector: The network.
+        detector: The network; None where all scores are stored.
         calibration: The set and the rule.
         scores: At least one; their names are distinct.
+        store: As in :func:`evaluate`, of the set.
         measures: How much memory the scores may take.
         on_frame: Called with the set's name after each frame.
         profile: Gets the seconds spent in each stage.
@@ -105,19 +134,26 @@ def calibrate(
     split = calibration.split
     metrics = {score.name: measures.pixel_metrics(score.name, split.name) for score in scores}
 
-    def update(frame: Frame, prediction: Prediction) -> None:
-        for name, score in score_maps(prediction, scores).items():
-            metrics[name].update(frame.id, resize_score(score, frame.label.shape), frame.label)
+    names = [score.name for score in scores]
 
-    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction) -> None:
+    def update(frame: Frame, prediction: Prediction | None) -> None:
+        for name, score in _frame_maps(frame, prediction, scores, store).items():
+            metrics[name].update(frame.id, score, frame.label)
+
+    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction | None) -> None:
         worker.submit(update, frame, prediction)
 
-    _visit(detector, [(split, i) for i in range(len(split))], add, on_frame, profile)
+    def stored(name: str, frame: Frame) -> bool:
+        return store is not None and store.has(frame.id, names)
+
+    _visit(detector, [(split, i) for i in range(len(split))], stored, add, on_frame, profile)
     return {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
 
 
-def check_scores(scores: Sequence[Score], detector: Detector) -> None:
+def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
     """Raise ``InputError``, naming the scores that would work, if ``detector`` cannot serve them all."""
+    if detector is None:
+        return
     for score in scores:
         if score.needs not in detector.gives:
             fit = ", ".join(name for name, other in SCORES.items() if other.needs in detector.gives)
@@ -134,6 +170,29 @@ def score_maps(prediction: Prediction, scores: Sequence[Score]) -> dict[str, Sco
             score.name: score.function(getattr(prediction, score.needs)[None])[0].float().cpu().numpy()
             for score in scores
         }
+
+
+def _frame_maps(
+    frame: Frame, prediction: Prediction | None, scores: Sequence[Score], store: Store | None
+) -> dict[str, ScoreMap]:
+    """A frame's scores at its label's size: computed, or read from the store where there is no prediction."""
+    if prediction is not None:
+        maps = {name: resize_score(score, frame.label.shape) for name, score in score_maps(prediction, scores).items()}
+        if isinstance(store, ScoreWriter):
+            for name, score in maps.items():
+                store.write(frame.id, name, score)
+        return maps
+    if store is None:
+        raise InputError(f"frame {frame.id!r}: expected a network or stored scores, found neither; give one of them")
+    maps = {score.name: store.read(score.name, frame.id) for score in scores}
+    for name, stored in maps.items():
+        if stored.shape != frame.label.shape:
+            (h, w), (height, width) = stored.shape, frame.label.shape
+            raise InputError(
+                f"frame {frame.id!r}: expected a {name} map of the label's size, {width}x{height}, found {w}x{h} "
+                "(width x height); resize the scores (never the labels) before, and say in their settings how"
+            )
+    return maps
 
 
 def resize_score(score: ScoreMap, size: tuple[int, int]) -> ScoreMap:
@@ -162,6 +221,7 @@ class _SetRun:
         self,
         split: Split,
         scores: Sequence[Score],
+        store: Store | None,
         measures: Measures,
         classes: tuple[str, ...],
         pictures: PanelWriter | None,
@@ -169,20 +229,32 @@ class _SetRun:
     ) -> None:
         self._split = split
         self._scores = scores
+        self._store = store
         self._pictures = pictures
         self._profile = profile
         self._metrics = {score.name: ScoreMetrics(score.name, split, measures, classes) for score in scores}
         self._left = len(split)
+        self._fingerprint = Fingerprint()
         self._seen = {KNOWN: False, ANOMALY: False}
 
-    def add(self, frame: Frame, prediction: Prediction) -> None:
+    def stored(self, frame: Frame) -> bool:
+        """Whether the frame's scores can be read, and nothing else is needed of the network."""
+        return self._store is not None and not self._needs_classes and self._store.has(frame.id, list(self._metrics))
+
+    @property
+    def _needs_classes(self) -> bool:
+        return any(metric.needs_classes for metric in self._metrics.values())
+
+    def add(self, frame: Frame, prediction: Prediction | None) -> None:
         with self._profile.stage("scores", background=True):
-            maps = score_maps(prediction, self._scores)
+            maps = _frame_maps(frame, prediction, self._scores, self._store)
         with self._profile.stage("metrics", background=True):
-            size = frame.label.shape
-            classes = classify(prediction, size) if any(m.needs_classes for m in self._metrics.values()) else None
+            classes = None
+            if prediction is not None and self._needs_classes:
+                classes = classify(prediction, frame.label.shape)
             for name, metric in self._metrics.items():
-                metric.update(frame, resize_score(maps[name], size), classes)
+                metric.update(frame, maps[name], classes)
+            self._fingerprint.add(frame.id, frame.label)
             for value in self._seen:
                 self._seen[value] |= bool((frame.label == value).any())
         if self._pictures is not None:
@@ -202,13 +274,21 @@ class _SetRun:
                     "--limit, or none), or check that these are the set's labels"
                 )
         scores = {name: metric.result() for name, metric in self._metrics.items()}
-        return SetResult(self._split.name, len(self._split), self._split.layout, scores)
+        split = self._split
+        return SetResult(
+            *(split.name, len(split), split.layout, scores),
+            version=split.version,
+            fingerprint=self._fingerprint.hexdigest(),
+            published_frames=split.published or 0,
+            notes=list(split.notes),
+        )
 
 
 def _visit(
-    detector: Detector,
+    detector: Detector | None,
     visits: Sequence[tuple[Split, int]],
-    add: Callable[[Worker, int, str, Frame, Prediction], None],
+    stored: Callable[[str, Frame], bool],
+    add: Callable[[Worker, int, str, Frame, Prediction | None], None],
     on_frame: Callable[[str], None] | None,
     profile: Profile,
 ) -> None:
@@ -216,7 +296,7 @@ def _visit(
     with closing(read_ahead(partial(_read, profile), visits)) as frames, Worker() as worker:
         for visited, (name, frame) in enumerate(_timed(frames, profile), start=1):
             with profile.stage("forward"):
-                prediction = _predict(detector, frame)
+                prediction = None if detector is None or stored(name, frame) else _predict(detector, frame)
             with profile.stage("scores"):
                 add(worker, visited, name, frame, prediction)
             if on_frame is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -15,30 +17,42 @@ from typing import Any
 _PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "onedl-mmsegmentation", "mmsegmentation")
 
 
-def provenance(config: Path, config_text: str, checkpoint: Path) -> dict[str, Any]:
+def provenance(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Collect what another person needs to repeat a run.
 
     Args:
-        config: The network's config file.
-        config_text: Its resolved text, bases and overriding options included.
-        checkpoint: The network's weights.
+        inputs: By name, what went in, such as :func:`file_record` gives it.
 
     Returns:
         JSON-ready: ``command``, ``date`` (UTC), ``git_commit`` (``None`` outside a checkout; ends in ``+``
-        if tracked files differ from it), ``versions``, and the path and SHA-256 of both inputs.
+        if tracked files differ from it), ``versions``, ``machine``, and the inputs.
     """
-    digest = hashlib.sha256()
-    with checkpoint.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "config": {"path": str(config), "sha256": hashlib.sha256(config_text.encode()).hexdigest()},
-        "checkpoint": {"path": str(checkpoint), "sha256": digest.hexdigest()},
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+        **inputs,
     }
+
+
+def file_record(path: Path, content: str | None = None) -> dict[str, str]:
+    """Path and SHA-256 of a file, or of ``content`` that stands for it (a config with its bases and options)."""
+    digest = hashlib.sha256() if content is None else hashlib.sha256(content.encode())
+    if content is None:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return {"path": str(path), "sha256": digest.hexdigest()}
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.labels import check_score
 from anomaly.score_formats import READERS, Scale, read_map
@@ -85,10 +86,17 @@ class ScoreWriter:
             temporary.unlink(missing_ok=True)
             raise InputError(f"{path}: cannot be written ({error.strerror}); make room, then run it again") from error
 
-    def missing(self, frame_ids: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]:
-        """Which frames' scores are not there yet, as pairs of frame and score."""
-        names = list(names)
-        return [(one, name) for one in frame_ids for name in names if not self._path(one, name).is_file()]
+    def has(self, frame_id: str, names: Iterable[str]) -> bool:
+        """Whether these scores of a frame are there."""
+        return all(self._path(frame_id, name).is_file() for name in names)
+
+    def read(self, name: str, frame_id: str) -> ScoreArray:
+        """Read a map that is there. Shape: ``(H, W)``.
+
+        Raises:
+            InputError: The file is broken.
+        """
+        return _read(self._path(frame_id, name), name, frame_id, None)
 
     def _path(self, frame_id: str, name: str) -> Path:
         return self.folder / quote(name, safe="") / f"{quote(frame_id, safe='')}.npy"
@@ -166,9 +174,11 @@ class StoredScores:
             InputError: The file is broken, holds something else, or a value is NaN or infinite.
         """
         path = self.files[name][frame_id]
-        score = read_map(path, self.scale)
-        check_score(frame_id, name, score, score.shape)
-        return score
+        return _read(path, name, frame_id, self.scale)
+
+    def has(self, frame_id: str, names: Iterable[str]) -> bool:
+        """Whether these scores of a frame are there."""
+        return all(frame_id in self.files.get(name, ()) for name in names)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Every score's name with every frame."""
@@ -219,6 +229,27 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
             )
         files[frame] = path
     return StoredScores(folder, kinds[0], {"predictions": files}, set_name, method, scale=scale)
+
+
+def open_set(folder: Path, split: Split, *, scale: Scale | None = None) -> StoredScores:
+    """Find the score maps of a set's frames: in a folder of the set's name below ``folder``, or in ``folder`` itself.
+
+    Raises:
+        InputError: As :func:`open_scores`; or a frame has no score, or the maps say that they are of another set.
+    """
+    below = folder / split.name
+    stored = open_scores(below if below.is_dir() else folder, scale=scale)
+    if stored.format == "own" and split.name.removesuffix("-first").removesuffix("-second") != stored.set != split.name:
+        raise InputError(
+            f"{stored.folder}: expected score maps of {split.name}, found those of {stored.set}; name its folder"
+        )
+    return stored.of_frames([files.id for files in split.files])
+
+
+def _read(path: Path, name: str, frame_id: str, scale: Scale | None) -> ScoreArray:
+    score = read_map(path, scale)
+    check_score(frame_id, name, score, score.shape)
+    return score
 
 
 def _open_own(folder: Path) -> StoredScores:

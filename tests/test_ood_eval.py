@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import anomaly.evaluator
 from anomaly.metrics import PixelMetrics
 from tests.anomaly import set_trees, tiny_segmentor
 
@@ -317,3 +318,65 @@ def test_pictures_show_the_photographs(place, monkeypatch):
     photograph = set_trees.photo(0, 48, 72)
     windows = np.lib.stride_tricks.sliding_window_view(picture, photograph.shape)[:, :, 0]
     assert (windows == photograph).all((2, 3, 4)).any()
+
+
+def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, monkeypatch, capfd):
+    quick = ("--no-closed-set", "--heatmaps", "none", "--scores", "energy", "msp")
+    assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
+    expected = json.loads((place / "out/run/results.json").read_text())["sets"]
+    stored = ("--predictions", "maps", "--sets", "road_anomaly", "--out", "out/stored", "--heatmaps", "none")
+    assert call(monkeypatch, *stored, "--scores", "energy", "msp") == 0
+    record = json.loads((place / "out/stored/results.json").read_text())
+    assert record["sets"] == expected
+    assert record["model"]["name"] == "tiny"
+    assert record["provenance"]["predictions"]["format"] == "own"
+
+    calls = []
+    predict = anomaly.evaluator._predict
+    monkeypatch.setattr(anomaly.evaluator, "_predict", lambda *a: calls.append(a) or predict(*a))
+    (place / "maps/road_anomaly/msp/f1.npy").unlink()
+    assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
+    assert len(calls) == 1
+    assert json.loads((place / "out/run/results.json").read_text())["sets"] == expected
+    assert (place / "maps/road_anomaly/msp/f1.npy").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sets", "road_anomaly"), "expected CONFIG and CHECKPOINT, or --predictions DIR"),
+        (("tiny.py", "--sets", "road_anomaly"), "expected CONFIG and CHECKPOINT, or --predictions DIR"),
+        ((*GOOD[:2], "--predictions", "maps", "--sets", "road_anomaly"), "name one of the two"),
+        (("--predictions", "maps", "--sets", "road_anomaly"), "maps: expected a folder with score maps, found none"),
+        (("--predictions", "short", "--sets", "road_anomaly"), "each of 3 frames, found none for 'f1' (2 are missing)"),
+        (
+            ("--predictions", "small", "--sets", "road_anomaly"),
+            "label's size, 72x48, found 36x24",
+        ),
+        (
+            ("--predictions", "full", "--sets", "road_anomaly", "--scores", "msp"),
+            "expected score 'msp', found predictions",
+        ),
+        (GOOD[:2], "expected --sets NAME... or --folder IMAGES LABELS, found neither"),
+    ],
+)
+def test_what_is_evaluated_has_to_be_clear(place, monkeypatch, capfd, words, message):
+    for folder, frames, shape in (("short", 1, (48, 72)), ("small", 3, (24, 36)), ("full", 3, (48, 72))):
+        (place / folder).mkdir()
+        for i in range(frames):
+            np.save(place / folder / f"f{i}.npy", np.random.default_rng(i).random(shape, np.float32))
+    assert call(monkeypatch, *words, "--out", "out/run") == 2
+    assert message in capfd.readouterr().err
+    assert not (place / "out").exists()
+
+
+def test_two_folders_are_a_set(place, monkeypatch):
+    for i in range(3):
+        set_trees.write(place / f"mine/labels/f{i}.png", set_trees.label((0, 3, 9), 48, 72))
+        set_trees.write(place / f"mine/images/f{i}.png", set_trees.photo(i, 48, 72))
+    words = ("--folder", "mine/images", "mine/labels", "--label-values", "0=known", "3-4=anomaly", "9=ignore")
+    options = ("--no-closed-set", "--heatmaps", "none", "--scores", "msp", "--out", "out/run")
+    assert call(monkeypatch, *GOOD[:2], *words, *options) == 0
+    (entry,) = json.loads((place / "out/run/results.json").read_text())["sets"]
+    score = entry["scores"]["msp"]
+    assert (entry["set"], score["anomaly_pixels"], score["ignored_pixels"]) == ("mine", 3 * 1152, 3 * 1152)

@@ -36,14 +36,15 @@ def main() -> None:
     import torch
 
     from anomaly.integrations.mmseg_detector import build_model, pick_device
-    from anomaly.provenance import provenance
+    from anomaly.provenance import file_record, provenance
     from anomaly.staging import staged
     from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
     from gmmseg.engine.feature_pass import collect_features, open_training_set
     from gmmseg.models.posthoc_segmentor import posthoc_config
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
-    origin = provenance(args.config, config.pretty_text, args.checkpoint)
+    inputs = {"config": file_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
+    origin = provenance(inputs)
     config = posthoc_config(config, args.components)
     model = build_model(config)
     fresh = {f"densities.{key}": value for key, value in model.densities.state_dict().items()}

@@ -44,6 +44,15 @@ SCORES: dict[str, Score] = {
 }
 
 
+def stored_scores(names: Iterable[str]) -> list[Score]:
+    """Scores that are read from a store and never computed."""
+
+    def function(output: Tensor) -> Tensor:
+        raise InputError("expected scores that are stored, found a network's output; name scores that can be computed")
+
+    return [Score(name, function, "logits", "stored") for name in names]
+
+
 def get_scores(names: Iterable[str]) -> list[Score]:
     """Look scores up by name, in the order given, each once.
 

@@ -90,9 +90,10 @@ def test_stopped_run_goes_on(tmp_path):
         return ScoreWriter(tmp_path / "x", set="s", method="m", settings={"blur": 1})
 
     writer().write("a", "msp", likelihoods())
-    assert writer().missing(["a", "b"], ["msp", "energy"]) == [("a", "energy"), ("b", "msp"), ("b", "energy")]
-    writer().write("b", "msp", likelihoods())
-    assert writer().missing(["a", "b"], ["msp"]) == []
+    assert writer().has("a", ["msp"])
+    assert not writer().has("a", ["msp", "energy"])
+    assert not writer().has("b", ["msp"])
+    np.testing.assert_array_equal(writer().read("msp", "a"), likelihoods())
 
 
 @pytest.mark.parametrize("other", [{"set": "t"}, {"method": "n"}, {"settings": {"blur": 2}}])

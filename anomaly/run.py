@@ -1,0 +1,167 @@
+"""One whole run: the numbers of sets, with pictures, in one folder."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.progress import Progress
+
+from anomaly.datasets.split import Split
+from anomaly.detectors import Detector
+from anomaly.evaluator import Store, calibrate, check_scores, evaluate
+from anomaly.measures import Calibration, Measures
+from anomaly.profile import Profile
+from anomaly.result import ClosedSet, RunResult, write_results
+from anomaly.scores.table import Score
+from anomaly.staging import staged
+from anomaly.visualize.writer import PanelWriter
+
+PROTOCOL = {
+    "pooling": "all pixels of a set count together",
+    "auroc": "ties count half",
+    "ap": "sum over thresholds of recall gained times precision",
+    "fpr": "at the first threshold, from the highest down, whose TPR is at least the level",
+    "ignored": "pixels labelled 255 count nowhere",
+    "labels": "at their own size; scores are resized to them, bilinearly, where they come smaller",
+}
+OUTPUTS = ("heatmaps", "states", "results.csv", "results.json")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Args:
+        model: Its record; ``name`` is what tables call it.
+        detector: The network; None where all scores are stored.
+        stores: By set, where score maps are, or are to be written.
+        closed_set: Measures the network on known classes.
+    """
+
+    model: dict[str, Any]
+    detector: Detector | None
+    stores: Mapping[str, Store] = field(default_factory=dict)
+    closed_set: Callable[[Progress, Profile], ClosedSet] | None = None
+
+
+def run(
+    subject: Subject,
+    splits: Sequence[Split],
+    scores: Sequence[Score],
+    out: Path,
+    *,
+    measures: Measures,
+    calibration: Calibration | None,
+    save_states: bool,
+    heatmaps: Literal["all", "first", "none"],
+    settings: Mapping[str, Any],
+    progress: Progress,
+    profile: Profile,
+    provenance: dict[str, Any],
+) -> RunResult:
+    """Evaluate; leave ``results.json``, ``results.csv`` and what else is asked for in ``out``, or nothing.
+
+    Args:
+        subject: What to evaluate.
+        splits: Anomaly sets, already limited.
+        scores: Scores to compute or to read.
+        out: Folder for the results. A failed run leaves it as it was; a new result replaces an old one.
+        measures: What to measure beside the pixel metrics.
+        calibration: Where to choose a threshold for every score first, to be applied to the other sets.
+        save_states: Keep the scores of every set as ``states/SET.SCORE.npz``.
+        heatmaps: Scores to draw: all, the first, or none.
+        settings: What else the numbers depend on, recorded in the result.
+        progress: Gets one bar for the closed set and one for each set.
+        profile: Gets the seconds spent in each stage.
+        provenance: Recorded in the result.
+
+    Raises:
+        InputError: Whatever :func:`anomaly.evaluator.evaluate` finds wrong with the input.
+    """
+    check_scores(scores, subject.detector)
+    names = [score.name for score in scores]
+    drawn = {"all": names, "first": names[:1], "none": []}[heatmaps]
+    with staged(out, OUTPUTS) as stage, PanelWriter(stage / "heatmaps", drawn, profile) as pictures:
+        closed = None if subject.closed_set is None else subject.closed_set(progress, profile)
+        if calibration is not None:
+            measures = _calibrated(measures, calibration, subject, scores, progress, profile)
+            _tell_classes(subject.detector, splits)
+        measures = replace(measures, states=stage / "states" if save_states else None)
+        bars = {split.name: progress.add_task(split.name, total=len(split)) for split in splits}
+        sets = evaluate(
+            *(subject.detector, splits, scores),
+            stores=subject.stores,
+            measures=measures,
+            pictures=pictures if drawn else None,
+            on_frame=lambda name: progress.advance(bars[name]),
+            profile=profile,
+        )
+        result = RunResult(
+            model=subject.model,
+            closed_set=closed,
+            sets=sets,
+            settings={
+                "scores": names,
+                **settings,
+                "heatmaps": heatmaps,
+                **_settings(measures, calibration),
+                "colour_scales": {name: list(limits) for name, limits in pictures.scales.items()},
+            },
+            provenance=provenance,
+            protocol=PROTOCOL,
+            timings={name: round(seconds, 3) for name, seconds in profile.seconds().items()},
+        )
+        write_results(result, stage)
+    return result
+
+
+def _calibrated(
+    measures: Measures,
+    calibration: Calibration,
+    subject: Subject,
+    scores: Sequence[Score],
+    progress: Progress,
+    profile: Profile,
+) -> Measures:
+    """Measures with thresholds, chosen in a pass of their own."""
+    bar = progress.add_task(f"threshold on {calibration.split.name}", total=len(calibration.split))
+    thresholds = calibrate(
+        *(subject.detector, calibration, scores),
+        store=subject.stores.get(calibration.split.name),
+        measures=measures,
+        on_frame=lambda name: progress.advance(bar),
+        profile=profile,
+    )
+    return replace(measures, thresholds=thresholds)
+
+
+def _settings(measures: Measures, calibration: Calibration | None) -> dict[str, Any]:
+    """What was measured, for the record."""
+    chosen = None
+    if calibration is not None:
+        first = next(iter(measures.thresholds.values()))
+        level = None if math.isnan(first.level) else first.level
+        chosen = {"set": first.set, "frames": len(calibration.split), "rule": first.rule, "level": level}
+    track = None if measures.track is None else {**asdict(measures.track), "at": measures.components_at}
+    return {
+        "mode": measures.mode,
+        "components": track,
+        "bootstrap": {"replicates": measures.replicates, "seed": 0},
+        "threshold": chosen,
+    }
+
+
+def _tell_classes(detector: Detector | None, splits: Sequence[Split]) -> None:
+    classes = () if detector is None else detector.classes
+    for split in splits if detector is not None else ():
+        if split.classes and split.classes != classes:
+            warnings.warn(
+                f"{split.name}: no open-world IoU, as the network's classes ({', '.join(classes) or 'not named'}) are "
+                f"not the set's ({', '.join(split.classes)})",
+                stacklevel=3,
+            )

@@ -1,0 +1,42 @@
+"""Write score maps for SegmentMeIfYouCan: ``python tools/export_scores.py MAPS --method NAME --set NAME --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from _run import run
+from _sets import add_sets, open_sets
+from anomaly.errors import InputError
+from anomaly.score_export import write_smiyc
+from anomaly.score_store import open_scores, open_set
+
+
+def main() -> None:
+    """Read maps of one set, write them in float16, and say what that changed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("maps", type=Path, help="score maps of one set, in any format of docs/scores.md")
+    add("--score", metavar="NAME", help="which of them (needed where there are several)")
+    add("--method", required=True, metavar="NAME", help="name of the method there")
+    add("--set", required=True, metavar="NAME", help="name of the set there, such as AnomalyTrack-validation")
+    add("--out", required=True, type=Path, metavar="DIR", help="its DIR_OUTPUTS: files go to DIR/anomaly_p/METHOD/SET")
+    add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
+    add_sets(parser)
+    args = parser.parse_args()
+    scale = None if args.score_scale is None else (args.score_scale[0], args.score_scale[1])
+    splits = open_sets(args) if args.sets or args.folder else []
+    if len(splits) > 1:
+        raise InputError(f"expected one set whose labels the maps have, found {len(splits)}; name one")
+    stored = open_set(args.maps, splits[0], scale=scale) if splits else open_scores(args.maps, scale=scale)
+    score = args.score or (stored.scores[0] if len(stored.scores) == 1 else "")
+    if score not in stored.scores:
+        raise InputError(
+            f"--score: expected one of {', '.join(stored.scores)}, found {score or 'none'}; name one of them"
+        )
+    labels = {frame.id: frame.label for split in splits for frame in split} or None
+    print(write_smiyc(stored, score, args.out, method=args.method, set=args.set, labels=labels))
+
+
+if __name__ == "__main__":
+    run(main)
