@@ -83,3 +83,10 @@ def test_metric_speed():
         (draws, "| {all_s:.1f} | {recomputing_every_replicate_s:.0f}, from all pixels | {speedup:.0f} |"),
     ):
         assert sentence.format(**figures) in page
+
+
+def test_checking_speed():
+    figures = json.loads((ROOT / "results" / "benchmark_datasets.json").read_text())
+    page = " ".join((ROOT / "docs" / "datasets.md").read_text().split())
+    sentence = "{frames_per_second:.0f} frames of 2048x1024 a second on two of them, {times_decoding:.2f} times"
+    assert sentence.format(**figures) in page

@@ -67,6 +67,9 @@ def check_split(split: Split, *, anomalies: bool = True, on_frame: Callable[[], 
     faults = list(split.notes)
     fingerprint = Fingerprint()
 
+    table = np.full(256, IGNORE)
+    table[list(split.encoding)] = list(split.encoding.values())
+
     def read(i: int) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray] | str:
         try:
             frame, counts = split.read(i)
@@ -74,6 +77,8 @@ def check_split(split: Split, *, anomalies: bool = True, on_frame: Callable[[], 
             return str(error)
         fingerprint.add(frame.id, frame.label)
         height, width = frame.label.shape
+        if split.roi is None:
+            return frame.id, (width, height), counts, np.bincount(table, counts, minlength=256).astype(np.int64)
         return frame.id, (width, height), counts, np.bincount(frame.label.ravel(), minlength=256)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

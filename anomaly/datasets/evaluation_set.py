@@ -114,6 +114,7 @@ class EvaluationSet:
             published=self.frames,
             every_frame=self.every_frame,
             notes=notes,
+            version=self.version,
         )
 
     def _check_version(self, root: Path, layout: Layout, as_found: bool) -> tuple[str, ...]:

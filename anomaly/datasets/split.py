@@ -58,6 +58,7 @@ class Split:
         published: Number of frames of the set as published, where that is known.
         every_frame: Whether every frame has an anomaly.
         notes: In what way it is not as published; empty where it is.
+        version: Which version of the set, where there are several.
 
     Raises:
         InputError: There are no frames, two have the same id, or a file of a frame does not exist.
@@ -73,6 +74,7 @@ class Split:
     published: int | None = None
     every_frame: bool = False
     notes: tuple[str, ...] = ()
+    version: str = ""
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -124,7 +126,7 @@ class Split:
                 f"{self.name}: expected image and label of one size, found {_size(image)} in {files.image} "
                 f"and {_size(values)} in {files.label} (width x height); give both as published, not resized"
             )
-        counts = np.bincount(values.ravel(), minlength=256)
+        counts = _value_counts(values)
         label = self._decode(values, counts, files.label)
         if self.every_frame and not any(
             counts[value] for value, meaning in self.encoding.items() if meaning == ANOMALY
@@ -188,6 +190,16 @@ class Split:
                 f"{self.roi}: expected a mask of the labels' size, {_size(label)}, found {_size(roi)} (width x height)"
             )
         return np.where(label == ANOMALY, label, np.where(roi > 0, np.uint8(KNOWN), np.uint8(IGNORE)))
+
+
+def _value_counts(values: Label) -> npt.NDArray[np.int64]:
+    """Number of pixels of each value. Shape: ``(256,)``."""
+    rows = max(1, (1 << 24) // values.shape[1])  # OpenCV counts in float32, which holds 2^24
+    parts = (values[top : top + rows] for top in range(0, len(values), rows))
+    return sum(
+        (cv2.calcHist([part], [0], None, [256], [0, 256]).ravel().astype(np.int64) for part in parts),
+        start=np.zeros(256, np.int64),
+    )
 
 
 def _size(array: np.ndarray) -> str:
