@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from anomaly.errors import InputError
 from anomaly.metrics.pixel import PixelResult
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
 STATE = "{}.{}.npz"  # file of a set's and score's pixel metrics
 PARTS = ("components", "open_world", "at_threshold")
@@ -37,6 +37,7 @@ class ScoreResult:
         components: Component figures by name, and their ``threshold``; empty where they were not asked for.
         open_world: Open-world IoU by name; likewise.
         at_threshold: What a ``threshold`` chosen on another set achieves, by name; likewise.
+        per_frame: By frame, its figures by name; frames without known or anomaly pixels have none.
     """
 
     figures: dict[str, float]
@@ -50,6 +51,7 @@ class ScoreResult:
     components: dict[str, float] = field(default_factory=dict)
     open_world: dict[str, float] = field(default_factory=dict)
     at_threshold: dict[str, float] = field(default_factory=dict)
+    per_frame: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -61,7 +63,7 @@ class ScoreResult:
         open_world: dict[str, float] | None = None,
         at_threshold: dict[str, float] | None = None,
     ) -> ScoreResult:
-        """Keep of pixel metrics what belongs in a record: everything but per-frame figures and curve."""
+        """Keep of pixel metrics what belongs in a record: everything but the curve."""
         return cls(
             figures=pixels.figures,
             bounds={name: list(ends) for name, ends in pixels.intervals.items()},
@@ -74,6 +76,7 @@ class ScoreResult:
             components=components or {},
             open_world=open_world or {},
             at_threshold=at_threshold or {},
+            per_frame={frame: dict(pixels.per_frame[frame]) for frame in sorted(pixels.per_frame)},
         )
 
 
@@ -86,12 +89,21 @@ class SetResult:
         frames: Number of frames evaluated.
         layout: Which of its published layouts the set was read from.
         scores: What each score reached, by its name, in the order asked for.
+        version: Which version of the set, where there are several.
+        fingerprint: That of the frames, by :class:`anomaly.datasets.fingerprint.Fingerprint`; empty where a result of
+            an earlier format does not tell.
+        published_frames: Number of frames of the set as published; 0 where it is not known.
+        notes: In what way the set is not as published.
     """
 
     set: str
     frames: int
     layout: str
     scores: dict[str, ScoreResult]
+    version: str = ""
+    fingerprint: str = ""
+    published_frames: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,8 @@ class RunResult:
         closed_set: Figures on known classes, or ``None`` where they were not measured.
         sets: One entry for each evaluation set.
         settings: What the numbers depend on beside the model.
+        protocol: The rules of evaluation, in words: results of different ones are not to be compared.
+        timings: Seconds by stage.
         provenance: What :func:`anomaly.provenance.provenance` gives: command, date, code, versions, inputs.
         format_version: Of the file this is written to.
 
@@ -136,6 +150,8 @@ class RunResult:
     sets: list[SetResult]
     settings: dict[str, Any]
     provenance: dict[str, Any]
+    protocol: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -150,7 +166,8 @@ class RunResult:
     def from_json(cls, text: str) -> RunResult:
         """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
 
-        Files of format version 1, which held AUROC, AP and FPR95 alone, are read too.
+        Files of format version 1, which held AUROC, AP and FPR95 alone, and of 2, without fingerprints, protocol and
+        per-frame records, are read too.
 
         Raises:
             InputError: The text is not JSON, not a run's record, or of a later format version.
@@ -162,17 +179,19 @@ class RunResult:
         if not isinstance(record, dict) or "format_version" not in record:
             raise InputError("expected a run's results with a 'format_version', found other JSON")
         version = record["format_version"]
-        if version not in (1, FORMAT_VERSION):
+        if version not in (1, 2, FORMAT_VERSION):
             raise InputError(
                 f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
                 "evaluate again with this version of the software"
             )
+        if version < FORMAT_VERSION:
+            record = {**record, "protocol": {}, "timings": {}}
         run = _read(cls, {**record, "format_version": FORMAT_VERSION})
         closed = None if run.closed_set is None else _read(ClosedSet, run.closed_set)
         if closed is not None:
             ious = {name: _checked("float", name, iou) for name, iou in closed.class_iou.items()}
             closed = ClosedSet(**{**vars(closed), "class_iou": ious})
-        sets = [_read_set(_from_version_1(entry) if version == 1 else entry) for entry in run.sets]
+        sets = [_read_set(_upgraded(entry, version)) for entry in run.sets]
         return cls(**{**vars(run), "closed_set": closed, "sets": sets})
 
     def to_csv(self) -> str:
@@ -255,6 +274,14 @@ def state_files(path: Path) -> list[Path]:
     return files
 
 
+def have_states(path: Path) -> bool:
+    """Whether all files of :func:`state_files` are there."""
+    try:
+        return bool(state_files(path))
+    except InputError:
+        return False
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -272,6 +299,16 @@ def _columns(score: ScoreResult) -> dict[str, float | int]:
     for part in PARTS:
         columns |= {f"{part}.{name}": value for name, value in getattr(score, part).items()}
     return columns
+
+
+def _upgraded(entry: Any, version: int) -> Any:
+    """Lay a set's entry of an earlier version out as of this one; left as it is where it is no such entry."""
+    if version == 1:
+        entry = _from_version_1(entry)
+    if version < FORMAT_VERSION and isinstance(entry, dict) and isinstance(entry.get("scores"), dict):
+        scores = {n: {**one, "per_frame": {}} if isinstance(one, dict) else one for n, one in entry["scores"].items()}
+        entry = {**entry, "scores": scores, "version": "", "fingerprint": "", "published_frames": 0, "notes": []}
+    return entry
 
 
 def _from_version_1(entry: Any) -> Any:
@@ -302,11 +339,21 @@ def _read_score(record: Any) -> ScoreResult:
         part: {name: _checked("float", name, value) for name, value in getattr(score, part).items()}
         for part in ("figures", *PARTS)
     }
+    per_frame = {
+        frame: {name: _checked("float", name, value) for name, value in _read_dict(frame, figures).items()}
+        for frame, figures in score.per_frame.items()
+    }
     ends = {
         part: {name: [_checked("float", name, end) for end in _pair(name, pair)] for name, pair in found.items()}
         for part, found in (("bounds", score.bounds), ("intervals", score.intervals))
     }
-    return ScoreResult(**{**vars(score), **floats, **ends})
+    return ScoreResult(**{**vars(score), **floats, **ends, "per_frame": per_frame})
+
+
+def _read_dict(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"expected {name!r} to be an object, found {value!r}")
+    return value
 
 
 def _pair(name: str, value: Any) -> list[Any]:

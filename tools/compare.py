@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from _run import run
 from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import FrameTable
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.report.comparable import check_comparable, remarks
 from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
+from anomaly.report.formats import FORMATS
 from anomaly.report.paired import paired_markdown
-from anomaly.report.table import results_markdown
-from anomaly.result import read_results, state_files
+from anomaly.report.table import runs_table
+from anomaly.result import have_states, read_results, state_files
 
 
 def main() -> None:
-    """Read results and print their table, in Markdown."""
+    """Read results and print their table."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
@@ -24,6 +27,7 @@ def main() -> None:
     add("--paired", action="store_true", help="each method minus the first, with intervals and p-values" + kept)
     add("--conventions", action="store_true", help="AUROC, AP and FPR95 as other projects compute them" + kept)
     add("--json", type=Path, metavar="FILE", help="with --conventions: write the figures there too")
+    add("--format", choices=FORMATS, default="markdown", help="of the table of runs (default: markdown)")
     args = parser.parse_args()
     if args.json and not args.conventions:
         raise InputError("--json goes with --conventions")
@@ -32,7 +36,18 @@ def main() -> None:
     elif args.conventions:
         compare_conventions(args.results, args.json)
     else:
-        print(results_markdown([read_results(path) for path in args.results]), end="")
+        compare_runs(args.results, args.format)
+
+
+def compare_runs(paths: list[Path], form: str) -> None:
+    """Print one table, what it does not show on stderr, and the paired differences where all scores were kept."""
+    check_comparable(results := [read_results(path) for path in paths])
+    print(FORMATS[form](runs_table(results)), end="")
+    for remark in remarks(results):
+        print(f"note: {remark}", file=sys.stderr)
+    if len(paths) > 1 and form in ("markdown", "terminal") and all(have_states(path) for path in paths):
+        print("\nDifferences, 95 % intervals and p-values on the same frames:\n")
+        compare_paired(paths)
 
 
 def compare_paired(results: list[Path]) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anomaly.metrics.figures import title_of
+from anomaly.report.formats import Cell, TextTable, markdown
 from anomaly.result import RunResult, ScoreResult
 
 _HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
@@ -54,30 +55,35 @@ def _table(result: RunResult, columns: list[_Column], *, beside: bool) -> Table:
 
 
 def results_markdown(results: list[RunResult]) -> str:
-    """Lay out several runs as a Markdown table: one row for each model, set and score, grouped by set.
+    """Lay out several runs as a Markdown table; see :func:`runs_table`."""
+    return markdown(runs_table(results))
 
-    Figures are percent with 2 decimals; the best of each set and column, over all models, is bold. Runs over other
+
+def runs_table(results: list[RunResult]) -> TextTable:
+    """Lay out several runs: one row for each model, set and score, grouped by set.
+
+    Figures are percent with 2 decimals; the best of each set and column, over all models, is marked. Runs over other
     numbers of frames are not comparable, so they are grouped apart.
     """
     columns = _columns(results)
-    header = ["set", "model", "score", "frames", *(column.title for column in columns), "mIoU"]
-    lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3)]
+    rows = []
     for name, frames in dict.fromkeys((entry.set, entry.frames) for result in results for entry in result.sets):
-        rows = [
-            (result, score, found)
+        found = [
+            (result, score, measured)
             for result in results
             for entry in result.sets
             if (entry.set, entry.frames) == (name, frames)
-            for score, found in entry.scores.items()
+            for score, measured in entry.scores.items()
         ]
-        best = _best(columns, [found for _, _, found in rows])
-        for result, score, found in rows:
+        best = _best(columns, [measured for _, _, measured in found])
+        for result, score, measured in found:
             cells = [
-                f"**{_cell(found, column)}**" if column.value(found) == top else _cell(found, column)
+                Cell(_cell(measured, column), column.value(measured) == top)
                 for column, top in zip(columns, best, strict=True)
             ]
-            lines.append([name, result.model["name"], score, str(frames), *cells, _miou(result)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+            names = [Cell(text) for text in (name, result.model["name"], score, str(frames))]
+            rows.append([*names, *cells, Cell(_miou(result))])
+    return TextTable(["set", "model", "score", "frames", *(column.title for column in columns), "mIoU"], rows, left=3)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def test_json_is_strict_and_keeps_the_order():
         raise AssertionError(constant)
 
     record = json.loads(run().to_json(), parse_constant=refuse)
-    assert list(record) == ["model", "closed_set", "sets", "settings", "provenance", "format_version"]
+    last = ["settings", "provenance", "protocol", "timings", "format_version"]
+    assert list(record) == ["model", "closed_set", "sets", *last]
     assert list(record["sets"][0]["scores"]) == ["gmm_nll", "msp"]
     assert record["sets"][0]["scores"]["gmm_nll"]["figures"]["auroc"] == 0.9123456789012345
     assert record["sets"][1]["scores"]["msp"]["figures"]["ap"] is None
@@ -89,11 +90,27 @@ def test_files_of_the_first_format_are_read():
     counts = {"frames": 3, "known_pixels": 1000, "anomaly_pixels": 50, "ignored_pixels": 7, "frames_without_anomaly": 1}
     for entry in record["sets"]:
         entry["scores"] = {name: {**counts, **score["figures"]} for name, score in entry["scores"].items()}
+        for key in ("version", "fingerprint", "published_frames", "notes"):
+            del entry[key]
+    del record["protocol"], record["timings"]
     found = RunResult.from_json(json.dumps({**record, "format_version": 1}))
     expected = [score.figures for entry in run().sets for score in entry.scores.values()]
     assert repr([score.figures for entry in found.sets for score in entry.scores.values()]) == repr(expected)
     assert found.sets[0].scores["msp"].known_pixels == 1000
-    assert RunResult.from_json(found.to_json()).format_version == 2
+    assert found.sets[0].fingerprint == ""
+    assert RunResult.from_json(found.to_json()).format_version == 3
+
+
+def test_files_of_the_second_format_are_read():
+    record = json.loads(run().to_json())
+    for entry in record["sets"]:
+        for key in ("version", "fingerprint", "published_frames", "notes"):
+            del entry[key]
+        for score in entry["scores"].values():
+            del score["per_frame"]
+    del record["protocol"], record["timings"]
+    found = RunResult.from_json(json.dumps({**record, "format_version": 2}))
+    assert repr(found) == repr(run())
 
 
 def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
@@ -135,7 +152,7 @@ def with_score(**changes):
         ("", "cut off or not JSON"),
         ("[1, 2]", "expected a run's results"),
         ('{"images": []}', "expected a run's results"),
-        (edited(format_version=99), "expected results of format version 2, found 99"),
+        (edited(format_version=99), "expected results of format version 3, found 99"),
         (edited(extra=1), "expected an object with the keys"),
         (edited(sets=None), "expected 'sets' to be of type list"),
         (edited(sets=[3]), "expected an object with the keys .* found int"),

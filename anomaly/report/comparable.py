@@ -1,0 +1,96 @@
+"""Whether results may stand in one column, and what else a reader has to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from anomaly.errors import InputError
+from anomaly.result import RunResult, SetResult
+
+
+def check_comparable(results: Sequence[RunResult]) -> None:
+    """Refuse results of other frames, labels or rules.
+
+    Raises:
+        InputError: Two results have different protocols, component rules or thresholds' rules, or of one set different
+            fingerprints; the message says what differs.
+    """
+    for first, other in _pairs(results):
+        _refuse(first, other, "protocol", first.protocol, other.protocol)
+        for part, words in (("components", "component rules"), ("threshold", "rules of the threshold")):
+            mine, theirs = first.settings.get(part), other.settings.get(part)
+            if mine and theirs:
+                _refuse(first, other, words, mine, theirs)
+        for mine, theirs in _same_sets(first, other):
+            known = mine.fingerprint and theirs.fingerprint
+            if mine.frames == theirs.frames and not (known and mine.fingerprint != theirs.fingerprint):
+                continue
+            frames = f"{mine.frames} and {theirs.frames} frames" if mine.frames != theirs.frames else "other labels"
+            raise InputError(
+                f"{mine.set}: expected results of the same frames and labels, found {frames} for {_name(first)} and "
+                f"{_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and {theirs.fingerprint[:12] or '?'}; "
+                f"layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
+            )
+
+
+def remarks(results: Sequence[RunResult]) -> list[str]:
+    """What a table does not show: sets that are not as published, and methods fitted on what they are measured on."""
+    found = []
+    for result in results:
+        for entry in result.sets:
+            found += [f"{_name(result)}: {entry.set} is not as published: {note}" for note in entry.notes]
+            if not entry.fingerprint and len(results) > 1:
+                found.append(f"{_name(result)}: of an earlier format, which does not tell its frames of {entry.set}")
+            for fitted in _fitted_on(result):
+                if _overlap(fitted, entry):
+                    found.append(
+                        f"{_name(result)}: parameters were fitted on {fitted['set']}, so its figures on "
+                        f"{entry.set} are too good"
+                    )
+    return list(dict.fromkeys(found))
+
+
+def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
+    """Sets that something of a method was chosen on, as far as the record tells."""
+    inputs = [result.model, result.settings, *(one for one in result.provenance.values() if isinstance(one, dict))]
+    for one in [*inputs, *(one["settings"] for one in inputs if isinstance(one.get("settings"), dict))]:
+        found = one.get("fitted_on", [])
+        for entry in found if isinstance(found, list) else [found]:
+            yield entry if isinstance(entry, dict) else {"set": str(entry)}
+    if threshold := result.settings.get("threshold"):
+        yield threshold
+
+
+def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:
+    """Whether a set shares frames with the one that something was fitted on; the other half of it does not."""
+    if fitted.get("fingerprint") and fitted["fingerprint"] == entry.fingerprint:
+        return True
+    name = str(fitted.get("set", ""))
+    whole, _, half = name.rpartition("-")
+    other, _, other_half = entry.set.rpartition("-")
+    halves = ("first", "second")
+    if half in halves and other_half in halves:
+        return (whole, half) == (other, other_half)
+    return (whole if half in halves else name) == (other if other_half in halves else entry.set)
+
+
+def _pairs(results: Sequence[RunResult]) -> Iterator[tuple[RunResult, RunResult]]:
+    return ((first, other) for place, first in enumerate(results) for other in results[place + 1 :])
+
+
+def _same_sets(first: RunResult, other: RunResult) -> Iterator[tuple[SetResult, SetResult]]:
+    return ((mine, theirs) for mine in first.sets for theirs in other.sets if mine.set == theirs.set)
+
+
+def _refuse(first: RunResult, other: RunResult, words: str, mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    if mine and theirs and (differing := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]):
+        key = differing[0]
+        raise InputError(
+            f"expected results of one {words}, found {key} {mine.get(key)!r} for {_name(first)} and "
+            f"{theirs.get(key)!r} for {_name(other)}; evaluate both alike, or print them in tables apart"
+        )
+
+
+def _name(result: RunResult) -> str:
+    return str(result.model["name"])

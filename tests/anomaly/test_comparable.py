@@ -1,0 +1,115 @@
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anomaly.errors import InputError
+from anomaly.report.comparable import check_comparable, remarks
+from anomaly.report.formats import FORMATS, Cell, TextTable
+from anomaly.report.table import runs_table
+from anomaly.result import RunResult, ScoreResult, SetResult
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(name="net", *, frames=3, fingerprint="a" * 64, protocol=None, notes=(), model=None, **settings):
+    figures = {"auroc": 0.9, "ap": 0.5, "fpr95": 0.25}
+    score = ScoreResult(figures, {}, {}, frames, 100, 10, 0, [])
+    entry = SetResult("road", frames, "flat", {"msp": score}, fingerprint=fingerprint, notes=list(notes))
+    rules = {"pooling": "all"} if protocol is None else protocol
+    return RunResult({"name": name, **(model or {})}, None, [entry], settings, {}, protocol=rules)
+
+
+TRACK = {"min_label": 100, "at": "best_f1"}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            run("b", fingerprint="b" * 64),
+            r"road: .*found other labels for a and b \(fingerprints aaaaaaaaaaaa and bbbb",
+        ),
+        (run("b", frames=4, fingerprint="b" * 64), "found 3 and 4 frames for a and b"),
+        (run("b", frames=4, fingerprint=""), "found 3 and 4 frames for a and b"),
+        (
+            run("b", protocol={"pooling": "mean over images"}),
+            "one protocol, found pooling 'all' for a and 'mean over im",
+        ),
+        (run("b", protocol={"pooling": "all", "labels": "resized"}), "found labels None for a and 'resized' for b"),
+        (run("b", components={**TRACK, "min_label": 10}), "one component rules, found min_label 100 for a and 10"),
+        (run("b", threshold={"set": "val", "rule": "fpr"}), "one rules of the threshold, found rule 'tpr' for a"),
+    ],
+)
+def test_what_is_not_comparable_is_refused(other, message):
+    first = run("a", components=TRACK, threshold={"set": "val", "rule": "tpr"})
+    with pytest.raises(InputError, match=message):
+        check_comparable([first, run("c", components=TRACK), other])
+
+
+@pytest.mark.parametrize(
+    "other", [run("b"), run("b", fingerprint=""), run("b", protocol={}), run("b", components=None)]
+)
+def test_what_is_comparable_or_not_known_to_differ_is_not(other):
+    check_comparable([run("a", components=TRACK), other])
+
+
+@pytest.mark.parametrize(
+    ("one", "warned"),
+    [
+        (run(model={"fitted_on": ["road"]}), True),
+        (run(model={"fitted_on": [{"set": "elsewhere", "fingerprint": "a" * 64}]}), True),
+        (run(model={"fitted_on": ["camvid"]}), False),
+        (run(predictions={}, threshold={"set": "road-first", "rule": "tpr"}), True),
+        (run(threshold={"set": "val", "rule": "tpr"}), False),
+        (replace(run(), provenance={"predictions": {"settings": {"fitted_on": "road"}}}), True),
+    ],
+)
+def test_what_was_fitted_on_the_set_is_told(one, warned):
+    assert any("fitted on" in remark for remark in remarks([one])) == warned
+
+
+def test_the_other_half_is_another_set():
+    first = run(threshold={"set": "road-first", "rule": "tpr"})
+    halves = {half: replace(first.sets[0], set=f"road-{half}") for half in ("first", "second")}
+    assert remarks([replace(first, sets=[halves["second"]])]) == []
+    assert len(remarks([replace(first, sets=[halves["first"]])])) == 1
+
+
+def test_sets_that_are_not_as_published_are_told():
+    assert remarks([run(notes=["3 frames where 60 are published"])]) == [
+        "net: road is not as published: 3 frames where 60 are published"
+    ]
+    assert "does not tell" in remarks([run("a"), run("b", fingerprint="")])[0]
+
+
+TABLE = TextTable(["set", "AP_%"], [[Cell("a_b & c"), Cell("50.0", True)], [Cell("~x"), Cell("1\\2")]], left=1)
+
+
+def test_markdown():
+    assert FORMATS["markdown"](TABLE).splitlines()[:3] == ["| set | AP_% |", "| --- | ---: |", "| a_b & c | **50.0** |"]
+
+
+def test_latex_escapes_everything():
+    lines = FORMATS["latex"](TABLE).splitlines()
+    assert lines[0] == r"\begin{tabular}{lr}"
+    assert lines[2] == r"set & AP\_\% \\"
+    assert lines[4] == r"a\_b \& c & \textbf{50.0} \\"
+    assert lines[5] == r"\textasciitilde{}x & 1\textbackslash{}2 \\"
+
+
+def test_csv_is_read_back():
+    rows = list(csv.reader(io.StringIO(FORMATS["csv"](TABLE))))
+    assert rows == [["set", "AP_%"], ["a_b & c", "50.0"], ["~x", "1\\2"]]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_has_every_figure(form, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = FORMATS[form](runs_table([run("one"), run("two")]))
+    assert text.count("90.00") == text.count("25.00") == 2
+    assert "one" in text
+    assert json.dumps(text)
