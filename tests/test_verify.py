@@ -1,0 +1,137 @@
+"""``tools/verify.py``, ``negative_control.py`` and ``export_scores.py`` as they are called."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.anomaly import set_trees
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Run a tool in an empty folder; give its status, what it printed and what it complained of."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """A set of 4 frames and score maps for it."""
+    labels = {f"f{i}": (0, 0, 2, 0) for i in range(4)}
+    set_trees.road_anomaly(tmp_path / "data/street_scenes/open_world", labels)
+    (tmp_path / "maps").mkdir()
+    for i, name in enumerate(labels):
+        score = np.random.default_rng(i).random((set_trees.HEIGHT, set_trees.WIDTH)).astype(np.float32)
+        np.save(tmp_path / "maps" / f"{name}.npy", -1000 * score)
+    return tmp_path / "maps"
+
+
+@pytest.fixture
+def result(call, maps, tmp_path):
+    options = ("--bootstrap", 50, "--components", "obstacle_track", "--limit", 3)
+    status, _, complaint = call(
+        "ood_eval.py", "--predictions", maps, "--sets", "street_scenes", *options, "--out", "out"
+    )
+    assert status == 0, complaint
+    return tmp_path / "out/results.json"
+
+
+def change(result, edit):
+    record = json.loads(result.read_text())
+    edit(record)
+    result.write_text(json.dumps(record))
+
+
+def test_result_that_comes_out_again(call, result, maps):
+    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    assert status == 0
+    assert printed.splitlines() == [
+        "street_scenes, its frames and labels: matches (largest difference 0.0e+00)",
+        "street_scenes, predictions: matches (largest difference 0.0e+00)",
+        "the result comes out again",
+    ]
+
+
+def score_of(record):
+    return record["sets"][0]["scores"]["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda r: score_of(r)["figures"].update(ap=0.99), "ap: recorded 0.99, found 0."),
+        (lambda r: score_of(r)["figures"].update(fpr95=None), "fpr95: recorded nan, found"),
+        (lambda r: score_of(r)["intervals"]["auroc"].__setitem__(0, 0.0), "auroc's interval: recorded 0.0"),
+        (lambda r: score_of(r)["components"].update(siou=0.5), "siou: recorded 0.5"),
+        (lambda r: score_of(r).update(known_pixels=7), "known_pixels: recorded 7, found"),
+        (lambda r: r["sets"][0].update(fingerprint="0" * 64), "other frames or labels"),
+    ],
+)
+def test_forged_result_is_found_out(call, result, maps, edit, message):
+    change(result, edit)
+    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    assert status == 1
+    assert message in printed
+    assert printed.endswith("the result does NOT come out again\n")
+
+
+def test_other_labels_are_found_out(call, result, maps, tmp_path):
+    path = tmp_path / "data/street_scenes/open_world/frames/f1.labels/labels_semantic.png"
+    set_trees.write(path, set_trees.label((0, 2, 2, 0)))
+    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    assert status == 1
+    assert "other frames or labels" in printed
+
+
+def test_other_scores_are_found_out(call, result, maps):
+    np.save(maps / "f2.npy", np.load(maps / "f1.npy"))
+    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    assert status == 1
+    assert "auroc: recorded" in printed
+
+
+def test_verify_needs_something_to_measure(call, result):
+    status, _, complaint = call("verify.py", result)
+    assert status == 2
+    assert "--predictions DIR" in complaint
+
+
+def test_compare_refuses_other_frames(call, result, maps, tmp_path):
+    other = tmp_path / "other/results.json"
+    words = ("--predictions", maps, "--sets", "street_scenes", "--out", "other", "--heatmaps", "none")
+    assert call("ood_eval.py", *words)[0] == 0
+    status, _, complaint = call("compare.py", result, other)
+    assert status == 2
+    assert "street_scenes: expected results of the same frames and labels, found 3 and 4 frames" in complaint
+    assert call("compare.py", other, other, "--format", "latex")[1].startswith(r"\begin{tabular}")
+
+
+def test_negative_control(call, maps):
+    status, printed, _ = call("negative_control.py", "--sets", "street_scenes")
+    assert status == 0
+    assert printed.count("passed") == 3
+
+
+def test_export_of_scores(call, maps, tmp_path):
+    words = ("maps", "--method", "net", "--set", "S-val", "--out", "out")
+    status, printed, _ = call("export_scores.py", *words, "--sets", "street_scenes")
+    assert status == 0
+    assert "rescaled to [0, 1] by rank); 0 of 192 pixels" in printed
+    with h5py.File(tmp_path / "out/anomaly_p/net/S-val/f0.hdf5") as file:
+        assert file["value"].dtype == np.float16
+    assert call("export_scores.py", *words, "--score", "msp")[0] == 2

@@ -1,0 +1,38 @@
+"""A result's settings as arguments of ``ood_eval.py``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from anomaly.errors import InputError
+from anomaly.metrics.functional.components import TRACKS
+from anomaly.result import RunResult
+
+
+def settings_of(record: RunResult, folder: bool) -> list[str]:
+    """The record's settings as arguments; nothing else of the record, which may be anybody's, is acted on."""
+    settings: dict[str, Any] = record.settings
+    names = [entry.set for entry in record.sets][: -1 if folder else None]
+    words = ["--sets", *names] if names else []
+    words += ["--scores", *settings["scores"]] if record.provenance.get("predictions") is None else []
+    words += ["--as-found"] if any(entry.notes or not entry.fingerprint for entry in record.sets) else []
+    words += ["--no-closed-set"] if record.closed_set is None else []
+    words += ["--binned"] if settings.get("mode") == "binned" else []
+    if settings.get("limit"):
+        words += ["--limit", str(settings["limit"])]
+    draws = settings.get("bootstrap") or 0
+    if replicates := draws["replicates"] if isinstance(draws, dict) else draws:
+        words += ["--bootstrap", str(replicates)]
+    if track := settings.get("components"):
+        rules = {key: value for key, value in track.items() if key != "at"}
+        if (name := next((name for name, one in TRACKS.items() if asdict(one) == rules), None)) is None:
+            raise InputError(
+                f"settings: expected component rules of {', '.join(TRACKS)}, found {rules}; repeat it by hand"
+            )
+        words += ["--components", name]
+        words += ["--components-at", str(track["at"])]
+    if chosen := settings.get("threshold"):
+        level = "" if chosen["level"] is None else f"={chosen['level']}"
+        words += ["--calibrate-on", chosen["set"], "--calibrate-by", chosen["rule"] + level]
+    return words
