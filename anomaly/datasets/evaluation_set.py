@@ -97,6 +97,30 @@ class EvaluationSet:
                 return self._split(root, layout, files, as_found)
         raise InputError(self._not_found(data_root))
 
+    def photographs(self, data_root: Path) -> list[tuple[str, Path]]:
+        """Find the set's photographs, whether there are labels or not: name and file of each frame, in order of names.
+
+        Raises:
+            InputError: No folder holds them, or not as many as were published.
+        """
+        for root in (data_root / folder for folder in self.folders):
+            for layout in self.layouts:
+                found = layout.frames_without_labels(root)
+                found = {name: path for name, path in found.items() if layout.numbered or self._belongs(name)}
+                if not found:
+                    continue
+                if self.frames is not None and len(found) != self.frames:
+                    raise InputError(
+                        f"{self.name}: expected {self.frames} photographs, found {len(found)} in {root} (as {layout}); "
+                        "complete the set, or take out what is not of it"
+                    )
+                return sorted(found.items())
+        raise InputError(self._not_found(data_root))
+
+    def _belongs(self, frame: str) -> bool:
+        """Whether a frame's name is one of the set's."""
+        return (not self.only or frame.startswith(self.only)) and not frame.startswith(tuple(self.excluded))
+
     def _split(self, root: Path, layout: Layout, files: tuple[FrameFiles, ...], as_found: bool) -> Split:
         unsure = self._check_version(root, layout, as_found)
         files = self._belonging(root, layout, files)
@@ -143,13 +167,7 @@ class EvaluationSet:
                 f"{self.name}: expected {self.total} frames in {root}, of which {len(places)} are left out by their "
                 f"place, found {len(files)}; complete the set"
             )
-        return tuple(
-            file
-            for place, file in enumerate(files)
-            if place not in places
-            and (not self.only or file.id.startswith(self.only))
-            and not file.id.startswith(tuple(self.excluded))
-        )
+        return tuple(file for place, file in enumerate(files) if place not in places and self._belongs(file.id))
 
     def _count(self, root: Path, layout: Layout, found: int, as_found: bool) -> tuple[str, ...]:
         """Refuse another number of frames than published, or note it."""
@@ -224,7 +242,8 @@ class EvaluationSet:
                 if photos and self.hidden:
                     return (
                         f"{self.name}: the labels of this split are not public (maps of zeros are sometimes found in "
-                        f"their place); its figures come from the benchmark's server, see {self.home}"
+                        "their place); write its score maps with tools/save_scores.py, and get its figures from "
+                        f"{self.home}"
                     )
                 if labels:
                     return (

@@ -9,7 +9,14 @@ from anomaly.download import Download
 
 _CITYSCAPES = tuple(
     f"{folder}leftImg8bit/val/*/{{id}}_leftImg8bit.*"
-    for folder in ("", "../cityscapes/", "../Cityscapes/", "../../cityscapes/", "../../Cityscapes/")
+    for folder in (
+        "",
+        "../cityscapes/",
+        "../Cityscapes/",
+        "../../cityscapes/",
+        "../../Cityscapes/",
+        "../../../cityscapes/",
+    )
 )
 _VERSIONS = {
     "v1": (
@@ -53,7 +60,13 @@ def _static(version: str) -> EvaluationSet:
         ),
         encoding=ENCODING,
         folders=(
-            *(f"fishyscapes_static/{folder}", f"Fishyscapes/{folder}", f"fishyscapes/{folder}", folder),
+            *(
+                f"fishyscapes_static/{folder}",
+                f"fishyscapes_static/{folder}/{folder}",
+                f"Fishyscapes/{folder}",
+                f"fishyscapes/{folder}",
+                folder,
+            ),
             *(f"fishyscapes_static-{version}", "fs_static", "."),
         ),
         home="https://fishyscapes.com/dataset",

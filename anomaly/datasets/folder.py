@@ -63,6 +63,15 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> S
     return Split(name, labels, f"photographs of {images.name} and label maps of {labels.name} by name", files, encoding)
 
 
+def find_photographs(folder: Path) -> list[tuple[str, Path]]:
+    """List the photographs below a folder, at any depth: the path without suffix, and the file, in the order of names.
+
+    Raises:
+        InputError: The folder is missing or empty, or two photographs have one name.
+    """
+    return sorted(_files(folder, PHOTO_SUFFIXES).items())
+
+
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder, found none; name the folders of photographs and of label maps")

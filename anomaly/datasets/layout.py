@@ -88,6 +88,12 @@ class Layout:
         """List what looks like this layout's photographs below ``root``, whether they have a label map or not."""
         return tuple(path for pattern in self.images for path, _ in matches(root, pattern))
 
+    def frames_without_labels(self, root: Path) -> dict[str, Path]:
+        """Name and file of every photograph below ``root``; none where its pattern does not give its frame's name."""
+        if set(_FIELD.findall(self.frame)) - set(_FIELD.findall(self.images[0])):
+            return {}
+        return {self.frame.format(**fields): path for path, fields in matches(root, self.images[0])}
+
     def label_maps(self, root: Path) -> tuple[Path, ...]:
         """List what looks like this layout's label maps below ``root``, whether they have a photograph or not."""
         return tuple(path for path, _ in matches(root, self.labels))

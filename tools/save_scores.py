@@ -1,0 +1,61 @@
+"""Score maps of photographs without labels: ``save_scores.py CONFIG CHECKPOINT --set NAME --out DIR``.
+
+For test splits whose labels are hidden, and for any folder of photographs. Those of sets with labels are written by
+``ood_eval.py --save-scores``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import _environment  # noqa: F401
+from _network import choose_network
+from _progress import frame_progress
+from _run import run
+from _sets import data_root
+from anomaly.datasets.catalog import find_set
+from anomaly.datasets.folder import find_photographs
+from anomaly.errors import InputError
+from anomaly.score_store import ScoreWriter
+from anomaly.scores.table import SCORES
+
+
+def main() -> None:
+    """Find the photographs, show them to the network, write; a stopped run goes on where it stopped."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("config", type=Path, help="a config file, such as those in configs/")
+    add("checkpoint", type=Path, help="a checkpoint of that network")
+    add("--set", metavar="NAME", help="a set of the catalogue, such as anomaly_track-test")
+    add("--images", type=Path, metavar="DIR", help="a folder of photographs instead")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the maps (docs/scores.md)")
+    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: all that fit)")
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
+    add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    parser.set_defaults(no_closed_set=True, save_scores=None, limit=None)
+    args = parser.parse_args()
+    if (args.set is None) == (args.images is None):
+        raise InputError("expected --set NAME or --images DIR, found both or neither; name one of them")
+    if args.set is None:
+        name, photographs = args.images.name, find_photographs(args.images)
+    else:
+        name, photographs = args.set, find_set(args.set).photographs(data_root(args))
+    chosen = choose_network(args, [])
+
+    from anomaly.inference import write_scores
+
+    made_by = {key: record["sha256"] for key, record in chosen.inputs.items()}
+    writer = ScoreWriter(args.out, set=name, method=args.config.stem, settings=made_by)
+    if chosen.subject.detector is None:
+        raise InputError("expected a network, found none")
+    with frame_progress() as progress:
+        bar = progress.add_task(name, total=len(photographs))
+        on_frame = lambda: progress.advance(bar)  # noqa: E731
+        shown = write_scores(chosen.subject.detector, photographs, chosen.scores, writer, on_frame=on_frame)
+    print(f"{len(photographs)} frames are in {args.out}, {shown} of them new (docs/scores.md)")
+
+
+if __name__ == "__main__":
+    run(main)
