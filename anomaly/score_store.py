@@ -162,7 +162,7 @@ class StoredScores:
                 missing.append(frame)
         if missing:
             raise InputError(
-                f"{self.folder}: expected a {name} map for each of {len(frame_ids)} frames, found none for "
+                f"{self.folder}: expected a map of {name} for each of {len(frame_ids)} frames, found none for "
                 f"{missing[0]!r} ({len(missing)} are missing); complete the folder, no figure of a part is given"
             )
         return found
@@ -203,6 +203,8 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
         raise InputError(f"{folder}: expected a folder with score maps, found none; check the path")
     if (folder / MANIFEST).is_file():
         return _open_own(folder)
+    if sets := sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}")):
+        raise InputError(f"{folder}: expected the maps of one set, found those of {', '.join(sets)}; name one's folder")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READERS and path.is_file())
     found = [path for path in found if not path.name.startswith(".")]
     kinds = sorted({READERS[path.suffix.lower()].name for path in found})

@@ -214,6 +214,11 @@ def several_formats(folder):
     write_npz(folder / "a", likelihoods())
 
 
+def several_sets(folder):
+    for name in ("road", "street"):
+        ScoreWriter(folder / name, set=name, method="m").write("a", "msp", likelihoods())
+
+
 def several_methods(folder):
     fill(folder / "anomaly_p/one/set", write_hdf5)
     fill(folder / "anomaly_p/two/set", write_hdf5)
@@ -231,6 +236,7 @@ def two_files(folder):
         (lambda folder: folder.rmdir(), "expected a folder with score maps, found none"),
         (lambda folder: None, "one format of .*, found none"),
         (several_formats, "found npy and npz"),
+        (several_sets, "the maps of one set, found those of road, street"),
         (several_methods, "found 2 folders of them, such as .*one/set and .*two/set"),
         (two_files, "expected one file of frame 'a', found a.h5 and a.hdf5"),
         (lambda folder: (folder / "scores.json").write_text("{"), r"scores\.json: expected what a score writer says"),
