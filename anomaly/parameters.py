@@ -1,0 +1,73 @@
+"""Functions with parameters as they are written on a command line: ``smooth:sigma=2``, ``gen:gamma=0.2:top=10``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from anomaly.errors import InputError
+
+_READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "a word"),
+    Path: (Path, "a path"),
+    tuple[str, ...]: (lambda text: tuple(part for part in text.split("+") if part), "names joined by +"),
+}
+
+
+def parse_call(text: str, kind: str) -> tuple[str, dict[str, str]]:
+    """Split ``NAME:KEY=VALUE:KEY=VALUE``.
+
+    Args:
+        text: What was written.
+        kind: What it names, for the message.
+
+    Raises:
+        InputError: It is not of that form, or names a key twice.
+    """
+    name, *pairs = text.split(":")
+    words: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value) or key in words:
+            raise InputError(f"{kind} {text!r}: expected NAME:KEY=VALUE, each key once, found {pair!r}")
+        words[key] = value
+    return name, words
+
+
+def bind(function: Callable[..., Any], words: dict[str, str], where: str) -> dict[str, Any]:
+    """Read the values of keyword-only parameters; parameters of other types than a command line has are not counted.
+
+    Args:
+        function: Whose parameters.
+        words: Their values as written.
+        where: What is being read, for the message.
+
+    Raises:
+        InputError: No such parameter, a value of another type, or one is missing that has no default.
+    """
+    hints = get_type_hints(function)
+    known = {
+        name: each
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY and hints.get(name) in _READERS
+    }
+    values = {}
+    for key, word in words.items():
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{where}: unknown parameter {key!r}: {hint}it has {', '.join(known) or 'none'}")
+        read, expected = _READERS[hints[key]]
+        try:
+            values[key] = read(word)
+        except ValueError as error:
+            raise InputError(f"{where}: expected {expected} for {key}, found {word!r}") from error
+    for name, each in known.items():
+        if each.default is inspect.Parameter.empty and name not in values:
+            raise InputError(f"{where}: expected a value for {name}, found none; write :{name}=VALUE")
+    return values
