@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.nn import functional
+from torch import Tensor
 
 from anomaly.background import Worker, read_ahead
 from anomaly.datasets.fingerprint import Fingerprint
 from anomaly.datasets.split import Split
-from anomaly.detectors import Detector, Prediction
+from anomaly.detectors import Detector
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, KNOWN, Frame
-from anomaly.labels import Score as ScoreMap
+from anomaly.inference import Inference, Look
+from anomaly.labels import ANOMALY, KNOWN, Frame, Image
 from anomaly.measures import Calibration, Measures, ScoreMetrics
+from anomaly.method import NO_POST, Method, Seen, Store, check_scores
 from anomaly.metrics.calibration import Threshold, choose_threshold
+from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
 from anomaly.result import SetResult
-from anomaly.score_store import ScoreWriter
-from anomaly.scores.table import SCORES, Score
+from anomaly.scores.table import Score
 from anomaly.visualize.writer import PanelWriter
-
-
-class Store(Protocol):
-    """Where score maps are: :class:`anomaly.score_store.StoredScores`, or a writer of them."""
-
-    def has(self, frame_id: str, names: Iterable[str]) -> bool:
-        """Whether these scores of a frame are there."""
-        ...
-
-    def read(self, name: str, frame_id: str) -> npt.NDArray[Any]:
-        """Read one map. Shape: ``(H, W)``."""
-        ...
-
 
 LOOK = 4  # frames of each set that the colour scales of the pictures are taken from
 
@@ -49,6 +35,9 @@ def evaluate(
     splits: Sequence[Split],
     scores: Sequence[Score],
     *,
+    inference: Inference | None = None,
+    post: Sequence[Chain] = NO_POST,
+    check: Callable[[str, Image], None] | None = None,
     stores: Mapping[str, Store] | None = None,
     measures: Measures | None = None,
     pictures: PanelWriter | None = None,
@@ -57,15 +46,17 @@ def evaluate(
 ) -> list[SetResult]:
     """Measure every score on every set, pooling all pixels of a set.
 
-    The detector runs once per frame. Score maps are computed at the prediction's resolution, then resized
-    bilinearly to the label. Reading ahead, scoring and pictures have a background thread each. Visited first
-    are four evenly spaced frames of each set, from which ``pictures`` takes its colour scales; the order
-    changes no number.
+    The detector runs once per view of a frame, whatever the scores. Score maps are resized bilinearly to the label,
+    then post-processed. Reading ahead, scoring and pictures have a background thread each. Visited first are four
+    evenly spaced frames of each set, from which ``pictures`` takes its colour scales; the order changes no number.
 
     Args:
         detector: The network; None where all scores are stored.
         splits: The sets; their names are distinct.
         scores: At least one; their names are distinct.
+        inference: How the network looks at a photograph; once, and whole, by default.
+        post: Chains of post-processing, each applied to every score; none by default.
+        check: Called with each frame's name and photograph before the network sees it; raises where it must not.
         stores: By set, where score maps are: a frame whose scores are all there is not shown to the detector. What a
             :class:`anomaly.score_store.ScoreWriter` lacks is written to it.
         measures: What to measure beside the pixel metrics.
@@ -81,24 +72,23 @@ def evaluate(
             cannot be read, a score is NaN or infinite, or a set has no anomalous or no known pixel.
     """
     check_scores(scores, detector)
-    profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(splits) * len(scores))
+    classes = () if detector is None else detector.classes
+    method = Method(scores, inference or Inference(), post, classes)
+    profile = profile or Profile()
+    measures = (measures or Measures()).shared_by(len(splits) * len(method.names))
     first, rest = _visits(splits)
     stores = stores or {}
-    classes = () if detector is None else detector.classes
-    runs = {
-        split.name: _SetRun(split, scores, stores.get(split.name), measures, classes, pictures, profile)
-        for split in splits
-    }
+    runs = {split.name: _SetRun(split, method, stores.get(split.name), measures, pictures, profile) for split in splits}
 
-    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction | None) -> None:
-        worker.submit(runs[name].add, frame, prediction)
+    def add(worker: Worker, visited: int, name: str, frame: Frame, seen: Seen | None) -> None:
+        worker.submit(runs[name].add, frame, seen)
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
 
     def stored(name: str, frame: Frame) -> bool:
         return runs[name].stored(frame)
 
-    _visit(detector, first + rest, stored, add, on_frame, profile)
+    _visit(_Reader(detector, stored, check, profile), method.inference, first + rest, add, on_frame)
     if pictures is not None:
         with profile.stage("pictures"):
             pictures.finish()
@@ -110,6 +100,9 @@ def calibrate(
     calibration: Calibration,
     scores: Sequence[Score],
     *,
+    inference: Inference | None = None,
+    post: Sequence[Chain] = NO_POST,
+    check: Callable[[str, Image], None] | None = None,
     store: Store | None = None,
     measures: Measures | None = None,
     on_frame: Callable[[str], None] | None = None,
@@ -121,6 +114,9 @@ def calibrate(
         detector: The network; None where all scores are stored.
         calibration: The set and the rule.
         scores: At least one; their names are distinct.
+        inference: As in :func:`evaluate`.
+        post: As in :func:`evaluate`.
+        check: As in :func:`evaluate`.
         store: As in :func:`evaluate`, of the set.
         measures: How much memory the scores may take.
         on_frame: Called with the set's name after each frame.
@@ -130,83 +126,26 @@ def calibrate(
         InputError: As :func:`evaluate`, or the set has not the pixels that the rule needs.
     """
     check_scores(scores, detector)
-    profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(scores))
+    method = Method(scores, inference or Inference(), post, () if detector is None else detector.classes)
+    profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(method.names))
     split = calibration.split
-    metrics = {score.name: measures.pixel_metrics(score.name, split.name) for score in scores}
+    metrics = {name: measures.pixel_metrics(name, split.name) for name in method.names}
 
-    names = [score.name for score in scores]
-
-    def update(frame: Frame, prediction: Prediction | None) -> None:
-        for name, score in _frame_maps(frame, prediction, scores, store).items():
+    def update(frame: Frame, seen: Seen | None) -> None:
+        classes = method.classify(seen, frame.label.shape) if seen is not None and method.needs_classes else None
+        for name, score in method.maps(frame, seen, store, classes).items():
             metrics[name].update(frame.id, score, frame.label)
 
-    def add(worker: Worker, visited: int, name: str, frame: Frame, prediction: Prediction | None) -> None:
-        worker.submit(update, frame, prediction)
+    def add(worker: Worker, visited: int, name: str, frame: Frame, seen: Seen | None) -> None:
+        worker.submit(update, frame, seen)
 
     def stored(name: str, frame: Frame) -> bool:
-        return store is not None and store.has(frame.id, names)
+        names = [score.name for score in scores]
+        return store is not None and not method.needs_classes and store.has(frame.id, names)
 
-    _visit(detector, [(split, i) for i in range(len(split))], stored, add, on_frame, profile)
+    visits = [(split, i) for i in range(len(split))]
+    _visit(_Reader(detector, stored, check, profile), method.inference, visits, add, on_frame)
     return {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
-
-
-def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
-    """Raise ``InputError``, naming the scores that would work, if ``detector`` cannot serve them all."""
-    if detector is None:
-        return
-    for score in scores:
-        if score.needs not in detector.gives:
-            fit = ", ".join(name for name, other in SCORES.items() if other.needs in detector.gives)
-            raise InputError(
-                f"score {score.name!r} needs the network's {score.needs}, and this network gives only "
-                f"{', '.join(sorted(detector.gives))}; the scores that work with it are {fit}"
-            )
-
-
-def score_maps(prediction: Prediction, scores: Sequence[Score]) -> dict[str, ScoreMap]:
-    """Compute scores at the prediction's resolution. Shape: ``(h, w)`` float32 per name."""
-    with torch.inference_mode():
-        return {
-            score.name: score.function(getattr(prediction, score.needs)[None])[0].float().cpu().numpy()
-            for score in scores
-        }
-
-
-def _frame_maps(
-    frame: Frame, prediction: Prediction | None, scores: Sequence[Score], store: Store | None
-) -> dict[str, ScoreMap]:
-    """A frame's scores at its label's size: computed, or read from the store where there is no prediction."""
-    if prediction is not None:
-        maps = {name: resize_score(score, frame.label.shape) for name, score in score_maps(prediction, scores).items()}
-        if isinstance(store, ScoreWriter):
-            for name, score in maps.items():
-                store.write(frame.id, name, score)
-        return maps
-    if store is None:
-        raise InputError(f"frame {frame.id!r}: expected a network or stored scores, found neither; give one of them")
-    maps = {score.name: store.read(score.name, frame.id) for score in scores}
-    for name, stored in maps.items():
-        if stored.shape != frame.label.shape:
-            (h, w), (height, width) = stored.shape, frame.label.shape
-            raise InputError(
-                f"frame {frame.id!r}: expected a {name} map of the label's size, {width}x{height}, found {w}x{h} "
-                "(width x height); resize the scores (never the labels) before, and say in their settings how"
-            )
-    return maps
-
-
-def resize_score(score: ScoreMap, size: tuple[int, int]) -> ScoreMap:
-    """Resize a ``(h, w)`` map to ``size = (H, W)``: bilinearly, pixel centres at half integers."""
-    if score.shape == size:
-        return score
-    return cv2.resize(score, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-
-
-def classify(prediction: Prediction, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Give each pixel's class, logits first resized bilinearly to ``size = (H, W)``, as mmseg does it. ``(H, W)``."""
-    with torch.inference_mode():
-        logits = functional.interpolate(prediction.logits[None], size, mode="bilinear", align_corners=False)
-        return logits[0].argmax(0).cpu().numpy()
 
 
 class _SetRun:
@@ -220,38 +159,38 @@ class _SetRun:
     def __init__(
         self,
         split: Split,
-        scores: Sequence[Score],
+        method: Method,
         store: Store | None,
         measures: Measures,
-        classes: tuple[str, ...],
         pictures: PanelWriter | None,
         profile: Profile,
     ) -> None:
         self._split = split
-        self._scores = scores
+        self._method = method
         self._store = store
         self._pictures = pictures
         self._profile = profile
-        self._metrics = {score.name: ScoreMetrics(score.name, split, measures, classes) for score in scores}
+        self._metrics = {name: ScoreMetrics(name, split, measures, method.classes) for name in method.names}
         self._left = len(split)
         self._fingerprint = Fingerprint()
         self._seen = {KNOWN: False, ANOMALY: False}
 
     def stored(self, frame: Frame) -> bool:
         """Whether the frame's scores can be read, and nothing else is needed of the network."""
-        return self._store is not None and not self._needs_classes and self._store.has(frame.id, list(self._metrics))
+        names = [score.name for score in self._method.scores]
+        return self._store is not None and not self._needs_classes and self._store.has(frame.id, names)
 
     @property
     def _needs_classes(self) -> bool:
-        return any(metric.needs_classes for metric in self._metrics.values())
+        return self._method.needs_classes or any(metric.needs_classes for metric in self._metrics.values())
 
-    def add(self, frame: Frame, prediction: Prediction | None) -> None:
+    def add(self, frame: Frame, seen: Seen | None) -> None:
         with self._profile.stage("scores", background=True):
-            maps = _frame_maps(frame, prediction, self._scores, self._store)
-        with self._profile.stage("metrics", background=True):
             classes = None
-            if prediction is not None and self._needs_classes:
-                classes = classify(prediction, frame.label.shape)
+            if seen is not None and self._needs_classes:
+                classes = self._method.classify(seen, frame.label.shape)
+            maps = self._method.maps(frame, seen, self._store, classes)
+        with self._profile.stage("metrics", background=True):
             for name, metric in self._metrics.items():
                 metric.update(frame, maps[name], classes)
             self._fingerprint.add(frame.id, frame.label)
@@ -284,25 +223,88 @@ class _SetRun:
         )
 
 
+@dataclass(frozen=True)
+class _Visited:
+    """A frame that was read, with the network's input of it; None where the network is not asked."""
+
+    set: str
+    frame: Frame
+    inputs: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads frames in the background, and prepares those that the network is asked about."""
+
+    detector: Detector | None
+    stored: Callable[[str, Frame], bool]
+    check: Callable[[str, Image], None] | None
+    profile: Profile
+
+    def __call__(self, visit: tuple[Split, int]) -> _Visited:
+        split, i = visit
+        with self.profile.stage("reading", background=True):
+            frame = split.frame(i)
+            if self.detector is None or self.stored(split.name, frame):
+                return _Visited(split.name, frame, None)
+            if self.check is not None:
+                self.check(frame.id, frame.image)
+            return _Visited(split.name, frame, self.detector.prepare(frame.image))
+
+
 def _visit(
-    detector: Detector | None,
+    reader: _Reader,
+    inference: Inference,
     visits: Sequence[tuple[Split, int]],
-    stored: Callable[[str, Frame], bool],
-    add: Callable[[Worker, int, str, Frame, Prediction | None], None],
+    add: Callable[[Worker, int, str, Frame, Seen | None], None],
     on_frame: Callable[[str], None] | None,
-    profile: Profile,
 ) -> None:
-    """Run the detector on frames, one after the other, and hand each on with its number, from 1, and its set's name."""
-    with closing(read_ahead(partial(_read, profile), visits)) as frames, Worker() as worker:
-        for visited, (name, frame) in enumerate(_timed(frames, profile), start=1):
+    """Show frames to the detector in order, and hand each on with its number, from 1, and its set's name."""
+    visited, profile = 0, reader.profile
+    with closing(read_ahead(reader, visits, inference.batch + 2)) as frames, Worker() as worker:
+        for group in _batches(_timed(frames, profile), inference.batch):
             with profile.stage("forward"):
-                prediction = None if detector is None or stored(name, frame) else _predict(detector, frame)
-            with profile.stage("scores"):
-                add(worker, visited, name, frame, prediction)
-            if on_frame is not None:
-                on_frame(name)
+                seen = _look(reader.detector, inference, [each.inputs for each in group])
+            for each, found in zip(group, seen, strict=True):
+                visited += 1
+                with profile.stage("scores"):
+                    add(worker, visited, each.set, each.frame, found)
+                if on_frame is not None:
+                    on_frame(each.set)
         with profile.stage("metrics"):
             worker.finish()
+
+
+def _batches(frames: Iterator[_Visited], most: int) -> Iterator[list[_Visited]]:
+    """Put frames whose inputs have one size together, in order."""
+    group: list[_Visited] = []
+    for each in frames:
+        if group and (len(group) >= most or _shape(each) != _shape(group[0])):
+            yield group
+            group = []
+        group.append(each)
+        if len(group) >= most:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _shape(each: _Visited) -> Any:
+    return None if each.inputs is None else each.inputs.shape
+
+
+def _look(detector: Detector | None, inference: Inference, inputs: Sequence[Tensor | None]) -> list[Seen | None]:
+    """Show inputs of one size to the network."""
+    there = [each for each in inputs if each is not None]
+    if detector is None or not there:
+        return [None] * len(inputs)
+    batch = torch.stack(there)
+    looks = inference.look(detector, batch)
+    if looks[0].prediction.logits.is_cuda:
+        torch.cuda.synchronize(looks[0].prediction.logits.device)
+    size = (batch.shape[2], batch.shape[3])
+    return [Seen([Look(look.view, look.prediction.of(i, i + 1)) for look in looks], size) for i in range(len(batch))]
 
 
 def _visits(splits: Sequence[Split]) -> tuple[list[tuple[Split, int]], list[tuple[Split, int]]]:
@@ -315,13 +317,7 @@ def _visits(splits: Sequence[Split]) -> tuple[list[tuple[Split, int]], list[tupl
     return first, rest
 
 
-def _read(profile: Profile, visit: tuple[Split, int]) -> tuple[str, Frame]:
-    split, i = visit
-    with profile.stage("reading", background=True):
-        return split.name, split.frame(i)
-
-
-def _timed(frames: Iterator[tuple[str, Frame]], profile: Profile) -> Iterator[tuple[str, Frame]]:
+def _timed(frames: Iterator[_Visited], profile: Profile) -> Iterator[_Visited]:
     """Hand on the frames, counting the wait for each as ``reading``."""
     while True:
         with profile.stage("reading"):
@@ -329,11 +325,3 @@ def _timed(frames: Iterator[tuple[str, Frame]], profile: Profile) -> Iterator[tu
         if frame is None:
             return
         yield frame
-
-
-def _predict(detector: Detector, frame: Frame) -> Prediction:
-    with torch.inference_mode():
-        prediction = detector(frame.image)
-    if prediction.logits.is_cuda:
-        torch.cuda.synchronize(prediction.logits.device)
-    return prediction

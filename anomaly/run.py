@@ -13,10 +13,15 @@ from rich.progress import Progress
 
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector
-from anomaly.evaluator import Store, calibrate, check_scores, evaluate
+from anomaly.evaluator import calibrate, evaluate
+from anomaly.inference import Inference
+from anomaly.labels import Image
 from anomaly.measures import Calibration, Measures
+from anomaly.method import NO_POST, WHOLE, Method, Store, check_scores
+from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet, RunResult, write_results
+from anomaly.scores.statistics import Statistics
 from anomaly.scores.table import Score
 from anomaly.staging import staged
 from anomaly.visualize.writer import PanelWriter
@@ -41,12 +46,21 @@ class Subject:
         detector: The network; None where all scores are stored.
         stores: By set, where score maps are, or are to be written.
         closed_set: Measures the network on known classes.
+        inference: How the network looks at a photograph.
+        statistics: What the scores learned; the photographs they learned it from are refused.
     """
 
     model: dict[str, Any]
     detector: Detector | None
     stores: Mapping[str, Store] = field(default_factory=dict)
     closed_set: Callable[[Progress, Profile], ClosedSet] | None = None
+    inference: Inference = WHOLE
+    statistics: Statistics | None = None
+
+    @property
+    def check(self) -> Callable[[str, Image], None] | None:
+        """Refuses photographs that must not be evaluated."""
+        return None if self.statistics is None else self.statistics.check_unseen
 
 
 def run(
@@ -55,6 +69,7 @@ def run(
     scores: Sequence[Score],
     out: Path,
     *,
+    post: Sequence[Chain] = NO_POST,
     measures: Measures,
     calibration: Calibration | None,
     save_states: bool,
@@ -71,6 +86,7 @@ def run(
         splits: Anomaly sets, already limited.
         scores: Scores to compute or to read.
         out: Folder for the results. A failed run leaves it as it was; a new result replaces an old one.
+        post: Chains of post-processing, each applied to every score.
         measures: What to measure beside the pixel metrics.
         calibration: Where to choose a threshold for every score first, to be applied to the other sets.
         save_states: Keep the scores of every set as ``states/SET.SCORE.npz``.
@@ -84,17 +100,20 @@ def run(
         InputError: Whatever :func:`anomaly.evaluator.evaluate` finds wrong with the input.
     """
     check_scores(scores, subject.detector)
-    names = [score.name for score in scores]
+    names = Method(scores, post=post).names
     drawn = {"all": names, "first": names[:1], "none": []}[heatmaps]
     with staged(out, OUTPUTS) as stage, PanelWriter(stage / "heatmaps", drawn, profile) as pictures:
         closed = None if subject.closed_set is None else subject.closed_set(progress, profile)
         if calibration is not None:
-            measures = _calibrated(measures, calibration, subject, scores, progress, profile)
+            measures = _calibrated(measures, calibration, subject, scores, post, progress, profile)
             _tell_classes(subject.detector, splits)
         measures = replace(measures, states=stage / "states" if save_states else None)
         bars = {split.name: progress.add_task(split.name, total=len(split)) for split in splits}
         sets = evaluate(
             *(subject.detector, splits, scores),
+            inference=subject.inference,
+            post=post,
+            check=subject.check,
             stores=subject.stores,
             measures=measures,
             pictures=pictures if drawn else None,
@@ -106,7 +125,9 @@ def run(
             closed_set=closed,
             sets=sets,
             settings={
-                "scores": names,
+                "scores": [score.name for score in scores],
+                "post": [chain.name or "none" for chain in post],
+                "inference": None if subject.detector is None else subject.inference.record(),
                 **settings,
                 "heatmaps": heatmaps,
                 **_settings(measures, calibration),
@@ -125,6 +146,7 @@ def _calibrated(
     calibration: Calibration,
     subject: Subject,
     scores: Sequence[Score],
+    post: Sequence[Chain],
     progress: Progress,
     profile: Profile,
 ) -> Measures:
@@ -132,6 +154,9 @@ def _calibrated(
     bar = progress.add_task(f"threshold on {calibration.split.name}", total=len(calibration.split))
     thresholds = calibrate(
         *(subject.detector, calibration, scores),
+        inference=subject.inference,
+        post=post,
+        check=subject.check,
         store=subject.stores.get(calibration.split.name),
         measures=measures,
         on_frame=lambda name: progress.advance(bar),

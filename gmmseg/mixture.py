@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmmseg.functional import diagonal_log_prob
+from gmmseg.functional import diagonal_log_prob, gaussian_peak
 
 
 class GaussianMixture(nn.Module):
@@ -47,3 +47,7 @@ class GaussianMixture(nn.Module):
         classes, components, dim = self.means.shape
         means = F.normalize(self.means, dim=-1).view(-1, dim)
         return diagonal_log_prob(features, means, self.stds.view(-1, dim)).view(-1, classes, components)
+
+    def peak(self) -> Tensor:
+        """Log-density of every component at its own mean, the largest there is. Shape ``(C, P)``."""
+        return gaussian_peak(self.stds)

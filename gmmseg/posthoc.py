@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmmseg.functional import diagonal_log_prob
+from gmmseg.functional import diagonal_log_prob, gaussian_peak
 
 PIXELS_PER_COMPONENT = 50
 """A class gets one component for each so many of its pixels, up to what was asked for; one at least."""
@@ -73,12 +73,32 @@ class ClassDensities(nn.Module):
         Returns:
             Natural logarithms of densities. Shape ``(N, C)``, float32.
         """
+        return self.of_classes(self.of_components(features))
+
+    @staticmethod
+    def of_classes(component_log_prob: Tensor) -> Tensor:
+        """Class log-likelihoods of what :meth:`of_components` gives. Shape ``(N, C, P)`` -> ``(N, C)``."""
+        return component_log_prob.logsumexp(2).clamp_min(UNSEEN_LOG_LIKELIHOOD)
+
+    def of_components(self, features: Tensor) -> Tensor:
+        """``log(w_cp N(x; cp))``, minus infinity for a component that is not there.
+
+        Args:
+            features: Unit vectors. Shape ``(N, D)``.
+
+        Returns:
+            Shape ``(N, C, P)``, float32.
+        """
         means, stds = self.means.flatten(0, 1).double(), self.stds.flatten(0, 1).double()
         parts = []
         for chunk in features.split(_CHUNK):
             log_prob = diagonal_log_prob(chunk.double(), means, stds).unflatten(1, self.log_weights.shape)
-            parts.append((log_prob + self.log_weights).logsumexp(2).clamp_min(UNSEEN_LOG_LIKELIHOOD).float())
+            parts.append((log_prob + self.log_weights).float())
         return torch.cat(parts)
+
+    def peak(self) -> Tensor:
+        """The same at the component's mean, its largest value. Shape ``(C, P)``."""
+        return gaussian_peak(self.stds) + self.log_weights
 
 
 class StratifiedSample:

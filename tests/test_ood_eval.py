@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-import anomaly.evaluator
+import anomaly.inference
 from anomaly.metrics import PixelMetrics
 from tests.anomaly import set_trees, tiny_segmentor
 
@@ -332,8 +332,8 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
     assert record["provenance"]["predictions"]["format"] == "own"
 
     calls = []
-    predict = anomaly.evaluator._predict
-    monkeypatch.setattr(anomaly.evaluator, "_predict", lambda *a: calls.append(a) or predict(*a))
+    look = anomaly.inference.Inference.look
+    monkeypatch.setattr(anomaly.inference.Inference, "look", lambda *a: calls.append(a) or look(*a))
     (place / "maps/road_anomaly/msp/f1.npy").unlink()
     assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
     assert len(calls) == 1

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _run import read_config
+from _inference import read_inference
+from _weights import load_network
 from anomaly.datasets.split import Split
 from anomaly.provenance import file_record
 from anomaly.run import Subject
 from anomaly.score_store import ScoreWriter
-from anomaly.scores.table import SCORES, Score, get_scores
+from anomaly.scores.table import SCORES, Score, get_scores, serves
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,42 @@ class Chosen:
 
 
 def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
-    """Build the network, with its weights.
+    """Build the network, and say how it is evaluated.
 
     Raises:
-        InputError: Whatever is wrong with config, checkpoint, scores or data.
+        InputError: Whatever is wrong with config, checkpoint, scores, statistics or data.
     """
-    scores = get_scores(args.scores)
-    config = read_config(args.config, args.cfg_options, args.data_root)
+    named = get_scores(name for name in args.scores if name != "all")
+    network = load_network(args)
+    config, inputs = network.config, network.inputs
 
     from anomaly.integrations.mmseg_closed_set import open_closed_set
-    from anomaly.integrations.mmseg_detector import build_model, pick_device
+    from anomaly.integrations.mmseg_detector import config_inference
     from anomaly.integrations.mmseg_run import mmseg_subject
-    from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
+    from gmmseg.checkpoints import check_classes
 
-    device, model = pick_device(args.device), build_model(config)
-    checkpoint = load_checkpoint_file(args.checkpoint)
-    load_weights(model, checkpoint["state_dict"], args.checkpoint)
     if closed_set := None if args.no_closed_set else open_closed_set(config):
-        check_classes(checkpoint, closed_set.metainfo["classes"], args.checkpoint)
-    inputs = {"config": file_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
+        check_classes(network.checkpoint, closed_set.metainfo["classes"], args.checkpoint)
+    inference = read_inference(args, config_inference(config))
     stores = {}
     if args.save_scores is not None:
-        made_by = {"method": args.config.stem, "settings": {n: record["sha256"] for n, record in inputs.items()}}
+        depends = {n: record["sha256"] for n, record in inputs.items()} | {"inference": inference.record()}
+        made_by = {"method": args.config.stem, "settings": depends}
         stores = {split.name: ScoreWriter(args.save_scores / split.name, set=split.name, **made_by) for split in splits}
-    subject = mmseg_subject(config, model, device, closed_set=closed_set, limit=args.limit, stores=stores)
+    subject = mmseg_subject(
+        *(config, network.model, network.device, inference),
+        closed_set=closed_set,
+        limit=args.limit,
+        stores=stores,
+        statistics=args.statistics,
+    )
     gives = () if subject.detector is None else subject.detector.gives
-    scores = scores or [score for score in SCORES.values() if score.needs in gives]
-    settings = {"limit": args.limit, "device": str(device)}
+    scores = named or [score for score in SCORES.values() if score.usual and serves(score, gives)]
+    if "all" in args.scores:
+        every = [s for s in SCORES.values() if serves(s, gives) and (not s.fitted or args.statistics is not None)]
+        scores = [*every, *(score for score in named if score.name not in SCORES)]
+    if subject.statistics is not None:
+        inputs["statistics"] = file_record(args.statistics)
+        scores = subject.statistics.attach(scores)
+    settings = {"limit": args.limit, "device": str(network.device)}
     return Chosen(subject, scores, settings, inputs, Path("work_dirs", args.config.stem, "ood_eval"))

@@ -16,6 +16,8 @@ def settings_of(record: RunResult, folder: bool) -> list[str]:
     names = [entry.set for entry in record.sets][: -1 if folder else None]
     words = ["--sets", *names] if names else []
     words += ["--scores", *settings["scores"]] if record.provenance.get("predictions") is None else []
+    words += _looking(settings) if record.provenance.get("predictions") is None else []
+    words += ["--post", *settings["post"]] if settings.get("post") else []
     words += ["--as-found"] if any(entry.notes or not entry.fingerprint for entry in record.sets) else []
     words += ["--no-closed-set"] if record.closed_set is None else []
     words += ["--binned"] if settings.get("mode") == "binned" else []
@@ -35,4 +37,15 @@ def settings_of(record: RunResult, folder: bool) -> list[str]:
     if chosen := settings.get("threshold"):
         level = "" if chosen["level"] is None else f"={chosen['level']}"
         words += ["--calibrate-on", chosen["set"], "--calibrate-by", chosen["rule"] + level]
+    return words
+
+
+def _looking(settings: dict[str, Any]) -> list[str]:
+    """How the network looked; records that do not tell are of when maps were resized to the input, then scored."""
+    if (how := settings.get("inference")) is None:
+        return ["--score-at", "input"]
+    words = ["--score-at", how["resolution"], "--precision", how["precision"], "--scales", *map(str, how["scales"])]
+    words += ["--flip"] if how["flip"] else []
+    for side in ("window", "stride"):
+        words += [f"--{side}", "x".join(map(str, how[side]))] if how[side] else []
     return words

@@ -19,7 +19,13 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is evaluated").add_argument
     add("config", type=Path, nargs="?", help="a config file, such as those in configs/")
     add("checkpoint", type=Path, nargs="?", help="a checkpoint of that network")
-    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: all that fit)")
+    add(
+        "--scores",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"of {', '.join(SCORES)} (default: the usual ones), or all",
+    )
     add("--predictions", type=Path, metavar="DIR", help="score maps on disk instead of config and checkpoint")
     add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
     add("--save-scores", type=Path, metavar="DIR", help="write score maps there; a stopped run goes on from them")

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 import _environment  # noqa: F401
+from _inference import add_inference, add_post, read_post
 from _measures import add_measures, read_measures
 from _progress import frame_progress
 from _run import run
@@ -25,6 +26,8 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_subject(parser)
     add_sets(parser)
+    add_inference(parser)
+    add_post(parser)
     add_measures(parser)
     add = parser.add_argument_group("what comes out").add_argument
     add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
@@ -35,7 +38,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
     """Check names and files, then the network, then measure: the result, where the time went, and its folder."""
-    splits = open_sets(args)
+    post, splits = read_post(args), open_sets(args)
     measured = read_measures(args, data_root(args))
     calibration = measured["calibration"]
     chosen = choose_subject(args, [*splits, *([calibration.split] if calibration else [])])
@@ -49,6 +52,7 @@ def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
         result = runs.run(
             *(chosen.subject, splits, chosen.scores, out),
             **measured,
+            post=post,
             heatmaps=args.heatmaps,
             settings=chosen.settings,
             progress=progress,

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import _environment  # noqa: F401
+from _inference import add_inference
 from _network import choose_network
 from _progress import frame_progress
 from _run import run
@@ -30,10 +31,11 @@ def main() -> None:
     add("--set", metavar="NAME", help="a set of the catalogue, such as anomaly_track-test")
     add("--images", type=Path, metavar="DIR", help="a folder of photographs instead")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the maps (docs/scores.md)")
-    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: all that fit)")
+    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: the usual ones)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    add_inference(parser)
     parser.set_defaults(no_closed_set=True, save_scores=None, limit=None)
     args = parser.parse_args()
     if (args.set is None) == (args.images is None):
@@ -44,16 +46,19 @@ def main() -> None:
         name, photographs = args.set, find_set(args.set).photographs(data_root(args))
     chosen = choose_network(args, [])
 
-    from anomaly.inference import write_scores
+    from anomaly.writing import write_scores
 
-    made_by = {key: record["sha256"] for key, record in chosen.inputs.items()}
+    inference = chosen.subject.inference
+    made_by = {key: record["sha256"] for key, record in chosen.inputs.items()} | {"inference": inference.record()}
     writer = ScoreWriter(args.out, set=name, method=args.config.stem, settings=made_by)
     if chosen.subject.detector is None:
         raise InputError("expected a network, found none")
     with frame_progress() as progress:
         bar = progress.add_task(name, total=len(photographs))
         on_frame = lambda: progress.advance(bar)  # noqa: E731
-        shown = write_scores(chosen.subject.detector, photographs, chosen.scores, writer, on_frame=on_frame)
+        shown = write_scores(
+            chosen.subject.detector, photographs, chosen.scores, writer, inference=inference, on_frame=on_frame
+        )
     print(f"{len(photographs)} frames are in {args.out}, {shown} of them new (docs/scores.md)")
 
 

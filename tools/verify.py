@@ -26,6 +26,7 @@ def main() -> None:
     add("checkpoint", nargs="?", help="its checkpoint")
     add("--predictions", metavar="DIR", help="its score maps, instead of config and checkpoint")
     add("--score-scale", nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
+    add("--statistics", metavar="FILE", help="what its scores were fitted to (tools/fit_scores.py)")
     add("--data-root", metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings that were overridden")
     add("--folder", nargs=2, metavar=("IMAGES", "LABELS"), help="where a set of two folders is")
@@ -50,7 +51,7 @@ def main() -> None:
 
 def _subject(args: argparse.Namespace) -> list[str]:
     words = [word for word in (args.config, args.checkpoint) if word is not None]
-    for option in ("predictions", "score_scale", "data_root", "cfg_options", "folder", "label_values"):
+    for option in ("predictions", "score_scale", "statistics", "data_root", "cfg_options", "folder", "label_values"):
         if value := getattr(args, option):
             words += [f"--{option.replace('_', '-')}", *([value] if isinstance(value, str) else value)]
     return words

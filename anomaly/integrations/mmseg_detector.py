@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -12,11 +14,14 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
+from mmseg.models.utils import resize
 from mmseg.registry import DATASETS, MODELS
-from torch import Tensor
+from mmseg.utils import stack_batch
+from torch import Tensor, nn
 
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
+from anomaly.inference import Inference
 from anomaly.labels import Image
 
 _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
@@ -58,16 +63,19 @@ def build_model(config: Config) -> BaseSegmentor:
 
 
 class MMSegDetector:
-    """Runs a segmentor on photographs, prepared and cut (whole or slide) as its config says.
+    """Runs a segmentor on photographs, prepared as its config says.
 
-    Predictions have the size of the network's input, before mmseg's resize to the photograph and without
-    padding. A segmentor with a method ``infer(inputs, metas) -> (logits, class_log_likelihood)``, both
-    ``(B, C, h, w)``, is a generative one; any other gives logits alone.
+    Predictions have the resolution of the network's last feature map where that can be had: of a segmentor with a
+    method ``describe(inputs)``, which gives the fields of :class:`anomaly.detectors.Prediction` by name (a generative
+    one), and of any whose decode head ends in mmseg's ``conv_seg``. Any other gives logits at the input's resolution.
 
     Args:
         config: Its ``test_dataloader.dataset.pipeline`` (or ``test_pipeline``) is the preprocessing.
         model: The network; put into eval mode on ``device``.
         device: As torch names it.
+
+    Attributes:
+        linear: Weight ``(C, D)`` and bias ``(C,)`` that make logits of features; None where no such layer is.
 
     Raises:
         InputError: The config does not say how a photograph is prepared, or the network gives one logit a pixel.
@@ -81,22 +89,89 @@ class MMSegDetector:
             )
         init_default_scope(config.get("default_scope", "mmseg"))
         self._model = model.to(device).eval()
+        self._device = device
         self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])
-        self._infer = getattr(model, "infer", None)
-        generative = ("class_log_likelihood",) if self._infer else ()
-        self.gives: frozenset[str] = frozenset(("logits", *generative))
+        self._normalise = copy.deepcopy(model.data_preprocessor).to("cpu")
+        self._padding = dict(getattr(self._normalise, "test_cfg", None) or {})
+        self._normalise.test_cfg = None  # padded by __call__: windows want the same
+        self._describe = getattr(model, "describe", None)
+        self._last = None if self._describe else _last_layer(model)
+        self._ends_there: bool | None = None  # whether the last layer's output are the logits
+        self.align_corners = bool(getattr(model, "align_corners", False))
         self.classes = _class_names(config)
+        self.gives: frozenset[str] = frozenset(
+            getattr(model, "describes", ()) or (("logits",) if self._last is None else ("logits", "features"))
+        )
+        self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
+
+    def prepare(self, image: Image) -> Tensor:
+        """Prepare one RGB photograph. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
+        data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
+        inputs: Tensor = self._normalise(pseudo_collate([data]), False)["inputs"][0]
+        return inputs
 
     @torch.inference_mode()
-    def __call__(self, image: Image) -> Prediction:
-        """Predict one RGB photograph. Shape: ``(H, W, 3)``, uint8."""
-        data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
-        batch = self._model.data_preprocessor(pseudo_collate([data]), False)
-        metas = [sample.metainfo for sample in batch["data_samples"]]
-        if self._infer is None:
-            return Prediction(_without_padding(self._model.inference(batch["inputs"], metas), metas[0]))
-        logits, class_log_likelihood = self._infer(batch["inputs"], metas)
-        return Prediction(_without_padding(logits, metas[0]), _without_padding(class_log_likelihood, metas[0]))
+    def __call__(self, inputs: Tensor) -> Prediction:
+        """Predict inputs of one size. Shape: ``(B, 3, h, w)``."""
+        inputs = inputs.to(self._device)
+        if self._padding:
+            inputs = stack_batch(list(inputs), pad_val=self._normalise.pad_val, **self._padding)[0]
+        size = (inputs.shape[2], inputs.shape[3])
+        maps = self._logits(inputs) if self._describe is None else self._describe(inputs)
+        maps = {name: found.float() for name, found in maps.items()}
+        return Prediction(**maps, covers=size, align_corners=self.align_corners)
+
+    def _logits(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Logits, and features where there is a last layer that makes logits of them."""
+        metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), inputs.shape[2:])] * len(inputs)
+        with _calls_of(self._last) as calls:
+            logits = self._model.encode_decode(inputs, metas)
+        if not calls:
+            return {"logits": logits}
+        features, small = calls[-1]
+        if self._ends_there is None:  # asked once: it is a property of the head
+            resized = resize(small.float(), inputs.shape[2:], mode="bilinear", align_corners=self.align_corners)
+            same = resized.shape == logits.shape and torch.allclose(resized, logits.float(), rtol=1e-3, atol=1e-3)
+            self._ends_there = bool(same)
+        if self._ends_there:
+            return {"logits": small, "features": features}
+        return {"logits": logits, "features": resize(features.float(), inputs.shape[2:], mode="bilinear")}
+
+
+def _last_layer(model: BaseSegmentor) -> nn.Module | None:
+    """The convolution that makes logits of features; None where mmseg's decode head has none of the kind."""
+    heads = getattr(model, "decode_head", None)
+    head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+    last = getattr(head, "conv_seg", None)
+    return last if isinstance(last, nn.Conv2d) and last.out_channels == getattr(model, "out_channels", None) else None
+
+
+def _linear(layer: Any) -> tuple[Tensor, Tensor] | None:
+    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1) or layer.bias is None:
+        return None
+    return layer.weight.detach().flatten(1).cpu(), layer.bias.detach().cpu()
+
+
+@contextmanager
+def _calls_of(layer: nn.Module | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Catch what a layer takes and gives, while the context lasts."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    if layer is None:
+        yield calls
+        return
+    handle = layer.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def config_inference(config: Config) -> Inference:
+    """How the config's ``test_cfg`` has the network look at a photograph: whole, or by sliding windows."""
+    test = config.model.get("test_cfg") or {}
+    if test.get("mode", "whole") != "slide":
+        return Inference()
+    return Inference(window=tuple(test["crop_size"]), stride=tuple(test["stride"]))
 
 
 def _class_names(config: Config) -> tuple[str, ...]:
@@ -128,10 +203,3 @@ def _drop_pretrained(node: Any) -> None:
     for value in node.values() if isinstance(node, dict) else node:
         if isinstance(value, dict | list | tuple):
             _drop_pretrained(value)
-
-
-def _without_padding(maps: Tensor, meta: dict[str, Any]) -> Tensor:
-    """Cut what the preprocessor padded. Shape: ``(1, C, H, W)`` to ``(C, h, w)``."""
-    left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
-    height, width = maps.shape[2:]
-    return maps[0, :, top : height - bottom, left : width - right].float()

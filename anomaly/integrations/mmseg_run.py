@@ -12,22 +12,26 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.models import BaseSegmentor
 from rich.progress import Progress
 
-from anomaly.evaluator import Store
+from anomaly.inference import Inference
 from anomaly.integrations.mmseg_closed_set import evaluate_closed_set
 from anomaly.integrations.mmseg_detector import MMSegDetector
+from anomaly.method import WHOLE, Store
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
 from anomaly.run import Subject
+from anomaly.scores.statistics import Statistics, weights_hash
 
 
 def mmseg_subject(
     config: Config,
     model: BaseSegmentor,
     device: torch.device,
+    inference: Inference = WHOLE,
     *,
     closed_set: BaseSegDataset | None,
     limit: int | None,
     stores: Mapping[str, Store] | None = None,
+    statistics: Path | None = None,
 ) -> Subject:
     """Describe a segmentor to :func:`anomaly.run.run`.
 
@@ -35,10 +39,19 @@ def mmseg_subject(
         config: The network's config.
         model: The network with its weights.
         device: Where it runs.
+        inference: How it looks at a photograph.
         closed_set: The config's validation data, to measure mIoU on.
         limit: First frames of the closed set to take; ``None`` takes all.
         stores: By set, where score maps are written to, and read from where they are there.
+        statistics: What scores learned of training photographs.
+
+    Raises:
+        InputError: The statistics are of another network, or cannot be read.
     """
+    detector = MMSegDetector(config, model, device)
+    learned = None if statistics is None else Statistics.load(statistics)
+    if learned is not None and statistics is not None:
+        learned.check(weights_hash(model.state_dict()), detector.classes, statistics)
 
     def closed(data: BaseSegDataset, progress: Progress, profile: Profile) -> ClosedSet:
         bar = progress.add_task("closed set", total=min(len(data), limit or len(data)))
@@ -48,7 +61,9 @@ def mmseg_subject(
 
     return Subject(
         model={"name": Path(config.filename).stem, "type": config.model.type},
-        detector=MMSegDetector(config, model, device),
+        detector=detector,
+        inference=inference,
+        statistics=learned,
         stores=stores or {},
         closed_set=None if closed_set is None else partial(closed, closed_set),
     )

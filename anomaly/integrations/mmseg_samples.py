@@ -106,8 +106,8 @@ def label_values(sample: Sample) -> npt.NDArray[np.int64]:
 
 
 def scores_of(sample: Sample) -> list[Score]:
-    """Give all scores that the sample's maps allow, in the order of their table."""
-    return [score for score in SCORES.values() if _map_of(score) in sample]
+    """Give the usual scores that the sample's maps allow, in the order of their table."""
+    return [score for score in SCORES.values() if score.usual and _map_of(score) in sample]
 
 
 @torch.inference_mode()
@@ -133,13 +133,13 @@ def score_map(sample: Sample, score: Score) -> ScoreMap:
             f"frame {frame_id(sample)!r}: expected {name} of at least two classes, found {len(maps)} channel, which "
             "mmseg turns into a probability; train the network with out_channels=2"
         )
-    result: ScoreMap = score.function(maps[None])[0].cpu().numpy()
+    result: ScoreMap = score.function(maps[None], **score.parameters)[0].cpu().numpy()
     return result
 
 
 def _map_of(score: Score) -> str:
     """The name in mmseg's samples of what a score needs."""
-    return "seg_logits" if score.needs == "logits" else score.needs
+    return "seg_logits" if score.needs == ("logits",) else "+".join(score.needs)
 
 
 def _values(argument: str, values: int | Sequence[int]) -> set[int]:

@@ -24,7 +24,7 @@ from anomaly.metrics.functional.thinned import Curve
 from anomaly.metrics.measured import Interval
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.runs import FrameScores
-from anomaly.metrics.state_file import read_state, write_state
+from anomaly.state_file import read_state, write_state
 
 Mode = Literal["exact", "binned"]
 MODES = ("exact", "binned")

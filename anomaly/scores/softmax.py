@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from anomaly.errors import InputError
+
 
 def msp(logits: Tensor) -> Tensor:
     """Maximum softmax probability, as ``1 - max_c p_c = r / (1 + r)`` (Hendrycks & Gimpel, ICLR 2017).
@@ -49,6 +51,37 @@ def entropy(logits: Tensor) -> Tensor:
     weighted = (z * odds).sum(dim=1)
     rest = _rest(z, odds)
     return (rest.log1p() - weighted / (1 + rest)).float()
+
+
+def gen(logits: Tensor, *, gamma: float = 0.1, top: int = 100) -> Tensor:
+    """Generalised entropy, ``sum_c p_c^gamma (1 - p_c)^gamma`` over the most probable classes (Liu et al., CVPR 2023).
+
+    Both factors are computed from logarithms, so that confident pixels keep their ranks.
+
+    Args:
+        logits: Class logits of any float type, finite.
+        gamma: In (0, 1).
+        top: M, how many of the most probable classes count; the paper takes 100, or all where there are fewer.
+
+    Shape:
+        ``(B, C, H, W)`` -> ``(B, H, W)``.
+
+    Returns:
+        float32 in ``[0, C / 4^gamma]``, higher = more anomalous.
+
+    Raises:
+        InputError: A parameter is out of range.
+    """
+    if not 0 < gamma < 1 or top < 1:
+        raise InputError(f"gen: expected gamma between 0 and 1 and top of 1 or more, found {gamma} and {top}")
+    z = _below_top(logits)
+    most = z.topk(min(top, logits.shape[1]), dim=1).values  # descending
+    rest = _rest(z, z.exp())[:, None]
+    log_p = most - rest.log1p()
+    # 1 - p of the winner is rest / (1 + rest); of any other it is no difference of nearly equal numbers
+    log_others = torch.log1p(-log_p.exp().clamp_max(1 - 1e-7))
+    log_others[:, :1] = rest.log() - rest.log1p()
+    return (gamma * (log_p + log_others)).exp().sum(dim=1).float()
 
 
 def _below_top(logits: Tensor) -> Tensor:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.scores.density import gmm_nll
-from anomaly.scores.logits import energy, max_logit
-from anomaly.scores.softmax import entropy, msp
+from anomaly.parameters import bind, parse_call
+from anomaly.scores import density, knn, logits, mahalanobis, softmax, standardised, typicality, vim
+from anomaly.scores.combinations import rank_average, zscore_sum
+from anomaly.scores.sample import PixelSample
+
+_LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
+_COMPONENTS, _PEAK = "component_log_prob", "component_peak"
 
 
 @dataclass(frozen=True)
@@ -21,27 +27,75 @@ class Score:
 
     Args:
         name: Name on the command line, in results and in plots.
-        function: ``(B, C, H, W)`` -> ``(B, H, W)`` float32, higher = more anomalous.
-        needs: The network output that ``function`` takes.
+        function: Takes the fields of a :class:`~anomaly.detectors.Prediction` that it ``needs``, then parameters and
+            statistics by keyword; gives ``(B, h, w)`` float32, higher = more anomalous.
+        needs: Names of these fields.
         source: The paper it comes from.
+        fit: Computes its statistics from pixels of training photographs; None where there are none.
+        usual: Whether it is computed where no scores are named.
+        parts: The scores that a combination is of; its function takes them stacked, ``(S, B, h, w)``.
+        parameters: That differ from the function's defaults.
+        statistics: What was fitted.
     """
 
     name: str
-    function: Callable[[Tensor], Tensor]
-    needs: Literal["logits", "class_log_likelihood"]
+    function: Callable[..., Tensor]
+    needs: tuple[str, ...]
     source: str
+    fit: Callable[[PixelSample], dict[str, Tensor]] | None = None
+    usual: bool = False
+    parts: tuple[Score, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Score every pixel. Shape: ``(B, h, w)``, float32."""
+        if self.parts:
+            taken: list[Any] = [torch.stack([part(prediction) for part in self.parts])]
+        else:
+            taken = [getattr(prediction, name) for name in self.needs]
+        return self.function(*taken, **self.parameters, **self.statistics)
+
+    @property
+    def base(self) -> str:
+        """Its name without parameters."""
+        return self.name.partition(":")[0]
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it needs statistics."""
+        return self.fit is not None or bool(self.parts)
 
 
-SCORES: dict[str, Score] = {
-    score.name: score
-    for score in (
-        Score("gmm_nll", gmm_nll, "class_log_likelihood", "Liang et al., NeurIPS 2022"),
-        Score("msp", msp, "logits", "Hendrycks & Gimpel, ICLR 2017"),
-        Score("max_logit", max_logit, "logits", "Hendrycks et al., ICML 2022"),
-        Score("entropy", entropy, "logits", "Hendrycks & Gimpel, ICLR 2017"),
-        Score("energy", energy, "logits", "Liu et al., NeurIPS 2020"),
-    )
-}
+def _table(*scores: Score) -> dict[str, Score]:
+    return {score.name: score for score in scores}
+
+
+SCORES: dict[str, Score] = _table(
+    Score("gmm_nll", density.gmm_nll, (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
+    Score("predicted_nll", density.predicted_nll, (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
+    Score("marginal_nll", density.marginal_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
+    Score("empirical_nll", density.empirical_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994", density.fit_prior),
+    Score("likelihood_ratio", density.likelihood_ratio, (_CLASSES,), "Neyman & Pearson, 1933"),
+    Score("nearest_component", density.nearest_component, (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"),
+    Score("typicality", typicality.typicality, (_CLASSES,), "Nalisnick et al., 2019", typicality.fit),
+    Score("standardised_nll", standardised.nll, (_CLASSES,), "Jung et al., ICCV 2021", standardised.fit_nll),
+    Score("msp", softmax.msp, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+    Score("max_logit", logits.max_logit, (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
+    Score("entropy", softmax.entropy, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+    Score("energy", logits.energy, (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
+    Score("gen", softmax.gen, (_LOGITS,), "Liu et al., CVPR 2023"),
+    Score("margin", logits.margin, (_LOGITS,), "Scheffer et al., IDA 2001"),
+    Score("sml", standardised.sml, (_LOGITS,), "Jung et al., ICCV 2021", standardised.fit_sml),
+    Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
+    Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
+    Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit),
+    Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit),
+)
+COMBINATIONS: dict[str, Score] = _table(
+    Score("rank_average", rank_average, (), "Dwork et al., Rank Aggregation, WWW 2001"),
+    Score("zscore_sum", zscore_sum, (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
+)
 
 
 def stored_scores(names: Iterable[str]) -> list[Score]:
@@ -50,20 +104,48 @@ def stored_scores(names: Iterable[str]) -> list[Score]:
     def function(output: Tensor) -> Tensor:
         raise InputError("expected scores that are stored, found a network's output; name scores that can be computed")
 
-    return [Score(name, function, "logits", "stored") for name in names]
+    return [Score(name, function, (_LOGITS,), "stored") for name in names]
 
 
-def get_scores(names: Iterable[str]) -> list[Score]:
-    """Look scores up by name, in the order given, each once.
+def get_scores(texts: Iterable[str]) -> list[Score]:
+    """Look scores up as they are written on the command line, in the order given, each once.
+
+    ``NAME``, ``NAME:PARAMETER=VALUE`` such as ``energy:temperature=2``, or a combination of others by their default
+    parameters, ``rank_average:of=gmm_nll+energy``.
 
     Raises:
-        InputError: There is no score of that name; the message lists all, the closest name first.
+        InputError: There is no score of that name (the message lists all, the closest name first), or a parameter
+            that it does not have or that is out of range.
     """
-    return [_get_score(name) for name in dict.fromkeys(names)]
+    return [_get_score(text) for text in dict.fromkeys(texts)]
 
 
-def _get_score(name: str) -> Score:
-    if name not in SCORES:
-        closest = sorted(SCORES, key=lambda known: -SequenceMatcher(None, name, known).ratio())
+def serves(score: Score, gives: Iterable[str]) -> bool:
+    """Whether a network that gives these fields can be scored so."""
+    return set(score.needs) <= set(gives)
+
+
+def _get_score(text: str) -> Score:
+    name, words = parse_call(text, "score")
+    known = {**SCORES, **COMBINATIONS}
+    if name not in known:
+        closest = sorted(known, key=lambda other: -SequenceMatcher(None, name, other).ratio())
         raise InputError(f"unknown score {name!r}; the scores are {', '.join(closest)}")
-    return SCORES[name]
+    score = known[name]
+    if name in COMBINATIONS:
+        return _combined(score, text, words)
+    parameters = bind(score.function, words, f"score {name!r}")
+    if parameters and not score.fitted:  # what is out of range is told before a frame is read
+        score.function(*(torch.zeros(1, 2, 1, 1) for _ in score.needs), **parameters)
+    return replace(score, name=text, parameters=parameters)
+
+
+def _combined(score: Score, text: str, words: dict[str, str]) -> Score:
+    parts = [part for part in words.pop("of", "").split("+") if part]
+    if words or len(set(parts)) < 2 or set(parts) - set(SCORES):
+        raise InputError(
+            f"{text}: expected at least two scores of {', '.join(SCORES)}, such as {score.name}:of=gmm_nll+energy"
+        )
+    found = tuple(get_scores(parts))
+    needs = tuple(dict.fromkeys(name for part in found for name in part.needs))
+    return replace(score, name=text, parts=found, needs=needs)

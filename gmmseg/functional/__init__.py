@@ -1,7 +1,7 @@
 """Pure mathematics of the mixture: no state, shapes in every docstring."""
 
-from gmmseg.functional.gaussian import diagonal_log_prob
+from gmmseg.functional.gaussian import diagonal_log_prob, gaussian_peak
 from gmmseg.functional.moments import direction_and_variance
 from gmmseg.functional.sinkhorn import scale_to_unit, sinkhorn_assign
 
-__all__ = ["diagonal_log_prob", "direction_and_variance", "scale_to_unit", "sinkhorn_assign"]
+__all__ = ["diagonal_log_prob", "gaussian_peak", "direction_and_variance", "scale_to_unit", "sinkhorn_assign"]

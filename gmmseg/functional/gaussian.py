@@ -36,3 +36,15 @@ def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
     constant = -0.5 * ((means.square() * precision).sum(1) + means.shape[1] * math.log(2 * math.pi)) - stds.log().sum(1)
     log_prob = torch.addmm(constant, features, (means * precision).T)
     return log_prob.addmm_(features.square(), (-0.5 * precision).T)
+
+
+def gaussian_peak(stds: Tensor) -> Tensor:
+    """Log-density of diagonal Gaussians at their means.
+
+    Args:
+        stds: Positive. Shape ``(..., D)``.
+
+    Returns:
+        Shape ``(...)``.
+    """
+    return -stds.log().sum(-1) - 0.5 * stds.shape[-1] * math.log(2 * math.pi)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,28 @@ class GMMHeadMixin(_AnyHead):
                 each, and in a cascade the logits of the head before.
         """
         return self.classifier(self.projection(super().forward(*inputs)))
+
+    def describe(self, *inputs: Any) -> dict[str, Tensor]:
+        """All that the mixtures say, as :meth:`gmmseg.models.segmentor.LikelihoodSegmentor.describe` has it.
+
+        Args:
+            *inputs: As :meth:`classify`.
+        """
+        output = self.classify(*inputs)
+        batch, _, height, width = output.logits.shape
+        mixture = self.classifier.mixture
+        even = math.log(mixture.means.shape[1])  # a class's components weigh alike
+
+        def to_map(rows: Tensor) -> Tensor:
+            return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))
+
+        return {
+            "logits": output.logits,
+            "class_log_likelihood": output.class_log_likelihood,
+            "component_log_prob": to_map(output.log_prob) - even,
+            "component_peak": mixture.peak() - even,
+            "features": to_map(output.embeddings),
+        }
 
     def forward(self, *inputs: Any) -> Tensor:
         """Logits ``(B, C, H, W)`` at the head's own resolution, as from any mmseg head."""

@@ -52,6 +52,11 @@ class PosthocSegmentor(LikelihoodSegmentor):
         self._classified = [conv_seg]  # in a list, so that it is no second submodule
         self.densities = ClassDensities(self.num_classes, num_components, conv_seg.in_channels)
 
+    @property
+    def last_layer(self) -> nn.Conv2d:
+        """The convolution that makes the network's logits of features."""
+        return self._classified[0]
+
     def embed(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
         """The network's own logits at the size of the input, and unit features at the head's resolution.
 
@@ -65,20 +70,37 @@ class PosthocSegmentor(LikelihoodSegmentor):
         Raises:
             InputError: The head never ran its ``conv_seg``.
         """
-        with _inputs_of(self._classified[0]) as caught:
+        logits, features = self._run(inputs, batch_img_metas)
+        return logits, F.normalize(features.float(), dim=1)
+
+    def _run(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        """The network's own logits at the size of the input, and what its last layer classifies."""
+        with _inputs_of(self.last_layer) as caught:
             logits = super(LikelihoodSegmentor, self).encode_decode(inputs, batch_img_metas)
         if not caught:
             raise InputError("the decode head never ran its conv_seg: this network has no features to fit mixtures to")
-        return logits, F.normalize(caught[-1].float(), dim=1)
+        return logits, caught[-1]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits, then log-likelihoods, at the size of the input. Shape ``(B, 2C, H, W)``."""
         logits, embeddings = self.embed(inputs, batch_img_metas)
-        batch, _, height, width = embeddings.shape
-        flat = self.densities(embeddings.permute(0, 2, 3, 1).flatten(0, 2))
-        likelihood = flat.view(batch, height, width, -1).permute(0, 3, 1, 2)
+        likelihood = _to_map(self.densities(_to_rows(embeddings)), embeddings)
         likelihood = resize(likelihood, logits.shape[2:], mode="bilinear", align_corners=self.align_corners)
         return torch.cat([logits, likelihood], dim=1)
+
+    def describe(self, inputs: Tensor) -> dict[str, Tensor]:
+        """See :meth:`LikelihoodSegmentor.describe`; the features are the network's own, not of unit length."""
+        metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), inputs.shape[2:])] * len(inputs)
+        _, features = self._run(inputs, metas)
+        embeddings = F.normalize(features.float(), dim=1)
+        components = self.densities.of_components(_to_rows(embeddings))
+        return {
+            "logits": self.last_layer(features),
+            "class_log_likelihood": _to_map(self.densities.of_classes(components), embeddings),
+            "component_log_prob": _to_map(components, embeddings),
+            "component_peak": self.densities.peak(),
+            "features": features,
+        }
 
     def loss(self, *_: Any) -> dict[str, Tensor]:
         """Refuse: training would move the features away from their mixtures."""
@@ -122,3 +144,14 @@ def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
         yield caught
     finally:
         handle.remove()
+
+
+def _to_rows(maps: Tensor) -> Tensor:
+    """Shape: ``(B, D, h, w)`` -> ``(N, D)``."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _to_map(rows: Tensor, like: Tensor) -> Tensor:
+    """Shape: ``(N, ...)`` -> ``(B, ..., h, w)``, B, h and w those of ``like``."""
+    batch, _, height, width = like.shape
+    return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))

@@ -14,11 +14,26 @@ from gmmseg.registry import MODELS
 
 
 class LikelihoodSegmentor(EncoderDecoder):
-    """Predicts both maps in one pass, whole or sliding; a subclass gives them in :meth:`classify`.
+    """Predicts both maps in one pass, whole or sliding; a subclass gives them, and more, in :meth:`describe`.
 
     Predictions carry ``class_log_likelihood`` (PixelData, ``(C, H, W)``) beside mmseg's ``seg_logits``. Training
     is mmseg's own. Inside, both maps travel as 2C channels, so that mmseg's inference treats them alike.
     """
+
+    describes = ("logits", "class_log_likelihood", "component_log_prob", "component_peak", "features")
+
+    def describe(self, inputs: Tensor) -> dict[str, Tensor]:
+        """All that the mixtures say, at the decode head's resolution.
+
+        Args:
+            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+
+        Returns:
+            ``logits``, ``class_log_likelihood (B, C, h, w)``; ``component_log_prob (B, C, P, h, w)``, the log-densities
+            of components with their weights; ``component_peak (C, P)``, the same at their means; ``features
+            (B, D, h, w)``, the embeddings.
+        """
+        raise NotImplementedError
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class log-likelihoods at the decode head's resolution, both ``(B, C, h, w)``.
@@ -26,7 +41,8 @@ class LikelihoodSegmentor(EncoderDecoder):
         Args:
             inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
         """
-        raise NotImplementedError
+        found = self.describe(inputs)
+        return found["logits"], found["class_log_likelihood"]
 
     def _init_decode_head(self, decode_head: Any) -> None:
         super()._init_decode_head(decode_head)
@@ -72,21 +88,21 @@ class LikelihoodSegmentor(EncoderDecoder):
 class GMMSegmentor(LikelihoodSegmentor):
     """An ``EncoderDecoder`` with a generative decode head."""
 
-    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`LikelihoodSegmentor.classify`."""
-        output = self.decode_head.classify(self.extract_feat(inputs))
-        return output.logits, output.class_log_likelihood
+    def describe(self, inputs: Tensor) -> dict[str, Tensor]:
+        """See :meth:`LikelihoodSegmentor.describe`."""
+        found: dict[str, Tensor] = self.decode_head.describe(self.extract_feat(inputs))
+        return found
 
 
 @MODELS.register_module()
 class CascadeGMMSegmentor(LikelihoodSegmentor, CascadeEncoderDecoder):
     """A ``CascadeEncoderDecoder``, such as OCRNet's, whose last decode head is generative."""
 
-    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`LikelihoodSegmentor.classify`."""
+    def describe(self, inputs: Tensor) -> dict[str, Tensor]:
+        """See :meth:`LikelihoodSegmentor.describe`."""
         features = self.extract_feat(inputs)
         logits = self.decode_head[0].forward(features)
         for head in self.decode_head[1:-1]:
             logits = head.forward(features, logits)
-        output = self.decode_head[-1].classify(features, logits)
-        return output.logits, output.class_log_likelihood
+        found: dict[str, Tensor] = self.decode_head[-1].describe(features, logits)
+        return found

@@ -32,11 +32,10 @@ class ElevenClasses(ColourDetector):
         super().__init__()
         self.classes = classes
 
-    def __call__(self, image):
-        pixels = torch.from_numpy(image[::2, ::2].copy()).float() / 64
+    def __call__(self, inputs):
         weights = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
-        prediction = super().__call__(image)
-        logits = (pixels @ weights).permute(2, 0, 1)
+        prediction = super().__call__(inputs)
+        logits = torch.einsum("bchw,ck->bkhw", inputs[:, :, ::2, ::2], weights)
         return replace(prediction, logits=logits, class_log_likelihood=2 * logits)
 
 
@@ -55,10 +54,10 @@ def pixels(detector, split, name):
     """Score, label, class and predicted class of every frame, resized by torch."""
     found = []
     for frame in split:
-        prediction = detector(frame.image)
-        logits = torch.nn.functional.interpolate(prediction.logits[None], (HEIGHT, WIDTH), mode="bilinear")[0]
+        prediction = detector(detector.prepare(frame.image)[None])
+        logits = torch.nn.functional.interpolate(prediction.logits, (HEIGHT, WIDTH), mode="bilinear")[0]
         (score,) = [score for score in SCORES if score.name == name]
-        small = score.function(getattr(prediction, score.needs)[None])[0]
+        small = score(prediction)[0]
         score = torch.nn.functional.interpolate(small[None, None], (HEIGHT, WIDTH), mode="bilinear")[0, 0]
         found.append((score.numpy(), frame.label, frame.class_label, logits.argmax(0).numpy()))
     return found

@@ -13,8 +13,10 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from anomaly.errors import InputError
+from anomaly.inference import Inference
 from anomaly.integrations.mmseg_closed_set import evaluate_closed_set, open_closed_set
-from anomaly.integrations.mmseg_detector import MMSegDetector, build_model, pick_device
+from anomaly.integrations.mmseg_detector import MMSegDetector, build_model, config_inference, pick_device
+from anomaly.method import WHOLE
 from tests.anomaly import set_trees, tiny_segmentor
 
 
@@ -36,48 +38,81 @@ def load(config, tmp_path):
     return model.eval()
 
 
-SLIDE = {"mode": "slide", "crop_size": (32, 32), "stride": (16, 24)}
+def ask(detector, photograph, inference=WHOLE):
+    """The photograph's input size, what the network says of it, and its logits at that size."""
+    inputs = detector.prepare(photograph)[None]
+    looks = inference.look(detector, inputs)
+    size = (inputs.shape[2], inputs.shape[3])
+    return size, looks, inference.logits(looks, size)[0]
 
 
-@pytest.mark.parametrize("test_cfg", [{"mode": "whole"}, SLIDE], ids=["whole", "slide"])
-def test_logits_are_mmsegs_before_its_last_resize(config, tmp_path, test_cfg):
-    config.model.test_cfg = test_cfg
-    model = load(config, tmp_path)
+def test_logits_are_mmsegs_before_its_last_resize(config, model, tmp_path):
     photograph = set_trees.photo(7, 48, 72)
     path = set_trees.write(tmp_path / "photo.png", photograph)
-    prediction = MMSegDetector(config, model, "cpu")(photograph)
+    detector = MMSegDetector(config, model, "cpu")
+    size, (look,), logits = ask(detector, photograph)
+    assert detector.gives == {"logits", "features"}
+    assert size == (40, 60)  # 80x40 keeping the aspect of 72x48
+    assert look.prediction.covers == (64, 64)  # padded
+    assert look.prediction.logits.shape == (1, 4, 16, 16)  # the head's own resolution
 
     model.cfg = config
     expected = inference_model(model, str(path)).seg_logits.data
-    assert prediction.logits.shape == (4, 40, 60)  # 80x40 keeping the aspect of 72x48; padded to 64x64 inside
-    resized = torch.nn.functional.interpolate(prediction.logits[None], size=(48, 72), mode="bilinear")[0]
+    resized = torch.nn.functional.interpolate(logits[None], size=(48, 72), mode="bilinear")[0]
     assert resized.std() > 0.1
     torch.testing.assert_close(resized, expected, rtol=1e-4, atol=1e-5)
-    assert prediction.class_log_likelihood is None
+    assert look.prediction.class_log_likelihood is None
+
+
+def test_last_layer_makes_the_logits_of_the_features(config, model):
+    detector = MMSegDetector(config, model, "cpu")
+    _, (look,), _ = ask(detector, set_trees.photo(1, 48, 64))
+    weight, bias = detector.linear
+    logits = torch.einsum("bdhw,cd->bchw", look.prediction.features, weight) + bias[:, None, None]
+    torch.testing.assert_close(logits, look.prediction.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_network_that_does_more_after_its_last_layer(config, model):
+    """Its logits are taken where they come out, at the input's resolution."""
+    before = MMSegDetector(config, model, "cpu")
+    photograph = set_trees.photo(1, 48, 64)
+    _, _, expected = ask(before, photograph)
+    inner = type(model).encode_decode
+    object.__setattr__(model, "encode_decode", lambda *args: 3 * inner(model, *args))
+    _, (look,), logits = ask(MMSegDetector(config, model, "cpu"), photograph)
+    assert look.prediction.logits.shape[2:] == look.prediction.features.shape[2:] == (64, 64)
+    torch.testing.assert_close(logits, 3 * expected, rtol=1e-4, atol=1e-5)
+
+
+def test_config_says_how_the_network_looks(config):
+    assert config_inference(config) == WHOLE
+    config.model.test_cfg = {"mode": "slide", "crop_size": (32, 48), "stride": (16, 24)}
+    assert config_inference(config) == Inference(window=(32, 48), stride=(16, 24))
 
 
 def test_channels_are_rgb(config, model):
     photograph = set_trees.photo(1, 48, 64)
     detector = MMSegDetector(config, model, "cpu")
-    assert not torch.allclose(detector(photograph).logits, detector(photograph[..., ::-1].copy()).logits, atol=1e-2)
+    assert not torch.allclose(ask(detector, photograph)[2], ask(detector, photograph[..., ::-1].copy())[2], atol=1e-2)
 
 
-def test_segmentor_with_infer_is_generative(config, model):
-    def infer(inputs, metas):
-        logits = model.inference(inputs, metas)
-        return logits, 3 * logits
+def test_segmentor_that_describes_is_generative(config, model):
+    def describe(inputs):
+        logits = model.encode_decode(inputs, [{"img_shape": inputs.shape[2:]}])
+        return {"logits": logits, "class_log_likelihood": 3 * logits}
 
     plain = MMSegDetector(config, model, "cpu")
-    assert plain.gives == {"logits"}
     assert plain.classes == tiny_segmentor.CLASSES
     photograph = set_trees.photo(1, 48, 64)
-    expected = plain(photograph).logits
-    object.__setattr__(model, "infer", infer)
+    _, _, expected = ask(plain, photograph)
+    object.__setattr__(model, "describe", describe)
+    object.__setattr__(model, "describes", ("logits", "class_log_likelihood"))
     generative = MMSegDetector(config, model, "cpu")
     assert generative.gives == {"logits", "class_log_likelihood"}
-    prediction = generative(photograph)
-    torch.testing.assert_close(prediction.logits, expected)
-    torch.testing.assert_close(prediction.class_log_likelihood, 3 * expected)
+    size, (look,), logits = ask(generative, photograph)
+    torch.testing.assert_close(logits, expected)
+    likelihood = look.prediction.resized(size).class_log_likelihood[0]
+    torch.testing.assert_close(likelihood, 3 * expected)
 
 
 def test_nothing_pretrained_is_asked_for(config):

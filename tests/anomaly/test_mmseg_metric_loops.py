@@ -14,11 +14,13 @@ from mmengine.runner import Runner
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
 from anomaly.evaluator import evaluate
+from anomaly.inference import Inference
 from anomaly.integrations.mmseg_component_metric import ComponentAnomalyMetric
 from anomaly.integrations.mmseg_detector import MMSegDetector, build_model
 from anomaly.integrations.mmseg_iou_metric import ClosedSetIoUMetric
 from anomaly.integrations.mmseg_metric import PixelAnomalyMetric
 from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.method import Method, see
 from anomaly.scores import SCORES
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.anomaly.metric_samples import ANOMALOUS, FRAMES, META, data_sample
@@ -64,8 +66,9 @@ def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     files = tuple(FrameFiles(str(i), images / f"{i}.png", annotations / f"{i}.png") for i in range(4))
     encoding = {**dict.fromkeys(range(4), KNOWN), 255: IGNORE, ANOMALOUS: ANOMALY}
     split = Split("open", tmp_path, "", files, encoding)
-    of_logits = [score for score in SCORES.values() if score.needs == "logits"]
-    (result,) = evaluate(MMSegDetector(config, model, "cpu"), [split], of_logits)
+    of_logits = [score for score in SCORES.values() if score.needs == ("logits",) and score.usual]
+    at_input = Inference(resolution="input")  # as mmseg: logits are resized, then scored
+    (result,) = evaluate(MMSegDetector(config, model, "cpu"), [split], of_logits, inference=at_input)
     expected = {
         f"anomaly/open/{score}/{name}": 100 * result.scores[score].figures[name]
         for score in result.scores
@@ -77,7 +80,10 @@ def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     assert set(figures) - set(expected) == {"mIoU", "mAcc", "aAcc", "all/mIoU", "all/mAcc", "all/aAcc"} | {
         f"anomaly/open/msp/components.{name}" for name in ("f1_mean", "siou", "ppv")
     }
-    found = [MMSegDetector(config, model, "cpu")(frame.image).logits.argmax(0).numpy() for frame in split]
+    found = []
+    for frame in split:
+        seen = see(MMSegDetector(config, model, "cpu"), frame.image)
+        found.append(Method(of_logits).classify(seen, frame.label.shape))
     truth = [cv2.imread(str(pair.label), cv2.IMREAD_UNCHANGED) for pair in split.files]
     known = np.stack(truth) < 4
     right = np.stack(truth) == np.stack(found)

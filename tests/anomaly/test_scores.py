@@ -145,23 +145,6 @@ def test_softmax_scores_forget_the_level_and_the_others_do_not():
         torch.testing.assert_close(function(logits + 8), function(logits) - 8, rtol=1e-5, atol=1e-6)
 
 
-def test_table():
-    needs = {name: score.needs for name, score in SCORES.items()}
-    assert needs == {
-        "gmm_nll": "class_log_likelihood",
-        "msp": "logits",
-        "max_logit": "logits",
-        "entropy": "logits",
-        "energy": "logits",
-    }
-    logits = random_logits(1.0)
-    own = {"gmm_nll": gmm_nll, "msp": msp, "max_logit": max_logit, "entropy": entropy, "energy": energy}
-    for name, score in SCORES.items():
-        assert score.name == name
-        assert score.source
-        torch.testing.assert_close(score.function(logits), own[name](logits))
-
-
 def test_scores_by_name_in_order_each_once():
     assert [score.name for score in get_scores(["energy", "msp", "energy"])] == ["energy", "msp"]
 

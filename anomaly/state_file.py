@@ -1,11 +1,11 @@
-"""Metrics on disk: a header in JSON and plain arrays, in one ``.npz`` file that anyone can open with numpy."""
+"""What is kept on disk: a header in JSON and plain arrays, in one ``.npz`` file that anyone can open with numpy."""
 
 from __future__ import annotations
 
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 
-FORMAT, VERSION = "pixel metrics", 1
+METRICS = "pixel metrics"
+VERSION = 1
 HEADER = "header"
 # What reading a file that is cut short, damaged or made to do harm can raise.
 _DAMAGE = (
@@ -24,20 +25,21 @@ _DAMAGE = (
 )
 
 
-def write_state(path: Path, header: dict[str, Any], arrays: Iterator[npt.NDArray[Any]]) -> None:
+def write_state(path: Path, header: dict[str, Any], arrays: Iterable[npt.NDArray[Any]], kind: str = METRICS) -> None:
     """Write a state; the file appears whole or not at all.
 
     Args:
         path: Ends in ``.npz``.
         header: What JSON can hold.
         arrays: Written one at a time, as ``array_000000`` and so on.
+        kind: What the state is of.
 
     Raises:
         InputError: The name has another ending, or the file cannot be written.
     """
     if path.suffix != ".npz":
         raise InputError(f"{path}: a state's file name ends in .npz; name it so")
-    text = json.dumps({"format": FORMAT, "version": VERSION, **header}).encode()
+    text = json.dumps({"format": kind, "version": VERSION, **header}).encode()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
@@ -47,7 +49,7 @@ def write_state(path: Path, header: dict[str, Any], arrays: Iterator[npt.NDArray
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f"{path}: expected a place where the state of the metrics can be written, found: {error.strerror}; "
+            f"{path}: expected a place where {kind} can be written, found: {error.strerror}; "
             "free some space, or name another place"
         ) from error
     finally:
@@ -55,24 +57,24 @@ def write_state(path: Path, header: dict[str, Any], arrays: Iterator[npt.NDArray
 
 
 @contextmanager
-def read_state(path: Path) -> Iterator[tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]]:
+def read_state(path: Path, kind: str = METRICS) -> Iterator[tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]]:
     """Open what :func:`write_state` wrote; whatever goes wrong with its contents inside the block names the file.
 
     Raises:
         InputError: The file is missing, cut short, damaged or something else.
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected the state of pixel metrics, found no such file")
+        raise InputError(f"{path}: expected the state of {kind}, found no such file")
     try:
         with zipfile.ZipFile(path) as file:
             if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
                 raise ValueError("compressed data, which may be far larger than the file")
             header = json.loads(_read(file, HEADER).tobytes())
-            if header["format"] != FORMAT:
+            if header["format"] != kind:
                 raise ValueError("another format")
             if header["version"] != VERSION:
                 raise InputError(
-                    f"expected version {VERSION}, found {header['version']!r}; save the metrics again with this "
+                    f"expected version {VERSION}, found {header['version']!r}; save it again with this "
                     "version of the software"
                 )
             arrays = (_read(file, _name(index)) for index in range(len(file.infolist()) - 1))
@@ -80,10 +82,10 @@ def read_state(path: Path) -> Iterator[tuple[dict[str, Any], Iterator[npt.NDArra
             if next(arrays, None) is not None:
                 raise ValueError("more arrays than the header tells of")
     except InputError as error:
-        raise InputError(f"{path}: expected the state of pixel metrics; {error}") from error
+        raise InputError(f"{path}: expected the state of {kind}; {error}") from error
     except _DAMAGE as error:
         raise InputError(
-            f"{path}: expected the state of pixel metrics; it is cut short, damaged or something else ({error})"
+            f"{path}: expected the state of {kind}; it is cut short, damaged or something else ({error})"
         ) from error
 
 

@@ -1,0 +1,66 @@
+"""Sums of scores that have different scales, made comparable by how each is distributed over training pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anomaly.scores.quantiles import weighted_quantiles
+
+LEVELS = torch.cat([torch.zeros(1, dtype=torch.float64), torch.linspace(-9, 9, 181, dtype=torch.float64).sigmoid()])
+"""Ranks at which the distribution of a score is kept: denser towards both ends."""
+
+
+def rank_average(scores: Tensor, *, quantiles: Tensor) -> Tensor:
+    """Mean over scores of a pixel's rank among training pixels, their share with a lower score.
+
+    Above the largest training score a rank goes on rising, by 1 for each distance from the median to that: what is
+    beyond all training pixels is what anomalies should be told apart by.
+
+    Args:
+        scores: Finite.
+        quantiles: Of each score on training pixels, at ``LEVELS``.
+
+    Shape:
+        ``(S, B, h, w)`` and ``(S, 182)`` -> ``(B, h, w)``.
+
+    Returns:
+        float32, higher = more anomalous.
+    """
+    levels = LEVELS.float().to(scores.device)
+    total = torch.zeros_like(scores[0], dtype=torch.float32)
+    for score, knots in zip(scores.float(), quantiles.to(scores.device), strict=True):
+        right = torch.searchsorted(knots, score.contiguous()).clamp(1, len(knots) - 1)
+        low, high = knots[right - 1], knots[right]
+        share = ((score - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        rank = levels[right - 1] + share * (levels[right] - levels[right - 1])
+        step = (knots[-1] - knots[len(knots) // 2]).clamp_min(1e-12)
+        total += rank + ((score - knots[-1]) / step).clamp_min(0) - ((knots[0] - score) / step).clamp_min(0)
+    return total / len(scores)
+
+
+def zscore_sum(scores: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+    """Sum over scores of ``(s - mean) / std``, both over training pixels.
+
+    Shape:
+        ``(S, B, h, w)``, ``(S,)``, ``(S,)`` -> ``(B, h, w)``.
+
+    Returns:
+        float32, higher = more anomalous.
+    """
+    mean, std = (each.to(scores)[:, None, None, None] for each in (mean, std))
+    return ((scores.float() - mean) / std).sum(0)
+
+
+def fit_distribution(score: Tensor, weights: Tensor) -> dict[str, Tensor]:
+    """How a score is distributed: ``quantiles (182,)`` at ``LEVELS``, ``mean ()`` and ``std ()``.
+
+    Args:
+        score: Of training pixels. Shape ``(n,)``.
+        weights: How many pixels each stands for. Shape ``(n,)``.
+    """
+    score, weights = score.double(), weights.double()
+    mean = (weights * score).sum() / weights.sum()
+    variance = (weights * (score - mean).square()).sum() / weights.sum()
+    quantiles = weighted_quantiles(score, weights, LEVELS)
+    return {"quantiles": quantiles.float(), "mean": mean.float(), "std": variance.clamp_min(1e-12).sqrt().float()}

@@ -1,0 +1,200 @@
+"""What scores learn from training photographs, in a file, with the fingerprint of what was seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anomaly.errors import InputError
+from anomaly.labels import Image
+from anomaly.scores.combinations import fit_distribution
+from anomaly.scores.sample import PixelSample
+from anomaly.scores.table import SCORES, Score, serves
+from anomaly.state_file import read_state, write_state
+
+KIND = "score statistics"
+DISTRIBUTION = "distribution"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of scores.
+
+    Args:
+        fitted: By score, what its ``fit`` gives; empty for a score that needs none.
+        distributions: By score, how it is distributed over training pixels; combinations are made of these.
+        network: SHA-256 of the network's weights.
+        classes: Names of its classes.
+        photographs: :func:`image_hash` of every photograph seen.
+        origin: What else is worth knowing: command, seed, counts; what JSON can hold.
+    """
+
+    fitted: dict[str, dict[str, Tensor]]
+    distributions: dict[str, dict[str, Tensor]]
+    network: str
+    classes: tuple[str, ...]
+    photographs: frozenset[str]
+    origin: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        sample: PixelSample,
+        scores: Sequence[Score],
+        *,
+        network: str,
+        classes: tuple[str, ...],
+        photographs: Iterable[str],
+        origin: dict[str, Any],
+    ) -> Statistics:
+        """Fit scores to training pixels, and keep how each is distributed over them.
+
+        Args:
+            sample: The pixels.
+            scores: None of them a combination.
+            network: As above.
+            classes: As above.
+            photographs: As above.
+            origin: As above.
+        """
+        fitted, distributions = {}, {}
+        for score in scores:
+            fitted[score.name] = {} if score.fit is None else score.fit(sample)
+            values = replace(score, statistics=fitted[score.name])(sample.prediction)[0, :, 0]
+            distributions[score.name] = fit_distribution(values, sample.weights)
+        return cls(fitted, distributions, network, classes, frozenset(photographs), origin)
+
+    def save(self, path: Path) -> None:
+        """Write to a ``.npz`` file, which appears whole or not at all.
+
+        Raises:
+            InputError: The name has another ending, or the file cannot be written.
+        """
+        tensors = [*_named(self.fitted, ""), *_named(self.distributions, f"{DISTRIBUTION}/")]
+        header = {
+            "network": self.network,
+            "classes": list(self.classes),
+            "photographs": sorted(self.photographs),
+            "origin": self.origin,
+            "scores": list(self.fitted),
+            "tensors": [name for name, _ in tensors],
+        }
+        write_state(path, header, (tensor.numpy() for _, tensor in tensors), KIND)
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        """Read what :meth:`save` wrote; plain arrays, nothing that runs code.
+
+        Raises:
+            InputError: The file is missing, damaged or something else.
+        """
+        with read_state(path, KIND) as (header, arrays):
+            fitted: dict[str, dict[str, Tensor]] = {str(name): {} for name in header["scores"]}
+            distributions: dict[str, dict[str, Tensor]] = {}
+            for name in header["tensors"]:
+                array = next(arrays)
+                if array.dtype != np.float32 or not (np.isfinite(array) | np.isneginf(array)).all():
+                    raise ValueError(f"{name} is not of finite float32")
+                score, _, part = str(name).removeprefix(f"{DISTRIBUTION}/").rpartition("/")
+                into = distributions if str(name).startswith(f"{DISTRIBUTION}/") else fitted
+                into.setdefault(score, {})[part] = torch.from_numpy(array)
+            return cls(
+                fitted,
+                distributions,
+                str(header["network"]),
+                tuple(map(str, header["classes"])),
+                frozenset(map(str, header["photographs"])),
+                dict(header["origin"]),
+            )
+
+    def attach(self, scores: Iterable[Score]) -> list[Score]:
+        """Give scores their statistics; those that need none stay as they are.
+
+        Raises:
+            InputError: A score's statistics are not there.
+        """
+        return [self._attach(score) for score in scores]
+
+    def _attach(self, score: Score) -> Score:
+        if not score.fitted:
+            return score
+        if score.parts:
+            missing = [part.name for part in score.parts if part.name not in self.distributions]
+            self._require(missing, score)
+            found = [self.distributions[part.name] for part in score.parts]
+            wanted = ("quantiles",) if score.name.startswith("rank_average") else ("mean", "std")
+            statistics = {name: torch.stack([each[name] for each in found]) for name in wanted}
+            return replace(score, parts=tuple(self.attach(score.parts)), statistics=statistics)
+        self._require([] if score.base in self.fitted else [score.base], score)
+        return replace(score, statistics=self.fitted[score.base])
+
+    def _require(self, missing: list[str], score: Score) -> None:
+        if missing:
+            raise InputError(
+                f"score {score.name!r} needs statistics of {missing[0]}, and the file has those of "
+                f"{', '.join(self.fitted) or 'none'}; fit it too, by tools/fit_scores.py"
+            )
+
+    def check(self, network: str, classes: tuple[str, ...], path: Path) -> None:
+        """Refuse statistics of another network or class list.
+
+        Raises:
+            InputError: They are.
+        """
+        if self.classes != classes:
+            raise InputError(
+                f"{path}: expected statistics of a network with the classes {', '.join(classes)}, found "
+                f"{', '.join(self.classes)}; fit the scores to this network, by tools/fit_scores.py"
+            )
+        if self.network != network:
+            raise InputError(
+                f"{path}: expected statistics of this network (weights {network[:12]}), found those of another "
+                f"({self.network[:12]}); fit the scores to this network, by tools/fit_scores.py"
+            )
+
+    def check_unseen(self, frame: str, image: Image) -> None:
+        """Refuse a photograph that the scores were fitted on.
+
+        Raises:
+            InputError: It is one.
+        """
+        if image_hash(image) in self.photographs:
+            raise InputError(
+                f"frame {frame!r} is one of the {len(self.photographs)} photographs that the scores' statistics were "
+                "fitted on, where they look better than they are; evaluate other photographs, or fit on others"
+            )
+
+
+def image_hash(image: Image) -> str:
+    """Name a photograph by its pixels. Shape: ``(H, W, 3)``, uint8."""
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:24]
+
+
+def weights_hash(state: dict[str, Tensor]) -> str:
+    """Name a network by its tensors, wherever they are and whatever file they came from.
+
+    What only training uses (``.em.``: GMMSeg's memory, which a file may leave out) does not count.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state if ".em." not in name):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def fittable(gives: Iterable[str]) -> list[Score]:
+    """All scores that a network with these outputs can be scored by."""
+    gives = set(gives)
+    return [score for score in SCORES.values() if serves(score, gives)]
+
+
+def _named(tensors: dict[str, dict[str, Tensor]], prefix: str) -> list[tuple[str, Tensor]]:
+    return [(f"{prefix}{score}/{name}", value) for score, found in tensors.items() for name, value in found.items()]

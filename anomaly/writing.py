@@ -1,0 +1,53 @@
+"""Score maps of photographs that have no labels, such as those of a hidden test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from anomaly.datasets.images import read_image
+from anomaly.detectors import Detector
+from anomaly.inference import Inference
+from anomaly.method import WHOLE, Method, check_scores, see
+from anomaly.score_store import ScoreWriter
+from anomaly.scores.table import Score
+
+
+def write_scores(
+    detector: Detector,
+    photographs: Sequence[tuple[str, Path]],
+    scores: Sequence[Score],
+    writer: ScoreWriter,
+    *,
+    inference: Inference | None = None,
+    on_frame: Callable[[], None] | None = None,
+) -> int:
+    """Show photographs to a network and write their scores, as large as the photograph.
+
+    Args:
+        detector: The network.
+        photographs: Name and file of each frame.
+        scores: At least one.
+        writer: Where to; a frame whose scores are all there is passed over.
+        inference: How the network looks at a photograph; once, and whole, by default.
+        on_frame: Called after each frame.
+
+    Returns:
+        How many frames were shown to the network.
+
+    Raises:
+        InputError: A score needs what the detector does not give, a photograph cannot be read, a score is NaN or
+            infinite, or the disk is full.
+    """
+    check_scores(scores, detector)
+    method = Method(scores, inference or WHOLE)
+    shown = 0
+    for frame, path in photographs:
+        if not writer.has(frame, method.names):
+            image = read_image(path)
+            for name, score in method.score(see(detector, image, method.inference), image.shape[:2]).items():
+                writer.write(frame, name, score)
+            shown += 1
+        if on_frame is not None:
+            on_frame()
+    return shown

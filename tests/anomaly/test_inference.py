@@ -1,0 +1,136 @@
+"""Windows, mirror images and scales against naive loops, with a detector that tells where it looked."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from anomaly.detectors import Prediction
+from anomaly.errors import InputError
+from anomaly.inference import Inference
+from anomaly.scores import SCORES, get_scores
+
+
+class Blurring:
+    """Logits are a 3x3 blur of the input (so borders of windows matter), at full or half resolution, perhaps padded."""
+
+    gives = frozenset(["logits"])
+    classes = ()
+
+    def __init__(self, stride=1, divisor=1, skew=False):
+        self.stride, self.divisor, self.skew, self.shapes = stride, divisor, skew, []
+
+    def prepare(self, image):
+        return torch.from_numpy(image).permute(2, 0, 1).float()
+
+    def __call__(self, inputs):
+        self.shapes.append(tuple(inputs.shape))
+        height, width = (-side % self.divisor for side in inputs.shape[2:])
+        inputs = F.pad(inputs, (0, width, 0, height))
+        maps = F.avg_pool2d(inputs, 3, 1, 1)
+        if self.skew:
+            maps = maps + torch.arange(maps.shape[3])  # knows left from right
+        return Prediction(maps[:, :, :: self.stride, :: self.stride], covers=tuple(inputs.shape[2:]))
+
+
+def inputs(height=20, width=27, count=1):
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def logits_of(inference, detector, x):
+    return inference.logits(inference.look(detector, x), tuple(x.shape[2:]))
+
+
+def tent(length):
+    return [min(i + 0.5, length - i - 0.5) * 2 / length for i in range(length)]
+
+
+@pytest.mark.parametrize(
+    ("window", "stride"), [((8, 8), (4, 6)), ((8, 9), None), ((20, 5), (20, 5)), ((7, 64), (3, 3)), ((64, 64), (9, 9))]
+)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_windows_fade_into_each_other(window, stride, batch):
+    x, detector = inputs(), Blurring()
+    found = logits_of(Inference(window=window, stride=stride, batch=batch), detector, x)
+    down, across = stride or (window[0] * 2 // 3, window[1] * 2 // 3)
+    height, width = min(window[0], 20), min(window[1], 27)
+    total, weights = np.zeros((3, 20, 27)), np.zeros((20, 27))
+    tops = [*range(0, max(20 - height, 0), down), 20 - height]
+    lefts = [*range(0, max(27 - width, 0), across), 27 - width]
+    for top in sorted(set(tops)):
+        for left in sorted(set(lefts)):
+            part = Blurring()(x[:, :, top : top + height, left : left + width]).logits[0].numpy()
+            for i in range(height):
+                for j in range(width):
+                    weight = tent(height)[i] * tent(width)[j]
+                    total[:, top + i, left + j] += weight * part[:, i, j]
+                    weights[top + i, left + j] += weight
+    np.testing.assert_allclose(found[0], total / weights, rtol=1e-4, atol=1e-5)
+    assert max(shape[0] for shape in detector.shapes) <= batch
+    assert sum(shape[0] for shape in detector.shapes) == len(set(tops)) * len(set(lefts))
+
+
+def test_mirror_image_is_mirrored_back():
+    x, detector = inputs(), Blurring(skew=True)
+    plain, ramp = Blurring()(x).logits, torch.arange(27.0)
+    torch.testing.assert_close(logits_of(Inference(flip=True), detector, x), plain + (ramp + ramp.flip(0)) / 2)
+    assert len(detector.shapes) == 2
+
+
+def test_mirror_image_of_what_is_padded():
+    x = inputs(20, 27)
+    found = logits_of(Inference(flip=True), Blurring(divisor=16), x)
+    inner = found[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(inner, Blurring()(x).logits[:, :, 1:-1, 1:-1])
+
+
+def test_scales_are_averaged():
+    x, detector = inputs(20, 28), Blurring()
+    found = logits_of(Inference(scales=(1.0, 0.5, 2.0)), detector, x)
+    expected = [Blurring()(x).logits]
+    for size in ((10, 14), (40, 56)):
+        small = F.interpolate(x, size, mode="bilinear", antialias=True)
+        expected.append(F.interpolate(Blurring()(small).logits, (20, 28), mode="bilinear", antialias=True))
+    torch.testing.assert_close(found, torch.stack(expected).mean(0))
+    assert [shape[2:] for shape in detector.shapes] == [(20, 28), (10, 14), (40, 56)]
+
+
+@pytest.mark.parametrize("resolution", ["features", "input"])
+def test_where_scores_are_computed(resolution):
+    x, detector = inputs(20, 28, count=2), Blurring(stride=2, divisor=8)
+    inference, scores = Inference(resolution=resolution), get_scores(["msp", "energy"])
+    found = inference.score(inference.look(detector, x), (20, 28), scores)
+    maps = detector(x).logits
+    for name in ("msp", "energy"):
+        if resolution == "features":
+            expected = F.interpolate(SCORES[name].function(maps)[:, None], (24, 32), mode="bilinear")[:, 0]
+        else:
+            expected = SCORES[name].function(F.interpolate(maps, (24, 32), mode="bilinear"))
+        torch.testing.assert_close(found[name], expected[:, :20, :28])
+
+
+def test_bfloat16_is_close():
+    class Multiplying(Blurring):
+        def __call__(self, x):
+            weight = torch.eye(3)[:, :, None, None] * 0.37
+            return Prediction(F.conv2d(x, weight).float(), covers=tuple(x.shape[2:]))
+
+    x = inputs()
+    exact, rough = (logits_of(Inference(precision=p), Multiplying(), x) for p in ("float32", "bfloat16"))
+    assert 0 < (exact - rough).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window": (0, 4)}, "window: expected a height and a width of 1 or more, found 0x4"),
+        ({"stride": (4, 4)}, "stride: expected a window too, found none"),
+        ({"window": (4, 4), "stride": (5, 4)}, "stride 5x4: expected no more than the window 4x4"),
+        ({"scales": ()}, r"scales: expected numbers from 0.05 to 20, found \(\)"),
+        ({"scales": (1.0, float("nan"))}, "scales: expected numbers"),
+        ({"batch": 0}, "batch: expected 1 or more, found 0"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(InputError, match=message):
+        Inference(**settings)

@@ -1,0 +1,340 @@
+"""Every score against float64 numpy and scipy, and on a toy mixture with a known outlier."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp, softmax
+from scipy.stats import multivariate_normal
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.neighbors import NearestNeighbors
+
+from anomaly.detectors import Prediction
+from anomaly.errors import InputError
+from anomaly.scores import SCORES, get_scores
+from anomaly.scores.combinations import LEVELS, fit_distribution
+from anomaly.scores.mahalanobis import SHRINKAGE
+from anomaly.scores.quantiles import weighted_quantiles
+from anomaly.scores.sample import PixelSample, draw_pixels, join
+from anomaly.scores.statistics import Statistics, image_hash, weights_hash
+
+C, P, D, N = 4, 3, 6, 400
+NAMES = tuple(SCORES)
+
+
+def mixture(seed=0):
+    random = np.random.default_rng(seed)
+    return random.normal(0, 4, (C, P, D)), random.uniform(0.5, 1.5, (C, P, D)), random.dirichlet([3] * P, C)
+
+
+def describe(features):
+    """What a generative network with that mixture says of features ``(n, D)``: maps of n rows and one column."""
+    means, stds, weights = mixture()
+    log_prob = np.empty((len(features), C, P))
+    for c in range(C):
+        for p in range(P):
+            normal = multivariate_normal(means[c, p], np.diag(stds[c, p] ** 2))
+            log_prob[:, c, p] = normal.logpdf(features) + math.log(weights[c, p])
+    peak = -np.log(stds).sum(2) - D / 2 * math.log(2 * math.pi) + np.log(weights)
+    likelihood = logsumexp(log_prob, axis=2)
+
+    def maps(rows):
+        return torch.tensor(np.moveaxis(rows, 0, -1)[None, ..., None], dtype=torch.float32)
+
+    scale = np.array([1.0, 1.2, 0.9, 1.1])  # as LayerNorm's weights: logits are not ordered as likelihoods
+    logits = 0.1 * likelihood * scale
+    peak = torch.tensor(peak, dtype=torch.float32)
+    return Prediction(maps(logits), maps(likelihood), maps(log_prob), peak, maps(features))
+
+
+@pytest.fixture(scope="module")
+def sample():
+    random = np.random.default_rng(1)
+    means, stds, _ = mixture()
+    labels = random.integers(0, C, N)
+    component = random.integers(0, P, N)
+    features = random.normal(means[labels, component], stds[labels, component])
+    weights = random.integers(1, 5, N).astype(np.float32)
+    return PixelSample(describe(features), torch.tensor(labels), torch.tensor(weights))
+
+
+@pytest.fixture(scope="module")
+def statistics(sample):
+    named = {"network": "n", "classes": ("a", "b", "c", "d"), "photographs": ["x"], "origin": {}}
+    return Statistics.of(sample, list(SCORES.values()), **named)
+
+
+def rows(sample, name):
+    return sample.rows(name).numpy()
+
+
+def expected(name, sample, found):
+    """The score of the sample's own pixels, in float64."""
+    likelihood, logits, features = (rows(sample, n) for n in ("class_log_likelihood", "logits", "features"))
+    log_prob, weights = rows(sample, "component_log_prob"), sample.weights.numpy().astype(float)
+    best, winner = likelihood.max(1), likelihood.argmax(1)
+    p = softmax(logits, axis=1)
+    top = np.sort(logits, axis=1)[:, ::-1]
+    if name == "predicted_nll":
+        return -likelihood[np.arange(N), logits.argmax(1)]
+    if name == "marginal_nll":
+        return -logsumexp(log_prob.reshape(N, -1), axis=1) + math.log(C)
+    if name == "empirical_nll":
+        share = np.array([weights[sample.labels.numpy() == c].sum() for c in range(C)]) / weights.sum()
+        return -logsumexp(np.log(share) + likelihood, axis=1)
+    if name == "likelihood_ratio":
+        return -(best - np.sort(likelihood, axis=1)[:, -2])
+    if name == "nearest_component":
+        means, stds, _ = mixture()
+        return (((features[:, None, None] - means) / stds) ** 2).sum(3).min((1, 2))
+    if name == "typicality":
+        by_class = [best[winner == c] for c in range(C)]
+        q = np.array([np.quantile(one, [0.05, 0.5, 0.95], method="hazen") for one in by_class])[winner]
+        below = best < q[:, 1]
+        return np.where(below, (q[:, 1] - best) / (q[:, 1] - q[:, 0]), (best - q[:, 1]) / (q[:, 2] - q[:, 1]))
+    if name in ("sml", "standardised_nll"):
+        value, who = (logits.max(1), logits.argmax(1)) if name == "sml" else (best, winner)
+        mean = np.array([np.average(value[who == c], weights=weights[who == c]) for c in range(C)])
+        var = np.array([np.average((value[who == c] - mean[c]) ** 2, weights=weights[who == c]) for c in range(C)])
+        return -(value - mean[who]) / np.sqrt(var[who])
+    if name == "gen":
+        return (p**0.1 * (1 - p) ** 0.1).sum(1)
+    if name == "margin":
+        return -(top[:, 0] - top[:, 1])
+    if name in ("mahalanobis", "relative_mahalanobis"):
+        labels, copies = sample.labels.numpy(), weights.astype(int)
+        means = np.array([np.average(features[labels == c], axis=0, weights=weights[labels == c]) for c in range(C)])
+        near = distances(np.repeat(features - means[labels], copies, axis=0), features[:, None] - means).min(1)
+        if name == "mahalanobis":
+            return near
+        mean = np.average(features, axis=0, weights=weights)
+        return near - distances(np.repeat(features - mean, copies, axis=0), features - mean)
+    if name == "knn":
+        coreset = found["coreset"].numpy().astype(float)
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        return NearestNeighbors(n_neighbors=1).fit(coreset).kneighbors(unit)[0][:, 0]
+    if name == "vim":
+        origin = np.average(features, axis=0, weights=weights)
+        away = features - origin
+        _, vectors = np.linalg.eigh(np.cov(away.T, aweights=weights, ddof=0))
+        norm = np.linalg.norm(away @ vectors[:, : D // 2], axis=1)
+        alpha = np.average(logits.max(1), weights=weights) / np.average(norm, weights=weights)
+        return alpha * norm - logsumexp(logits, axis=1)
+    return {
+        "gmm_nll": -best,
+        "msp": 1 - p.max(1),
+        "max_logit": -logits.max(1),
+        "entropy": -(p * np.log(p)).sum(1),
+        "energy": -logsumexp(logits, axis=1),
+    }[name]
+
+
+def distances(fitted_to, deviations):
+    covariance = EmpiricalCovariance(assume_centered=True).fit(fitted_to).covariance_
+    covariance = covariance + SHRINKAGE * np.mean(np.diag(covariance)) * np.eye(D)
+    return np.einsum("...d,de,...e->...", deviations, np.linalg.inv(covariance), deviations)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_float64(name, sample, statistics):
+    (score,) = statistics.attach(get_scores([name]))
+    if name == "typicality":  # quantiles of weighted values have a test of their own
+        sample = replace(sample, weights=torch.ones(N))
+        score = replace(score, statistics=score.fit(sample))
+    result = score(sample.prediction)
+    assert result.shape == (1, N, 1)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result[0, :, 0], expected(name, sample, score.statistics), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "rank_average:of=gmm_nll+knn", "zscore_sum:of=gmm_nll+entropy"])
+def test_outlier_scores_higher_than_what_was_learned(name, statistics):
+    """An outlier of the toy mixture, between its classes, against means of components."""
+    means, _, _ = mixture()
+    (score,) = statistics.attach(get_scores([name]))
+    known = score(describe(means.reshape(-1, D) + 0.5))[0, :, 0]
+    between = (means[0, 0] + means[1, 0]) / 2 + np.random.default_rng(0).normal(0, 0.1, (20, D))
+    far = np.full((1, D), 30.0) * np.sign(np.random.default_rng(0).normal(size=(1, D)))
+    doubt = name in ("msp", "entropy", "gen", "margin", "likelihood_ratio")  # of two classes, not of the far
+    outlier = score(describe(between if doubt else far))[0, :, 0]
+    assert outlier.median() > known.median()
+
+
+def test_rank_average_and_zscore_sum(sample, statistics):
+    ranks, sums = statistics.attach(get_scores(["rank_average:of=gmm_nll+energy", "zscore_sum:of=gmm_nll+energy"]))
+    weights = sample.weights.numpy().astype(int)
+    values = [SCORES[name](sample.prediction)[0, :, 0].numpy().astype(float) for name in ("gmm_nll", "energy")]
+    copies = [np.sort(np.repeat(value, weights)) for value in values]
+    pairs = zip(copies, values, strict=True)
+    share = [(np.searchsorted(c, v) + np.searchsorted(c, v, side="right")) / 2 / len(c) for c, v in pairs]
+    inner = np.all([(s > 0.02) & (s < 0.98) for s in share], axis=0)
+    np.testing.assert_allclose(ranks(sample.prediction)[0, :, 0][inner], np.mean(share, axis=0)[inner], atol=0.01)
+    z = sum((value - copy.mean()) / copy.std() for value, copy in zip(values, copies, strict=True))
+    np.testing.assert_allclose(sums(sample.prediction)[0, :, 0], z, rtol=1e-3, atol=1e-3)
+
+
+def test_ranks_go_on_beyond_all_training_pixels():
+    found = fit_distribution(torch.linspace(0, 1, 1001), torch.ones(1001))
+    from anomaly.scores.combinations import rank_average
+
+    scores = torch.tensor([-3.0, -1.0, 0.5, 1.0, 2.0, 7.0]).view(1, 1, 6, 1)
+    ranks = rank_average(scores, quantiles=found["quantiles"][None])[0, :, 0]
+    assert (ranks.diff() > 0).all()
+    assert ranks[2] == pytest.approx(0.5, abs=1e-3)
+    assert len(found["quantiles"]) == len(LEVELS)
+
+
+@pytest.mark.parametrize("levels", [[0.0, 0.3, 1.0], [0.5]])
+def test_weighted_quantiles_are_those_of_copies(levels):
+    random = np.random.default_rng(0)
+    values, weights = random.normal(size=50), random.integers(1, 4, 50)
+    copies = np.quantile(np.repeat(values, weights), levels, method="hazen")
+    even = weighted_quantiles(torch.tensor(values), torch.ones(50), levels)
+    np.testing.assert_allclose(even, np.quantile(values, levels, method="hazen"), atol=1e-12)
+    spread = weighted_quantiles(torch.tensor(values), torch.tensor(weights), levels)
+    np.testing.assert_allclose(spread, copies, atol=0.2)
+    assert weighted_quantiles(torch.tensor([3.0]), torch.tensor([2.0]), levels).tolist() == [3.0] * len(levels)
+
+
+def test_parameters_change_the_score_and_are_in_its_name(sample):
+    (warm,) = get_scores(["energy:temperature=2"])
+    assert warm.name == "energy:temperature=2"
+    logits = rows(sample, "logits")
+    np.testing.assert_allclose(
+        warm(sample.prediction)[0, :, 0], -2 * logsumexp(logits / 2, axis=1), rtol=1e-5, atol=1e-6
+    )
+    (few,) = get_scores(["gen:gamma=0.5:top=2"])
+    p = np.sort(softmax(logits, axis=1), axis=1)[:, -2:]
+    np.testing.assert_allclose(few(sample.prediction)[0, :, 0], np.sqrt(p * (1 - p)).sum(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("energy:temperature=0", "expected a temperature above 0, found 0.0"),
+        ("energy:temperature=hot", "score 'energy': expected a number for temperature, found 'hot'"),
+        ("energy:temperatur=1", "unknown parameter 'temperatur': did you mean 'temperature'"),
+        ("energy:temperature", "expected NAME:KEY=VALUE, each key once, found 'temperature'"),
+        ("gen:gamma=2", "expected gamma between 0 and 1 and top of 1 or more, found 2.0 and 100"),
+        ("gen:top=0", "top of 1 or more, found 0.1 and 0"),
+        ("sml:mean=1", "unknown parameter 'mean': it has none"),
+        ("rank_average:of=gmm_nll", "expected at least two scores of"),
+        ("rank_average", "such as rank_average:of=gmm_nll\\+energy"),
+        ("zscore_sum:of=gmm_nll+nosuch", "expected at least two scores of"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_runs(text, message):
+    with pytest.raises(InputError, match=message):
+        get_scores([text])
+
+
+def test_knn_wants_as_many_neighbours_as_there_are(sample, statistics):
+    (score,) = statistics.attach(get_scores(["knn:k=100000"]))
+    with pytest.raises(InputError, match="expected k between 1 and the"):
+        score(sample.prediction)
+
+
+@pytest.mark.parametrize("name", ["margin", "likelihood_ratio"])
+def test_one_class_has_no_margin(name):
+    prediction = Prediction(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+    with pytest.raises(InputError, match=f"score '{name}' needs at least two classes, found 1"):
+        SCORES[name](prediction)
+
+
+def test_components_and_classes_that_are_not_there(sample):
+    """Minus infinity for a component, -1e9 for a class without any: scores stay finite."""
+    log_prob = sample.prediction.component_log_prob.clone()
+    peak = sample.prediction.component_peak.clone()
+    log_prob[:, 0, 1], peak[0, 1] = -torch.inf, -torch.inf
+    log_prob[:, 3], peak[3] = -torch.inf, -torch.inf
+    likelihood = log_prob.logsumexp(2).clamp_min(-1e9)
+    prediction = Prediction(sample.prediction.logits, likelihood, log_prob, peak)
+    for name in ("gmm_nll", "marginal_nll", "nearest_component", "likelihood_ratio", "predicted_nll"):
+        assert SCORES[name](prediction).isfinite().all(), name
+
+
+def test_rare_and_missing_classes_in_the_sample(sample):
+    """A class of one pixel, and one that no pixel is predicted as, borrow what all pixels have."""
+    one = torch.arange(N)[sample.labels != 0]
+    kept = torch.cat([one, (sample.labels == 0).nonzero()[:1, 0]])
+    maps = {n: getattr(sample.prediction, n)[..., kept, :] for n in ("logits", "class_log_likelihood", "features")}
+    maps |= {"component_log_prob": sample.prediction.component_log_prob[..., kept, :]}
+    part = PixelSample(
+        Prediction(**maps, component_peak=sample.prediction.component_peak), sample.labels[kept], sample.weights[kept]
+    )
+    found = Statistics.of(part, list(SCORES.values()), network="", classes=tuple("abcd"), photographs=[], origin={})
+    for score in found.attach(SCORES.values()):
+        assert score(sample.prediction).isfinite().all(), score.name
+
+
+def test_statistics_come_back_from_their_file(tmp_path, sample, statistics):
+    statistics.save(tmp_path / "s.npz")
+    again = Statistics.load(tmp_path / "s.npz")
+    assert (again.network, again.classes, again.photographs) == ("n", ("a", "b", "c", "d"), frozenset(["x"]))
+    for before, after in zip(statistics.attach(SCORES.values()), again.attach(SCORES.values()), strict=True):
+        torch.testing.assert_close(before(sample.prediction), after(sample.prediction), rtol=0, atol=0)
+
+
+def test_statistics_of_another_network_or_class_list(tmp_path, statistics):
+    path = tmp_path / "s.npz"
+    with pytest.raises(InputError, match=r"expected statistics of this network .*found those of another.*fit_scores"):
+        statistics.check("m", statistics.classes, path)
+    with pytest.raises(InputError, match="expected statistics of a network with the classes a, b, found a, b, c, d"):
+        statistics.check("n", ("a", "b"), path)
+    statistics.check("n", statistics.classes, path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"\x80\x04\x95"])
+def test_damaged_statistics_are_refused(tmp_path, damage):
+    (tmp_path / "s.npz").write_bytes(damage)
+    with pytest.raises(InputError, match=r"s\.npz: expected the state of score statistics"):
+        Statistics.load(tmp_path / "s.npz")
+    with pytest.raises(InputError, match="found no such file"):
+        Statistics.load(tmp_path / "none.npz")
+
+
+def test_unfitted_score_names_what_is_missing(statistics):
+    only = Statistics({"sml": {}}, {}, "", (), frozenset(), {})
+    with pytest.raises(InputError, match="score 'knn' needs statistics of knn, and the file has those of sml"):
+        only.attach(get_scores(["knn"]))
+    with pytest.raises(InputError, match="needs statistics of gmm_nll"):
+        only.attach(get_scores(["rank_average:of=gmm_nll+knn"]))
+
+
+def test_photograph_that_was_learned_from_is_refused():
+    image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
+    seen = Statistics({}, {}, "", (), frozenset([image_hash(image)]), {})
+    with pytest.raises(InputError, match="frame 'f' is one of the 1 photographs that the scores' statistics"):
+        seen.check_unseen("f", image.copy())
+    image[0, 0, 0] ^= 1
+    seen.check_unseen("f", image)
+
+
+def test_network_is_named_by_its_tensors():
+    state = {"a": torch.zeros(2, 3), "b": torch.ones((), dtype=torch.long)}
+    name = weights_hash(state)
+    assert weights_hash(dict(reversed(state.items()))) == name
+    assert weights_hash({**state, "head.em.memory.sums": torch.ones(3)}) == name
+    assert weights_hash({**state, "a": torch.zeros(3, 2)}) != name
+    assert weights_hash({**state, "b": torch.zeros((), dtype=torch.long)}) != name
+
+
+def test_pixels_are_drawn_evenly_from_each_class():
+    labels = torch.full((30, 40), 2)
+    labels[:3], labels[3:6] = 0, -1
+    prediction = Prediction(
+        torch.arange(1200.0).view(1, 1, 30, 40).repeat(1, 3, 1, 1), features=torch.ones(1, 2, 30, 40)
+    )
+    sample = draw_pixels(prediction, labels, 50, torch.Generator().manual_seed(0))
+    assert torch.bincount(sample.labels).tolist() == [50, 0, 50]
+    place = sample.rows("logits")[:, 0].long()
+    assert len(place.unique()) == 100
+    assert (labels.flatten()[place] == sample.labels).all()
+    assert sample.weights[sample.labels == 2].sum() == pytest.approx(24 * 40)
+    assert sample.weights[sample.labels == 0].sum() == pytest.approx(120)
+    both = join([sample, sample])
+    assert both.rows("features").shape == (200, 2)
+    with pytest.raises(InputError, match="expected labelled pixels in the training photographs, found none"):
+        join([draw_pixels(prediction, torch.full((30, 40), -1), 5, torch.Generator())])

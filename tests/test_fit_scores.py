@@ -1,0 +1,118 @@
+"""``tools/fit_scores.py`` and what ``ood_eval.py`` does with it, with inference and post-processing options."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from anomaly.scores import SCORES
+from tests.test_fit_gmm import call, scenes  # noqa: F401
+
+QUICK = ("--no-closed-set", "--heatmaps", "none", "--sets", "street_scenes")
+OF_LOGITS = [name for name, score in SCORES.items() if set(score.needs) <= {"logits", "features"}]
+
+
+@pytest.fixture
+def fitted(call, scenes):  # noqa: F811
+    status, err = call("fit_scores", "net.py", "net.pth", "--out", "made/scores.npz", "--images", 3, "--pixels", 600)
+    assert status == 0, err
+    return call
+
+
+def results(path="out"):
+    return json.loads(Path(path, "results.json").read_text())
+
+
+def test_all_scores_with_their_statistics(fitted):
+    combined = "rank_average:of=entropy+knn"
+    words = ("net.py", "net.pth", *QUICK, "--statistics", "made/scores.npz", "--out", "out")
+    status, err = fitted("ood_eval", *words, "--scores", "all", combined)
+    assert status == 0, err
+    record = results()
+    assert list(record["sets"][0]["scores"]) == [*OF_LOGITS, combined]
+    assert record["settings"]["scores"] == [*OF_LOGITS, combined]
+    assert len(record["provenance"]["statistics"]["sha256"]) == 64
+    figures = [score["figures"]["auroc"] for score in record["sets"][0]["scores"].values()]
+    assert len({round(figure, 6) for figure in figures}) > 8
+
+
+def test_views_and_post_processing_are_recorded_and_verified(fitted):
+    how = ("--flip", "--scales", 1, 0.75, "--window", "64x64", "--stride", "32x48", "--batch", 3)
+    post = ("--post", "none", "boundary:width=2:iterations=1,smooth:sigma=1.5", "--save-scores", "maps")
+    words = ("net.py", "net.pth", *QUICK, "--out", "out", "--scores", "msp", "energy", *how, *post)
+    status, err = fitted("ood_eval", *words)
+    assert status == 0, err
+    record = results()
+    chain = "boundary:width=2:iterations=1,smooth:sigma=1.5"
+    assert list(record["sets"][0]["scores"]) == ["msp", f"msp+{chain}", "energy", f"energy+{chain}"]
+    assert record["settings"]["post"] == ["none", chain]
+    assert record["settings"]["inference"]["window"] == [64, 64]
+    assert record["settings"]["inference"]["flip"] is True
+    assert fitted("verify", "out/results.json", "net.py", "net.pth")[0] == 0
+    stored = ("--predictions", "maps", "--sets", "street_scenes", "--heatmaps", "none", "--out", "again")
+    assert fitted("ood_eval", *stored, "--post", "none", "smooth:sigma=1.5")[0] == 0
+    again = results("again")["sets"][0]["scores"]
+    assert again["msp"]["figures"] == record["sets"][0]["scores"]["msp"]["figures"]
+    assert again["msp+smooth:sigma=1.5"]["figures"] != again["msp"]["figures"]
+    status, err = fitted("ood_eval", *stored, "--post", chain)
+    assert status == 2
+    assert "needs the network's classes, and stored scores have none" in err
+
+
+def test_what_is_refused(fitted, tmp_path):
+    words = ("net.py", "net.pth", *QUICK, "--out", "out")
+    refused = {
+        ("--scores", "knn"): "score 'knn' needs statistics of training photographs, found none; fit them by "
+        "tools/fit_scores.py, and name the file with --statistics",
+        (
+            "--scores",
+            "gmm_nll",
+        ): "needs the network's class_log_likelihood (tools/fit_gmm.py fits mixtures to any",
+        ("--statistics", "none.npz"): "none.npz: expected the state of score statistics, found no such file",
+        ("--window", "64"): "--window: expected HEIGHTxWIDTH such as 512x1024, found '64'",
+        ("--stride", "8x8"): "stride: expected a window too",
+        ("--threads", "0"): "--threads: expected 1 or more, found 0",
+        ("--post", "never:names=moon"): "expected names of the network's classes",
+    }
+    for extra, message in refused.items():
+        status, err = fitted("ood_eval", *words, *extra)
+        assert (status, message in err) == (2, True), err
+    weights = torch.load("net.pth", weights_only=True)
+    next(iter(weights["state_dict"].values())).add_(0.5)
+    torch.save(weights, "other.pth")
+    status, err = fitted("ood_eval", "net.py", "other.pth", *words[2:], "--statistics", "made/scores.npz")
+    assert status == 2
+    assert "expected statistics of this network" in err
+    assert not Path("out").exists()
+
+
+def test_photographs_that_were_learned_from_are_refused(fitted):
+    for folder, ending, name in (
+        ("leftImg8bit", "_leftImg8bit", "images"),
+        ("gtFine", "_gtFine_labelTrainIds", "labels"),
+    ):
+        Path("own", name).mkdir(parents=True)
+        for path in Path("data/street_scenes", folder, "train").rglob(f"*{ending}.png"):
+            shutil.copy(path, Path("own", name, path.name.replace(ending, "")))
+    meaning = ("--label-values", "0=anomaly", "1-254=known", "255=ignore")
+    words = ("net.py", "net.pth", "--no-closed-set", "--heatmaps", "none", "--out", "out", "--scores", "sml")
+    folder = ("--folder", "own/images", "own/labels", *meaning)
+    status, err = fitted("ood_eval", *words, *folder, "--statistics", "made/scores.npz")
+    assert status == 2
+    assert "is one of the 3 photographs that the scores' statistics were fitted on" in err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("--images", 0), "expected --images and --pixels of 1 or more, found 0 and 50000"),
+        (("--out", "scores.txt"), "--out: expected a file name that ends in .npz, found scores.txt"),
+        (("--scores", "nosuch"), "unknown score 'nosuch'"),
+    ],
+)
+def test_bad_arguments(call, scenes, extra, message):  # noqa: F811
+    status, err = call("fit_scores", "net.py", "net.pth", "--out", "s.npz", *extra)
+    assert status == 2
+    assert message in err

@@ -1,0 +1,75 @@
+"""Fit scores that learn from training photographs: ``python tools/fit_scores.py CONFIG CHECKPOINT --out FILE.npz``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import _environment  # noqa: F401
+from _inference import add_inference, read_inference
+from _progress import frame_progress
+from _run import run
+from _weights import load_network
+from anomaly.errors import InputError
+
+
+def main() -> None:
+    """Show training photographs to the network once, fit every score, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("config", type=Path, help="a config file with a train_dataloader, such as those in configs/")
+    add("checkpoint", type=Path, help="a checkpoint of that network")
+    add("--out", type=Path, required=True, metavar="FILE", help="the statistics, a .npz file")
+    add("--scores", nargs="+", default=[], metavar="NAME", help="(default: all that fit the network)")
+    add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
+    add("--pixels", type=int, default=50_000, metavar="N", help="most pixels in all (default: 50000)")
+    add("--seed", type=int, default=0, help="draws photographs and pixels (default: 0)")
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
+    add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    add_inference(parser)
+    args = parser.parse_args()
+    if min(args.images, args.pixels) < 1:
+        raise InputError(f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}")
+    if args.out.suffix != ".npz":
+        raise InputError(f"--out: expected a file name that ends in .npz, found {args.out}")
+    network = load_network(args)
+
+    import torch
+
+    from anomaly.integrations.mmseg_detector import MMSegDetector, config_inference
+    from anomaly.integrations.mmseg_fitting import sample_pixels
+    from anomaly.provenance import provenance
+    from anomaly.scores.statistics import Statistics, fittable, weights_hash
+    from anomaly.scores.table import get_scores
+    from gmmseg.engine.feature_pass import open_training_set
+
+    detector = MMSegDetector(network.config, network.model, network.device)
+    inference = read_inference(args, config_inference(network.config))
+    scores = get_scores(args.scores) or fittable(detector.gives)
+    dataset, draw = open_training_set(network.config), torch.Generator().manual_seed(args.seed)
+    with frame_progress() as progress:
+        bar = progress.add_task("photographs", total=min(args.images, len(dataset)))
+        sample, seen = sample_pixels(
+            *(detector, inference, dataset),
+            photographs=args.images,
+            pixels=args.pixels,
+            generator=draw,
+            on_frame=lambda: progress.advance(bar),
+        )
+        bar = progress.add_task("fitting", total=None)
+        origin = {**provenance(network.inputs), "pixels": len(sample.labels), "inference": inference.record()}
+        statistics = Statistics.of(
+            *(sample, scores),
+            network=weights_hash(network.model.state_dict()),
+            classes=detector.classes,
+            photographs=seen,
+            origin=origin,
+        )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    statistics.save(args.out)
+    print(f"{args.out} has the statistics of {', '.join(statistics.fitted)}, from {len(seen)} photographs")
+
+
+if __name__ == "__main__":
+    run(main)
