@@ -14,12 +14,12 @@ from anomaly.datasets.split import Split
 from anomaly.labels import Frame
 from anomaly.labels import Score as ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
-from anomaly.metrics.calibration import Rule, Threshold, apply_threshold
+from anomaly.metrics.calibration import Rule, Threshold, apply_threshold, check_level
 from anomaly.metrics.component import BEST_F1, ComponentMetrics
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.open_iou import OpenIoUMetrics
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
-from anomaly.result import STATE, ScoreResult
+from anomaly.result import ScoreResult, state_name
 
 AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
 
@@ -37,6 +37,9 @@ class Calibration:
     split: Split
     rule: Rule = "tpr"
     level: float | None = None
+
+    def __post_init__(self) -> None:
+        check_level(self.rule, self.level)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class ScoreMetrics:
         """Measure all frames, and keep the pixel metrics' state where that is wanted."""
         if self._measures.states is not None:
             self._measures.states.mkdir(exist_ok=True)
-            self._pixels.save(self._measures.states / STATE.format(self._pixels.set, self._pixels.name))
+            self._pixels.save(self._measures.states / state_name(self._pixels.set, self._pixels.name))
         pixels = self._pixels.compute()
         found: dict[str, Any] = {"intervals": {}, "components": {}, "open_world": {}, "at_threshold": {}}
         if self._measures.replicates:

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from anomaly.errors import InputError
 from anomaly.metrics.pixel import PixelResult
@@ -240,6 +241,11 @@ def write_results(result: RunResult, out: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def state_name(set: str, score: str) -> str:
+    """The file of a set's and score's pixel metrics; a score's name may have paths among its parameters."""
+    return STATE.format(set, quote(score, safe=" +:,="))
+
+
 def read_results(path: Path) -> RunResult:
     """Read a ``results.json``.
 
@@ -247,10 +253,15 @@ def read_results(path: Path) -> RunResult:
         InputError: The file is missing, cut off, not a run's results, or of another format version.
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected the results.json of an evaluation, found no such file")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: expected the results.json of an evaluation, found {found}; name that file")
     try:
         return RunResult.from_json(path.read_text(encoding="utf-8"))
-    except (InputError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected the results.json of an evaluation, found no text; name that file"
+        ) from error
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -264,7 +275,7 @@ def state_files(path: Path) -> list[Path]:
     """
     if path.suffix == ".npz":
         return [path]
-    names = [STATE.format(entry.set, score) for entry in read_results(path).sets for score in entry.scores]
+    names = [state_name(entry.set, score) for entry in read_results(path).sets for score in entry.scores]
     files = [path.parent / "states" / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(

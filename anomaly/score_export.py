@@ -85,7 +85,7 @@ def write_smiyc(
         if word in ("", ".", "..") or "/" in word or "\\" in word:
             raise InputError(f"expected plain names of method, set and frames, found {word!r}; use another name")
     folder = root / "anomaly_p" / method / set
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder, {f"{frame}.hdf5" for frame in frames})
     rank_map, ties = RankMap.of(stored.read(score, frame) for frame in frames), Ties.empty()
     before, after = PixelMetrics(score), PixelMetrics(score)
     for frame in frames:
@@ -106,3 +106,16 @@ def write_smiyc(
             raise InputError(f"{path}: cannot be written ({error}); make room, then run it again") from error
     figures = [{}, {}] if labels is None else [{n: one.compute()[n] for n in FIGURES} for one in (before, after)]
     return ExportReport(folder, len(frames), rank_map.cuts is not None, ties.total, ties.pixels, figures[0], figures[1])
+
+
+def _make(folder: Path, own: set[str]) -> None:
+    """Make the folder; files of another export would be scored together with these."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: expected a place for a folder, found {error.strerror}; name another") from error
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in own):
+        raise InputError(
+            f"{folder}: expected nothing but maps of this set, found {others[0]} ({len(others)} others), which "
+            "would be scored together with them; name another method or set, or remove the folder"
+        )

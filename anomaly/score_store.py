@@ -57,7 +57,10 @@ class ScoreWriter:
                 f"{folder}: expected no folder or one with score maps, found other files; name another folder"
             )
         else:
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder}: expected a folder or a place for one, found {error.strerror}") from error
             _write(folder / MANIFEST, (json.dumps(self.manifest, indent=2) + "\n").encode())
 
     def write(self, frame_id: str, name: str, score: npt.NDArray[Any]) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from anomaly.result import COUNTS, PARTS, RunResult, ScoreResult, SetResult
 
+PLAIN = ("frames", "layout", "version", "published_frames", "notes")
+"""Fields of a set's record that are compared as they are."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -40,12 +43,22 @@ def agreements(recorded: RunResult, again: RunResult, tolerance: float) -> list[
         again: The second measurement.
         tolerance: Largest absolute difference of a figure (fractions, thresholds relative to their size).
     """
-    found = []
+    found = [_inputs(recorded, again)]
+    if recorded.protocol:
+        keys = {**recorded.protocol, **again.protocol}
+        faults = [_differs(k, recorded.protocol.get(k), again.protocol.get(k)) for k in keys]
+        found.append(Agreement("protocol", 0.0, tuple(fault for fault in faults if fault)))
     if recorded.closed_set is not None and again.closed_set is not None:
         pairs = [
             (name, getattr(recorded.closed_set, name), getattr(again.closed_set, name)) for name in ("miou", "aacc")
         ]
-        found.append(_agreement("closed set", pairs, tolerance, []))
+        plain = ("dataset", "frames")
+        faults = [_differs(n, getattr(recorded.closed_set, n), getattr(again.closed_set, n)) for n in plain]
+        pairs += [
+            (name, iou, again.closed_set.class_iou.get(name, math.nan))
+            for name, iou in recorded.closed_set.class_iou.items()
+        ]
+        found.append(_agreement("closed set", pairs, tolerance, [fault for fault in faults if fault]))
     others = {entry.set: entry for entry in again.sets}
     for entry in recorded.sets:
         if entry.set not in others:
@@ -55,12 +68,49 @@ def agreements(recorded: RunResult, again: RunResult, tolerance: float) -> list[
     return found
 
 
+def not_measured(recorded: RunResult, again: RunResult) -> list[str]:
+    """What a record claims that the second measurement does not have, such as the closed set of stored scores."""
+    missing = ["closed set"] if recorded.closed_set is not None and again.closed_set is None else []
+    others = {entry.set: entry for entry in again.sets}
+    for entry in recorded.sets:
+        for name, score in entry.scores.items():
+            other = others[entry.set].scores.get(name) if entry.set in others else None
+            if other is not None and score.open_world and not other.open_world:
+                missing.append(f"open world of {entry.set}, {name}")
+    return missing
+
+
+def _inputs(recorded: RunResult, again: RunResult) -> Agreement:
+    """Whether config, checkpoint and statistics are the files that the record, or the record of its maps, names."""
+    faults = []
+    for name in ("config", "checkpoint", "statistics"):
+        mine, theirs = _hash(recorded, name), _hash(again, name)
+        if mine and theirs and mine != theirs:
+            faults.append(f"{name}: another file (SHA-256 recorded {mine}, found {theirs})")
+    return Agreement("config and checkpoint", 0.0, tuple(faults))
+
+
+def _hash(result: RunResult, name: str) -> str:
+    """SHA-256 of an input, of a network or of stored score maps that tell it; empty where there is none."""
+    direct = result.provenance.get(name)
+    if isinstance(direct, dict):
+        return str(direct.get("sha256", ""))
+    maps = result.provenance.get("predictions")
+    settings = maps.get("settings") if isinstance(maps, dict) else None
+    return str(settings.get(name) or "") if isinstance(settings, dict) else ""
+
+
+def _differs(name: str, mine: object, theirs: object) -> str:
+    return "" if mine == theirs else f"{name}: recorded {mine!r}, found {theirs!r}"
+
+
 def _set(entry: SetResult, other: SetResult, tolerance: float) -> Iterator[Agreement]:
     faults = []
+    if entry.fingerprint:
+        plain = [_differs(name, getattr(entry, name), getattr(other, name)) for name in PLAIN]
+        faults += [fault for fault in plain if fault]
     if entry.fingerprint and entry.fingerprint != other.fingerprint:
         faults.append(f"fingerprint: recorded {entry.fingerprint}, found {other.fingerprint}: other frames or labels")
-    if entry.frames != other.frames:
-        faults.append(f"frames: recorded {entry.frames}, found {other.frames}")
     yield Agreement(f"{entry.set}, its frames and labels", 0.0, tuple(faults))
     for name, score in entry.scores.items():
         if name in other.scores:
@@ -84,7 +134,11 @@ def _pairs(score: ScoreResult, other: ScoreResult) -> Iterator[tuple[str, float,
         mine, theirs = getattr(score, part), getattr(other, part)
         if not theirs:  # stored scores have no classes, so no open-world IoU
             continue
-        yield from ((name, value, theirs.get(name, math.nan)) for name, value in mine.items())
+        names = {**mine, **(theirs if part == "figures" and score.per_frame else {})}  # formats before 3 had fewer
+        yield from ((name, mine.get(name, math.nan), theirs.get(name, math.nan)) for name in names)
+    for frame, figures in score.per_frame.items():
+        others = other.per_frame.get(frame, {})
+        yield from ((f"{name} of frame {frame}", value, others.get(name, math.nan)) for name, value in figures.items())
     for name, (low, high) in score.intervals.items():
         ends = other.intervals.get(name, [math.nan, math.nan])
         yield from ((f"{name}'s interval", low, ends[0]), (f"{name}'s interval", high, ends[1]))

@@ -247,6 +247,18 @@ BAD = {
     "negative replicates": (nothing, ["--bootstrap", "-5"], "found -5"),
     "no memory": (nothing, ["--memory", "0"], "--memory above 0"),
     "no calibration": (nothing, ["--components-at", "calibrated"], "--calibrate-on"),
+    "rule without a set": (nothing, ["--calibrate-by", "tpr=0.9"], "--calibrate-by belongs to --calibrate-on, which"),
+    "components of no track": (
+        nothing,
+        ["--components-at", "0.5", "--scores", "msp"],
+        "belongs to --components, which",
+    ),
+    "meaning of no folder": (nothing, ["--label-values", "1=anomaly"], "--label-values belong to --folder"),
+    "only its own threshold": (
+        nothing,
+        ["--calibrate-on", "road_anomaly"],
+        "no threshold is applied to the set",
+    ),
     "one threshold, many scores": (nothing, ["--components-at", "0.5"], "expected one --scores"),
     "no folder for temporary files": (nothing, ["--memory", "1e-9", "--temporary", "nowhere"], "nowhere"),
     "option without value": (nothing, ["--cfg-options", "model"], "KEY=VALUE"),

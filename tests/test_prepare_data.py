@@ -86,9 +86,13 @@ def test_check_prints_what_is_there_and_status_1_with_faults(call, tmp_path):
     assert printed.endswith("faults       none\n")
     plant(tmp_path, "camvid_ood", "folders")
     status, printed, _ = call("check", "camvid_ood", tmp_path / "camvid_ood")
-    assert status == 1
+    assert status == 0
     assert "12 anomaly" in printed
-    assert printed.endswith("  - 1 photographs of 8x6 pixels where 480x360 is published\n")
+    assert "note         1 photographs of 8x6 pixels where 480x360 is published: read as it is" in printed
+    (tmp_path / "camvid_ood/images" / "bare.jpg").write_bytes(b"")
+    status, printed, _ = call("check", "camvid_ood", tmp_path / "camvid_ood")
+    assert status == 1
+    assert "expected a label map for every photograph" in printed
 
 
 @pytest.mark.parametrize(("name", "message"), [("road", "unknown set 'road'"), ("sos", "expected raw_data/sequence")])
@@ -138,7 +142,7 @@ def test_download_fetches_unpacks_and_is_found(call, tmp_path, offered):
     assert "none is published" in printed
     assert [bool(asked) for asked in site.asked] == [False, True]
     assert sorted(os.listdir(tmp_path / "data/camvid_ood")) == ["images", "labels"]
-    assert call("check", "camvid_ood")[0] == 1  # one frame of 233
+    assert "1 frames where 233 are published" in call("check", "camvid_ood")[1]
     with serving(data=data) as site:
         offered(site)
         status, _, complaint = call(*YES)

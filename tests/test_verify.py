@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from anomaly.result import read_results
+from anomaly.verification import agreements
 from tests.anomaly import set_trees
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +63,8 @@ def test_result_that_comes_out_again(call, result, maps):
     status, printed, _ = call("verify.py", result, "--predictions", maps)
     assert status == 0
     assert printed.splitlines() == [
+        "config and checkpoint: matches (largest difference 0.0e+00)",
+        "protocol: matches (largest difference 0.0e+00)",
         "street_scenes, its frames and labels: matches (largest difference 0.0e+00)",
         "street_scenes, predictions: matches (largest difference 0.0e+00)",
         "the result comes out again",
@@ -80,6 +84,12 @@ def score_of(record):
         (lambda r: score_of(r)["components"].update(siou=0.5), "siou: recorded 0.5"),
         (lambda r: score_of(r).update(known_pixels=7), "known_pixels: recorded 7, found"),
         (lambda r: r["sets"][0].update(fingerprint="0" * 64), "other frames or labels"),
+        (lambda r: score_of(r)["per_frame"]["f1"].update(auroc=0.999), "auroc of frame f1: recorded 0.999, found"),
+        (lambda r: score_of(r)["figures"].pop("ap"), "ap: recorded nan, found"),
+        (lambda r: r["sets"][0].update(layout="published, I say"), "layout: recorded 'published, I say', found"),
+        (lambda r: r["sets"][0].update(published_frames=3), "published_frames: recorded 3, found"),
+        (lambda r: r["sets"][0].update(notes=["odd"]), "notes: recorded ['odd'], found []"),
+        (lambda r: r["protocol"].update(ap="trapezoid"), "ap: recorded 'trapezoid', found"),
     ],
 )
 def test_forged_result_is_found_out(call, result, maps, edit, message):
@@ -103,6 +113,32 @@ def test_other_scores_are_found_out(call, result, maps):
     status, printed, _ = call("verify.py", result, "--predictions", maps)
     assert status == 1
     assert "auroc: recorded" in printed
+
+
+def test_what_is_not_measured_again_is_told(call, result, maps):
+    classes = {"dataset": "D", "frames": 5, "miou": 0.99, "macc": 0.9, "aacc": 0.9, "class_iou": {}}
+    change(result, lambda r: r.update(closed_set=classes))
+    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    assert status == 0
+    assert "closed set: not measured again" in printed
+    assert printed.endswith("the result comes out again, but for what was not measured again (closed set)\n")
+
+
+def test_score_maps_of_another_checkpoint_are_told(call, result, maps):
+    change(result, lambda r: r["provenance"].update(checkpoint={"sha256": "a" * 64}))
+    stored = {"format": "own", "settings": {"checkpoint": "b" * 64}}
+    record, again = read_results(result), read_results(result)
+    again.provenance.pop("checkpoint")
+    again.provenance["predictions"] = stored
+    found = agreements(record, again, 1e-6)[0]
+    assert found.faults == (f"checkpoint: another file (SHA-256 recorded {'a' * 64}, found {'b' * 64})",)
+
+
+@pytest.mark.parametrize("tolerance", ["10", "-1", "nan", "inf"])
+def test_tolerance_is_small(call, result, maps, tolerance):
+    status, _, complaint = call("verify.py", result, "--predictions", maps, "--tolerance", tolerance)
+    assert status == 2
+    assert "--tolerance: expected a difference of figures from 0 to 0.01, found" in complaint
 
 
 def test_verify_needs_something_to_measure(call, result):
@@ -135,3 +171,22 @@ def test_export_of_scores(call, maps, tmp_path):
     with h5py.File(tmp_path / "out/anomaly_p/net/S-val/f0.hdf5") as file:
         assert file["value"].dtype == np.float16
     assert call("export_scores.py", *words, "--score", "msp")[0] == 2
+    np.save(maps / "f9.npy", np.zeros((6, 8), np.float32))
+    (maps / "f0.npy").unlink()
+    status, _, complaint = call("export_scores.py", *words)
+    assert status == 2
+    assert "expected nothing but maps of this set, found f0.hdf5 (1 others)" in complaint
+    (tmp_path / "file").write_text("")
+    status, _, complaint = call("export_scores.py", *words[:-1], "file")
+    assert (status, "expected a place for a folder" in complaint) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["."], ["maps/f0.npy"]])
+def test_what_is_no_result(call, maps, words):
+    for tool in ("compare.py", "verify.py"):
+        status, _, complaint = call(tool, *words, *(("--predictions", maps) if tool == "verify.py" else ()))
+        assert status == 2
+        assert "expected the results.json of an evaluation, found" in complaint
+    assert call("compare.py", "x.json", "--paired", "--conventions")[0] == 2
+    status, _, complaint = call("compare.py", "x.json", "--conventions", "--json", "nowhere/x.json")
+    assert (status, "--json: expected a file in a folder that is there" in complaint) == (2, True)

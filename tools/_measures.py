@@ -19,9 +19,9 @@ def add_measures(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is measured").add_argument
     add("--bootstrap", nargs="?", type=int, const=2000, default=0, metavar="N", help="95 %% intervals (N draws, 2000)")
     add("--components", choices=TRACKS, help="component F1, sIoU and PPV by that track's rules")
-    add("--components-at", default="best_f1", metavar="T", help="best_f1 (default), calibrated, or a score")
+    add("--components-at", metavar="T", help="best_f1 (default), calibrated, or a score")
     add("--calibrate-on", metavar="NAME", help="set to choose a threshold on, for every score; applied to the others")
-    add("--calibrate-by", default="tpr=0.95", metavar="RULE", help="tpr=LEVEL, fpr=LEVEL or best_f1 (tpr=0.95)")
+    add("--calibrate-by", metavar="RULE", help="tpr=LEVEL, fpr=LEVEL or best_f1 (tpr=0.95)")
     add("--save-states", action="store_true", help="keep all scores in OUT/states/, for tools/compare.py")
     add("--binned", action="store_true", help="bound the pixel metrics in constant memory, instead of exact ones")
     add("--memory", type=float, default=2.0, metavar="GIB", help="for all scores, before disk is used (default: 2)")
@@ -53,22 +53,21 @@ def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
 def _components_at(args: argparse.Namespace) -> Any:
     if args.components_at == "calibrated" and args.calibrate_on is None:
         raise InputError("--components-at calibrated: expected --calibrate-on too, found none")
-    if args.components_at in ("best_f1", "calibrated"):
-        return args.components_at
+    if args.components_at in (None, "best_f1", "calibrated"):
+        return args.components_at or "best_f1"
     threshold = _number("--components-at", args.components_at)
     if len(args.scores) != 1:
-        raise InputError(
-            f"--components-at {threshold}: expected one --scores, which it belongs to; found {args.scores}"
-        )
+        raise InputError(f"--components-at {threshold}: expected one --scores, of which it is; found {args.scores}")
     return threshold
 
 
 def _calibration(args: argparse.Namespace, data_root: Path) -> Calibration | None:
     if args.calibrate_on is None:
         return None
-    rule, _, level = args.calibrate_by.partition("=")
+    by: Any = args.calibrate_by or "tpr=0.95"
+    rule, _, level = by.partition("=")
     if rule not in RULES:
-        raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {args.calibrate_by!r}")
+        raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {by!r}")
     split = open_split(args.calibrate_on, data_root, as_found=args.as_found).limit(args.limit or sys.maxsize)
     return Calibration(split, rule, _number("--calibrate-by", level) if level else None)
 

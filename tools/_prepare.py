@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from _progress import frame_progress
-from anomaly.datasets.catalog import find_set, open_split
+from anomaly.datasets.catalog import find_set, open_anyhow
 from anomaly.datasets.check import check_split
 from anomaly.datasets.obtain import obtain
 from anomaly.download import Download, sha256_of
@@ -37,10 +37,10 @@ def add_check(commands: Commands) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     entry = find_set(arguments.name)
-    split = open_split(arguments.name, arguments.root, as_found=True)
+    split, refused = open_anyhow(arguments.name, arguments.root)
     with frame_progress() as progress:
         bar = progress.add_task(split.name, total=len(split))
-        report = check_split(split, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
+        report = check_split(split, refused, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
     print(report_text(split, report, entry.title))
     if report.faults:
         sys.exit(1)

@@ -12,6 +12,8 @@ from anomaly.datasets.folder import open_folders, parse_encoding
 from anomaly.datasets.split import AS_FOUND, Split
 from anomaly.errors import InputError
 
+MEANINGS = ("0=known", "1=anomaly", "255=ignore")
+
 
 def add_sets(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser."""
@@ -21,8 +23,7 @@ def add_sets(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, metavar="N", help="only the first N frames of each set, the closed set included")
     add(AS_FOUND, action="store_true", help="take sets as they are, though with other frames than published")
     add("--folder", nargs=2, type=Path, metavar=("IMAGES", "LABELS"), help="two folders as a set of your own")
-    meanings = ["0=known", "1=anomaly", "255=ignore"]
-    add("--label-values", nargs="+", default=meanings, metavar="V=MEANING", help=f"(default: {' '.join(meanings)})")
+    add("--label-values", nargs="+", metavar="V=MEANING", help=f"of --folder (default: {' '.join(MEANINGS)})")
 
 
 def data_root(args: argparse.Namespace) -> Path:
@@ -41,7 +42,9 @@ def open_sets(args: argparse.Namespace) -> list[Split]:
         images, labels = args.folder
         name = labels.resolve().parent.name
         name += "-folder" if name in SETS else ""
-        splits.append(open_folders(name, images, labels, parse_encoding(args.label_values)))
+        splits.append(open_folders(name, images, labels, parse_encoding(args.label_values or MEANINGS)))
+    elif args.label_values is not None:
+        raise InputError("--label-values belong to --folder; a set of the catalogue says what its label values mean")
     if not splits:
         raise InputError("expected --sets NAME... or --folder IMAGES LABELS, found neither")
     for split in splits:

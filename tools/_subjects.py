@@ -10,6 +10,7 @@ from _network import Chosen, choose_network
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.run import Subject
+from anomaly.score_formats.base import check_scale
 from anomaly.score_store import open_set
 from anomaly.scores.table import SCORES, stored_scores
 
@@ -43,11 +44,13 @@ def choose_subject(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     named = (args.config is not None, args.checkpoint is not None, args.predictions is not None)
     if named not in ((True, True, False), (False, False, True)):
         raise InputError("expected CONFIG and CHECKPOINT, or --predictions DIR; name one of the two")
-    return choose_network(args, splits) if args.predictions is None else _stored(args, splits)
+    if args.predictions is None:
+        return choose_network(args, splits)
+    return _stored(args, splits)
 
 
 def _stored(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
-    scale = None if args.score_scale is None else (args.score_scale[0], args.score_scale[1])
+    scale = check_scale(args.score_scale)
     stores = {split.name: open_set(args.predictions, split, scale=scale) for split in splits}
     found = set.intersection(*(set(store.scores) for store in stores.values()))
     names = args.scores or [name for name in next(iter(stores.values())).scores if name in found]
@@ -58,7 +61,7 @@ def _stored(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     first = next(iter(stores.values()))
     model = {"name": first.method or args.predictions.name, "type": "stored scores"}
     record = {"path": str(args.predictions), "format": first.format, "settings": dict(first.settings)}
-    out = Path("work_dirs", args.predictions.name, "ood_eval")
+    out = Path("work_dirs", *args.predictions.resolve().parts[-2:], "ood_eval")
     return Chosen(
         Subject(model, None, stores), stored_scores(names), {"limit": args.limit}, {"predictions": record}, out
     )

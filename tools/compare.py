@@ -29,14 +29,14 @@ def main() -> None:
     add("--json", type=Path, metavar="FILE", help="with --conventions: write the figures there too")
     add("--format", choices=FORMATS, default="markdown", help="of the table of runs (default: markdown)")
     args = parser.parse_args()
-    if args.json and not args.conventions:
-        raise InputError("--json goes with --conventions")
-    if args.paired:
-        compare_paired(args.results)
-    elif args.conventions:
+    if (args.json and not args.conventions) or (args.paired and args.conventions):
+        raise InputError("--json goes with --conventions, and --paired without; leave one out")
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise InputError(f"--json: expected a file in a folder that is there, found {args.json}")
+    if args.conventions:
         compare_conventions(args.results, args.json)
     else:
-        compare_runs(args.results, args.format)
+        compare_paired(args.results) if args.paired else compare_runs(args.results, args.format)
 
 
 def compare_runs(paths: list[Path], form: str) -> None:
@@ -45,13 +45,13 @@ def compare_runs(paths: list[Path], form: str) -> None:
     print(FORMATS[form](runs_table(results)), end="")
     for remark in remarks(results):
         print(f"note: {remark}", file=sys.stderr)
-    if len(paths) > 1 and form in ("markdown", "terminal") and all(have_states(path) for path in paths):
+    if len(paths) > 1 and form in ("markdown", "terminal") and all(map(have_states, paths)):
         print("\nDifferences, 95 % intervals and p-values on the same frames:\n")
         compare_paired(paths)
 
 
 def compare_paired(results: list[Path]) -> None:
-    """Print a table for each set: the first method, and by how much the others differ from it."""
+    """Print a table for each set: the first method, and by how much the others differ."""
     tables: dict[str, dict[str, FrameTable]] = {}
     for path in results:
         model = path if path.suffix == ".npz" else read_results(path).model["name"]

@@ -9,6 +9,7 @@ from _run import run
 from _sets import add_sets, open_sets
 from anomaly.errors import InputError
 from anomaly.score_export import write_smiyc
+from anomaly.score_formats.base import check_scale
 from anomaly.score_store import open_scores, open_set
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
     add_sets(parser)
     args = parser.parse_args()
-    scale = None if args.score_scale is None else (args.score_scale[0], args.score_scale[1])
+    scale = check_scale(args.score_scale)
     splits = open_sets(args) if args.sets or args.folder else []
     if len(splits) > 1:
         raise InputError(f"expected one set whose labels the maps have, found {len(splits)}; name one")

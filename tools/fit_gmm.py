@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from _progress import frame_progress
 from _run import read_config, run
+from _weights import portable
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +43,7 @@ def main() -> None:
     from gmmseg.models.posthoc_segmentor import posthoc_config
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
-    inputs = {"config": file_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
+    inputs = {"config": file_record(args.config, portable(config)), "checkpoint": file_record(args.checkpoint)}
     origin = provenance(inputs)
     config = posthoc_config(config, args.components)
     model = build_model(config)
@@ -64,9 +64,7 @@ def main() -> None:
         record |= {"components": components, "unseen_classes": unseen}
         meta = {"dataset_meta": {"classes": tuple(classes)}, "posthoc": record}
         torch.save({"state_dict": model.state_dict(), "meta": meta}, stage / f"{name}.pth")
-        data_root = os.environ.get("DATA_ROOT", "data")
-        text = config.pretty_text.replace(f"'{data_root}/", "'{{$DATA_ROOT:data}}/")  # moves with --data-root
-        (stage / f"{name}.py").write_text(text)
+        (stage / f"{name}.py").write_text(portable(config))
     if unseen:
         print(f"no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
     print(f"{args.out / name}.py and {name}.pth are written: a config and checkpoint for tools/ood_eval.py")

@@ -19,6 +19,7 @@ from _progress import frame_progress
 from _run import run
 from _sets import add_sets, data_root, open_sets
 from _subjects import add_subject, choose_subject
+from _together import check_together
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,6 +41,7 @@ def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
     """Check names and files, then the network, then measure: the result, where the time went, and its folder."""
     post, splits = read_post(args), open_sets(args)
     measured = read_measures(args, data_root(args))
+    check_together(args)
     calibration = measured["calibration"]
     chosen = choose_subject(args, [*splits, *([calibration.split] if calibration else [])])
 

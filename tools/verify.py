@@ -13,8 +13,9 @@ from pathlib import Path
 import ood_eval
 from _repeat import settings_of
 from _run import run
+from anomaly.errors import InputError
 from anomaly.result import read_results
-from anomaly.verification import agreements
+from anomaly.verification import agreements, not_measured
 
 
 def main() -> None:
@@ -33,19 +34,28 @@ def main() -> None:
     add("--label-values", nargs="+", metavar="V=MEANING", help="what its label maps mean")
     add("--tolerance", type=float, default=1e-6, help="largest difference of a figure (default: 1e-6)")
     args = parser.parse_args()
+    if not 0 <= args.tolerance <= 0.01:
+        raise InputError(f"--tolerance: expected a difference of figures from 0 to 0.01, found {args.tolerance}")
     record = read_results(args.results)
     with tempfile.TemporaryDirectory() as out:
-        words = [*_subject(args), *settings_of(record, args.folder is not None), "--out", out, "--heatmaps", "none"]
+        words = [
+            *_subject(args),
+            *settings_of(record, folder=args.folder is not None, network=args.predictions is None),
+            "--out",
+            out,
+            "--heatmaps",
+            "none",
+        ]
         again = ood_eval.measure(ood_eval.parse_args(words))[0]
     faults = False
-    for name in ("config", "checkpoint"):
-        mine, theirs = (one.provenance.get(name, {}).get("sha256") for one in (record, again))
-        if mine and theirs and mine != theirs:
-            print(f"{name}: another file (SHA-256 recorded {mine}, found {theirs})")
     for agreement in agreements(record, again, args.tolerance):
         print(agreement)
         faults |= bool(agreement.faults)
-    print("the result does NOT come out again" if faults else "the result comes out again")
+    missing = not_measured(record, again)
+    for what in missing:
+        print(f"{what}: not measured again")
+    rest = f", but for what was not measured again ({', '.join(missing)})" if missing else ""
+    print("the result does NOT come out again" if faults else f"the result comes out again{rest}")
     sys.exit(int(faults))
 
 

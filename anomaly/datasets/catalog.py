@@ -57,12 +57,27 @@ def open_split(name: str, data_root: Path, *, as_found: bool = False) -> Split:
     return find_set(name).open(data_root, as_found=as_found)
 
 
+def open_anyhow(name: str, data_root: Path) -> tuple[Split, tuple[str, ...]]:
+    """Open a set, though it be as found, with what evaluations would refuse it for.
+
+    Raises:
+        InputError: As :func:`open_split` with ``as_found``.
+    """
+    try:
+        return open_split(name, data_root), ()
+    except InputError as error:
+        return open_split(name, data_root, as_found=True), (str(error),)
+
+
 def find_set(name: str) -> EvaluationSet:
     """Give the catalogue's entry of that name.
 
     Raises:
         InputError: There is none; the closest names are told.
     """
+    whole, _, half = name.rpartition("-")
+    if half in ("first", "second") and whole in SETS:
+        raise InputError(f"{name} is a half of the set {whole!r}, which evaluations take; name the whole set here")
     if name not in SETS:
         closest_first = difflib.get_close_matches(name, SETS, n=8, cutoff=0.0)
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ class SetReport:
         smallest_share: The smallest share of a frame's pixels that are anomalous.
         largest_share: The largest.
         without_anomaly: Frames without an anomaly.
+        notes: In what way it is not as published, where that may be meant.
         faults: What is wrong, a sentence each; empty where nothing is.
         fingerprint: That of the frames that could be read.
     """
@@ -43,6 +44,7 @@ class SetReport:
     smallest_share: float
     largest_share: float
     without_anomaly: tuple[str, ...]
+    notes: tuple[str, ...]
     faults: tuple[str, ...]
     fingerprint: str
 
@@ -53,18 +55,21 @@ class SetReport:
         return self.anomaly / total if total else float("nan")
 
 
-def check_split(split: Split, *, anomalies: bool = True, on_frame: Callable[[], None] | None = None) -> SetReport:
+def check_split(
+    split: Split, known: Sequence[str] = (), *, anomalies: bool = True, on_frame: Callable[[], None] | None = None
+) -> SetReport:
     """Read every frame, on all cores, and count.
 
     Args:
         split: The set.
+        known: Faults that are known already; the set's notes are told apart from faults where there are none.
         anomalies: Whether it ought to have anomalies; without, frames without one are not told.
         on_frame: Called after each frame.
     """
     sizes: Counter[tuple[int, int]] = Counter()
     values, meanings = np.zeros(256, np.int64), np.zeros(256, np.int64)
     shares: dict[str, float] = {}
-    faults = list(split.notes)
+    faults = list(known)
     fingerprint = Fingerprint()
 
     table = np.full(256, IGNORE)
@@ -103,6 +108,7 @@ def check_split(split: Split, *, anomalies: bool = True, on_frame: Callable[[], 
         smallest_share=min(shares.values(), default=float("nan")),
         largest_share=max(shares.values(), default=float("nan")),
         without_anomaly=tuple(name for name, share in shares.items() if share == 0) if anomalies else (),
+        notes=split.notes,
         faults=tuple(faults),
         fingerprint=fingerprint.hexdigest(),
     )

@@ -124,7 +124,7 @@ class EvaluationSet:
     def _split(self, root: Path, layout: Layout, files: tuple[FrameFiles, ...], as_found: bool) -> Split:
         unsure = self._check_version(root, layout, as_found)
         files = self._belonging(root, layout, files)
-        notes = (*self._count(root, layout, len(files), as_found), *self._resized(files), *unsure)
+        notes = (*self._count(root, layout, files, as_found), *self._resized(files), *unsure)
         encoding_name, encoding = self._encoding(root, layout, files)
         words = str(layout) if encoding_name in ("", "published") else f"{layout}; labels {encoding_name}"
         return Split(
@@ -169,8 +169,9 @@ class EvaluationSet:
             )
         return tuple(file for place, file in enumerate(files) if place not in places and self._belongs(file.id))
 
-    def _count(self, root: Path, layout: Layout, found: int, as_found: bool) -> tuple[str, ...]:
-        """Refuse another number of frames than published, or note it."""
+    def _count(self, root: Path, layout: Layout, files: Sequence[FrameFiles], as_found: bool) -> tuple[str, ...]:
+        """Refuse another number of frames than published, or photographs without labels among a part; or note it."""
+        found = len(files)
         if self.frames is None or found == self.frames:
             return ()
         listed = layout.listing is not None and layout.listing(root) is not None
@@ -179,7 +180,17 @@ class EvaluationSet:
                 f"{self.name}: expected {self.frames} frames, found {found} in {root} (as {layout}); complete the set, "
                 f"take out what is not of it, or say that this part is meant ({AS_FOUND})"
             )
-        return (f"{found} frames where {self.frames} are published",)
+        note = f"{found} frames where {self.frames} are published"
+        bare = {name for name in layout.frames_without_labels(root) if self._belongs(name)} - {f.id for f in files}
+        if not bare or listed:
+            return (note,)
+        if not as_found:
+            raise InputError(
+                f"{self.name}: expected a label map for every photograph in {root} (as {layout}), found none for "
+                f"{min(bare)!r} ({len(bare)} of {len(bare) + found}); complete the set, take these photographs out, or "
+                f"say that the others are meant ({AS_FOUND})"
+            )
+        return (note, f"{len(bare)} photographs have no label map, such as {min(bare)!r}, and are left out")
 
     def _resized(self, files: Sequence[FrameFiles]) -> tuple[str, ...]:
         """Note photographs of other sizes than published."""
@@ -198,16 +209,17 @@ class EvaluationSet:
         candidates = dict(layout.encodings or {"": self.encoding})
         seen: set[int] = set()
         anomalous = not self.anomalies
-        for file in files:
-            if len(candidates) == 1 and anomalous:
+        enough = 1 if len(candidates) == 1 else 3  # one odd label map is not to decide for all
+        for place, file in enumerate(files):
+            if len(candidates) == 1 and anomalous and place >= enough:
                 break
             try:
                 seen |= set(np.unique(read_label(file.label)).tolist())
             except InputError:  # reading the frame will say so
                 continue
             fitting = {name: one for name, one in candidates.items() if seen <= one.keys()}
-            if not fitting:  # reading the frames will name the value that has no meaning
-                return next(iter(candidates.items()))
+            if not fitting:  # reading the frames will name the files whose values have no meaning
+                return self._likeliest(layout, files)
             candidates = fitting
             anomalous = not self.anomalies or all(
                 any(one[value] == ANOMALY for value in seen) for one in candidates.values()
@@ -223,6 +235,19 @@ class EvaluationSet:
                 f"{sorted(seen)}; get the set's own labels, and not those of a hidden split or another version"
             )
         return next(iter(candidates.items()))
+
+    def _likeliest(self, layout: Layout, files: Sequence[FrameFiles]) -> tuple[str, Encoding]:
+        """The encoding that most label maps are in, so that the others are those at fault."""
+        fits: Counter[str] = Counter()
+        encodings = dict(layout.encodings or {"": self.encoding})
+        for file in files:
+            try:
+                values = set(np.unique(read_label(file.label)).tolist())
+            except InputError:  # reading the frame will say so
+                continue
+            fits.update(name for name, one in encodings.items() if values <= one.keys())
+        name = max(encodings, key=lambda name: fits[name])
+        return name, encodings[name]
 
     def _roi(self, root: Path) -> Path | None:
         if not self.roi:

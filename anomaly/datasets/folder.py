@@ -31,6 +31,8 @@ def parse_encoding(texts: Sequence[str]) -> Encoding:
                 raise InputError(
                     f"label values: expected numbers from 0 to 255 such as 2,5-9, found {part!r} in {text!r}"
                 )
+            if int(last or first) < int(first):
+                raise InputError(f"label values: expected the smaller number first, found {part!r} in {text!r}")
             for value in range(int(first), int(last or first) + 1):
                 if encoding.setdefault(value, MEANINGS[meaning]) != MEANINGS[meaning]:
                     raise InputError(f"label values: expected one meaning of {value}, found two; correct {text!r}")
@@ -45,12 +47,12 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> S
     Args:
         name: Name that the split gets.
         images: Folder with photographs, at any depth.
-        labels: Folder with label maps in PNG files, at any depth; a label map without photograph is an error, a
-            photograph without label map is left out.
+        labels: Folder with label maps in PNG files, at any depth; each has a photograph and each
+            photograph a label map.
         encoding: What the label values mean; another value is an error when it is read.
 
     Raises:
-        InputError: A folder is missing or empty, two photographs have one name, or a label map has no photograph.
+        InputError: A folder is missing or empty, two photographs have one name, or one of a pair is missing.
     """
     photos = _files(images, PHOTO_SUFFIXES)
     maps = _files(labels, (".png",))
@@ -58,6 +60,11 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> S
         raise InputError(
             f"{images}: expected a photograph for every label map of {labels}, found none for {orphans[0]!r} "
             f"({len(orphans)} of {len(maps)}); give both the same names"
+        )
+    if bare := sorted(photos.keys() - maps.keys()):
+        raise InputError(
+            f"{labels}: expected a label map for every photograph of {images}, found none for {bare[0]!r} "
+            f"({len(bare)} of {len(photos)}); give both the same names, or take out what is not to be measured"
         )
     files = tuple(FrameFiles(frame, photos[frame], path) for frame, path in sorted(maps.items()))
     return Split(name, labels, f"photographs of {images.name} and label maps of {labels.name} by name", files, encoding)

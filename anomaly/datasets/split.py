@@ -179,7 +179,8 @@ class Split:
             raise InputError(
                 f"{path}: expected only the label values that {self.name} defines, "
                 f"{describe(self.encoding)}; found also {undefined}; "
-                "give the set's original class-id labels (not the instance, colour or converted ones)"
+                "give the set's original class-id labels (not the instance, colour or converted ones), or say what the "
+                "values of a folder of your own mean (--label-values)"
             )
         label: Label = cv2.LUT(values, table)
         return label if self.roi is None else self._within(label, read_label(self.roi))

@@ -71,6 +71,22 @@ class Achieved:
     known_pixels: int
 
 
+def check_level(rule: Rule, level: float | None) -> float:
+    """The level of a rule, its default where none is given.
+
+    Raises:
+        InputError: It is out of range, or the rule has none.
+    """
+    if rule == "best_f1" and level is not None:
+        raise InputError(f"level: best_f1 has none, found {level}; leave it out, or choose the rule tpr or fpr")
+    level = {"tpr": 0.95, "fpr": 0.05, "best_f1": math.nan}[rule] if level is None else level
+    if rule == "tpr":
+        check_tpr(level)
+    elif rule == "fpr":
+        check_fpr(level)
+    return level
+
+
 def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | None = None) -> Threshold:
     """Choose a threshold on a split.
 
@@ -101,9 +117,7 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
     """
     if rule not in RULES:
         raise InputError(f"rule: expected one of {', '.join(RULES)}, found {rule!r}")
-    if rule == "best_f1" and level is not None:
-        raise InputError(f"level: best_f1 has none, found {level}; leave it out, or choose the rule tpr or fpr")
-    level = {"tpr": 0.95, "fpr": 0.05, "best_f1": math.nan}[rule] if level is None else level
+    level = check_level(rule, level)
     needed = {"tpr": (1, metrics.num_anomaly), "fpr": (metrics.num_known, 1)}
     missing = missing_pixels(*needed.get(rule, (metrics.num_known, metrics.num_anomaly)))
     if missing:
@@ -112,10 +126,8 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
             f"{metrics.set!r} has none; choose it on another split, or by another rule"
         )
     if rule == "tpr":
-        check_tpr(level)
         value = _last(metrics, lambda tp, fp: tp / metrics.num_anomaly >= level)
     elif rule == "fpr":
-        check_fpr(level)
         last = _last(metrics, lambda tp, fp: fp / metrics.num_known > level)
         value = float(np.nextafter(metrics.dtype.type(last), metrics.dtype.type(math.inf)))
     else:

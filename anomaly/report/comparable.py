@@ -13,10 +13,13 @@ def check_comparable(results: Sequence[RunResult]) -> None:
     """Refuse results of other frames, labels or rules.
 
     Raises:
-        InputError: Two results have different protocols, component rules or thresholds' rules, or of one set different
-            fingerprints; the message says what differs.
+        InputError: Two results have different closed sets, protocols, component rules or thresholds' rules, or of one
+            set different fingerprints; the message says what differs.
     """
     for first, other in _pairs(results):
+        if first.closed_set is not None and other.closed_set is not None:
+            closed = [{"dataset": c.dataset, "frames": c.frames} for c in (first.closed_set, other.closed_set)]
+            _refuse(first, other, "closed set", *closed)
         _refuse(first, other, "protocol", first.protocol, other.protocol)
         for part, words in (("components", "component rules"), ("threshold", "rules of the threshold")):
             mine, theirs = first.settings.get(part), other.settings.get(part)

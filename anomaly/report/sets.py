@@ -39,5 +39,6 @@ def report_text(split: Split, report: SetReport, title: str) -> str:
         names = ", ".join(report.without_anomaly[:3]) + (", ..." if len(report.without_anomaly) > 3 else "")
         lines.append(f"             {len(report.without_anomaly)} frames have none: {names}")
     lines.append(f"fingerprint  {report.fingerprint}")
+    lines += [f"note         {note}: read as it is, and told beside every figure" for note in report.notes]
     lines.append(f"faults       {len(report.faults) or 'none'}")
     return "\n".join([*lines, *(f"  - {fault}" for fault in report.faults)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,20 @@ import numpy.typing as npt
 from anomaly.errors import InputError
 
 Scale = tuple[float, float]
+
+
+def check_scale(values: Sequence[float] | None) -> Scale | None:
+    """What the least and the largest integer mean.
+
+    Raises:
+        InputError: Not two finite numbers, the smaller one first.
+    """
+    if values is None:
+        return None
+    low, high = values
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"scale: expected two finite scores, the smaller one first, found {low} and {high}")
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ def as_map(path: Path, array: npt.NDArray[Any], scale: Scale | None) -> npt.NDAr
             "the map of one frame alone"
         )
     if array.dtype.kind == "f":
+        if scale is not None:
+            raise InputError(f"{path}: expected integers, which a scale is for, found {array.dtype}; leave it out")
         return np.ascontiguousarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32)
     if scale is None:
         raise InputError(

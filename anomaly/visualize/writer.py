@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+from urllib.parse import quote
 
 from anomaly.background import Worker
 from anomaly.labels import Frame, Image, Label, Score
@@ -94,7 +95,7 @@ class PanelWriter:
         title = f"{cells.set_name}: {cells.frame_id}"
         for name, limits in self.scales.items():
             picture = panel(cells.photograph, cells.scores[name], cells.label, title=title, name=name, limits=limits)
-            path = self._folder / cells.set_name / name / f"{cells.frame_id}.png"
+            path = self._folder / cells.set_name / quote(name, safe=" +:,=") / f"{cells.frame_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
             part.write_bytes(encode_png(picture))

@@ -42,7 +42,7 @@ class CamVidDataset(BaseSegDataset):
         if suffix is None:
             raise InputError(
                 f"no CamVid photographs in {folder}: expected .png or .jpg files there; put CamVid under data/camvid, "
-                "or name the folder that holds camvid/ with --data-root"
+                "name the folder that holds camvid/ with --data-root, or leave the closed set out (--no-closed-set)"
             )
         super().__init__(img_suffix=suffix, seg_map_suffix=".png", **kwargs)
 

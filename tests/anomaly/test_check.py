@@ -19,7 +19,8 @@ def test_everything_is_counted(tmp_path):
     assert report.ignored == 2 * int(counts[11])
     assert report.known + report.anomaly + report.ignored == 2 * 48
     assert report.share == report.smallest_share == report.largest_share == counts[12] / 48
-    assert report.faults == (
+    assert report.faults == ()
+    assert report.notes == (
         "2 frames where 233 are published",
         "2 photographs of 8x6 pixels where 480x360 is published",
     )
@@ -32,13 +33,20 @@ def test_all_faults_are_told(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     report = check_split(open_split("camvid_ood", tmp_path))
     assert report.frames == 1
-    faults = [fault for fault in report.faults if "published" not in fault]
-    assert len(faults) == 2
-    assert any("cow.png" in fault and "[200]" in fault for fault in faults)
-    assert any("bear.jpg" in fault and "cannot be decoded" in fault for fault in faults)
+    assert len(report.faults) == 2
+    assert any("cow.png" in fault and "[200]" in fault for fault in report.faults)
+    assert any("bear.jpg" in fault and "cannot be decoded" in fault for fault in report.faults)
     text = report_text(open_split("camvid_ood", tmp_path), report, "CamVid-OOD")
-    assert all(fault in text for fault in report.faults)
+    assert all(each in text for each in (*report.faults, *report.notes))
     assert "frames       1 (233 published)" in text
+
+
+def test_the_odd_file_is_at_fault_and_not_the_others(tmp_path):
+    set_trees.road_anomaly(tmp_path / "road_anomaly", {"a": (0, 1), "b": (0, 2), "c": (0, 2)})
+    report = check_split(open_split("road_anomaly", tmp_path, as_found=True))
+    (fault,) = report.faults
+    assert "a.labels" in fault
+    assert "found also [1]" in fault
 
 
 def test_frames_without_anomaly_are_named(tmp_path):
@@ -64,7 +72,8 @@ def test_real_sets(data_root, name, frames, values, share):
     assert report.frames == frames
     assert values is None or list(report.values) == values
     assert report.share == pytest.approx(share, abs=5e-4)
-    assert all("are published" in fault for fault in report.faults)
+    assert report.faults == ()
+    assert all("are published" in note for note in report.notes)
 
 
 class TestFingerprint:

@@ -10,7 +10,7 @@ from anomaly.errors import InputError
 from anomaly.report.comparable import check_comparable, remarks
 from anomaly.report.formats import FORMATS, Cell, TextTable
 from anomaly.report.table import runs_table
-from anomaly.result import RunResult, ScoreResult, SetResult
+from anomaly.result import ClosedSet, RunResult, ScoreResult, SetResult
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +48,14 @@ def test_what_is_not_comparable_is_refused(other, message):
     first = run("a", components=TRACK, threshold={"set": "val", "rule": "tpr"})
     with pytest.raises(InputError, match=message):
         check_comparable([first, run("c", components=TRACK), other])
+
+
+def test_other_closed_sets_are_refused():
+    camvid = ClosedSet("CamVidDataset", 101, 0.5, 0.6, 0.9, {})
+    first = replace(run("a"), closed_set=camvid)
+    check_comparable([first, replace(run("b"), closed_set=replace(camvid, miou=0.6)), run("c")])
+    with pytest.raises(InputError, match="one closed set, found frames 101 for a and 6 for b"):
+        check_comparable([first, replace(run("b"), closed_set=replace(camvid, frames=6))])
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,17 @@ def test_what_is_not_as_published_is_refused_and_taken_where_it_is_meant(tmp_pat
     assert open_split(name, tmp_path, as_found=True).notes
 
 
+def test_photographs_without_labels_among_a_part_are_refused(tmp_path):
+    set_trees.camvid_ood(tmp_path)
+    images = sorted((tmp_path / "images").iterdir())
+    next((tmp_path / "labels").glob(f"{images[1].stem}.*")).unlink()
+    message = rf"expected a label map for every photograph .* found none for '{images[1].stem}' \(1 of 3\)"
+    with pytest.raises(InputError, match=message):
+        SETS["camvid_ood"].open(tmp_path)
+    notes = SETS["camvid_ood"].open(tmp_path, as_found=True).notes
+    assert f"1 photographs have no label map, such as '{images[1].stem}', and are left out" in notes
+
+
 def test_more_frames_than_published_are_refused(tmp_path):
     set_trees.camvid_ood(tmp_path)  # in a layout that may hold a part
     small = replace(SETS["camvid_ood"], frames=2)
