@@ -44,11 +44,17 @@ class ClassDensities(nn.Module):
         self.register_buffer("stds", torch.ones(num_classes, num_components, dim))
         self.register_buffer("log_weights", torch.full((num_classes, num_components), -torch.inf))
 
+    variance_floor: float | None = None
+
+    def transform(self, features: Tensor) -> Tensor:
+        """Bring features to the coordinates that the mixtures are in. Shape ``(N, D)``, float64."""
+        return features
+
     def fit(self, sample: StratifiedSample, generator: torch.Generator) -> list[int]:
         """Fit the mixture of every class to its sample, by :func:`fit_mixture`.
 
         Args:
-            sample: Unit vectors of pixels.
+            sample: Features of pixels.
             generator: Draws the starts; of the CPU.
 
         Returns:
@@ -56,7 +62,8 @@ class ClassDensities(nn.Module):
         """
         self.log_weights.fill_(-torch.inf)
         for k in (sample.seen > 0).nonzero().flatten().tolist():
-            mixture = fit_mixture(sample.of_class(k), self.log_weights.shape[1], generator)
+            features = self.transform(sample.of_class(k).double())
+            mixture = fit_mixture(features, self.log_weights.shape[1], generator, self.variance_floor)
             used = len(mixture.weights)
             self.means[k, :used], self.stds[k, :used] = mixture.means, mixture.stds
             self.log_weights[k, :used] = mixture.weights.log()
@@ -92,13 +99,54 @@ class ClassDensities(nn.Module):
         means, stds = self.means.flatten(0, 1).double(), self.stds.flatten(0, 1).double()
         parts = []
         for chunk in features.split(_CHUNK):
-            log_prob = diagonal_log_prob(chunk.double(), means, stds).unflatten(1, self.log_weights.shape)
+            log_prob = diagonal_log_prob(self.transform(chunk.double()), means, stds).unflatten(
+                1, self.log_weights.shape
+            )
             parts.append((log_prob + self.log_weights).float())
         return torch.cat(parts)
 
     def peak(self) -> Tensor:
         """The same at the component's mean, its largest value. Shape ``(C, P)``."""
         return gaussian_peak(self.stds) + self.log_weights
+
+
+class WhitenedDensities(ClassDensities):
+    """Mixtures over features of any scale, in coordinates where all pixels together have unit covariance.
+
+    A diagonal Gaussian there is one with a full covariance in the features: directions in which pixels hardly vary
+    count as much as those in which they vary most. (The determinant of the change of coordinates, the same for all
+    classes, is left out.)
+
+    Shape:
+        ``centre (D,)``, ``whitening (D, D)``, and those of :class:`ClassDensities`.
+    """
+
+    variance_floor = 0.05
+    shrinkage = 0.01
+    """Share of the mean variance that is added to the variance of every direction."""
+    centre: Tensor
+    whitening: Tensor
+
+    def __init__(self, num_classes: int, num_components: int, dim: int) -> None:
+        super().__init__(num_classes, num_components, dim)
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("whitening", torch.eye(dim))
+
+    def transform(self, features: Tensor) -> Tensor:
+        """See :meth:`ClassDensities.transform`."""
+        return (features - self.centre.double()) @ self.whitening.double()
+
+    def fit(self, sample: StratifiedSample, generator: torch.Generator) -> list[int]:
+        """Find the coordinates, pixels of a class weighing as many as were met, then fit as :class:`ClassDensities`."""
+        classes = [(sample.of_class(k).double(), int(seen)) for k, seen in enumerate(sample.seen) if seen]
+        weights = torch.cat([torch.full((len(x),), seen / len(x), dtype=torch.float64) for x, seen in classes])
+        rows = torch.cat([x for x, _ in classes])
+        centre = weights @ rows / weights.sum()
+        away = rows - centre
+        variance, basis = torch.linalg.eigh(away.T @ (weights[:, None] * away) / weights.sum())
+        self.centre.copy_(centre)
+        self.whitening.copy_(basis / (variance + self.shrinkage * variance.mean()).clamp_min(1e-12).sqrt())
+        return super().fit(sample, generator)
 
 
 class StratifiedSample:

@@ -87,6 +87,35 @@ def test_fit_evaluate_and_test(call, tmp_path):
 
 
 @pytest.mark.usefixtures("scenes")
+def test_frozen_copy_of_the_backbone(call, tmp_path):
+    status, err = call("fit_gmm", "net.py", "net.pth", "--out", "made", "--frozen")
+    assert status == 2
+    assert "expected a backbone with pretrained weights, for a frozen copy, found one that starts from scratch" in err
+    tail = (
+        "model['backbone'] = dict(type='gmmseg.EfficientNetLite0', pretrained=True)\n"
+        "model['decode_head']['in_channels'] = [24, 40, 112, 320]\n"
+    )
+    Path("lite.py").write_text(Path("net.py").read_text() + tail)
+    tiny_segmentor.write_checkpoint(tmp_path / "lite.pth", Config.fromfile("lite.py"))
+    fit = ("--images", 3, "--components", 2, "--frozen")
+    status, err = call("fit_gmm", "lite.py", "lite.pth", "--out", "made", *fit)
+    assert status == 0, err
+    fitted = "made/lite_frozen-gmm.py", "made/lite_frozen-gmm.pth"
+    record = torch.load(fitted[1], weights_only=True)["meta"]["posthoc"]
+    assert set(record["fits"]) == {"densities", "frozen"}
+    assert call("fit_gmm", "lite.py", "lite.pth", "--out", "made", *fit[:-1])[0] == 0
+    plain = "made/lite_posthoc-gmm.py", "made/lite_posthoc-gmm.pth"
+    figures = []
+    for name, network in (("a", fitted), ("b", plain)):
+        assert call("ood_eval", *network, "--sets", "street_scenes", "--heatmaps", "none", "--out", name)[0] == 0
+        figures.append(read_results(tmp_path / name / "results.json"))
+    assert figures[0].closed_set == figures[1].closed_set
+    scores = [result.sets[0].scores for result in figures]
+    assert scores[0]["energy"] == scores[1]["energy"]
+    assert scores[0]["gmm_nll"] != scores[1]["gmm_nll"]
+
+
+@pytest.mark.usefixtures("scenes")
 def test_a_seed_decides_all(call):
     made = {}
     for name, seed in (("first", 0), ("same", 0), ("other", 1)):

@@ -17,8 +17,15 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("config", type=Path, help="config of an mmseg network whose head ends in a conv_seg, as nearly all do")
     add("checkpoint", type=Path, help="a checkpoint of that network")
-    add("--out", type=Path, required=True, metavar="DIR", help="gets CONFIG_posthoc-gmm.py and CONFIG_posthoc-gmm.pth")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="gets CONFIG_posthoc-gmm.py and .pth (or _frozen-gmm)",
+    )
     add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
+    add("--frozen", nargs="?", type=int, const=-1, metavar="STAGE", help="of a frozen copy of the backbone too")
     add("--components", type=int, default=3, metavar="P", help="most Gaussians of a class (default: 3)")
     add("--pixels", type=int, default=20_000, metavar="N", help="most pixels of a class (default: 20000)")
     add("--seed", type=int, default=0, help="draws photographs, pixels and starts (default: 0)")
@@ -39,31 +46,30 @@ def main() -> None:
     from anomaly.provenance import file_record, provenance
     from anomaly.staging import staged
     from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
-    from gmmseg.engine.feature_pass import collect_features, open_training_set
-    from gmmseg.models.posthoc_segmentor import posthoc_config
+    from gmmseg.engine.feature_pass import open_training_set
+    from gmmseg.engine.mixture_fitting import fit, fitting_config, fresh_weights
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
-    inputs = {"config": file_record(args.config, portable(config)), "checkpoint": file_record(args.checkpoint)}
-    origin = provenance(inputs)
-    config = posthoc_config(config, args.components)
+    config_record = file_record(args.config, portable(config))
+    origin = provenance({"config": config_record, "checkpoint": file_record(args.checkpoint)})
+    config, backbone = fitting_config(config, args.components, args.frozen, build_model)
     model = build_model(config)
-    fresh = {f"densities.{key}": value for key, value in model.densities.state_dict().items()}
+    fresh = fresh_weights(model, backbone)
     load_weights(model, {**checkpoint["state_dict"], **fresh}, args.checkpoint)
-    dataset = open_training_set(config)
-    classes = dataset.metainfo["classes"]
+    classes = (dataset := open_training_set(config)).metainfo["classes"]
     check_classes(checkpoint, classes, args.checkpoint)
 
-    name, draw = f"{args.config.stem}_posthoc-gmm", torch.Generator().manual_seed(args.seed)
+    name = f"{args.config.stem}_{'posthoc' if args.frozen is None else 'frozen'}-gmm"
+    draw = torch.Generator().manual_seed(args.seed)
     with staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
-        bar = progress.add_task("features", total=min(args.images, len(dataset)))
-        pixels = (args.images, args.pixels, draw, lambda: progress.advance(bar))
-        sample = collect_features(model.to(device), dataset, *pixels)
-        components = model.cpu().densities.fit(sample, draw)
-        unseen = [label for label, used in zip(classes, components, strict=True) if not used]
-        record = {**origin, "images": args.images, "seed": args.seed, "pixels": sample.seen.tolist()}
-        record |= {"components": components, "unseen_classes": unseen}
+        passes = len({key.partition(".")[0] for key in fresh})
+        bar = progress.add_task("features", total=passes * min(args.images, len(dataset)))
+        fitted = fit(model.to(device), dataset, args.images, args.pixels, draw, lambda: progress.advance(bar))
+        used = next(iter(fitted.values()))
+        unseen = [label for label, parts in zip(classes, used["components"], strict=True) if not parts]
+        record = {**origin, "images": args.images, "seed": args.seed, **used, "unseen_classes": unseen, "fits": fitted}
         meta = {"dataset_meta": {"classes": tuple(classes)}, "posthoc": record}
-        torch.save({"state_dict": model.state_dict(), "meta": meta}, stage / f"{name}.pth")
+        torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
         (stage / f"{name}.py").write_text(portable(config))
     if unseen:
         print(f"no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)

@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS
 from torch import Tensor
 
 from gmmseg.errors import InputError
-from gmmseg.models.posthoc_segmentor import PosthocSegmentor
+from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc import StratifiedSample
 
 
@@ -58,7 +58,9 @@ def _prepared_by(pipeline: list, dataset: ConfigDict) -> ConfigDict:
 
 @torch.inference_mode()
 def collect_features(
-    model: PosthocSegmentor,
+    model: LikelihoodSegmentor,
+    embed: Callable[[Tensor, list[dict]], Tensor],
+    dim: int,
     dataset: Any,
     photographs: int,
     pixels: int,
@@ -69,6 +71,8 @@ def collect_features(
 
     Args:
         model: The network, on its device; put into eval mode.
+        embed: Gives the features of its inputs: of images ``(B, 3, H, W)`` and mmseg's metainfo, ``(B, D, h, w)``.
+        dim: D.
         dataset: As :func:`open_training_set` gives it.
         photographs: How many, drawn at random; more than there are means all.
         pixels: Most pixels of a class; fewer where all classes together would take more than 2 GiB.
@@ -82,7 +86,7 @@ def collect_features(
     for name, value in (("photographs", photographs), ("pixels of a class", pixels)):
         if value < 1:
             raise InputError(f"the number of {name} must be 1 or more, found {value}")
-    classes, (_, _, dim) = model.num_classes, model.densities.means.shape
+    classes = model.num_classes
     if len(dataset.metainfo["classes"]) != classes:
         raise InputError(
             f"the network has {classes} classes and the training data {len(dataset.metainfo['classes'])}; give the "
@@ -91,7 +95,7 @@ def collect_features(
     sample = StratifiedSample(classes, min(pixels, max(1, 2**29 // (classes * dim))), dim, generator)
     model.eval()
     for index in torch.randperm(len(dataset), generator=generator)[:photographs].tolist():
-        _add_photograph(model, _read(dataset, index), sample)
+        _add_photograph(model, embed, _read(dataset, index), sample)
         on_frame()
     return sample
 
@@ -110,13 +114,18 @@ def _read(dataset: Any, index: int) -> dict[str, Any]:
     return data
 
 
-def _add_photograph(model: PosthocSegmentor, data: dict[str, Any], sample: StratifiedSample) -> None:
+def _add_photograph(
+    model: LikelihoodSegmentor,
+    embed: Callable[[Tensor, list[dict]], Tensor],
+    data: dict[str, Any],
+    sample: StratifiedSample,
+) -> None:
     ignored = _head_of(model).ignore_index
     batch = model.data_preprocessor(pseudo_collate([data]), False)
     metas = [dict(batch["data_samples"][0].metainfo)]
     labels = _input_labels(data, batch["inputs"].shape[2:], ignored, model.num_classes)
     for rows, columns in _windows(model.test_cfg, *labels.shape[2:]):
-        _, features = model.embed(batch["inputs"][:, :, rows, columns], metas)
+        features = embed(batch["inputs"][:, :, rows, columns], metas)
         part = F.interpolate(labels[:, :, rows, columns], features.shape[2:]).flatten().long()
         labelled = (part != ignored).nonzero().squeeze(1)
         kept = features.permute(0, 2, 3, 1).flatten(0, 2)[labelled.to(features.device)]
@@ -128,7 +137,7 @@ def _add_photograph(model: PosthocSegmentor, data: dict[str, Any], sample: Strat
         sample.add(kept, part[labelled])
 
 
-def _head_of(model: PosthocSegmentor) -> Any:
+def _head_of(model: LikelihoodSegmentor) -> Any:
     return model.decode_head[-1] if isinstance(model.decode_head, torch.nn.ModuleList) else model.decode_head
 
 

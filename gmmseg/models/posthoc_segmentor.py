@@ -86,7 +86,8 @@ class PosthocSegmentor(LikelihoodSegmentor):
         logits, embeddings = self.embed(inputs, batch_img_metas)
         likelihood = _to_map(self.densities(_to_rows(embeddings)), embeddings)
         likelihood = resize(likelihood, logits.shape[2:], mode="bilinear", align_corners=self.align_corners)
-        return torch.cat([logits, likelihood], dim=1)
+        found = self.with_frozen(inputs, {"logits": logits, "class_log_likelihood": likelihood})
+        return torch.cat(list(found.values()), dim=1)
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
         """See :meth:`LikelihoodSegmentor.describe`; the features are the network's own, not of unit length."""
@@ -94,13 +95,14 @@ class PosthocSegmentor(LikelihoodSegmentor):
         _, features = self._run(inputs, metas)
         embeddings = F.normalize(features.float(), dim=1)
         components = self.densities.of_components(_to_rows(embeddings))
-        return {
+        found = {
             "logits": self.last_layer(features),
             "class_log_likelihood": _to_map(self.densities.of_classes(components), embeddings),
             "component_log_prob": _to_map(components, embeddings),
             "component_peak": self.densities.peak(),
             "features": features,
         }
+        return self.with_frozen(inputs, found)
 
     def loss(self, *_: Any) -> dict[str, Tensor]:
         """Refuse: training would move the features away from their mixtures."""

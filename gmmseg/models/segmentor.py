@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
+from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from gmmseg.models.frozen_depth import FrozenDepth
 from gmmseg.registry import MODELS
 
 
@@ -18,9 +20,31 @@ class LikelihoodSegmentor(EncoderDecoder):
 
     Predictions carry ``class_log_likelihood`` (PixelData, ``(C, H, W)``) beside mmseg's ``seg_logits``. Training
     is mmseg's own. Inside, both maps travel as 2C channels, so that mmseg's inference treats them alike.
+
+    Args:
+        frozen: Arguments of :class:`gmmseg.models.frozen_depth.FrozenDepth`, whose log-likelihoods are added; None for
+            none. ``tools/fit_gmm.py --frozen`` fits them.
+        **kwargs: Arguments of the mmseg segmentor.
     """
 
     describes = ("logits", "class_log_likelihood", "component_log_prob", "component_peak", "features")
+
+    def __init__(self, *, frozen: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.frozen = None if frozen is None else FrozenDepth(num_classes=self.num_classes, **frozen)
+
+    def with_frozen(self, inputs: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the frozen copy's log-likelihoods to what :meth:`describe` is about to give."""
+        if self.frozen is None:
+            return found
+        added = self.frozen(inputs)
+        added = resize(added, found["logits"].shape[2:], mode="bilinear", align_corners=self.align_corners)
+        more = {
+            "class_log_likelihood": added,
+            "component_log_prob": added[:, :, None],
+            "component_peak": self.frozen.peak()[:, None],
+        }
+        return {name: value + more[name] if name in more else value for name, value in found.items()}
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
         """All that the mixtures say, at the decode head's resolution.
@@ -90,8 +114,7 @@ class GMMSegmentor(LikelihoodSegmentor):
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
         """See :meth:`LikelihoodSegmentor.describe`."""
-        found: dict[str, Tensor] = self.decode_head.describe(self.extract_feat(inputs))
-        return found
+        return self.with_frozen(inputs, self.decode_head.describe(self.extract_feat(inputs)))
 
 
 @MODELS.register_module()
@@ -104,5 +127,4 @@ class CascadeGMMSegmentor(LikelihoodSegmentor, CascadeEncoderDecoder):
         logits = self.decode_head[0].forward(features)
         for head in self.decode_head[1:-1]:
             logits = head.forward(features, logits)
-        found: dict[str, Tensor] = self.decode_head[-1].describe(features, logits)
-        return found
+        return self.with_frozen(inputs, self.decode_head[-1].describe(features, logits))
