@@ -211,4 +211,5 @@ def test_stored_scores_have_no_classes():
 def test_table():
     assert all(step.name == name and step.source for name, step in STEPS.items())
     assert {need for step in STEPS.values() for need in step.needs} <= set(Context.__dataclass_fields__)
-    assert Path(__file__).name.startswith("test_postprocess")
+    page = (Path(__file__).parents[2] / "docs/postprocessing.md").read_text()
+    assert [row.split("`")[1] for row in page.splitlines() if row.startswith("| `")] == list(STEPS)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from anomaly.scores.mahalanobis import SHRINKAGE
 from anomaly.scores.quantiles import weighted_quantiles
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 from anomaly.scores.statistics import Statistics, image_hash, weights_hash
+from anomaly.scores.table import COMBINATIONS
 
 C, P, D, N = 4, 3, 6, 400
 NAMES = tuple(SCORES)
@@ -338,3 +340,12 @@ def test_pixels_are_drawn_evenly_from_each_class():
     assert both.rows("features").shape == (200, 2)
     with pytest.raises(InputError, match="expected labelled pixels in the training photographs, found none"):
         join([draw_pixels(prediction, torch.full((30, 40), -1), 5, torch.Generator())])
+
+
+def test_the_document_lists_every_score():
+    rows = (Path(__file__).parents[2] / "docs/scoring.md").read_text().splitlines()
+    listed = [row.split("`")[1].partition(":")[0] for row in rows if row.startswith("| `") and "|" in row[3:]]
+    scores = [name for name in listed if not name.startswith("-")]
+    assert scores == [*SCORES, *COMBINATIONS]
+    usual = {row.split("`")[1] for row in rows if row.startswith("| `") and row.split("|")[1].strip().endswith("*")}
+    assert usual == {name for name, score in SCORES.items() if score.usual}
