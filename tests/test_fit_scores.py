@@ -40,12 +40,12 @@ def test_all_scores_with_their_statistics(fitted):
 
 def test_views_and_post_processing_are_recorded_and_verified(fitted):
     how = ("--flip", "--scales", 1, 0.75, "--window", "64x64", "--stride", "32x48", "--batch", 3)
-    post = ("--post", "none", "boundary:width=2:iterations=1,smooth:sigma=1.5", "--save-scores", "maps")
+    post = ("--post", "none", "boundary:width=4,smooth:sigma=1.5", "--save-scores", "maps")
     words = ("net.py", "net.pth", *QUICK, "--out", "out", "--scores", "msp", "energy", *how, *post)
     status, err = fitted("ood_eval", *words)
     assert status == 0, err
     record = results()
-    chain = "boundary:width=2:iterations=1,smooth:sigma=1.5"
+    chain = "boundary:width=4,smooth:sigma=1.5"
     assert list(record["sets"][0]["scores"]) == ["msp", f"msp+{chain}", "energy", f"energy+{chain}"]
     assert record["settings"]["post"] == ["none", chain]
     assert record["settings"]["inference"]["window"] == [64, 64]
