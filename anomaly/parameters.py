@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,12 +11,36 @@ from typing import Any, get_type_hints
 
 from anomaly.errors import InputError
 
+
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    if not (names := tuple(part for part in text.split("+") if part)):
+        raise ValueError(text)
+    return names
+
+
+def _existing(text: str) -> Path:
+    if not (path := Path(text)).exists():
+        raise ValueError(text)
+    return path
+
+
+def _yes_or_no(text: str) -> bool:
+    return ("no", "yes").index(text) == 1
+
+
 _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
-    float: (float, "a number"),
+    float: (_number, "a number"),
+    bool: (_yes_or_no, "yes or no"),
     str: (str, "a word"),
-    Path: (Path, "a path"),
-    tuple[str, ...]: (lambda text: tuple(part for part in text.split("+") if part), "names joined by +"),
+    Path: (_existing, "an existing file or folder"),
+    tuple[str, ...]: (_names, "names joined by +"),
 }
 
 
@@ -41,6 +66,9 @@ def parse_call(text: str, kind: str) -> tuple[str, dict[str, str]]:
 
 def bind(function: Callable[..., Any], words: dict[str, str], where: str) -> dict[str, Any]:
     """Read the values of keyword-only parameters; parameters of other types than a command line has are not counted.
+
+    Types are int, float (finite), bool (``yes`` or ``no``), str, Path (of what exists) and ``tuple[str, ...]`` (names
+    joined by +). What is in range is for the function to say.
 
     Args:
         function: Whose parameters.
