@@ -13,7 +13,8 @@ from anomaly.labels import Image, Score
 def guided(score: Score, image: Image, *, radius: int = 8, eps: float = 1e-3) -> Score:
     """Guided filter: within every window the score is a linear function of the photograph's brightness.
 
-    Box filters alone, so the time does not depend on the radius; windows end at the borders.
+    Box filters alone, so the time does not depend on the radius; windows end at the borders. At an edge the result can
+    leave the range of the scores.
 
     Args:
         score: Shape ``(H, W)``, float32.
@@ -42,4 +43,5 @@ def guided(score: Score, image: Image, *, radius: int = 8, eps: float = 1e-3) ->
     mean, mean_score = box(guide) / count, box(values) / count
     slope = (box(guide * values) / count - mean * mean_score) / (np.maximum(box(guide**2) / count - mean**2, 0) + eps)
     offset = mean_score - slope * mean
-    return ((box(slope) * guide + box(offset)) / count).astype(np.float32)
+    limits = np.finfo(np.float32)
+    return ((box(slope) * guide + box(offset)) / count).clip(limits.min, limits.max).astype(np.float32)

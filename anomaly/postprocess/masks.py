@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.datasets.images import decode
 from anomaly.errors import InputError
 from anomaly.labels import Score
 
@@ -18,7 +18,8 @@ def roi(score: Score, frame: str, *, mask: Path) -> Score:
     Args:
         score: Shape ``(H, W)``, float32.
         frame: Name of the frame.
-        mask: Picture of the map's size, 0 outside; or a folder of such pictures, ``FRAME.png``.
+        mask: Picture of the map's size, of any type but without loss; outside is where all channels but alpha are 0.
+            Or a folder of such pictures, ``FRAME.png``.
 
     Returns:
         Shape ``(H, W)``, float32.
@@ -27,18 +28,27 @@ def roi(score: Score, frame: str, *, mask: Path) -> Score:
         InputError: The mask is missing, unreadable, of another size, or has nothing inside.
     """
     path = mask / f"{frame}.png" if mask.is_dir() else mask
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-    if picture is None:
-        raise InputError(f"roi: expected a picture {path}, found none that can be read; name one, or a folder of them")
-    if picture.shape != score.shape:
-        (h, w), (height, width) = picture.shape, score.shape
+    inside = _nonzero(path)
+    if inside.shape != score.shape:
+        (h, w), (height, width) = inside.shape, score.shape
         raise InputError(
             f"roi: expected a mask of the photograph's size, {width}x{height}, for frame {frame!r}, found {w}x{h} in "
             f"{path} (width x height); resize the mask, or name a folder with one for each frame"
         )
-    if not picture.any():
-        raise InputError(f"roi: expected a region of interest in {path}, found a mask that is 0 everywhere")
-    return np.where(picture > 0, score, score.min())
+    if not inside.any():
+        raise InputError(
+            f"roi: expected a region of interest in {path}, found a mask that is 0 everywhere; draw the region "
+            "in another value"
+        )
+    return np.where(inside, score, score.min())
+
+
+def _nonzero(path: Path) -> npt.NDArray[np.bool_]:
+    picture = decode(path)
+    values = np.array(picture)
+    if values.ndim == 3:
+        values = values[..., : -1 if picture.mode.endswith("A") else None].max(axis=2)
+    return values > 0
 
 
 def never(

@@ -115,7 +115,7 @@ def _parse_step(text: str) -> tuple[Step, Callable[..., Score]]:
     name, words = parse_call(text, "post-processing")
     if name not in STEPS:
         closest = sorted(STEPS, key=lambda known: -SequenceMatcher(None, name, known).ratio())
-        raise InputError(f"unknown post-processing {name!r}; there are none, {', '.join(closest)}")
+        raise InputError(f"unknown post-processing {name!r}; the steps are {', '.join(closest)}")
     step = STEPS[name]
     values = bind(step.function, words, f"post-processing {name}")
     if not {"frame", "class_names"} & set(step.needs):  # what is out of range is told before a frame is read

@@ -6,6 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 
 from anomaly.errors import InputError
@@ -45,10 +49,10 @@ def test_smooth_is_scipys_over_what_is_there(shape, sigma):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("settings", [{}, {"size": 3, "sigma": 2.0, "dilation": 2}, {"size": 1}])
-def test_dilated_smoothing_is_a_loop(shape, settings):
+@pytest.mark.parametrize("changes", [{}, {"size": 3, "sigma": 2.0, "dilation": 2}, {"size": 1}])
+def test_dilated_smoothing_is_a_loop(shape, changes):
     score = noise(shape)
-    size, sigma, dilation = {"size": 7, "sigma": 1.0, "dilation": 6, **settings}.values()
+    size, sigma, dilation = {"size": 7, "sigma": 1.0, "dilation": 6, **changes}.values()
     expected = np.empty(shape)
     for i in range(shape[0]):
         for j in range(shape[1]):
@@ -60,7 +64,7 @@ def test_dilated_smoothing_is_a_loop(shape, settings):
                         weight = np.exp(-(a * a + b * b) / (2 * sigma * sigma))
                         total, weights = total + weight * float(score[y, x]), weights + weight
             expected[i, j] = total / weights
-    np.testing.assert_allclose(dilated_smoothing(score, **settings), expected, rtol=1e-5)
+    np.testing.assert_allclose(dilated_smoothing(score, **changes), expected, rtol=1e-5)
 
 
 def neighbours(shape, i, j, reach):
@@ -152,6 +156,15 @@ def test_guided_filter_is_a_loop(shape, radius, eps):
     np.testing.assert_allclose(guided(score, image, radius=radius, eps=eps), expected, rtol=1e-4)
 
 
+def test_guided_filter_beyond_float32_is_the_largest_float32():
+    """One window, so a line by least squares: through (0, -m), (0.5, m) and (1, m) it gives about 4/3 m at 1."""
+    m = np.finfo(np.float32).max
+    image = np.repeat(np.uint8([[0, 128, 255]]), 3).reshape(1, 3, 3)
+    found = guided(np.float32([[-0.1, 0.1, 0.1]]) * m, image, radius=3, eps=1e-9)
+    np.testing.assert_allclose(found[0, 2] / m, 0.4 / 3, rtol=0.01)
+    assert guided(np.float32([[-m, m, m]]), image, radius=3, eps=1e-9)[0, 2] == m
+
+
 @pytest.mark.parametrize("text", ["smooth", "dilated_smoothing", "boundary", "guided"])
 @pytest.mark.parametrize("value", [0.0, -3.5e5, 1e30])
 def test_constant_maps_stay_as_they_are(text, value):
@@ -159,6 +172,29 @@ def test_constant_maps_stay_as_they_are(text, value):
     found = parse_chain(text)(score, context((12, 17)))
     np.testing.assert_allclose(found, score, rtol=1e-6)
     assert found.dtype == np.float32
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    st.sampled_from(
+        ["smooth:sigma=0.3", "smooth:sigma=9", "dilated_smoothing", "boundary", "guided:radius=2", "never:names=b"]
+    ),
+)
+def test_what_is_finite_stays_finite_and_means_stay_in_range(score, text):
+    before, around = score.copy(), context(score.shape, classes=np.indices(score.shape).sum(0) // 4 % 2)
+    found = parse_chain(text)(score, around)
+    assert found.dtype == np.float32
+    assert found.shape == score.shape
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(score, before)
+    if not text.startswith("guided"):
+        assert score.min() <= found.min()
+        assert found.max() <= score.max()
 
 
 @pytest.mark.parametrize("text", ["none", "boundary,smooth:sigma=2", "guided:radius=3:eps=0.01,never:names=a+c"])
@@ -190,23 +226,48 @@ def test_region_of_interest(tmp_path, folder):
     np.testing.assert_array_equal(found, np.where(mask > 0, score, score.min()))
 
 
+@pytest.mark.parametrize("kind", ["bits16", "dark_blue", "alpha", "palette", "bilevel"])
+def test_region_of_interest_is_where_a_mask_is_not_0(tmp_path, kind):
+    """1 is inside however it is stored, an opaque 0 is not."""
+    score, one = noise((6, 8)), np.zeros((6, 8), np.uint8)
+    one[2:5, 1:4] = 1
+    zero, opaque = np.zeros_like(one), np.full_like(one, 255)
+    picture = {
+        "bits16": Image.fromarray(one.astype(np.uint16)),
+        "dark_blue": Image.fromarray(np.dstack([zero, zero, one])),
+        "alpha": Image.fromarray(np.dstack([one, zero, zero, opaque])),
+        "palette": Image.fromarray(one).convert("P"),
+        "bilevel": Image.fromarray(one * 255).convert("1"),
+    }[kind]
+    picture.save(tmp_path / "mask.png")
+    found = parse_chain(f"roi:mask={tmp_path / 'mask.png'}")(score, context((6, 8)))
+    np.testing.assert_array_equal(found, np.where(one > 0, score, score.min()))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("smoth", "unknown post-processing 'smoth'; there are none, smooth, "),
+        ("smoth", "unknown post-processing 'smoth'; the steps are smooth, "),
         ("smooth:sigma=0", "smooth: expected sigma above 0 and at most 500 pixels, found 0.0"),
         ("smooth:sigma=wide", "post-processing smooth: expected a number for sigma, found 'wide'"),
         ("smooth:sigm=1", "unknown parameter 'sigm': did you mean 'sigma'"),
         ("smooth:sigma=1:sigma=2", "each key once"),
         ("boundary,", "unknown post-processing ''"),
+        ("smooth:sigma=nan", "post-processing smooth: expected a number for sigma, found 'nan'"),
         ("boundary:width=3", "boundary: expected an even width from 2 to 200 pixels, found 3"),
         ("boundary:width=0", "boundary: expected an even width from 2 to 200 pixels, found 0"),
         ("boundary:width=202", "boundary: expected an even width from 2 to 200 pixels, found 202"),
-        ("dilated_smoothing:size=4", "expected an odd size.*found size=4"),
+        ("dilated_smoothing:size=4", "expected an odd size from 1 to 99.*found size=4"),
+        ("dilated_smoothing:size=101", "expected an odd size from 1 to 99.*found size=101"),
+        ("dilated_smoothing:sigma=0", "sigma above 0.*found size=7, sigma=0.0"),
+        ("dilated_smoothing:dilation=0", "dilation from 1.*found size=7, sigma=1.0, dilation=0"),
         ("guided:eps=0", "expected radius from 1 to 500 and eps above 0, found 8 and 0.0"),
         ("guided:radius=2.5", "expected a whole number for radius, found '2.5'"),
+        ("guided:radius=0", "expected radius from 1 to 500 and eps above 0, found 0 and 0.001"),
         ("roi", "post-processing roi: expected a value for mask, found none"),
+        ("roi:mask=no.png", "post-processing roi: expected an existing file or folder for mask, found 'no.png'"),
         ("never", "post-processing never: expected a value for names, found none"),
+        ("never:names=+", r"post-processing never: expected names joined by \+ for names, found '\+'"),
     ],
 )
 def test_bad_chains_are_refused_before_anything_runs(text, message):
@@ -222,7 +283,11 @@ def test_masks_that_do_not_fit(tmp_path):
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((6, 8), np.uint8))
     with pytest.raises(InputError, match="found a mask that is 0 everywhere"):
         parse_chain(f"roi:mask={tmp_path / 'empty.png'}")(score, around)
-    with pytest.raises(InputError, match=re.escape(f"expected a picture {tmp_path / 'f.png'}, found none")):
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'f.png'}: expected an image file, found none")):
+        parse_chain(f"roi:mask={tmp_path}")(score, around)
+    cv2.imwrite(str(tmp_path / "whole.png"), photo((6, 8)))
+    (tmp_path / "f.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"f\.png: expected a whole image, found one that cannot be decoded"):
         parse_chain(f"roi:mask={tmp_path}")(score, around)
     with pytest.raises(InputError, match=r"names of the network's classes \(a, b, c\), found 'sky'"):
         parse_chain("never:names=sky")(score, around)
