@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from _run import read_config
-from anomaly.provenance import file_record
+from anomaly.provenance import config_record, file_record
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,5 @@ def load_network(args: argparse.Namespace) -> Network:
     device, model = pick_device(args.device), build_model(config)
     checkpoint = load_checkpoint_file(args.checkpoint)
     load_weights(model, checkpoint["state_dict"], args.checkpoint)
-    inputs = {"config": file_record(args.config, portable(config)), "checkpoint": file_record(args.checkpoint)}
+    inputs = {"config": config_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
     return Network(config, model, device, checkpoint, inputs)
-
-
-def portable(config: Any) -> str:
-    """The config's text with its bases and options, the folder of the data sets left open (--data-root)."""
-    data_root = os.environ.get("DATA_ROOT", "data")
-    text: str = config.pretty_text
-    return text.replace(f"'{data_root}/", "'{{$DATA_ROOT:data}}/")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from _progress import frame_progress
 from _run import read_config, run
-from _weights import portable
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,15 +42,15 @@ def main() -> None:
     import torch
 
     from anomaly.integrations.mmseg_detector import build_model, pick_device
-    from anomaly.provenance import file_record, provenance
+    from anomaly.provenance import config_record, file_record, portable, provenance
     from anomaly.staging import staged
     from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
     from gmmseg.engine.feature_pass import open_training_set
     from gmmseg.engine.mixture_fitting import fit, fitting_config, fresh_weights
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
-    config_record = file_record(args.config, portable(config))
-    origin = provenance({"config": config_record, "checkpoint": file_record(args.checkpoint)})
+    inputs = {"config": config_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
+    origin = provenance(inputs)
     config, backbone = fitting_config(config, args.components, args.frozen, build_model)
     model = build_model(config)
     fresh = fresh_weights(model, backbone)
@@ -70,7 +69,7 @@ def main() -> None:
         record = {**origin, "images": args.images, "seed": args.seed, **used, "unseen_classes": unseen, "fits": fitted}
         meta = {"dataset_meta": {"classes": tuple(classes)}, "posthoc": record}
         torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
-        (stage / f"{name}.py").write_text(portable(config))
+        (stage / f"{name}.py").write_text(portable(config.pretty_text))
     if unseen:
         print(f"no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
     print(f"{args.out / name}.py and {name}.pth are written: a config and checkpoint for tools/ood_eval.py")

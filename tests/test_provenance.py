@@ -1,0 +1,61 @@
+"""What a result says of its inputs does not depend on where they are."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.anomaly import set_trees, tiny_segmentor
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_config_has_one_checksum_wherever_the_data_are(tmp_path, monkeypatch):
+    from anomaly.provenance import config_record
+
+    text = "data_root = '{}/camvid'\nloader = dict(type='X', data_root='{}/camvid')  # {}\n"
+    found = set()
+    for root in ("data", "../shared/data", "/a/very/long/path" * 5):
+        monkeypatch.setenv("DATA_ROOT", root)
+        found.add(config_record(tmp_path / "tiny.py", text.format(root, root, root))["sha256"])
+    found.add(
+        config_record(tmp_path / "tiny.py", text.format(root, root, "").replace("type='X', ", "type='X',\n "))["sha256"]
+    )
+    assert len(found) == 1
+    assert config_record(tmp_path / "tiny.py", text.format("elsewhere", root, ""))["sha256"] not in found
+
+
+def test_stopped_run_goes_on_by_another_path_to_the_data(tmp_path, monkeypatch):
+    from mmengine.config import Config
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.setenv("DATA_ROOT", "data")
+    tiny_segmentor.write_closed_set(tmp_path / "closed")
+    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
+    config.write_text(config.read_text() + "\ntrain_root = '{{$DATA_ROOT:data}}/camvid'\n")
+    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+    labels = dict.fromkeys("ab", (0, 0, 2))
+    set_trees.road_anomaly(tmp_path / "data/road_anomaly", labels)
+    (tmp_path / "link").symlink_to("data")
+
+    import _run
+    import ood_eval
+
+    words = (
+        "tiny.py",
+        "tiny.pth",
+        "--sets",
+        "road_anomaly",
+        "--no-closed-set",
+        "--heatmaps",
+        "none",
+        "--scores",
+        "msp",
+    )
+    for root in ("data", "link", str(tmp_path / "data")):
+        arguments = [*words, "--save-scores", "maps", "--out", "out", "--data-root", root]
+        monkeypatch.setattr(sys, "argv", ["ood_eval.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            _run.run(ood_eval.main)
+        assert ended.value.code == 0
