@@ -111,11 +111,11 @@ class ClassDensities(nn.Module):
 
 
 class WhitenedDensities(ClassDensities):
-    """Mixtures over features of any scale, in coordinates where all pixels together have unit covariance.
+    """Mixtures over features of any scale, in coordinates where all classes together have unit covariance.
 
-    A diagonal Gaussian there is one with a full covariance in the features: directions in which pixels hardly vary
-    count as much as those in which they vary most. (The determinant of the change of coordinates, the same for all
-    classes, is left out.)
+    Each class counts the same, however many its pixels. A diagonal Gaussian there is one with a full covariance in the
+    features: directions in which pixels hardly vary count as much as those in which they vary most. (The determinant of
+    the change of coordinates, the same for all classes, is left out.)
 
     Shape:
         ``centre (D,)``, ``whitening (D, D)``, and those of :class:`ClassDensities`.
@@ -137,10 +137,10 @@ class WhitenedDensities(ClassDensities):
         return (features - self.centre.double()) @ self.whitening.double()
 
     def fit(self, sample: StratifiedSample, generator: torch.Generator) -> list[int]:
-        """Find the coordinates, pixels of a class weighing as many as were met, then fit as :class:`ClassDensities`."""
-        classes = [(sample.of_class(k).double(), int(seen)) for k, seen in enumerate(sample.seen) if seen]
-        weights = torch.cat([torch.full((len(x),), seen / len(x), dtype=torch.float64) for x, seen in classes])
-        rows = torch.cat([x for x, _ in classes])
+        """Find the coordinates, then fit as :class:`ClassDensities`."""
+        classes = [sample.of_class(k).double() for k in sample.seen.nonzero().flatten().tolist()]
+        weights = torch.cat([torch.full((len(x),), 1 / len(x), dtype=torch.float64) for x in classes])
+        rows = torch.cat(classes)
         centre = weights @ rows / weights.sum()
         away = rows - centre
         variance, basis = torch.linalg.eigh(away.T @ (weights[:, None] * away) / weights.sum())

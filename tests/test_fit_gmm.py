@@ -175,7 +175,7 @@ def naive_class_means(slide):
             rows, columns = crop.shape[2] // feature.shape[2], crop.shape[3] // feature.shape[3]
             for y in range(feature.shape[2]):
                 for x in range(feature.shape[3]):
-                    k = int(crop[0, 0, y * rows, x * columns])
+                    k = int(crop[0, 0, y * rows + rows // 2, x * columns + columns // 2])  # the middle
                     if k != 255:
                         sums[k] += F.normalize(feature[0, :, y, x], dim=0)
                         counts[k] += 1

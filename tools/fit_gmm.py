@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
     add("--frozen", nargs="?", type=int, const=-1, metavar="STAGE", help="of a frozen copy of the backbone too")
-    add("--components", type=int, default=3, metavar="P", help="most Gaussians of a class (default: 3)")
+    add("--components", type=int, default=5, metavar="P", help="most Gaussians of a class (default: 5)")
     add("--pixels", type=int, default=20_000, metavar="N", help="most pixels of a class (default: 20000)")
     add("--seed", type=int, default=0, help="draws photographs, pixels and starts (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")

@@ -126,7 +126,7 @@ def _add_photograph(
     labels = _input_labels(data, batch["inputs"].shape[2:], ignored, model.num_classes)
     for rows, columns in _windows(model.test_cfg, *labels.shape[2:]):
         features = embed(batch["inputs"][:, :, rows, columns], metas)
-        part = F.interpolate(labels[:, :, rows, columns], features.shape[2:]).flatten().long()
+        part = F.interpolate(labels[:, :, rows, columns], features.shape[2:], mode="nearest-exact").flatten().long()
         labelled = (part != ignored).nonzero().squeeze(1)
         kept = features.permute(0, 2, 3, 1).flatten(0, 2)[labelled.to(features.device)]
         if not kept.isfinite().all():

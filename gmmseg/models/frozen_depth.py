@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -13,18 +15,24 @@ from torch import Tensor, nn
 from gmmseg.errors import InputError
 from gmmseg.posthoc import WhitenedDensities
 
+SCALES = (1.0, 2.0)
+"""Sizes, relative to the network's input, at which the frozen copy looks at it."""
+
 
 class FrozenDepth(nn.Module):
     """Class log-likelihoods of a feature map of the backbone as it was pretrained.
 
     Training on a few classes makes features forget what tells other things apart. A frozen copy of the backbone does
-    not, and mixtures over its deepest features see what no class has. Their log-likelihood, times ``weight``, is added
-    to that of the mixtures over the head's embedding, as if both were independent given the class.
+    not, and mixtures over its deepest features see what no class has: of the input at several sizes, one feature vector
+    with what a place is and what is around it. Their log-likelihood, times ``weight``, is added to that of the mixtures
+    over the head's embedding, as if both were independent given the class.
 
     Args:
         backbone: Config of the copy.
         stage: Which of its feature maps, from 0; -1 is the deepest.
-        channels: D, of that map.
+        channels: Of that map.
+        scales: Sizes of the input, relative to the network's; features of all are resized to the largest map and
+            concatenated: D = ``channels`` * number of scales.
         num_classes: C.
         num_components: P, most Gaussians of a class.
         weight: Of its log-likelihood; what makes a dimension of both count alike is (embedding's dimensions) / D.
@@ -36,6 +44,7 @@ class FrozenDepth(nn.Module):
         backbone: dict[str, Any],
         stage: int,
         channels: int,
+        scales: Sequence[float],
         num_classes: int,
         num_components: int,
         weight: float,
@@ -43,8 +52,9 @@ class FrozenDepth(nn.Module):
         super().__init__()
         self.backbone = MODELS.build(backbone)
         self.stage = stage
+        self.scales = tuple(scales)
         self.weight = weight
-        self.densities = WhitenedDensities(num_classes, num_components, channels)
+        self.densities = WhitenedDensities(num_classes, num_components, channels * len(self.scales))
         self.requires_grad_(False)
         self.eval()
 
@@ -55,8 +65,9 @@ class FrozenDepth(nn.Module):
     @torch.no_grad()
     def embed(self, inputs: Tensor) -> Tensor:
         """The features. Shape: ``(B, 3, H, W)`` -> ``(B, D, h, w)``."""
-        features: Tensor = self.backbone(inputs)[self.stage]
-        return features.float()
+        maps = [self.backbone(_resized(inputs, scale))[self.stage].float() for scale in self.scales]
+        size = max((each.shape[2:] for each in maps), key=lambda shape: shape.numel())
+        return torch.cat([F.interpolate(each, size, mode="bilinear") for each in maps], 1)
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
@@ -104,6 +115,14 @@ def frozen_config(config: Config, *, stage: int, channels: int, num_components: 
     config = copy.deepcopy(config)
     config.model.frozen = {
         "backbone": {k: v for k, v in config.model.backbone.items() if k not in ("pretrained", "init_cfg")},
-        **{"stage": stage, "channels": channels, "num_components": num_components, "weight": embed_dim / channels},
+        **{"stage": stage, "channels": channels, "scales": list(SCALES), "num_components": num_components},
+        "weight": embed_dim / (channels * len(SCALES)),
     }
     return config
+
+
+def _resized(inputs: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return inputs
+    size = [max(1, round(side * scale)) for side in inputs.shape[2:]]
+    return F.interpolate(inputs, size, mode="bilinear", antialias=True)

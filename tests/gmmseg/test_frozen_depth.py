@@ -22,18 +22,19 @@ def sample_of(features, labels, classes):
 def test_whitened_gaussians_are_full_ones():
     random = np.random.default_rng(0)
     mixing = random.normal(size=(5, 5)) * np.array([10, 3, 1, 0.3, 0.1])
-    labels = np.repeat([0, 1], 2000)
+    labels = np.repeat([0, 1], [1000, 3000])
     features = random.normal(size=(4000, 5)) @ mixing + 40 + 2.0 * labels[:, None]
     densities = WhitenedDensities(3, 1, 5)
     assert densities.fit(sample_of(features, labels, 3), torch.Generator().manual_seed(0)) == [1, 1, 0]
     found = densities(torch.tensor(features[::100], dtype=torch.float32)).numpy()
 
-    overall = np.cov(features.T, ddof=0)
+    even = np.where(labels == 0, 3, 1)  # classes count the same, however many pixels they have
+    overall, centre = np.cov(features.T, ddof=0, aweights=even), np.average(features, axis=0, weights=even)
     values, vectors = np.linalg.eigh(overall)
     whitening = vectors / np.sqrt(values + 0.01 * values.mean())
     back = np.linalg.inv(whitening)
     for k in (0, 1):
-        white = (features[labels == k] - features.mean(0)) @ whitening
+        white = (features[labels == k] - centre) @ whitening
         covariance = back.T @ np.diag(white.var(0) + 0.05) @ back
         normal = multivariate_normal(features[labels == k].mean(0), covariance)
         expected = normal.logpdf(features[::100]) - np.linalg.slogdet(whitening)[1]
@@ -66,9 +67,11 @@ def test_log_likelihoods_are_added_and_logits_stay(generative):
     model.frozen.backbone.load_state_dict(backbone.state_dict())
     classes, images = model.num_classes, torch.randn(2, 3, 64, 96)
     dim = 8 if generative else config.model.decode_head.channels
-    assert config.model.frozen["weight"] == dim / 320
+    assert config.model.frozen["weight"] == dim / 640
     with torch.no_grad():
-        features = backbone(images)[-1]
+        twice = F.interpolate(images, (128, 192), mode="bilinear", antialias=True)
+        once = F.interpolate(backbone(images)[-1], (4, 6), mode="bilinear")
+        features = torch.cat([once, backbone(twice)[-1]], 1)
     rows = features.permute(0, 2, 3, 1).flatten(0, 2)
     labels = torch.arange(len(rows)) % classes
     model.frozen.densities.fit(sample_of(rows.numpy(), labels.numpy(), classes), torch.Generator().manual_seed(0))
