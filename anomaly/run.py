@@ -131,7 +131,7 @@ def run(
                 **settings,
                 "heatmaps": heatmaps,
                 **_settings(measures, calibration),
-                "colour_scales": {name: list(limits) for name, limits in pictures.scales.items()},
+                "colour_scales": {name: [scale.low, scale.high] for name, scale in pictures.scales.items()},
             },
             provenance=provenance,
             protocol=PROTOCOL,

@@ -319,7 +319,7 @@ def test_interrupt_leaves_nothing(place, monkeypatch, capfd):
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(anomaly.visualize.writer, "panel", interrupted)
+    monkeypatch.setattr(anomaly.visualize.writer.Panel, "draw", interrupted)
     assert call(monkeypatch, *GOOD) == 130
     assert not (place / "out").exists()
 

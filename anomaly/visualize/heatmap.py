@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.errors import InputError
 from anomaly.labels import Image, Score
 
 INFERNO: npt.NDArray[np.uint8] = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
-def robust_limits(scores: Sequence[Score]) -> tuple[float, float]:
-    """Ends of a colour scale: the 1st and 99th percentile of all values of ``scores`` together.
+@dataclass(frozen=True)
+class Heatmap:
+    """Colours a score by the perceptually uniform ``inferno`` map: dark = known, bright = anomalous.
 
-    A constant score has no range; its scale is then one unit wide, starting at the constant.
+    Args:
+        low: Scores up to this get the first colour.
+        high: Scores from this on get the last.
 
-    Shape:
-        ``scores``: any number (>= 1) of ``(H, W)`` arrays, sizes may differ.
+    Raises:
+        InputError: ``high`` is not above ``low``, or one is not finite.
     """
-    low, high = np.percentile(np.concatenate([score.ravel() for score in scores]), (1, 99)).tolist()
-    return (low, high) if high > low else (low, low + 1.0)
 
+    low: float
+    high: float
 
-def heatmap(score: Score, limits: tuple[float, float]) -> Image:
-    """Colour a score map by the perceptually uniform ``inferno`` map: dark = known, bright = anomalous.
+    def __post_init__(self) -> None:
+        if not -np.inf < self.low < self.high < np.inf:
+            raise InputError(f"expected a colour scale from a score to a higher one, found {self.low} to {self.high}")
 
-    Values at or below ``limits[0]`` get the first colour, at or above ``limits[1]`` the last.
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> Heatmap:
+        """The scale from the 1st to the 99th percentile of all values of ``scores`` together.
 
-    Shape:
-        ``score``: ``(H, W)``, finite. Returns ``(H, W, 3)``, RGB uint8.
-    """
-    low, high = limits
-    index = np.clip((score - low) * (255.0 / (high - low)), 0, 255)
-    return INFERNO[np.rint(index).astype(np.uint8)]
+        A constant score has no range; its scale is then one unit wide, starting at the constant.
+
+        Shape:
+            ``scores``: any number (>= 1) of ``(H, W)`` arrays, sizes may differ.
+        """
+        low, high = np.percentile(np.concatenate([score.ravel() for score in scores]), (1, 99)).tolist()
+        return cls(low, high if high > low else low + 1.0)
+
+    def draw(self, score: Score) -> Image:
+        """Colour a score map. Shape: ``(H, W)``, finite -> ``(H, W, 3)``, RGB uint8."""
+        index = np.clip((score - self.low) * (255.0 / (self.high - self.low)), 0, 255)
+        return INFERNO[np.rint(index).astype(np.uint8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Image, Label, Score
-from anomaly.visualize.heatmap import INFERNO, heatmap
+from anomaly.visualize.heatmap import INFERNO, Heatmap
 
 Pixels = TypeVar("Pixels", Image, Score)
 
@@ -42,32 +43,40 @@ def shrink_label(label: Label, size: tuple[int, int]) -> Label:
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
 
 
-def panel(
-    photograph: Image, score: Score, label: Label, *, title: str, name: str, limits: tuple[float, float]
-) -> Image:
-    """Draw photograph, heatmap and label side by side, with titles, a colour bar and a legend.
+@dataclass(frozen=True)
+class Panel:
+    """Draws photograph, heatmap and label side by side, with titles, a colour bar and a legend.
 
     Args:
-        photograph: RGB. Shape: ``(h, w, 3)``, uint8.
-        score: Higher = more anomalous. Shape: ``(h, w)``.
-        label: ``KNOWN``, ``ANOMALY``, ``IGNORE``. Shape: ``(h, w)``.
-        title: Written over the photograph: the set and the frame.
         name: The score's name, written over the heatmap.
-        limits: Ends of the colour scale, see :func:`anomaly.visualize.heatmap.heatmap`.
-
-    Returns:
-        RGB picture, wider and taller than three frames side by side by fixed margins, uint8.
+        heatmap: The score's colours.
     """
-    height, width = label.shape
-    canvas = _frame(height, width, name, limits).copy()
-    _write(canvas[:HEADER, GAP : GAP + width], title)
-    colours = np.zeros((256, 3), np.uint8)
-    for value, colour in LABEL_COLOURS.items():
-        colours[value] = colour
-    for column, cell in enumerate((photograph, heatmap(score, limits), colours[label])):
-        left = GAP + column * (width + GAP)
-        canvas[HEADER : HEADER + height, left : left + width] = cell
-    return canvas
+
+    name: str
+    heatmap: Heatmap
+
+    def draw(self, photograph: Image, score: Score, label: Label, title: str) -> Image:
+        """Draw one frame.
+
+        Args:
+            photograph: RGB. Shape: ``(h, w, 3)``, uint8.
+            score: Higher = more anomalous. Shape: ``(h, w)``.
+            label: ``KNOWN``, ``ANOMALY``, ``IGNORE``. Shape: ``(h, w)``.
+            title: Written over the photograph: the set and the frame.
+
+        Returns:
+            RGB picture, wider and taller than three frames side by side by fixed margins, uint8.
+        """
+        height, width = label.shape
+        canvas = _frame(height, width, self.name, self.heatmap).copy()
+        _write(canvas[:HEADER, GAP : GAP + width], title)
+        colours = np.zeros((256, 3), np.uint8)
+        for value, colour in LABEL_COLOURS.items():
+            colours[value] = colour
+        for column, cell in enumerate((photograph, self.heatmap.draw(score), colours[label])):
+            left = GAP + column * (width + GAP)
+            canvas[HEADER : HEADER + height, left : left + width] = cell
+        return canvas
 
 
 def encode_png(picture: Image) -> bytes:
@@ -77,7 +86,7 @@ def encode_png(picture: Image) -> bytes:
 
 
 @lru_cache(maxsize=32)
-def _frame(height: int, width: int, name: str, limits: tuple[float, float]) -> Image:
+def _frame(height: int, width: int, name: str, scale: Heatmap) -> Image:
     """Everything that pictures of one size and score have in common."""
     image = PillowImage.new("RGB", (4 * GAP + 3 * width, HEADER + height + FOOTER), PAPER)
     draw = ImageDraw.Draw(image)
@@ -88,7 +97,7 @@ def _frame(height: int, width: int, name: str, limits: tuple[float, float]) -> I
 
     bar = np.broadcast_to(INFERNO[np.linspace(0, 255, width).round().astype(int)], (10, width, 3))
     image.paste(PillowImage.fromarray(np.ascontiguousarray(bar)), (heat, top))
-    low, high = limits
+    low, high = scale.low, scale.high
     middle = top + 10 + (FOOTER - GAP - 10) // 2
     for x, anchor, text in (
         (heat, "lm", f"≤ {low:.4g}"),

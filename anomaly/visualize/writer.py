@@ -12,8 +12,8 @@ from urllib.parse import quote
 from anomaly.background import Worker
 from anomaly.labels import Frame, Image, Label, Score
 from anomaly.profile import Profile
-from anomaly.visualize.heatmap import robust_limits
-from anomaly.visualize.panel import cell_size, encode_png, panel, shrink, shrink_label
+from anomaly.visualize.heatmap import Heatmap
+from anomaly.visualize.panel import Panel, cell_size, encode_png, shrink, shrink_label
 
 BACKLOG = 6
 
@@ -41,7 +41,7 @@ class PanelWriter:
     """
 
     def __init__(self, folder: Path, scores: Sequence[str], profile: Profile | None = None) -> None:
-        self.scales: dict[str, tuple[float, float]] = {}
+        self.scales: dict[str, Heatmap] = {}
         self._folder = folder
         self._scores = tuple(scores)
         self._profile = profile or Profile()
@@ -86,15 +86,15 @@ class PanelWriter:
                 self._held.append(cells)
 
     def _fix(self) -> None:
-        self.scales = {name: robust_limits([cells.scores[name] for cells in self._held]) for name in self._scores}
+        self.scales = {name: Heatmap.of([cells.scores[name] for cells in self._held]) for name in self._scores}
         for cells in self._held:
             self._draw(cells)
         self._held.clear()
 
     def _draw(self, cells: _Cells) -> None:
         title = f"{cells.set_name}: {cells.frame_id}"
-        for name, limits in self.scales.items():
-            picture = panel(cells.photograph, cells.scores[name], cells.label, title=title, name=name, limits=limits)
+        for name, heatmap in self.scales.items():
+            picture = Panel(name, heatmap).draw(cells.photograph, cells.scores[name], cells.label, title)
             path = self._folder / cells.set_name / quote(name, safe=" +:,=") / f"{cells.frame_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")

@@ -1,13 +1,15 @@
 """Pictures: colours against matplotlib, one scale per score for a whole run, and what is in a panel."""
 
+from dataclasses import astuple
+
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame
-from anomaly.visualize.heatmap import heatmap, robust_limits
-from anomaly.visualize.panel import GAP, HEADER, LABEL_COLOURS, cell_size, encode_png, panel, shrink_label
+from anomaly.visualize.heatmap import Heatmap
+from anomaly.visualize.panel import GAP, HEADER, LABEL_COLOURS, Panel, cell_size, encode_png, shrink_label
 from anomaly.visualize.writer import PanelWriter
 
 SIZE = (20, 30)
@@ -32,12 +34,12 @@ def test_heatmap_is_matplotlibs_inferno():
     score = ramp(-3, 5)
     expected = matplotlib.colormaps["inferno"]((score - -1) / (4 - -1), bytes=True)[..., :3]
     # matplotlib floors to 256 bins, ours rounds to the nearest of 256 colours: at most one step apart
-    assert np.abs(heatmap(score, (-1, 4)).astype(int) - expected.astype(int)).max() <= 6
-    assert heatmap(score, (-1, 4)).dtype == np.uint8
+    assert np.abs(Heatmap(-1, 4).draw(score).astype(int) - expected.astype(int)).max() <= 6
+    assert Heatmap(-1, 4).draw(score).dtype == np.uint8
 
 
 def test_higher_is_brighter_and_ends_are_clipped():
-    bright = heatmap(ramp(0, 1), (0.2, 0.8)).astype(int).sum(2).ravel()
+    bright = Heatmap(0.2, 0.8).draw(ramp(0, 1)).astype(int).sum(2).ravel()
     assert (np.diff(bright) >= 0).all()
     assert (bright[:100] == bright[0]).all()
     assert (bright[-100:] == bright[-1]).all()
@@ -47,14 +49,14 @@ def test_robust_limits_pool_frames_of_different_sizes():
     rng = np.random.default_rng(0)
     scores = [rng.normal(size=(40, 50)).astype(np.float32), rng.normal(5, 2, size=(9, 7)).astype(np.float32)]
     pooled = np.sort(np.concatenate([score.ravel() for score in scores]).astype(np.float64))
-    low, high = robust_limits(scores)
-    assert (pooled < low).mean() == pytest.approx(0.01, abs=1e-3)
-    assert (pooled > high).mean() == pytest.approx(0.01, abs=1e-3)
+    scale = Heatmap.of(scores)
+    assert (pooled < scale.low).mean() == pytest.approx(0.01, abs=1e-3)
+    assert (pooled > scale.high).mean() == pytest.approx(0.01, abs=1e-3)
 
 
 def test_constant_score_still_has_a_scale():
-    assert robust_limits([np.full((3, 3), 7, np.float32)]) == (7, 8)
-    assert heatmap(np.full((3, 3), 7, np.float32), (7, 8)).max() < 10
+    assert Heatmap.of([np.full((3, 3), 7, np.float32)]) == Heatmap(7, 8)
+    assert Heatmap(7, 8).draw(np.full((3, 3), 7, np.float32)).max() < 10
 
 
 @pytest.mark.parametrize(
@@ -66,16 +68,16 @@ def test_cells_keep_the_aspect_and_never_grow(size, shown):
 
 def test_panel_holds_photograph_heatmap_and_label_side_by_side():
     view, score = frame("a"), ramp(0, 1)
-    picture = panel(view.image, score, view.label, title="set: a", name="msp", limits=(0.0, 1.0))
+    picture = Panel("msp", Heatmap(0.0, 1.0)).draw(view.image, score, view.label, "set: a")
     assert (cell(picture, 0) == view.image).all()
-    assert (cell(picture, 1) == heatmap(score, (0.0, 1.0))).all()
+    assert (cell(picture, 1) == Heatmap(0.0, 1.0).draw(score)).all()
     for value, colour in LABEL_COLOURS.items():
         assert (cell(picture, 2)[view.label == value] == colour).all()
 
 
 def test_panels_of_one_scale_differ_only_where_frame_or_title_do():
     first, second = (
-        panel(f.image, ramp(0, 1), f.label, title="t", name="n", limits=(0.0, 1.0)) for f in map(frame, "ab", (0, 1))
+        Panel("n", Heatmap(0.0, 1.0)).draw(f.image, ramp(0, 1), f.label, "t") for f in map(frame, "ab", (0, 1))
     )
     differs = (first != second).any(2)
     assert differs.any()
@@ -87,7 +89,7 @@ def test_titles_scale_and_legend_are_drawn():
     view, size = frame("a", size=(100, 300)), (100, 300)
 
     def draw(title="t", name="n", limits=(0.0, 1.0)):
-        return panel(view.image, ramp(0, 1, size), view.label, title=title, name=name, limits=limits)
+        return Panel(name, Heatmap(*limits)).draw(view.image, ramp(0, 1, size), view.label, title)
 
     plain = draw()
     assert (plain[:HEADER] != draw(title="another title")[:HEADER]).any()
@@ -101,7 +103,7 @@ def test_titles_scale_and_legend_are_drawn():
 def test_long_titles_are_cut_and_nothing_runs_into_the_next_cell():
     view = frame("a", size=(60, 200))
     pictures = [
-        panel(view.image, ramp(0, 1, (60, 200)), view.label, title=title, name="n", limits=(0.0, 1.0))
+        Panel("n", Heatmap(0.0, 1.0)).draw(view.image, ramp(0, 1, (60, 200)), view.label, title)
         for title in ("t", "a very long title " * 20)
     ]
     assert (pictures[0][:, GAP + 200 :] == pictures[1][:, GAP + 200 :]).all()
@@ -119,15 +121,15 @@ def test_writer_uses_one_recorded_scale_per_score_for_all_sets(tmp_path):
         writer.fix_scales()
         writer.add("two", frame("c", 2), {"msp": ramp(50, 60), "energy": ramp(-5, -1)})
         writer.finish()
-    assert writer.scales["msp"] == pytest.approx((0.02, 1.98), abs=5e-3)
-    assert writer.scales["energy"] == pytest.approx((-8.92, -1.08), abs=2e-2)
+    assert astuple(writer.scales["msp"]) == pytest.approx((0.02, 1.98), abs=5e-3)
+    assert astuple(writer.scales["energy"]) == pytest.approx((-8.92, -1.08), abs=2e-2)
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert written == [
         *(f"one/{score}/a.png" for score in ("energy", "msp")),
         *(f"two/{score}/{name}.png" for score in ("energy", "msp") for name in ("b", "c")),
     ]
     later = np.asarray(Image.open(tmp_path / "two" / "msp" / "c.png"))
-    assert (cell(later, 1) == heatmap(ramp(50, 60), writer.scales["msp"])).all()
+    assert (cell(later, 1) == writer.scales["msp"].draw(ramp(50, 60))).all()
     assert (cell(later, 0) == frame("c", 2).image).all()
 
 

@@ -1,0 +1,51 @@
+"""ROC and precision-recall curves as matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anomaly.metrics.functional.thinned import Curve
+from anomaly.metrics.pixel import PixelResult
+from anomaly.visualize.palette import series
+
+
+def roc_figure(results: Mapping[str, PixelResult]) -> Figure:
+    """Draw TPR over FPR of each method, with its AUROC, and where FPR95 is read.
+
+    Args:
+        results: By the name of the method.
+    """
+    figure, axis = _axis("false-positive rate", "true-positive rate")
+    for (name, result), colour in zip(results.items(), series(len(results)), strict=True):
+        curve: Curve = result.curve
+        axis.plot([0, *curve.fpr, 1], [0, *curve.tpr, 1], color=colour, label=f"{name}: AUROC {result['auroc']:.1%}")
+        axis.plot(result["fpr95"], 0.95, "o", color=colour, ms=5)
+    axis.axhline(0.95, color="0.5", lw=0.8, ls=":", label="where FPR95 is read")
+    axis.legend(loc="lower right", fontsize="small")
+    return figure
+
+
+def precision_recall_figure(results: Mapping[str, PixelResult]) -> Figure:
+    """Draw precision over recall of each method, with its average precision, and what chance gives.
+
+    Args:
+        results: By the name of the method; of one set.
+    """
+    figure, axis = _axis("recall", "precision")
+    for (name, result), colour in zip(results.items(), series(len(results)), strict=True):
+        axis.plot(result.curve.tpr, result.curve.precision, color=colour, label=f"{name}: AP {result['ap']:.1%}")
+    for share in {result.anomaly_pixels / (result.anomaly_pixels + result.known_pixels) for result in results.values()}:
+        axis.axhline(share, color="0.5", lw=0.8, ls=":", label=f"chance: {share:.1%}")
+    axis.legend(loc="upper right", fontsize="small")
+    return figure
+
+
+def _axis(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    axis.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.01))
+    axis.grid(alpha=0.3)
+    return figure, axis

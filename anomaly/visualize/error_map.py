@@ -1,0 +1,46 @@
+"""Where a threshold is right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, IGNORE, Image, Label, Score
+from anomaly.visualize.palette import BLUE, INK, ORANGE, PAPER, PURPLE, RGB
+
+
+@dataclass(frozen=True)
+class ErrorMap:
+    """Colours what a threshold finds, misses and mistakes; a pixel is flagged when its score is at least that.
+
+    Args:
+        threshold: The score.
+    """
+
+    threshold: float
+    colours: ClassVar[dict[str, RGB]] = {
+        "found anomaly": BLUE,
+        "false alarm": ORANGE,
+        "missed anomaly": PURPLE,
+        "known": INK,
+        "ignored": PAPER,
+    }
+
+    def draw(self, score: Score, label: Label) -> Image:
+        """Colour each pixel by what becomes of it.
+
+        Shape:
+            ``(H, W)`` both. Returns ``(H, W, 3)``, RGB uint8.
+
+        Raises:
+            InputError: The sizes differ.
+        """
+        if score.shape != label.shape:
+            raise InputError(f"error map: expected score and label of one size, found {score.shape} and {label.shape}")
+        flagged, anomaly = score >= self.threshold, label == ANOMALY
+        kinds = np.where(anomaly, np.where(flagged, 0, 2), np.where(flagged, 1, 3))
+        kinds[label == IGNORE] = 4
+        return np.array(list(self.colours.values()), np.uint8)[kinds]

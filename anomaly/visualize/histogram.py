@@ -1,0 +1,53 @@
+"""Scores of known and of anomalous pixels as a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, KNOWN, Label, Score
+from anomaly.visualize.palette import BLUE, ORANGE, hexadecimal
+
+BINS = 80
+
+
+def histogram_figure(scores: Mapping[str, Score], label: Label, threshold: float | None = None) -> Figure:
+    """Draw how scores of known and of anomalous pixels are spread, each as a density; a plot for each score.
+
+    Shown is the range from the 0.1st to the 99.9th percentile; what lies outside counts at its ends.
+
+    Args:
+        scores: By name. Shape: ``(H, W)``, or any other, that of ``label``.
+        label: ``KNOWN``, ``ANOMALY``, ``IGNORE``. Shape: as the scores.
+        threshold: A score to mark.
+
+    Raises:
+        InputError: A score has another shape than the label, or there is no known or no anomalous pixel.
+    """
+    figure = Figure(figsize=(5 * len(scores), 3.2), layout="constrained")
+    for axis, (name, score) in zip(np.atleast_1d(figure.subplots(1, len(scores))), scores.items(), strict=True):
+        if score.shape != label.shape:
+            raise InputError(f"{name}: expected a score of the label's shape {label.shape}, found {score.shape}")
+        parts = {"known": (score[label == KNOWN], BLUE), "anomalous": (score[label == ANOMALY], ORANGE)}
+        if empty := [word for word, (values, _) in parts.items() if not values.size]:
+            raise InputError(f"{name}: expected known and anomalous pixels, found not one {empty[0]} pixel")
+        low, high = np.percentile(np.concatenate([values for values, _ in parts.values()]), (0.1, 99.9))
+        for word, (values, colour) in parts.items():
+            shown = np.clip(values, low, high)
+            axis.hist(
+                shown,
+                BINS,
+                (low, high if high > low else low + 1),
+                density=True,
+                alpha=0.6,
+                label=word,
+                color=hexadecimal(colour),
+            )
+        if threshold is not None:
+            axis.axvline(threshold, color="0.2", lw=1, ls="--", label="threshold")
+        axis.set(title=name, xlabel="score (higher = more anomalous)", ylabel="density", yscale="log")
+        axis.legend(fontsize="small")
+    return figure

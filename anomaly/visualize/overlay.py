@@ -1,0 +1,46 @@
+"""A picture laid over a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.errors import InputError
+from anomaly.labels import Image
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Lays a picture over a photograph.
+
+    Args:
+        opacity: Of the picture, from 0 (not seen) to 1 (hides the photograph).
+
+    Raises:
+        InputError: ``opacity`` lies outside.
+    """
+
+    opacity: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise InputError(f"opacity: expected a number from 0 to 1, found {self.opacity}")
+
+    def draw(self, photograph: Image, picture: Image, where: npt.NDArray[np.bool_] | None = None) -> Image:
+        """Mix both, everywhere or only ``where``.
+
+        Shape:
+            ``(H, W, 3)``, uint8 both; ``where (H, W)``, bool. Returns a new picture of that size.
+
+        Raises:
+            InputError: The sizes differ.
+        """
+        if photograph.shape != picture.shape or (where is not None and where.shape != photograph.shape[:2]):
+            raise InputError(
+                f"overlay: expected photograph, picture and mask of one size, found {photograph.shape}, {picture.shape}"
+                + ("" if where is None else f", {where.shape}")
+            )
+        opacity = np.float32(self.opacity) * (1 if where is None else where[..., None])
+        return np.rint(photograph * (1 - opacity) + picture * opacity).astype(np.uint8)

@@ -1,0 +1,29 @@
+"""Colours that readers with any colour vision tell apart."""
+
+from __future__ import annotations
+
+RGB = tuple[int, int, int]
+
+# Okabe & Ito, Color Universal Design (2008)
+BLUE: RGB = (0, 114, 178)
+ORANGE: RGB = (230, 159, 0)
+GREEN: RGB = (0, 158, 115)
+PURPLE: RGB = (204, 121, 167)
+SKY: RGB = (86, 180, 233)
+VERMILION: RGB = (213, 94, 0)
+YELLOW: RGB = (240, 228, 66)
+GREY: RGB = (128, 128, 128)
+OKABE_ITO = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
+
+INK: RGB = (38, 42, 52)
+PAPER: RGB = (214, 214, 220)
+
+
+def hexadecimal(colour: RGB) -> str:
+    """As matplotlib takes it, such as ``#0072b2``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def series(count: int) -> list[str]:
+    """So many colours for curves, as matplotlib takes them; after seven they come again."""
+    return [hexadecimal(OKABE_ITO[place % len(OKABE_ITO)]) for place in range(count)]
