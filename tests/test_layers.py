@@ -124,7 +124,9 @@ def test_files_and_functions_stay_short():
     lengths = {path: len(path.read_text().splitlines()) for path in python_files(*PACKAGES, "tools", "tests")}
     library = [length for path, length in lengths.items() if path.relative_to(ROOT).parts[0] in PACKAGES and length]
     long = {where(path, length): length for path, length in lengths.items() if length > 400}
-    long |= {where(path, lengths[path]): lengths[path] for path in python_files("tools") if lengths[path] > 80}
+    for path in python_files("tools"):  # whose docstring is its help
+        if (below := lengths[path] - ast.parse(path.read_text()).body[0].end_lineno) > 80:
+            long[where(path, lengths[path])] = below
     for path in python_files(*PACKAGES, "tools"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and code_lines(node) > 60:

@@ -7,10 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-from _progress import frame_progress
+from _progress import download_progress, frame_progress
 from anomaly.datasets.catalog import find_set, open_anyhow
 from anomaly.datasets.check import check_split
 from anomaly.datasets.obtain import obtain
@@ -64,8 +61,7 @@ def _download(arguments: argparse.Namespace) -> None:
             raise InputError(
                 f"{entry.name}: expected a yes to its terms, found none; accept them with --accept-licence"
             )
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with download_progress() as progress:
 
         def on_file(download: Download) -> Any:
             bar = progress.add_task(download.file, total=download.size)

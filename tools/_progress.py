@@ -1,18 +1,26 @@
-"""The progress bar of the tools: frames per second and time left."""
+"""The progress of the tools: a bar in a terminal, lines in a log."""
 
 from __future__ import annotations
+
+import sys
+import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+SECONDS = 20.0  # between two lines of a log
 
 
 class FramesPerSecond(ProgressColumn):
@@ -24,14 +32,50 @@ class FramesPerSecond(ProgressColumn):
         return Text(f"{speed:.1f} frames/s" if speed else "")
 
 
+class LineProgress(Progress):
+    """Writes a line now and then, and one at the end of each task: for logs, where a bar would be noise."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console) -> None:
+        super().__init__(*columns, console=console, disable=True)
+        self._written: dict[TaskID, float] = {}
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        """As of a bar."""
+        super().update(task_id, **fields)
+        self._write(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """As of a bar."""
+        super().advance(task_id, advance)
+        self._write(task_id)
+
+    def _write(self, task_id: TaskID) -> None:
+        task, now = self._tasks[task_id], time.monotonic()
+        last = self._written.setdefault(task_id, now)
+        if last == float("inf") or (not task.finished and now - last < SECONDS):
+            return
+        self._written[task_id] = float("inf") if task.finished else now
+        speed, left = task.finished_speed or task.speed, task.time_remaining
+        total = "" if task.total is None else f" of {task.total:g} ({task.percentage:.0f} %)"
+        words = [f"{task.description}: {task.completed:g}{total}"]
+        words += [f"{speed:.3g} a second"] if speed else []
+        words += [f"{left:.0f} s left"] if left and not task.finished else []
+        print(", ".join(words), file=sys.stderr, flush=True)
+
+
 def frame_progress() -> Progress:
-    """Make a progress bar on stderr that counts frames."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        FramesPerSecond(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-        console=Console(stderr=True),
-    )
+    """Show how many frames are done, on stderr."""
+    return _progress(MofNCompleteColumn(), FramesPerSecond())
+
+
+def download_progress() -> Progress:
+    """Show how many bytes are there, on stderr."""
+    return _progress(DownloadColumn())
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    console = Console(stderr=True)
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn(compact=True))
+    if console.is_terminal:
+        return Progress(*shown, TextColumn("left"), console=console)
+    return LineProgress(*shown, console=console)

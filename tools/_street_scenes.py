@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from _progress import frame_progress
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.errors import InputError
 
@@ -17,6 +16,7 @@ def add_street_scenes(commands: Any) -> None:
     parser = commands.add_parser(
         "street_scenes",
         help="write the generated street scenes",
+        description="write the generated street scenes",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--root", type=Path, default=Path("data/street_scenes"), help="folder to make")
@@ -30,8 +30,7 @@ def add_street_scenes(commands: Any) -> None:
 
 def _street_scenes(arguments: argparse.Namespace) -> None:
     size = _parse_size(arguments.size)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
+    with frame_progress() as bar:
         task = bar.add_task("street scenes", total=None)
         write_street_scenes(
             arguments.root,

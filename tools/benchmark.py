@@ -1,8 +1,12 @@
-"""Measure how fast and how exact a piece is, against another way in the same run: ``benchmark.py density``."""
+"""Measure how fast and how exact a piece is, against another way in the same run.
+
+Examples:
+    python tools/benchmark.py density
+    python tools/benchmark.py scores --json
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from _parser import tool_parser
 from _run import run
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "benchmarks").glob("[!_]*.py"))
@@ -41,7 +46,7 @@ def show(title: str, figures: dict[str, Any], criteria: dict[str, tuple[str, flo
 
 def main() -> None:
     """Run the benchmark of that name and print what it measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("name", choices=NAMES, help="a file in tools/benchmarks/")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the figures there; without FILE, as a last line"

@@ -1,11 +1,21 @@
-"""Several runs in one table: ``python tools/compare.py RESULTS...``; see ``--paired`` and ``--conventions`` too."""
+"""Several runs in one table, or what differs between them.
+
+Results of other frames, labels or rules are refused, with what differs. What needs every pixel's score needs results
+of ``ood_eval.py --save-states``.
+
+Examples:
+    python tools/compare.py a/results.json b/results.json
+    python tools/compare.py a/results.json b/results.json --format latex
+    python tools/compare.py a/results.json b/results.json --paired
+    python tools/compare.py a/results.json --conventions
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from _parser import tool_parser
 from _run import run
 from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import FrameTable
@@ -20,7 +30,7 @@ from anomaly.result import have_states, read_results, state_files
 
 def main() -> None:
     """Read results and print their table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
     kept = "; needs what ood_eval.py --save-states keeps beside results.json, or takes such .npz files themselves"

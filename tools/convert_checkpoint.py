@@ -1,4 +1,8 @@
-"""Rewrite a published GMMSeg checkpoint in this project's layout: ``python tools/convert_checkpoint.py IN OUT``."""
+"""Rewrite a published GMMSeg checkpoint in this project's layout, and account for every key.
+
+Example:
+    python tools/convert_checkpoint.py published.pth ours.pth --config CONFIG
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from _parser import tool_parser
 from _run import read_config, run
 from gmmseg.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
     """Input, output, and the network that is to load the output."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("input", type=Path, metavar="IN", help="a checkpoint of the published code")
     parser.add_argument("output", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument("--config", type=Path, help="build this config's network, and check every key against it")

@@ -1,10 +1,10 @@
-"""Write the catalogue into docs/datasets.md: ``python tools/datasets_page.py``."""
+"""Write the catalogue of data sets into docs/datasets.md."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from _parser import tool_parser
 from _run import run
 from anomaly.errors import InputError
 from anomaly.report.sets_page import sets_markdown
@@ -15,7 +15,7 @@ START, END = "<!-- written by tools/datasets_page.py -->\n", "<!-- end -->"
 
 def main() -> None:
     """Put the catalogue between the marks."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--file", type=Path, default=ROOT / "docs/datasets.md", help="document that holds the catalogue"
     )

@@ -1,10 +1,14 @@
-"""Write score maps for SegmentMeIfYouCan: ``python tools/export_scores.py MAPS --method NAME --set NAME --out DIR``."""
+"""Write score maps in SegmentMeIfYouCan's layout, as its evaluation reads them.
+
+Example:
+    python tools/export_scores.py maps --method gmmseg --set anomaly_track-test --out submission
+"""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from _parser import tool_parser
 from _run import run
 from _sets import add_sets, open_sets
 from anomaly.errors import InputError
@@ -15,7 +19,7 @@ from anomaly.score_store import open_scores, open_set
 
 def main() -> None:
     """Read maps of one set, write them in float16, and say what that changed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("maps", type=Path, help="score maps of one set, in any format of docs/scores.md")
     add("--score", metavar="NAME", help="which of them (needed where there are several)")

@@ -1,4 +1,11 @@
-"""Fit class mixtures to a trained network's features: ``python tools/fit_gmm.py CONFIG CHECKPOINT --out DIR``."""
+"""Fit class mixtures to a trained network's features: likelihoods without training.
+
+Writes a config and a checkpoint, which all tools take like any other.
+
+Examples:
+    python tools/fit_gmm.py CONFIG softmax.pth --out fitted
+    python tools/fit_gmm.py CONFIG gmmseg.pth --out fitted --frozen --images 400
+"""
 
 from __future__ import annotations
 
@@ -6,13 +13,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from _parser import tool_parser
 from _progress import frame_progress
 from _run import read_config, run
 
 
 def parse_args() -> argparse.Namespace:
     """Arguments in mmseg's habits."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("config", type=Path, help="config of an mmseg network whose head ends in a conv_seg, as nearly all do")
     add("checkpoint", type=Path, help="a checkpoint of that network")

@@ -1,12 +1,17 @@
-"""Fit scores that learn from training photographs: ``python tools/fit_scores.py CONFIG CHECKPOINT --out FILE.npz``."""
+"""Fit scores that learn from training photographs, such as knn, vim, sml and mahalanobis.
+
+Examples:
+    python tools/fit_scores.py CONFIG CHECKPOINT --out scores.npz
+    python tools/ood_eval.py CONFIG CHECKPOINT --sets road_anomaly --scores all --statistics scores.npz
+"""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import _environment  # noqa: F401
 from _inference import add_inference, read_inference
+from _parser import tool_parser
 from _progress import frame_progress
 from _run import run
 from _weights import load_network
@@ -15,7 +20,7 @@ from anomaly.errors import InputError
 
 def main() -> None:
     """Show training photographs to the network once, fit every score, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("config", type=Path, help="a config file with a train_dataloader, such as those in configs/")
     add("checkpoint", type=Path, help="a checkpoint of that network")

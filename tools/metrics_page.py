@@ -1,14 +1,14 @@
-"""Write the tables of conventions into docs/metrics.md: ``python tools/metrics_page.py``."""
+"""Write the tables of conventions into docs/metrics.md."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from _parser import tool_parser
 from _run import run
 from anomaly.errors import InputError
 from anomaly.metrics.convention_rules import Figures
@@ -40,7 +40,7 @@ def made_frame(index: int) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Measure the made set and what results/ has of photographs, and put the tables between the marks."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/metrics.md", help="document that holds the tables")
     path = parser.parse_args().file
     before, start, rest = path.read_text().partition(START) if path.is_file() else ("", "", "")

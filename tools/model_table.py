@@ -1,12 +1,12 @@
-"""Write the table of GMMSeg configs into docs/models.md: ``python tools/model_table.py``."""
+"""Write the table of GMMSeg configs into docs/models.md."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 from typing import Any
 
+from _parser import tool_parser
 from _run import run
 from gmmseg.errors import InputError
 
@@ -59,7 +59,7 @@ def row(path: Path) -> tuple[tuple[Any, ...], str]:
 
 def main() -> None:
     """Read every config of configs/gmmseg and put the table between the marks of the document."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/models.md", help="document that holds the table")
     path = parser.parse_args().file
     before, start, rest = path.read_text().partition(START) if path.is_file() else ("", "", "")

@@ -1,10 +1,16 @@
-"""Scores that know nothing, through the same evaluation: ``python tools/negative_control.py --sets NAME...``."""
+"""Scores that know nothing, through the same evaluation; fails if they look good.
+
+A random score must have the share of anomalies as AP, a constant one too, and labels dealt out anew likewise.
+
+Example:
+    python tools/negative_control.py --sets road_anomaly
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 
+from _parser import tool_parser
 from _progress import frame_progress
 from _run import run
 from _sets import add_sets, open_sets
@@ -13,7 +19,7 @@ from anomaly.controls import negative_controls
 
 def main() -> None:
     """Run the controls; status 1 if one of them looks better, or worse, than nothing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_sets(parser)
     args = parser.parse_args()
     splits = open_sets(args)

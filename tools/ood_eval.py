@@ -1,6 +1,13 @@
-"""Measure anomaly scores of a network: ``python tools/ood_eval.py CONFIG CHECKPOINT --sets NAME...``.
+"""Measure anomaly scores on labelled sets: AUROC, AP and FPR95 beside the closed-set mIoU, with pictures.
 
-Or of score maps on disk: ``python tools/ood_eval.py --predictions DIR --sets NAME...``.
+Of a network, or of score maps on disk (--predictions).
+
+Examples:
+    python tools/ood_eval.py CONFIG CHECKPOINT --sets road_anomaly
+    python tools/ood_eval.py CONFIG CHECKPOINT --sets fishyscapes_lost_and_found --scores gmm_nll energy --bootstrap
+    python tools/ood_eval.py CONFIG CHECKPOINT --folder photos labels --label-values 0=known 1=anomaly 255=ignore
+    python tools/ood_eval.py CONFIG CHECKPOINT --sets road_anomaly --post none boundary,smooth:sigma=2
+    python tools/ood_eval.py --predictions maps --sets road_anomaly
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ from rich.console import Console
 import _environment  # noqa: F401
 from _inference import add_inference, add_post, read_post
 from _measures import add_measures, read_measures
+from _parser import tool_parser
 from _progress import frame_progress
 from _run import run
 from _sets import add_sets, data_root, open_sets
@@ -24,7 +32,7 @@ from _together import check_together
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Arguments in mmseg's habits."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_subject(parser)
     add_sets(parser)
     add_inference(parser)

@@ -1,17 +1,20 @@
-"""Score maps of photographs without labels: ``save_scores.py CONFIG CHECKPOINT --set NAME --out DIR``.
+"""Score maps of photographs without labels.
 
 For test splits whose labels are hidden, and for any folder of photographs. Those of sets with labels are written by
 ``ood_eval.py --save-scores``.
+
+Example:
+    python tools/save_scores.py CONFIG CHECKPOINT --set anomaly_track-test --out maps
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import _environment  # noqa: F401
 from _inference import add_inference
 from _network import choose_network
+from _parser import tool_parser
 from _progress import frame_progress
 from _run import run
 from _sets import data_root
@@ -24,7 +27,7 @@ from anomaly.scores.table import SCORES
 
 def main() -> None:
     """Find the photographs, show them to the network, write; a stopped run goes on where it stopped."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("config", type=Path, help="a config file, such as those in configs/")
     add("checkpoint", type=Path, help="a checkpoint of that network")

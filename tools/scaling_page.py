@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from _parser import tool_parser
 from _run import run
 
 PAGE, FIGURES = (Path(__file__).parents[1] / name for name in ("docs/scaling.md", "results/benchmark_scaling.json"))
@@ -72,7 +72,7 @@ def render(page: str, figures: dict[str, Any]) -> str:
 
 def main() -> None:
     """Rewrite the page."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    tool_parser(__doc__).parse_args()
     PAGE.write_text(render(PAGE.read_text(), json.loads(FIGURES.read_text())))
 
 

@@ -1,4 +1,8 @@
-"""Test a network on its closed set: ``python tools/test.py CONFIG CHECKPOINT``."""
+"""Test a network on its closed set, by mmsegmentation's own test loop.
+
+Example:
+    python tools/test.py CONFIG CHECKPOINT --out metrics.json
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import os
 from pathlib import Path
 
+from _parser import tool_parser
 from _run import run
 from _runner import add_arguments, build_runner, runner_config
 from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
@@ -15,7 +20,7 @@ from gmmseg.errors import InputError
 
 def parse_args() -> argparse.Namespace:
     """Arguments in mmseg's habits."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("config", type=Path, help="a config file, such as those in configs/")
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of that network")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write mmseg's figures (percent) there as JSON")

@@ -1,17 +1,24 @@
-"""Train a segmentation network: ``python tools/train.py CONFIG [--work-dir DIR]``."""
+"""Train a segmentation network, generative or not; resumes exactly.
+
+Examples:
+    python tools/train.py CONFIG --work-dir work_dirs/first
+    python tools/train.py CONFIG --work-dir work_dirs/first --resume
+    python tools/train.py CONFIG --cfg-options model.decode_head.mixture.num_components=3
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from _parser import tool_parser
 from _run import run
 from _runner import add_arguments, build_runner, runner_config
 
 
 def parse_args() -> argparse.Namespace:
     """Arguments in mmseg's habits."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("config", type=Path, help="a config file, such as those in configs/")
     parser.add_argument(
         "--resume",

@@ -1,15 +1,19 @@
-"""Keep and draw the curves of trainings: ``python tools/training_curves.py WORK_DIR... --out results/curves``.
+"""Keep and draw the curves of trainings.
 
-Each work dir's log becomes a CSV file with a row per logged step; ``--plot FILE`` draws all files of the folder.
+Each work dir's log becomes a CSV file with a row per logged step; --plot draws all files of the folder.
+
+Example:
+    python tools/training_curves.py work_dirs/first --out results/curves --plot curves.png
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 import matplotlib
+
+from _parser import tool_parser
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -61,7 +65,7 @@ def draw(curves: dict[str, pd.DataFrame], file: Path) -> None:
 
 def main() -> None:
     """Read logs, write CSV files, draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("work_dirs", nargs="*", type=Path, metavar="WORK_DIR", help="its name becomes the file's")
     parser.add_argument("--out", type=Path, default=Path("results/curves"), help="folder of the CSV files")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw all files in --out")

@@ -1,6 +1,8 @@
-"""Measure a result again: ``python tools/verify.py RESULTS.json CONFIG CHECKPOINT``.
+"""Measure a result again, from its checkpoint or from score maps, and say whether it matches.
 
-Or from score maps: ``python tools/verify.py RESULTS.json --predictions DIR``.
+Examples:
+    python tools/verify.py RESULTS.json CONFIG CHECKPOINT
+    python tools/verify.py RESULTS.json --predictions maps
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import ood_eval
+from _parser import tool_parser
 from _repeat import settings_of
 from _run import run
 from anomaly.errors import InputError
@@ -20,7 +23,7 @@ from anomaly.verification import agreements, not_measured
 
 def main() -> None:
     """Repeat the measurement with the record's settings, say whether it matches; status 1 if it does not."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("results", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
     add("config", nargs="?", help="the network's config")

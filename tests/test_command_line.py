@@ -1,0 +1,63 @@
+"""The page of all tools' help, and progress where there is no terminal."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse of other Pythons lays its help out otherwise")
+def test_the_page_is_what_the_tools_print():
+    import command_line_page
+
+    assert command_line_page.page() == command_line_page.PAGE.read_text()
+
+
+def test_every_tool_is_on_the_page():
+    import command_line_page
+
+    named = {tool.split()[0] for tool in command_line_page.ORDER}
+    assert named == {path.stem for path in (ROOT / "tools").glob("[a-z]*.py")}
+
+
+def test_progress_is_lines_where_there_is_no_terminal(capfd, monkeypatch):
+    import _progress
+
+    clock = iter(range(0, 10_000, 7))  # seven seconds a frame
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
+    with _progress.frame_progress() as progress:
+        bar = progress.add_task("road_anomaly", total=10)
+        for _ in range(10):
+            progress.advance(bar)
+        progress.advance(bar, 0)
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert not out
+    assert [line.partition(",")[0] for line in lines] == [
+        "road_anomaly: 4 of 10 (40 %)",
+        "road_anomaly: 7 of 10 (70 %)",
+        "road_anomaly: 10 of 10 (100 %)",
+    ]
+    assert not any("\x1b" in line or "\r" in line for line in lines)
+
+
+def test_progress_of_unknown_length(capfd, monkeypatch):
+    import _progress
+
+    monkeypatch.setattr(_progress, "SECONDS", 0.0)
+    with _progress.download_progress() as progress:
+        bar = progress.add_task("set.zip", total=None)
+        progress.update(bar, completed=5, total=None)
+        progress.update(bar, completed=8, total=8)
+        progress.update(bar, completed=8)
+    assert [line.partition(",")[0] for line in capfd.readouterr().err.splitlines()] == [
+        "set.zip: 5",
+        "set.zip: 8 of 8 (100 %)",
+    ]
