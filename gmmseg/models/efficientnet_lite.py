@@ -34,7 +34,7 @@ class EfficientNetLite0(BaseModule):
     Source: Tan & Le, EfficientNet (ICML 2019), and its Lite variant without squeeze-and-excitation.
     """
 
-    out_channels = (24, 40, 112, 320)
+    out_channels: tuple[int, ...] = (24, 40, 112, 320)
 
     def __init__(self, pretrained: bool = False, num_stages: int = 4, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
