@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly.errors import InputError
 from anomaly.labels import Image
 
 MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features")
@@ -88,3 +91,71 @@ class Detector(Protocol):
     def __call__(self, inputs: Tensor) -> Prediction:
         """Predict inputs of one size, whole photographs or windows of them. Shape: ``(B, 3, h, w)``."""
         ...
+
+
+class FunctionDetector:
+    """Any function, or module, that gives class logits of images: a network of another library, or no network at all.
+
+    Args:
+        function: Takes a batch of inputs ``(B, 3, h, w)``, float32, and gives logits ``(B, C, h', w')`` of any
+            resolution, or several fields of :class:`Prediction` by name. Called without gradients.
+        classes: Names of the classes of the logits, in their order; empty where they are not known.
+        gives: Names of the fields that it gives.
+        mean: Of each channel, taken off the photograph (RGB, 0 to 1) before ``function`` sees it.
+        std: Of each channel, by which what is left is divided.
+
+    Raises:
+        InputError: ``gives`` has no logits, or a field that there is not.
+
+    Examples:
+        >>> dark = FunctionDetector(lambda images: torch.cat([images, -images], dim=1))
+        >>> dark(dark.prepare(np.zeros((4, 6, 3), np.uint8))[None]).logits.shape
+        torch.Size([1, 6, 4, 6])
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor | Mapping[str, Tensor]],
+        *,
+        classes: tuple[str, ...] = (),
+        gives: tuple[str, ...] = ("logits",),
+        mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        known = (*MAPS, "component_peak")
+        if "logits" not in gives or (unknown := sorted(set(gives) - set(known))):
+            named = unknown if "logits" in gives else list(gives)
+            raise InputError(f"gives: expected logits and maybe others of {', '.join(known)}, found {named}")
+        self._function = function
+        self._mean, self._std = (torch.tensor(each)[:, None, None] for each in (mean, std))
+        self.classes = classes
+        self.gives = frozenset(gives)
+
+    def prepare(self, image: Image) -> Tensor:
+        """Scale to 0..1 and normalise. Shape: ``(H, W, 3)``, uint8 -> ``(3, H, W)``, float32."""
+        scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        return (scaled - self._mean) / self._std
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Prediction:
+        """Predict inputs of one size. Shape: ``(B, 3, h, w)``.
+
+        Raises:
+            InputError: The function gives other fields than it said, or logits of another shape.
+        """
+        found = self._function(inputs)
+        fields = {"logits": found} if isinstance(found, Tensor) else dict(found)
+        if fields.keys() != self.gives:
+            raise InputError(
+                f"detector function: expected {', '.join(sorted(self.gives))}, found {', '.join(sorted(fields))}; name "
+                "in gives what it gives"
+            )
+        maps: dict[str, Any] = {name: value.float() for name, value in fields.items()}
+        prediction = Prediction(**maps)
+        shape = tuple(prediction.logits.shape)
+        if len(shape) != 4 or shape[0] != len(inputs) or shape[1] < 2:
+            raise InputError(
+                f"detector function: expected logits (B, C, h, w) of {len(inputs)} inputs and at least two classes, "
+                f"found shape {shape}"
+            )
+        return prediction
