@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "checkpoints" / "README.md"]
 MAKEFILE = ROOT / "Makefile"
 by_name = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -84,7 +84,7 @@ def test_commands_exist_with_the_options_shown(document, monkeypatch, capsys):
 @pytest.mark.parametrize("document", [*DOCUMENTS, MAKEFILE], ids=lambda path: path.name)
 def test_configs_and_make_targets_named_exist(document):
     text = document.read_text()
-    folders = "gmmseg|anomaly|configs|tools|tests|docs|results|requirements"
+    folders = "gmmseg|anomaly|configs|tools|tests|docs|results|requirements|notebooks|checkpoints"
     named = {name.rstrip(".") for name in re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*", text)}
     missing = sorted(name for name in named if not (ROOT / name).exists())
     assert not missing, f"{document.name} names files that are not there: {missing}"

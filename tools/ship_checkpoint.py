@@ -1,6 +1,7 @@
-"""Keep of a training's checkpoint what a network needs: ``python tools/ship_checkpoint.py CONFIG CHECKPOINT OUT``.
+"""Keep of a training's checkpoint what a network needs: no optimizer, no logs, no memory.
 
-Left out are the optimizer, logs and the mixtures' memory; what stays are tensors and plain containers.
+Example:
+    python tools/ship_checkpoint.py CONFIG work_dirs/street_scenes/iter_600.pth checkpoints/street_scenes.pth
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from _parser import tool_parser
 from _run import read_config, run
 from gmmseg.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
     """Config, input and output."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument("config", type=Path, help="the config it was trained with")
     parser.add_argument("checkpoint", type=Path, help="a training's checkpoint")
     parser.add_argument("output", type=Path, metavar="OUT", help="the file to write")
