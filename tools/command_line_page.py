@@ -17,8 +17,16 @@ PAGE = TOOLS.parent / "docs/command_line.md"
 ORDER = (
     *("prepare_data list", "prepare_data check", "prepare_data download", "prepare_data street_scenes"),
     *("train", "test", "fit_gmm", "fit_scores", "ood_eval", "save_scores", "export_scores", "compare", "verify"),
-    *("negative_control", "convert_checkpoint", "training_curves", "benchmark", "study collect", "study write"),
-    *("command_line_page", "datasets_page", "metrics_page", "model_table", "scaling_page"),
+    *(
+        "negative_control",
+        "convert_checkpoint",
+        "ship_checkpoint",
+        "training_curves",
+        "benchmark",
+        "study collect",
+        "study write",
+    ),
+    *("run_notebooks", "command_line_page", "datasets_page", "metrics_page", "model_table", "scaling_page"),
 )
 HEAD = """# Command line
 

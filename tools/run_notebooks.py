@@ -1,8 +1,11 @@
-"""Run notebooks from start to end and store what they show: ``python tools/run_notebooks.py [NOTEBOOK...]``."""
+"""Run notebooks from start to end, and store what they show in them.
+
+Example:
+    python tools/run_notebooks.py notebooks/02_mixture_from_scratch.ipynb
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import tempfile
@@ -10,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from _parser import tool_parser
 from _run import run
 from gmmseg.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 240  # for one cell
+KERNEL: dict[str, Any] = {"timeout": 240, "extra_arguments": ["--log-level=40"]}  # seconds a cell; errors alone
 
 
 def execute(path: Path, working_directory: Path) -> Any:
@@ -28,20 +32,24 @@ def execute(path: Path, working_directory: Path) -> Any:
         The notebook (``nbformat``) with its outputs: nothing in them tells when or where they were made.
 
     Raises:
-        InputError: A cell failed.
+        InputError: A cell failed, there is no such notebook, or the packages are missing.
     """
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
+    except ImportError as error:
+        raise InputError(
+            f"notebooks need the package {error.name!r}: install the extra, pip install -e '.[notebooks]'"
+        ) from error
+    if not path.is_file():
+        raise InputError(f"{path}: expected a notebook, found no file; name one such as those in notebooks/")
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as own:
-        environment = {**os.environ, "IPYTHONDIR": own, "JUPYTER_RUNTIME_DIR": own, "OMP_NUM_THREADS": "1"}
+        caches = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TORCHINDUCTOR_CACHE_DIR"), own)
+        environment = {**os.environ, **caches, "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        quiet = ["--log-level=40"]  # the kernel's own remarks
-        client = NotebookClient(
-            notebook, timeout=SECONDS, kernel_name="python3", record_timing=False, extra_arguments=quiet
-        )
+        client = NotebookClient(notebook, kernel_name="python3", record_timing=False, **KERNEL)
         try:
             client.execute(cwd=str(working_directory), env=environment)
         except CellExecutionError as error:
@@ -59,13 +67,13 @@ def execute(path: Path, working_directory: Path) -> Any:
 
 def main() -> None:
     """Run them one after the other; each is replaced when it has run."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
-    import nbformat
-
     for path in parser.parse_args().notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
         started = time.monotonic()
         notebook = execute(path, path.resolve().parent)
+        import nbformat
+
         draft = path.with_name(f".{path.name}.part")
         nbformat.write(notebook, draft)
         os.replace(draft, path)
