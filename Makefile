@@ -45,7 +45,7 @@ $(TEST): requirements/test.txt $(BASE)
 install: $(BASE) ## make .venv and install the pinned versions
 
 # ---- what people run -------------------------------------------------------------------------------------------
-demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 10 minutes on 2 cores)
+demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 6 minutes on 2 cores)
 	@echo "==> step 1 of 4: installed"
 	@echo "==> step 2 of 4: generating street scenes"
 	@$(PY) tools/prepare_data.py street_scenes
