@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from anomaly.method import NO_POST, Method, Seen, Store, check_scores
 from anomaly.metrics.calibration import Threshold, choose_threshold
 from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
+from anomaly.report.views import ViewWriter
 from anomaly.result import SetResult
 from anomaly.scores.table import Score
 from anomaly.visualize.writer import PanelWriter
@@ -41,6 +43,7 @@ def evaluate(
     stores: Mapping[str, Store] | None = None,
     measures: Measures | None = None,
     pictures: PanelWriter | None = None,
+    views: ViewWriter | None = None,
     on_frame: Callable[[str], None] | None = None,
     profile: Profile | None = None,
 ) -> list[SetResult]:
@@ -61,6 +64,7 @@ def evaluate(
             :class:`anomaly.score_store.ScoreWriter` lacks is written to it.
         measures: What to measure beside the pixel metrics.
         pictures: Draws a panel of each frame.
+        views: Keeps what a report shows.
         on_frame: Called with the set's name after each frame.
         profile: Gets the seconds spent in each stage.
 
@@ -76,9 +80,11 @@ def evaluate(
     method = Method(scores, inference or Inference(), post, classes)
     profile = profile or Profile()
     measures = (measures or Measures()).shared_by(len(splits) * len(method.names))
+    measures = measures if views is None else replace(measures, curves=True)
     first, rest = _visits(splits)
     stores = stores or {}
-    runs = {split.name: _SetRun(split, method, stores.get(split.name), measures, pictures, profile) for split in splits}
+    outputs = _Outputs(pictures, views, profile)
+    runs = {split.name: _SetRun(split, method, stores.get(split.name), measures, outputs) for split in splits}
 
     def add(worker: Worker, visited: int, name: str, frame: Frame, seen: Seen | None) -> None:
         worker.submit(runs[name].add, frame, seen)
@@ -148,6 +154,15 @@ def calibrate(
     return {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
 
 
+@dataclass(frozen=True)
+class _Outputs:
+    """Where frames go beside the metrics."""
+
+    pictures: PanelWriter | None
+    views: ViewWriter | None
+    profile: Profile
+
+
 class _SetRun:
     """One set's scores and metrics while its frames come in, in any order; ``result`` is there after the last.
 
@@ -162,14 +177,13 @@ class _SetRun:
         method: Method,
         store: Store | None,
         measures: Measures,
-        pictures: PanelWriter | None,
-        profile: Profile,
+        outputs: _Outputs,
     ) -> None:
         self._split = split
         self._method = method
         self._store = store
-        self._pictures = pictures
-        self._profile = profile
+        self._pictures, self._profile = outputs.pictures, outputs.profile
+        self._views = None if outputs.views is None else outputs.views.open(split)
         self._metrics = {name: ScoreMetrics(name, split, measures, method.classes) for name in method.names}
         self._left = len(split)
         self._fingerprint = Fingerprint()
@@ -178,16 +192,20 @@ class _SetRun:
     def stored(self, frame: Frame) -> bool:
         """Whether the frame's scores can be read, and nothing else is needed of the network."""
         names = [score.name for score in self._method.scores]
-        return self._store is not None and not self._needs_classes and self._store.has(frame.id, names)
+        asked = self._needs_classes or self._wants(frame)
+        return self._store is not None and not asked and self._store.has(frame.id, names)
 
     @property
     def _needs_classes(self) -> bool:
         return self._method.needs_classes or any(metric.needs_classes for metric in self._metrics.values())
 
+    def _wants(self, frame: Frame) -> bool:
+        return self._views is not None and self._views.wants(frame.id)
+
     def add(self, frame: Frame, seen: Seen | None) -> None:
         with self._profile.stage("scores", background=True):
             classes = None
-            if seen is not None and self._needs_classes:
+            if seen is not None and (self._needs_classes or self._wants(frame)):
                 classes = self._method.classify(seen, frame.label.shape)
             maps = self._method.maps(frame, seen, self._store, classes)
         with self._profile.stage("metrics", background=True):
@@ -198,6 +216,11 @@ class _SetRun:
                 self._seen[value] |= bool((frame.label == value).any())
         if self._pictures is not None:
             self._pictures.add(self._split.name, frame, maps)
+        if self._views is not None and self._wants(frame):
+            with self._profile.stage("report", background=True):
+                size = (frame.label.shape[0], frame.label.shape[1])
+                likeliest = None if seen is None else partial(self._method.likeliest, seen, size)
+                self._views.add(frame, maps, classes, likeliest)
         self._left -= 1
         if self._left == 0:
             with self._profile.stage("metrics", background=True):
@@ -214,13 +237,17 @@ class _SetRun:
                 )
         scores = {name: metric.result() for name, metric in self._metrics.items()}
         split = self._split
-        return SetResult(
+        result = SetResult(
             *(split.name, len(split), split.layout, scores),
             version=split.version,
             fingerprint=self._fingerprint.hexdigest(),
             published_frames=split.published or 0,
             notes=list(split.notes),
         )
+        if self._views is not None:
+            curves = {name: metric.curves for name, metric in self._metrics.items() if metric.curves is not None}
+            self._views.finish(result, self._method.classes, curves)
+        return result
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,16 @@ class Inference:
     @torch.inference_mode()
     def logits(self, looks: Sequence[Look], size: tuple[int, int]) -> Tensor:
         """Logits of the inputs at their size, averaged over views. Shape: ``(B, C, h, w)``."""
+        return self.class_maps(looks, size, "logits")
+
+    @torch.inference_mode()
+    def class_maps(
+        self, looks: Sequence[Look], size: tuple[int, int], field: Literal["logits", "class_log_likelihood"]
+    ) -> Tensor:
+        """A field of the predictions that the network gives, as :meth:`logits`. Shape: ``(B, C, h, w)``."""
 
         def maps(prediction: Prediction, view: View) -> Tensor:
-            return prediction.resize(prediction.logits, view.part)
+            return prediction.resize(getattr(prediction, field), view.part)
 
         return _blend(looks, size, maps)
 

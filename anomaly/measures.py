@@ -19,6 +19,7 @@ from anomaly.metrics.component import BEST_F1, ComponentMetrics
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.open_iou import OpenIoUMetrics
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
+from anomaly.report.curves import ScoreCurves
 from anomaly.result import ScoreResult, state_name
 
 AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
@@ -57,6 +58,7 @@ class Measures:
         replicates: Draws of the bootstrap; 0 leaves confidence intervals out.
         thresholds: By score, chosen on another set: see :func:`anomaly.evaluator.calibrate`.
         states: Folder for the pixel metrics of each set and score, ``SET.SCORE.npz``; None keeps none.
+        curves: Whether what a report shows is measured too; needs ``exact``.
     """
 
     mode: Mode = "exact"
@@ -67,6 +69,7 @@ class Measures:
     replicates: int = 0
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     states: Path | None = None
+    curves: bool = False
 
     def shared_by(self, metrics: int) -> Measures:
         """The same with one of so many equal shares of the memory."""
@@ -89,7 +92,12 @@ class ScoreMetrics:
         split: The set.
         measures: What to measure.
         classes: Names of the network's classes; open-world IoU is measured where they are the set's.
+
+    Attributes:
+        curves: What a report shows, if that is asked for and when there is a result.
     """
+
+    curves: ScoreCurves | None = None
 
     def __init__(self, score: str, split: Split, measures: Measures, classes: tuple[str, ...]) -> None:
         self._measures = measures
@@ -133,8 +141,10 @@ class ScoreMetrics:
             self._pixels.save(self._measures.states / state_name(self._pixels.set, self._pixels.name))
         pixels = self._pixels.compute()
         found: dict[str, Any] = {"intervals": {}, "components": {}, "open_world": {}, "at_threshold": {}}
-        if self._measures.replicates:
-            intervals = bootstrap(FrameTable.of(self._pixels, pixels), replicates=self._measures.replicates)
+        replicates = self._measures.replicates
+        table = FrameTable.of(self._pixels, pixels) if replicates or self._measures.curves else None
+        if replicates and table is not None:
+            intervals = bootstrap(table, replicates=replicates)
             found["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
         if self._components is not None:
             components = self._components.compute(pixels["best_f1_threshold"])
@@ -142,6 +152,11 @@ class ScoreMetrics:
         if self._threshold is not None:
             achieved = asdict(apply_threshold(self._threshold, self._pixels))
             found["at_threshold"] = {"threshold": self._threshold.value} | {n: achieved[n] for n in AT_THRESHOLD}
+        by_class: dict[str, Any] = {}
         if self._open_iou is not None:
-            found["open_world"] = self._open_iou.compute().figures
+            opened = self._open_iou.compute()
+            found["open_world"] = opened.figures
+            by_class = {"closed_iou": opened.closed_iou, "open_iou": opened.open_iou}
+        if self._measures.curves and table is not None:
+            self.curves = ScoreCurves.of(self._pixels, pixels, table, replicates=replicates, **by_class)
         return ScoreResult.of(pixels, **found)

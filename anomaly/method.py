@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -45,6 +45,24 @@ class Seen:
     size: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Likeliest:
+    """The most likely classes of some pixels.
+
+    Args:
+        kind: What the values are: log-likelihoods ``log p(x | c)`` of a generative network, else log-softmax.
+        classes: Their numbers, the likeliest first.
+        values: Their values.
+
+    Shape:
+        classes and values ``(K, rows, columns)``, int64 and float32.
+    """
+
+    kind: Literal["class_log_likelihood", "log_softmax"]
+    classes: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+
+
 def see(detector: Detector, image: Image, inference: Inference = WHOLE) -> Seen:
     """Show one photograph to a network. Shape: ``(H, W, 3)``, uint8."""
     inputs = detector.prepare(image)[None]
@@ -83,6 +101,32 @@ class Method:
             logits = self.inference.logits(seen.looks, seen.size)
             logits = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
             return logits[0].argmax(0).cpu().numpy()
+
+    def likeliest(
+        self,
+        seen: Seen,
+        size: tuple[int, int],
+        rows: npt.NDArray[np.intp],
+        columns: npt.NDArray[np.intp],
+        most: int = 5,
+    ) -> Likeliest:
+        """Give the likeliest classes of some pixels, class maps resized bilinearly to ``size = (H, W)``.
+
+        Args:
+            seen: What the network says of a frame.
+            size: Of the frame.
+            rows: Of the pixels. Shape: ``(R,)``.
+            columns: Of the pixels. Shape: ``(S,)``.
+            most: How many classes, fewer where there are fewer.
+        """
+        generative = seen.looks[0].prediction.class_log_likelihood is not None
+        with torch.inference_mode():
+            maps = self.inference.class_maps(seen.looks, seen.size, "class_log_likelihood" if generative else "logits")
+            maps = functional.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+            maps = maps[:, torch.from_numpy(rows)][:, :, torch.from_numpy(columns)].float().cpu()
+            values, classes = (maps if generative else maps.log_softmax(0)).topk(min(most, len(maps)), dim=0)
+        kind: Literal["class_log_likelihood", "log_softmax"] = "class_log_likelihood" if generative else "log_softmax"
+        return Likeliest(kind, classes.numpy(), values.numpy())
 
     def maps(
         self, frame: Frame, seen: Seen | None, store: Store | None, classes: npt.NDArray[np.integer] | None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STAGES = ("reading", "forward", "scores", "metrics", "pictures")
+STAGES = ("reading", "forward", "scores", "metrics", "pictures", "report")
 
 
 class Profile:

@@ -20,6 +20,8 @@ from anomaly.measures import Calibration, Measures
 from anomaly.method import NO_POST, WHOLE, Method, Store, check_scores
 from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
+from anomaly.report.html import write_page
+from anomaly.report.views import ViewWriter
 from anomaly.result import ClosedSet, RunResult, write_results
 from anomaly.scores.statistics import Statistics
 from anomaly.scores.table import Score
@@ -34,7 +36,7 @@ PROTOCOL = {
     "ignored": "pixels labelled 255 count nowhere",
     "labels": "at their own size; scores are resized to them, bilinearly, where they come smaller",
 }
-OUTPUTS = ("heatmaps", "states", "results.csv", "results.json")
+OUTPUTS = ("heatmaps", "states", "report", "report.html", "results.csv", "results.json")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def run(
     calibration: Calibration | None,
     save_states: bool,
     heatmaps: Literal["all", "first", "none"],
+    report: int = 0,
     settings: Mapping[str, Any],
     progress: Progress,
     profile: Profile,
@@ -91,6 +94,7 @@ def run(
         calibration: Where to choose a threshold for every score first, to be applied to the other sets.
         save_states: Keep the scores of every set as ``states/SET.SCORE.npz``.
         heatmaps: Scores to draw: all, the first, or none.
+        report: Frames of each set that ``report.html`` shows at most; 0 writes no report.
         settings: What else the numbers depend on, recorded in the result.
         progress: Gets one bar for the closed set and one for each set.
         profile: Gets the seconds spent in each stage.
@@ -117,6 +121,7 @@ def run(
             stores=subject.stores,
             measures=measures,
             pictures=pictures if drawn else None,
+            views=ViewWriter(stage / "report", report) if report else None,
             on_frame=lambda name: progress.advance(bars[name]),
             profile=profile,
         )
@@ -138,6 +143,8 @@ def run(
             timings={name: round(seconds, 3) for name, seconds in profile.seconds().items()},
         )
         write_results(result, stage)
+        if report:
+            write_page([stage / "results.json"], stage / "report.html")
     return result
 
 

@@ -23,7 +23,8 @@ MM_PLACES = {
 }
 CORE_MAY_IMPORT = {
     "gmmseg": {"numpy", "torch"},
-    "anomaly": {"h5py", "numpy", "torch", "cv2", "PIL", "matplotlib", "pandas", "rich", "scipy", "sklearn"},
+    "anomaly": {"h5py", "numpy", "torch", "cv2", "PIL", "matplotlib", "pandas", "rich", "scipy", "sklearn"}
+    | {"jinja2", "markupsafe"},
 }
 
 

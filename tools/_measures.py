@@ -35,6 +35,7 @@ def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
         InputError: A value is out of range, two do not go together, or there is no set to choose a threshold on.
     """
     asked = [name for name, v in (("--bootstrap", args.bootstrap), ("--calibrate-on", args.calibrate_on)) if v]
+    asked += ["--report"] if args.report else []
     if args.binned and asked:
         raise InputError(f"{asked[0]} needs every pixel's score, which --binned does not keep; leave one of them out")
     if args.bootstrap < 0 or not args.memory > 0:

@@ -10,6 +10,7 @@ BELONGS = (
     ("components_at", "components"),
     ("calibrate_by", "calibrate_on"),
     ("score_scale", "predictions"),
+    ("report_frames", "report"),
 )
 OF_A_NETWORK = ("save_scores", "device", "no_closed_set", "cfg_options", "statistics", "window", "stride", "flip")
 

@@ -22,6 +22,7 @@ from rich.console import Console
 import _environment  # noqa: F401
 from _inference import add_inference, add_post, read_post
 from _measures import add_measures, read_measures
+from _outputs import add_outputs, read_outputs
 from _parser import tool_parser
 from _progress import frame_progress
 from _run import run
@@ -38,10 +39,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     add_inference(parser)
     add_post(parser)
     add_measures(parser)
-    add = parser.add_argument_group("what comes out").add_argument
-    add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
-    add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
-    add("--profile", action="store_true", help="print where the time went")
+    add_outputs(parser)
     return parser.parse_args(words)
 
 
@@ -49,6 +47,7 @@ def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
     """Check names and files, then the network, then measure: the result, where the time went, and its folder."""
     post, splits = read_post(args), open_sets(args)
     measured = read_measures(args, data_root(args))
+    outputs = read_outputs(args)
     check_together(args)
     calibration = measured["calibration"]
     chosen = choose_subject(args, [*splits, *([calibration.split] if calibration else [])])
@@ -63,7 +62,7 @@ def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
             *(chosen.subject, splits, chosen.scores, out),
             **measured,
             post=post,
-            heatmaps=args.heatmaps,
+            **outputs,
             settings=chosen.settings,
             progress=progress,
             profile=profile,

@@ -148,7 +148,7 @@ def bootstrap(
         DegenerateBootstrapWarning: Draws without a known or an anomaly pixel were left out, or BCa had no value.
     """
     _check(replicates, level, method)
-    draws, left_out = _weights(len(table.frames), replicates, seed)
+    draws, left_out = draw_frames(len(table.frames), replicates, seed)
     samples, jackknife = _replicates(table, draws), _replicates(table, left_out)
     intervals = {
         name: _Sampled(table.figures[name], samples[name], jackknife[name], method).interval(level) for name in samples
@@ -188,7 +188,7 @@ def paired_bootstrap(
     """
     _check(replicates, level, method)
     _check_paired(a, b)
-    draws, left_out = _weights(len(a.frames), replicates, seed)
+    draws, left_out = draw_frames(len(a.frames), replicates, seed)
     samples, jackknife = _replicates(a, draws), _replicates(a, left_out)
     other_samples, other_jackknife = _replicates(b, draws), _replicates(b, left_out)
     found = {}
@@ -274,8 +274,8 @@ def _replicates(table: FrameTable, weights: npt.NDArray[np.int64]) -> dict[str, 
     return {name: np.clip(found[name] - missed[name] + table.figures[name], 0, 1) for name in found}
 
 
-def _weights(frames: int, replicates: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How often each frame is drawn, and all frames but one. Shape: ``(B, F)`` and ``(F, F)``."""
+def draw_frames(frames: int, replicates: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Say how often each frame is drawn, and give all frames but one. Shape: ``(B, F)`` and ``(F, F)``."""
     draws = np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), size=replicates)
     return draws, 1 - np.eye(frames, dtype=np.int64)
 

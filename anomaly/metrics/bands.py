@@ -1,0 +1,92 @@
+"""Bands around a ROC and a precision-recall curve: what other frames of the kind might give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.errors import InputError
+from anomaly.metrics.bootstrap import FrameTable, draw_frames
+from anomaly.metrics.functional.resampling import Floats
+
+# Dense where curves are steep: at low false-positive rates and at low recall.
+RATES = np.unique(np.concatenate([[0.0], np.geomspace(1e-3, 1, 31), np.linspace(0.05, 1, 20)]))
+RECALLS = np.unique(np.concatenate([np.linspace(0.01, 0.1, 10), np.linspace(0.1, 1, 46)]))
+_CHUNK = 200  # draws that are handled together
+
+
+@dataclass(frozen=True)
+class CurveBands:
+    """Vertical bands: at each rate the middle ``level`` of what draws of frames give there.
+
+    Args:
+        fpr: False-positive rates.
+        tpr_low: Lower ends of the true-positive rate there; NaN where no draw has a value.
+        tpr_high: Upper ends.
+        recall: True-positive rates.
+        precision_low: Lower ends of the precision there.
+        precision_high: Upper ends.
+        level: Of confidence, at each rate by itself and not of the whole curve.
+        replicates: Draws of frames.
+    """
+
+    fpr: tuple[float, ...]
+    tpr_low: tuple[float, ...]
+    tpr_high: tuple[float, ...]
+    recall: tuple[float, ...]
+    precision_low: tuple[float, ...]
+    precision_high: tuple[float, ...]
+    level: float
+    replicates: int
+
+
+def curve_bands(table: FrameTable, *, replicates: int = 1000, level: float = 0.95, seed: int = 0) -> CurveBands:
+    """Give bands around both curves, from the draws of frames that :func:`anomaly.metrics.bootstrap.bootstrap` takes.
+
+    The true-positive rate at a false-positive rate lies on the straight line between the neighbouring thresholds; the
+    precision at a recall is that of the highest threshold whose recall is at least that.
+
+    Args:
+        table: Of the score.
+        replicates: Draws of as many frames as there are, with replacement.
+        level: Of confidence, ``0 < level < 1``.
+        seed: Of the draws.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    if replicates < 1 or not 0 < level < 1:
+        raise InputError(f"expected replicates of 1 or more and 0 < level < 1, found {replicates} and {level}")
+    draws, _ = draw_frames(len(table.frames), replicates, seed)
+    found = [_at_rates(table, draws[i : i + _CHUNK]) for i in range(0, replicates, _CHUNK)]
+    ends = [_ends(np.concatenate(part), level, len(table.frames)) for part in zip(*found, strict=True)]
+    (tpr_low, tpr_high), (precision_low, precision_high) = ends
+    rates, recalls = tuple(RATES.tolist()), tuple(RECALLS.tolist())
+    return CurveBands(rates, tpr_low, tpr_high, recalls, precision_low, precision_high, level, replicates)
+
+
+def _at_rates(table: FrameTable, draws: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Both curves of draws that have pixels of both kinds. Shape: ``(B, RATES)`` and ``(B, RECALLS)``."""
+    share = draws.astype(np.float64)  # counts below 2^53 stay exact
+    tp, fp = (share @ count.astype(np.float64) for count in (table.counts.tp, table.counts.fp))
+    defined = (tp[:, -1] > 0) & (fp[:, -1] > 0)
+    rates, precisions = np.empty((defined.sum(), len(RATES))), np.empty((defined.sum(), len(RECALLS)))
+    for row, (hits, alarms) in enumerate(zip(tp[defined], fp[defined], strict=True)):
+        x, y = (np.append(0, count / count[-1]) for count in (alarms, hits))
+        left = np.searchsorted(x, RATES, side="right") - 1
+        right = np.minimum(left + 1, len(x) - 1)
+        width = np.where(x[right] > x[left], x[right] - x[left], 1)
+        rates[row] = y[left] + (RATES - x[left]) / width * (y[right] - y[left])
+        at = np.minimum(np.searchsorted(y[1:], RECALLS - 1e-12, side="left"), len(hits) - 1)
+        precisions[row] = hits[at] / (hits[at] + alarms[at])
+    return rates, precisions
+
+
+def _ends(values: Floats, level: float, frames: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if frames < 2 or not len(values):
+        nothing = (float("nan"),) * values.shape[1]
+        return nothing, nothing
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return tuple(low.tolist()), tuple(high.tolist())

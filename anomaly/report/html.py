@@ -1,0 +1,222 @@
+"""A report as one HTML file that needs nothing else: no network, no server, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from anomaly.errors import InputError
+from anomaly.report import sections
+from anomaly.report.comparable import remarks
+from anomaly.report.join import JoinedSet, Run, join
+from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
+from anomaly.report.views import View
+from anomaly.visualize.heatmap import INFERNO
+
+TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
+OTHERS = 3  # sets that thresholds are carried from, in charts
+_ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+
+def write_page(paths: Sequence[Path], out: Path) -> None:
+    """Write the report of one run, or of several with their methods side by side; the file appears whole or not at all.
+
+    Args:
+        paths: Of the runs' ``results.json``, each with the folder ``report`` beside it.
+        out: The file.
+
+    Raises:
+        InputError: As :func:`anomaly.report.join.join`, or the file cannot be written.
+    """
+    runs, sets = join(paths)
+    part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(_Page(runs, sets).parts())
+        os.replace(part, out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: expected a file that can be written, found: {error.strerror}; choose another place"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def safe_json(value: Any) -> Markup:
+    """JSON that may stand in any element: nothing in it can end a script, NaN is null."""
+    text = json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.translate(_ESCAPED))
+
+
+class _Page:
+    """A page while it is written: frames are read one by one, and listed for the script at the end."""
+
+    def __init__(self, runs: list[Run], sets: list[JoinedSet]) -> None:
+        self._runs = runs
+        self._sets = sets
+        self._blobs = 0
+        self._list: list[dict[str, Any]] = []
+
+    def parts(self) -> Iterator[str]:
+        """The page, part by part."""
+        folder = files("anomaly.report") / "page"
+        texts = {name: (folder / name).read_text(encoding="utf-8") for name in (TEMPLATE, STYLE, SCRIPT)}
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        template = environment.from_string(texts[TEMPLATE])
+        runs, sets = self._runs, self._sets
+        names = list(dict.fromkeys(str(run.result.model["name"]) for run in runs))
+        return template.generate(
+            title=f"{', '.join(names)} on {', '.join(one.name for one in sets)}",
+            runs=[_run(run) for run in runs],
+            protocol=runs[0].result.protocol,
+            remarks=remarks([run.result for run in runs]),
+            summary=sections.summary(sets),
+            by_class=sections.by_class(runs, sets),
+            sets=[self._set(number, one) for number, one in enumerate(sets)],
+            blobs=self._pack,
+            manifest=lambda: safe_json({"sets": self._list, "inferno": pack_bytes(INFERNO.tobytes())}),
+            style=Markup(texts[STYLE]),
+            script=Markup(texts[SCRIPT]),
+            hashes={"style": _hash(texts[STYLE]), "script": _hash(texts[SCRIPT])},
+        )
+
+    def _set(self, number: int, one: JoinedSet) -> dict[str, Any]:
+        others = [other for other in self._sets if other is not one][:OTHERS]
+        return {
+            "number": number,
+            "name": one.name,
+            "entry": one.entry,
+            "methods": [method.label for method in one.methods],
+            "charts": list(sections.charts(one, number, others)),
+            "carried": sections.carried(one),
+            "shown": len(one.frames),
+        }
+
+    def _pack(self) -> Iterator[tuple[int, Markup]]:
+        """Everything about frames, number by number."""
+        for one in self._sets:
+            self._list.append(_listed(one))
+            for i in range(len(one.frames)):
+                views = one.read(i)
+                entry, texts = _frame(one, i, views, self._blobs)
+                self._list[-1]["frames"].append(entry)
+                for text in texts:
+                    yield self._blobs, Markup(text)
+                    self._blobs += 1
+
+
+def _listed(one: JoinedSet) -> dict[str, Any]:
+    """A set, for the script."""
+    return {
+        "name": one.name,
+        "methods": [
+            {
+                "label": method.label,
+                "run": method.run,
+                "levels": method.curves.levels,
+                "fpr": method.curves.level_fpr,
+                "tpr": method.curves.level_tpr,
+                "limits": sections.limits(method.curves),
+            }
+            for method in one.methods
+        ],
+        "runs": [
+            {"letter": run.letter, "name": str(run.result.model["name"]), "classes": views.classes}
+            for run, views in zip(one.runs, one.views, strict=True)
+        ],
+        "frames": [],
+    }
+
+
+def _frame(one: JoinedSet, i: int, views: list[View], blob: int) -> tuple[dict[str, Any], list[str]]:
+    """A frame, for the script, and what it is made of, to be numbered from ``blob`` on."""
+    texts: list[str] = []
+
+    def number(text: str) -> int:
+        texts.append(text)
+        return blob + len(texts) - 1
+
+    name, first = one.frames[i][0], views[0]
+    entry: dict[str, Any] = {
+        "name": name,
+        "size": first.size,
+        "view": first.label.shape,
+        "grid": first.points.shape[1:],
+        "photo": number(pack_bytes(first.photograph.tobytes())),
+        "label": number(pack_picture(first.label)),
+        "runs": [],
+        "methods": [],
+    }
+    for view in views:
+        narrow = np.uint8 if max(view.predicted.max(initial=0), view.classes.max(initial=0)) < 256 else np.uint16
+        entry["runs"].append(
+            {
+                "kind": view.kind,
+                "bytes": np.dtype(narrow).itemsize,
+                "most": len(view.classes),
+                "predicted": number(pack_numbers(view.predicted.astype(narrow))) if view.predicted.size else None,
+                "classes": number(pack_numbers(view.classes.astype(narrow))),
+                "values": number(pack_numbers(view.values)),
+            }
+        )
+    for method in one.methods:
+        view = views[method.run]
+        entry["methods"].append(
+            {
+                "rank": method.result.per_frame.get(name, {}).get(sections.RANK, math.nan),
+                "codes": number(pack_picture(view.maps[method.place])),
+                "points": number(pack_numbers(view.points[method.place])),
+            }
+        )
+    return entry, texts
+
+
+def _run(run: Run) -> dict[str, Any]:
+    """What was run, as names and texts."""
+    result = run.result
+    came = result.provenance
+    inputs = {name: one for name, one in came.items() if isinstance(one, dict) and "path" in one}
+    told = [f"{name} {one['path']} (SHA-256 {str(one.get('sha256', '?'))[:12]}…)" for name, one in inputs.items()]
+    facts = {
+        "model": f"{result.model['name']} ({result.model.get('type', 'unknown type')})",
+        "inputs": ", ".join(told),
+        "command": came.get("command"),
+        "date": came.get("date"),
+        "code": came.get("git_commit"),
+        "software": _words(came.get("versions")),
+        "machine": _words(came.get("machine")),
+        "settings": _words(result.settings),
+        "seconds": _words(result.timings),
+    }
+    return {"letter": run.letter, "facts": {name: str(text) for name, text in facts.items() if text}}
+
+
+def _words(found: Any) -> str:
+    """A record in one line."""
+    if not isinstance(found, dict):
+        return ""
+    return "; ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in found.items())
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names a text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

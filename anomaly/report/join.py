@@ -1,0 +1,142 @@
+"""Runs with what they kept for a report, brought together: the same frames of a set, all methods side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from anomaly.errors import InputError
+from anomaly.report.comparable import check_comparable
+from anomaly.report.curves import ScoreCurves
+from anomaly.report.views import SET, SetViews, View
+from anomaly.result import RunResult, ScoreResult, SetResult, read_results
+
+FOLDER = "report"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Args:
+        letter: What the page calls it for short; empty where there is but one run.
+        result: Its record.
+        folder: Where its views are.
+    """
+
+    letter: str
+    result: RunResult
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Method:
+    """One score of one run on a set.
+
+    Args:
+        label: What the page calls it.
+        run: Its place among :attr:`JoinedSet.runs`.
+        place: Its place among the run's scores.
+        result: What it reached.
+        curves: What is drawn of it.
+    """
+
+    label: str
+    run: int
+    place: int
+    result: ScoreResult
+    curves: ScoreCurves
+
+
+@dataclass(frozen=True)
+class JoinedSet:
+    """One set, as measured by one run or by several on the same frames.
+
+    Args:
+        name: The set's.
+        entry: The first run's record of it.
+        runs: Those that measured it.
+        views: What each of them kept, in that order.
+        methods: All of them, run by run.
+        frames: Those that every run has a view of: its id, and the number of its view in each run.
+    """
+
+    name: str
+    entry: SetResult
+    runs: list[Run]
+    views: list[SetViews]
+    methods: list[Method]
+    frames: list[tuple[str, list[int]]]
+
+    def read(self, frame: int) -> list[View]:
+        """The views of a frame, one of each run.
+
+        Raises:
+            InputError: A file is missing or damaged, or views of one frame do not fit each other.
+        """
+        name, places = self.frames[frame]
+        parts = zip(self.runs, self.views, places, strict=True)
+        found = [views.view(run.folder / self.name, place) for run, views, place in parts]
+        if any(one.size != found[0].size or (one.label != found[0].label).any() for one in found):
+            raise InputError(
+                f"{self.name}: expected one label of frame {name!r}, found several; evaluate all runs again"
+            )
+        return found
+
+
+def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedSet]]:
+    """Read results with the folders ``report`` beside them.
+
+    Raises:
+        InputError: A file is missing or damaged, a result has no such folder or that of another run, or results are of
+            other frames, labels or rules.
+    """
+    if not paths:
+        raise InputError("expected at least one results.json, found none; name one")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"expected results of different runs, found {', '.join(map(str, paths))}; name each once")
+    runs = []
+    for i, path in enumerate(paths):
+        letter = "" if len(paths) == 1 else ascii_uppercase[i] if i < 26 else str(i + 1)
+        runs.append(Run(letter, read_results(path), path.parent / FOLDER))
+    check_comparable([run.result for run in runs])
+    names = dict.fromkeys(entry.set for run in runs for entry in run.result.sets)
+    return runs, [_join_set(name, runs) for name in names]
+
+
+def _join_set(name: str, runs: list[Run]) -> JoinedSet:
+    having = [(run, entry) for run in runs for entry in run.result.sets if entry.set == name]
+    methods, views = [], []
+    for place, (run, entry) in enumerate(having):
+        views.append(_read_set(run, entry))
+        for i, (score, curves) in enumerate(views[-1].curves.items()):
+            methods.append(Method(f"{run.letter} {score}".strip(), place, i, entry.scores[score], curves))
+    places = [{frame: i for i, frame in enumerate(one.frames)} for one in views]
+    frames = [(frame, [at[frame] for at in places]) for frame in places[0] if all(frame in at for at in places)]
+    if not frames:
+        raise InputError(
+            f"{name}: expected frames that all runs keep views of, found none; evaluate them with one --report-frames"
+        )
+    return JoinedSet(name, having[0][1], [run for run, _ in having], views, methods, frames)
+
+
+def _read_set(run: Run, entry: SetResult) -> SetViews:
+    folder = run.folder / entry.set
+    if not (folder / SET).is_file():
+        raise InputError(
+            f"{run.folder.parent}: expected the views and curves of {entry.set} in {folder}, found none; evaluate "
+            "again with tools/ood_eval.py --report"
+        )
+    views = SetViews.read(folder)
+    mine, theirs = (
+        (views.set, views.fingerprint, list(views.curves)),
+        (entry.set, entry.fingerprint, list(entry.scores)),
+    )
+    if mine != theirs:
+        raise InputError(
+            f"{folder}: expected what was kept of the result beside it, found that of another run (set, fingerprint "
+            f"and scores {mine}, not {theirs}); evaluate again with tools/ood_eval.py --report"
+        )
+    return views

@@ -1,0 +1,238 @@
+"""What stands in the page above the frames: tables and charts of figures, ready for the template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from anomaly.metrics.figures import title_of
+from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram, line_chart, ranked_chart
+from anomaly.report.curves import LEAST_FPR, ScoreCurves
+from anomaly.report.join import JoinedSet, Method, Run
+from anomaly.result import ScoreResult
+
+HEADLINE = ("auroc", "ap", "fpr95")
+OPEN = (("open_miou", "open mIoU", max), ("gap", "gap", min))
+RANK = "ap"  # frames are put in order by it
+_PERCENT = "{:.0%}".format
+_SHARE = (0, 0.2, 0.4, 0.6, 0.8, 1)
+_RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1)
+
+
+_Column = list[tuple[float | None, Sequence[float] | None]]
+
+
+class Value(NamedTuple):
+    """A figure in a table: as text, with the ends of its interval, as a bar, and whether it is the best."""
+
+    text: str
+    ends: str
+    bar: Markup
+    best: bool
+
+
+class Row(NamedTuple):
+    """A line of a table: names, then figures."""
+
+    names: Sequence[str]
+    style: int
+    values: Sequence[Value]
+
+
+class Table(NamedTuple):
+    """A table: what its columns of names and of figures are called, and its lines in groups with headings."""
+
+    names: Sequence[str]
+    titles: Sequence[str]
+    groups: Sequence[tuple[str, Sequence[Row]]]
+
+
+def summary(sets: Sequence[JoinedSet]) -> Table:
+    """All sets and methods: the headline figures, what open-world IoU was measured, and the closed-set mIoU."""
+    opened = [one for one in OPEN if any(one[0] in m.result.open_world for each in sets for m in each.methods)]
+    closed = any(run.result.closed_set is not None for each in sets for run in each.runs)
+    names = [name for name in HEADLINE if any(name in m.result.figures for each in sets for m in each.methods)]
+    titles = [title_of(name)[0] for name in names] + [title for _, title, _ in opened] + ["mIoU"] * closed
+    groups = []
+    for one in sets:
+        results = [method.result for method in one.methods]
+        columns: list[_Column] = [[(r.figures.get(name), r.intervals.get(name)) for r in results] for name in names]
+        columns += [[(r.open_world.get(name), None) for r in results] for name, _, _ in opened]
+        better = [title_of(name)[1] for name in names] + [best for _, _, best in opened]
+        if closed:
+            columns.append([(_closed(one.runs[m.run]), None) for m in one.methods])
+            better.append(None)
+        cells = [_column(column, best) for column, best in zip(columns, better, strict=True)]
+        lines = zip(one.methods, zip(*cells, strict=True), strict=True)
+        rows = [Row((method.label,), i, values) for i, (method, values) in enumerate(lines)]
+        groups.append((f"{one.name}, {one.entry.frames} frames", rows))
+    return Table(("score",), titles, groups)
+
+
+def by_class(runs: Sequence[Run], sets: Sequence[JoinedSet]) -> Table | None:
+    """IoU of each class: on the closed set, and at a threshold from elsewhere on sets that tell classes."""
+    columns: list[tuple[str, Mapping[str, float]]] = []
+    for run in runs:
+        if run.result.closed_set is not None:
+            closed = run.result.closed_set
+            title = f"{run.letter} closed set ({closed.dataset}, {closed.frames} frames)"
+            columns.append((title.strip(), closed.class_iou))
+    for one in sets:
+        for method in one.methods:
+            if method.curves.open_iou:
+                columns.append((f"{one.name}, closed, {method.label}", method.curves.closed_iou))
+                columns.append((f"{one.name}, open world, {method.label}", method.curves.open_iou))
+    if not columns:
+        return None
+    names = dict.fromkeys(name for _, values in columns for name in values)
+    rows = [Row((n,), 0, [_value(values.get(n)) for _, values in columns]) for n in names]
+    means = [_value(_mean([v for v in values.values() if not math.isnan(v)])) for _, values in columns]
+    return Table(("class",), [title for title, _ in columns], [("", rows), ("", [Row(("mean",), 0, means)])])
+
+
+def carried(one: JoinedSet) -> Table | None:
+    """What thresholds achieve on a set that were chosen on another."""
+    names = ("tpr", "fpr", "precision", "f1", "iou")
+    methods = [method for method in one.methods if method.result.at_threshold]
+    if not methods:
+        return None
+    rows = []
+    for method in methods:
+        chosen = one.runs[method.run].result.settings.get("threshold") or {}
+        level = f"={chosen['level']:g}" if isinstance(chosen.get("level"), float) else ""
+        rule = f"{chosen.get('rule', '?')}{level} on {chosen.get('set', '?')}"
+        at = method.result.at_threshold
+        values = [_value(at.get(name)) for name in names]
+        rows.append(Row((method.label, rule, f"{at['threshold']:.5g}"), one.methods.index(method), values))
+    return Table(("score", "chosen by", "threshold"), ("TPR", "FPR", "precision", "F1", "IoU"), [("", rows)])
+
+
+def charts(one: JoinedSet, number: int, others: Sequence[JoinedSet]) -> Iterator[tuple[str, Markup, str]]:
+    """The charts of a set: heading, chart, and what has to be known to read it."""
+    across = Axis("false-positive rate", ticks=_SHARE, text=_PERCENT)
+    up = Axis("true-positive rate", ticks=_SHARE, text=_PERCENT)
+    rocs = [_roc(i, method) for i, method in enumerate(one.methods)]
+    bands = one.methods[0].curves.bands
+    draws = f"Bands: 95 % of {bands['replicates']:.0f} draws of frames, at each rate by itself."
+    note = draws if math.isfinite(bands["tpr_low"][0]) else "No bands: one frame alone has none."
+    yield "ROC", line_chart(_told("ROC curves", one, "auroc"), across, up, rocs, diagonal=True), note
+    recall, precision = Axis("recall", text=_PERCENT), Axis("precision", text=_PERCENT)
+    precisions = [_precision(i, method) for i, method in enumerate(one.methods)]
+    yield (
+        "Precision and recall",
+        line_chart(_told("Precision-recall curves", one, "ap"), recall, precision, precisions),
+        f"{_share(one.methods[0].result)} of the pixels are anomalous: the precision of a score that knows nothing.",
+    )
+    yield "Frames", *_frames(one, number)
+    for method in one.methods:
+        curves = method.curves
+        ends = Axis("score", curves.edges[0], curves.edges[-1], even_ticks(curves.edges[0], curves.edges[-1]))
+        title = f"Histograms of {method.label} on {one.name}, of known and of anomaly pixels"
+        chart = histogram(title, ends, curves.edges, curves.known, curves.anomaly)
+        yield f"Scores: {method.label}", chart, "What lies beyond the ends is counted in the outermost bars."
+    for other in others:
+        if (carried_chart := _carried_chart(one, other)) is not None:
+            yield (
+                f"Thresholds from {other.name}",
+                carried_chart,
+                f"Known pixels called anomalous here, by thresholds that call a given share so on {other.name}. On the "
+                "dotted line a threshold keeps its promise. Between 250 thresholds by straight lines.",
+            )
+
+
+def _roc(style: int, method: Method) -> Series:
+    curves, bands = method.curves, method.curves.bands
+    ends = (0.0, *curves.fpr, 1.0), (0.0, *curves.tpr, 1.0)
+    return Series(method.label, style, *ends, bands["tpr_low"], bands["tpr_high"], bands["fpr"])
+
+
+def _precision(style: int, method: Method) -> Series:
+    curves, bands = method.curves, method.curves.bands
+    return Series(
+        *(method.label, style, curves.tpr, curves.precision),
+        *(bands["precision_low"], bands["precision_high"], bands["recall"]),
+    )
+
+
+def _frames(one: JoinedSet, number: int) -> tuple[Markup, str]:
+    """Per-frame figures, sorted; frames with a view are points that lead to them."""
+    shown = {frame: i for i, (frame, _) in enumerate(one.frames)}
+    lines, most = [], 0
+    for style, method in enumerate(one.methods):
+        every = {frame: values.get(RANK, math.nan) for frame, values in method.result.per_frame.items()}
+        found = dict(sorted(((f, v) for f, v in every.items() if not math.isnan(v)), key=lambda pair: pair[1]))
+        ranked = list(found)
+        dots = [Dot(i, frame, f"#s{number}f{shown[frame]}") for i, frame in enumerate(ranked) if frame in shown]
+        series = Series(method.label, style, range(len(ranked)), [found[frame] for frame in ranked])
+        lines.append((series, dots))
+        most = max(most, len(ranked))
+    title = f"AP of each frame of {one.name}, sorted"
+    chart = ranked_chart(title, Axis("AP of the frame", text=_PERCENT), lines, most)
+    left = f", {most - len(shown)} are not in this page" if most > len(shown) else ""
+    return chart, f"{most} frames with known and anomaly pixels{left}. A point leads to its frame."
+
+
+def _carried_chart(one: JoinedSet, other: JoinedSet) -> Markup | None:
+    """False-positive rate here against that on another set, for the same thresholds."""
+    series = []
+    for style, method in enumerate(one.methods):
+        run = one.runs[method.run]
+        twin = next((m for m in other.methods if other.runs[m.run] is run and m.place == method.place), None)
+        if twin is not None:
+            here = np.interp(twin.curves.levels, method.curves.levels, method.curves.level_fpr)
+            series.append(Series(method.label, style, twin.curves.level_fpr, here.tolist()))
+    if not series:
+        return None
+    across = Axis(f"FPR on {other.name}", LEAST_FPR, 1, _RATES, log=True, text=_rate)
+    up = Axis(f"FPR on {one.name}", LEAST_FPR, 1, _RATES, log=True, text=_rate)
+    return line_chart(f"FPR on {one.name} of thresholds from {other.name}", across, up, series, diagonal=True)
+
+
+def _rate(value: float) -> str:
+    return f"{100 * value:g} %"
+
+
+def _told(words: str, one: JoinedSet, figure: str) -> str:
+    title = title_of(figure)[0]
+    found = [f"{m.label} {title} {_percent(m.result.figures.get(figure, math.nan))}" for m in one.methods]
+    return f"{words} on {one.name}: {', '.join(found)}"
+
+
+def _share(score: ScoreResult) -> str:
+    return f"{100 * score.anomaly_pixels / max(1, score.anomaly_pixels + score.known_pixels):.2g} %"
+
+
+def _column(values: _Column, better: Any) -> list[Value]:
+    defined = [value for value, _ in values if value is not None and not math.isnan(value)]
+    top = better(defined) if better and len(defined) > 1 else math.nan
+    return [_value(value, ends, best=value == top) for value, ends in values]
+
+
+def _value(value: float | None, ends: Sequence[float] | None = None, *, best: bool = False) -> Value:
+    if value is None or math.isnan(value):
+        return Value("-" if value is None else "nan", "", Markup(""), False)
+    if ends is None or any(math.isnan(end) for end in ends):
+        return Value(_percent(value), "", bar(value), best)
+    low, high = ends
+    return Value(f"{100 * value:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]", bar(value, low, high), best)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _closed(run: Run) -> float | None:
+    return None if run.result.closed_set is None else run.result.closed_set.miou
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def limits(curves: ScoreCurves) -> tuple[float, float]:
+    """Ends of the heatmaps' colour scale."""
+    return curves.edges[0], curves.edges[-1]

@@ -1,0 +1,271 @@
+"""Frames of a run as a report shows them: reduced, in one small file each, beside what is shown of their set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.datasets.split import Split
+from anomaly.errors import InputError
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Label
+from anomaly.labels import Score as ScoreMap
+from anomaly.method import Likeliest
+from anomaly.report.curves import ScoreCurves
+from anomaly.result import SetResult
+from anomaly.state_file import read_state, write_state
+
+WIDTH, HEIGHT = 640, 360  # no view is larger
+GRID = 80  # points on the long side of the grid
+FRAMES = 60
+QUALITY = 85  # of the JPEG
+SET = "set.npz"
+_VIEW, _SET = "a frame for the report", "a set for the report"
+
+Indices = npt.NDArray[np.intp]
+Asked = Callable[[Indices, Indices], Likeliest]
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame, reduced: every pixel but the photograph's is one of the frame's own, the one in the middle of its cell.
+
+    The grid is coarser, and its points are pixels of the view.
+
+    Args:
+        frame: Its id.
+        size: Height and width of the frame.
+        kind: What ``values`` are, as of :class:`anomaly.method.Likeliest`; empty where a network gave none.
+        photograph: JPEG, reduced by area averages.
+        label: ``KNOWN``, ``ANOMALY``, ``IGNORE``.
+        predicted: The network's class; of no rows where it gave none.
+        maps: Of each score its codes, how many levels are at most the score: at or above level i (from 0) where the
+            code is more than i. While a run goes on the scores themselves.
+        points: The scores on the grid.
+        classes: The likeliest classes on the grid.
+        values: Their values.
+
+    Shape:
+        photograph ``(bytes,)`` uint8; label and predicted ``(h, w)``, uint8 and uint16; maps ``(S, h, w)``, uint8;
+        points ``(S, rows, columns)`` float32; classes and values ``(K, rows, columns)``, uint16 and float32.
+    """
+
+    frame: str
+    size: tuple[int, int]
+    kind: str
+    photograph: npt.NDArray[np.uint8]
+    label: Label
+    predicted: npt.NDArray[np.uint16]
+    maps: npt.NDArray[Any]
+    points: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.uint16]
+    values: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        frame: Frame,
+        maps: Sequence[ScoreMap],
+        predicted: npt.NDArray[np.integer] | None,
+        likeliest: Asked | None,
+    ) -> View:
+        """Reduce a frame.
+
+        Args:
+            frame: The frame.
+            maps: Score maps of its size.
+            predicted: The network's class of each pixel, if there is a network.
+            likeliest: Gives the likeliest classes at some rows and columns, if there is a network.
+        """
+        size = (frame.label.shape[0], frame.label.shape[1])
+        height, width = view_size(*size)
+        rows, columns = picks(size[0], height), picks(size[1], width)
+        at, small = np.ix_(rows, columns), np.ix_(*grid(height, width))
+        scores = np.stack([score[at] for score in maps])
+        found = None if likeliest is None else likeliest(rows[small[0].ravel()], columns[small[1].ravel()])
+        photograph = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
+        options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        nothing = np.empty((0, small[0].size, small[1].size))
+        return cls(
+            *(frame.id, size, "" if found is None else found.kind),
+            photograph=cv2.imencode(".jpg", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR), options)[1].ravel(),
+            label=frame.label[at],
+            predicted=(np.empty((0, width)) if predicted is None else predicted[at]).astype(np.uint16),
+            maps=scores if scores.dtype == np.float32 else scores.astype(np.float64),
+            points=scores[:, small[0], small[1]].astype(np.float32),
+            classes=(nothing if found is None else found.classes).astype(np.uint16),
+            values=(nothing if found is None else found.values).astype(np.float32),
+        )
+
+    def coded(self, levels: Sequence[npt.NDArray[np.float64]]) -> View:
+        """Codes in place of the scores, by each score's ascending levels, at most 255."""
+        codes = [np.searchsorted(one, score, side="right") for one, score in zip(levels, self.maps, strict=True)]
+        return replace(self, maps=np.stack(codes).astype(np.uint8))
+
+    def write(self, path: Path) -> None:
+        """Write to a ``.npz`` file that anyone can open with numpy. Raises ``InputError`` where that fails."""
+        header = {"frame": self.frame, "size": list(self.size), "kind": self.kind}
+        write_state(path, header, (getattr(self, name) for name in _ARRAYS), _VIEW)
+
+    @classmethod
+    def read(cls, path: Path) -> View:
+        """Read what :meth:`write` wrote; nothing in the file is trusted.
+
+        Raises:
+            InputError: The file is missing, damaged or something else.
+        """
+        with read_state(path, _VIEW) as (header, arrays):
+            found = dict(zip(_ARRAYS, arrays, strict=False))
+            height, width = header["size"]
+            view = cls(str(header["frame"]), (int(height), int(width)), str(header["kind"]), **found)
+            view._check()
+        return view
+
+    def _check(self) -> None:
+        """Raise ``ValueError`` unless the arrays have the shapes and types above."""
+        height, width = view_size(*self.size)
+        rows, columns = (len(each) for each in grid(height, width))
+        for name, kinds, shape in (
+            ("photograph", "u1", (None,)),
+            ("label", "u1", (height, width)),
+            ("predicted", "u2", (len(self.predicted) and height, width)),
+            ("maps", ("u1", "f4", "f8"), (None, height, width)),
+            ("points", "f4", (len(self.maps), rows, columns)),
+            ("classes", "u2", (None, rows, columns)),
+            ("values", "f4", self.classes.shape),
+        ):
+            array = getattr(self, name)
+            fits = array.ndim == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
+            if not fits or array.dtype.str[1:] not in kinds:
+                raise ValueError(f"{name} of type {array.dtype} and shape {array.shape}")
+        if not np.isin(self.label, (KNOWN, ANOMALY, IGNORE)).all() or not np.isfinite(self.values).all():
+            raise ValueError("label values or class values that should not be")
+
+
+_ARRAYS = ("photograph", "label", "predicted", "maps", "points", "classes", "values")
+
+
+@dataclass(frozen=True)
+class SetViews:
+    """A set of a run as a report shows it.
+
+    Args:
+        set: Its name.
+        fingerprint: Of its frames and labels.
+        frames: Ids of the frames with views, in the set's order; view ``i`` is in ``NNNN.npz`` with that number.
+        classes: Names of the network's classes; empty where they are not known.
+        curves: By score.
+    """
+
+    set: str
+    fingerprint: str
+    frames: tuple[str, ...]
+    classes: tuple[str, ...]
+    curves: dict[str, ScoreCurves]
+
+    def write(self, folder: Path) -> None:
+        """Write to ``folder``. Raises ``InputError`` where that fails."""
+        curves = [[name, one.record()] for name, one in self.curves.items()]
+        write_state(folder / SET, {**vars(self), "curves": curves}, (), _SET)
+
+    @classmethod
+    def read(cls, folder: Path) -> SetViews:
+        """Read what :meth:`write` wrote. Raises ``InputError`` where it is not that."""
+        with read_state(folder / SET, _SET) as (header, _):
+            texts = {name: tuple(map(str, header[name])) for name in ("frames", "classes")}
+            curves = {str(name): ScoreCurves.from_record(one) for name, one in header["curves"]}
+            return cls(str(header["set"]), str(header["fingerprint"]), **texts, curves=curves)
+
+    def view(self, folder: Path, index: int) -> View:
+        """Read a view. Raises ``InputError`` where it is not one of this set."""
+        path = view_path(folder, index)
+        view = View.read(path)
+        if view.frame != self.frames[index] or view.maps.dtype != np.uint8 or len(view.maps) != len(self.curves):
+            raise InputError(f"{path}: expected the frame {self.frames[index]!r}, found {view.frame!r}; evaluate again")
+        return view
+
+
+class ViewWriter:
+    """Writes the views of sets while a run goes on, ``FOLDER/SET/NNNN.npz`` and ``FOLDER/SET/set.npz``.
+
+    Args:
+        folder: Made when it is written to.
+        frames: How many frames of a set are shown at most; taken evenly.
+    """
+
+    def __init__(self, folder: Path, frames: int = FRAMES) -> None:
+        if frames < 1:
+            raise InputError(f"frames of the report: expected 1 or more, found {frames}")
+        self._folder = folder
+        self._frames = frames
+
+    def open(self, split: Split) -> SetWriter:
+        """Begin with a set."""
+        ids = [split.files[i].id for i in sample(len(split), self._frames)]
+        return SetWriter(self._folder / split.name, ids)
+
+
+class SetWriter:
+    """Writes the views of a set; see :class:`ViewWriter`."""
+
+    def __init__(self, folder: Path, frames: Sequence[str]) -> None:
+        self._folder = folder
+        self._frames = {name: index for index, name in enumerate(frames)}
+
+    def wants(self, frame_id: str) -> bool:
+        """Whether the frame is among those that are shown."""
+        return frame_id in self._frames
+
+    def add(
+        self,
+        frame: Frame,
+        maps: Mapping[str, ScoreMap],
+        predicted: npt.NDArray[np.integer] | None,
+        likeliest: Asked | None,
+    ) -> None:
+        """Take a frame that :meth:`wants` names; see :meth:`View.of`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        view = View.of(frame, list(maps.values()), predicted, likeliest)
+        view.write(view_path(self._folder, self._frames[frame.id]))
+
+    def finish(self, result: SetResult, classes: tuple[str, ...], curves: Mapping[str, ScoreCurves]) -> None:
+        """Put codes in place of the scores when all frames are there, and write what is shown of the set."""
+        levels = [np.array(one.levels) for one in curves.values()]
+        for index in self._frames.values():
+            path = view_path(self._folder, index)
+            View.read(path).coded(levels).write(path)
+        SetViews(result.set, result.fingerprint, tuple(self._frames), classes, dict(curves)).write(self._folder)
+
+
+def sample(frames: int, most: int) -> Iterator[int]:
+    """At most so many frames, taken evenly, the first and the last included where there is more than one."""
+    if most == 1:
+        return iter([frames // 2])
+    return iter(sorted({round(i) for i in np.linspace(0, frames - 1, min(frames, most)).tolist()}))
+
+
+def view_size(height: int, width: int) -> tuple[int, int]:
+    """``(height, width)`` of a frame's view: at most 360 x 640, never enlarged, aspect kept."""
+    scale = min(HEIGHT / height, WIDTH / width, 1.0)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def grid(height: int, width: int) -> tuple[Indices, Indices]:
+    """Rows and columns of a view that its grid is of: at most 80 on the long side."""
+    scale = min(1.0, GRID / max(height, width))
+    return picks(height, max(1, round(height * scale))), picks(width, max(1, round(width * scale)))
+
+
+def picks(length: int, count: int) -> Indices:
+    """The pixels in the middle of ``count`` cells of a side. Shape: ``(count,)``."""
+    return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
+
+
+def view_path(folder: Path, index: int) -> Path:
+    """The file of a view."""
+    return folder / f"{index:04d}.npz"
