@@ -52,8 +52,8 @@ demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 
 	@echo "==> step 3 of 4: training a GMMSeg SegFormer"
 	@$(PY) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO)/train
 	@echo "==> step 4 of 4: closed-set mIoU, anomaly figures and heatmaps"
-	@$(PY) tools/ood_eval.py $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --out $(DEMO)/ood_eval
-	@echo "==> done. Figures: $(DEMO)/ood_eval/results.json and results.csv. Heatmaps: $(DEMO)/ood_eval/heatmaps/"
+	@$(PY) tools/ood_eval.py $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --report --out $(DEMO)/ood_eval
+	@echo "==> done. Figures: $(DEMO)/ood_eval/results.json and results.csv. Open $(DEMO)/ood_eval/report.html in a browser; heatmaps: $(DEMO)/ood_eval/heatmaps/"
 
 lint: $(TEST) ## style and types
 	@echo "==> style"

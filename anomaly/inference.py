@@ -6,6 +6,7 @@ averaged where views overlap.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -19,6 +20,9 @@ from anomaly.errors import InputError
 from anomaly.scores.table import Score
 
 Resolution = Literal["features", "input"]
+
+MOST_WINDOWS = 4096
+"""Of one photograph at one size: more are a slip of the pen, and would run for hours."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,12 @@ class Inference:
             scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
             window = scaled if self.window is None else self.window
             stride = self.stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
+            count = math.prod(len(_places(*sides)) for sides in zip(scaled, window, stride, strict=True))
+            if count > MOST_WINDOWS:
+                raise InputError(
+                    f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows of a photograph, found "
+                    f"{count} of {scaled[0]}x{scaled[1]}; give larger windows, or a larger stride"
+                )
             for flipped in (False, True)[: 1 + self.flip]:
                 for rows in _places(scaled[0], window[0], stride[0]):
                     for columns in _places(scaled[1], window[1], stride[1]):

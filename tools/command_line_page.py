@@ -16,7 +16,19 @@ TOOLS = Path(__file__).resolve().parent
 PAGE = TOOLS.parent / "docs/command_line.md"
 ORDER = (
     *("prepare_data list", "prepare_data check", "prepare_data download", "prepare_data street_scenes"),
-    *("train", "test", "fit_gmm", "fit_scores", "ood_eval", "save_scores", "export_scores", "compare", "verify"),
+    *(
+        "train",
+        "test",
+        "fit_gmm",
+        "fit_scores",
+        "ood_eval",
+        "report",
+        "look",
+        "save_scores",
+        "export_scores",
+        "compare",
+        "verify",
+    ),
     *(
         "negative_control",
         "convert_checkpoint",

@@ -1,10 +1,15 @@
-"""One page of one run, or of several side by side: ``python tools/report.py RESULTS... --out FILE.html``."""
+"""One HTML page of one run of ood_eval.py --report, or of several side by side.
+
+Examples:
+    python tools/report.py work_dirs/run/results.json
+    python tools/report.py a/results.json b/results.json --out both.html
+"""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from _parser import tool_parser
 from _run import run
 from anomaly.errors import InputError
 from anomaly.report.html import write_page
@@ -12,7 +17,7 @@ from anomaly.report.html import write_page
 
 def main() -> None:
     """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py --report")
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")

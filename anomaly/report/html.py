@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,29 +22,46 @@ from anomaly.report import sections
 from anomaly.report.comparable import remarks
 from anomaly.report.join import JoinedSet, Run, join
 from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
-from anomaly.report.views import View
+from anomaly.report.views import View, sample
 from anomaly.visualize.heatmap import INFERNO
 
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
+MEGABYTES = 40.0
 OTHERS = 3  # sets that thresholds are carried from, in charts
+_LOOK = 4  # frames of each set by which the size is estimated
+_ROOM = 0.92  # of the size for frames: the rest is for curves, and for frames larger than those
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def write_page(paths: Sequence[Path], out: Path) -> None:
+def write_page(paths: Sequence[Path], out: Path, megabytes: float = MEGABYTES) -> None:
     """Write the report of one run, or of several with their methods side by side; the file appears whole or not at all.
 
     Args:
         paths: Of the runs' ``results.json``, each with the folder ``report`` beside it.
         out: The file.
+        megabytes: About how large it may be: where all frames would be more, an even sample of them is shown.
 
     Raises:
         InputError: As :func:`anomaly.report.join.join`, or the file cannot be written.
     """
-    runs, sets = join(paths)
+    if not megabytes > 0:
+        raise InputError(f"megabytes: expected a size above 0, found {megabytes}; 40 is the usual one")
+    write_joined(*join(paths), out, megabytes)
+
+
+def write_joined(
+    runs: list[Run], sets: list[JoinedSet], out: Path, megabytes: float = MEGABYTES, *, labelled: bool = True
+) -> None:
+    """Write runs that are brought together; without labels no figures, but what a threshold calls anomalous.
+
+    Raises:
+        InputError: A view is missing or damaged, or the file cannot be written.
+    """
+    sets = _within(sets, megabytes * 1e6)
     part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with part.open("w", encoding="utf-8") as file:
-            file.writelines(_Page(runs, sets).parts())
+            file.writelines(_Page(runs, sets, labelled).parts())
         os.replace(part, out)
     except OSError as error:
         raise InputError(
@@ -59,10 +77,24 @@ def safe_json(value: Any) -> Markup:
     return Markup(text.translate(_ESCAPED))
 
 
+def _within(sets: list[JoinedSet], most: float) -> list[JoinedSet]:
+    """Fewer frames, taken evenly from each set, where all of them would take more bytes than ``most``."""
+    needed = 0.0
+    for one in sets:
+        looked = [len("".join(_frame(one, i, one.read(i), 0)[1])) for i in sample(len(one.frames), _LOOK)]
+        needed += len(one.frames) * sum(looked) / len(looked)
+    share = _ROOM * most / needed
+    if share >= 1:
+        return sets
+    kept = [sample(len(one.frames), max(1, int(share * len(one.frames)))) for one in sets]
+    return [replace(one, frames=[one.frames[i] for i in places]) for one, places in zip(sets, kept, strict=True)]
+
+
 class _Page:
     """A page while it is written: frames are read one by one, and listed for the script at the end."""
 
-    def __init__(self, runs: list[Run], sets: list[JoinedSet]) -> None:
+    def __init__(self, runs: list[Run], sets: list[JoinedSet], labelled: bool) -> None:
+        self._labelled = labelled
         self._runs = runs
         self._sets = sets
         self._blobs = 0
@@ -78,14 +110,17 @@ class _Page:
         names = list(dict.fromkeys(str(run.result.model["name"]) for run in runs))
         return template.generate(
             title=f"{', '.join(names)} on {', '.join(one.name for one in sets)}",
+            labelled=self._labelled,
             runs=[_run(run) for run in runs],
             protocol=runs[0].result.protocol,
             remarks=remarks([run.result for run in runs]),
-            summary=sections.summary(sets),
+            summary=sections.summary(sets) if self._labelled else None,
             by_class=sections.by_class(runs, sets),
             sets=[self._set(number, one) for number, one in enumerate(sets)],
             blobs=self._pack,
-            manifest=lambda: safe_json({"sets": self._list, "inferno": pack_bytes(INFERNO.tobytes())}),
+            manifest=lambda: safe_json(
+                {"sets": self._list, "labelled": self._labelled, "inferno": pack_bytes(INFERNO.tobytes())}
+            ),
             style=Markup(texts[STYLE]),
             script=Markup(texts[SCRIPT]),
             hashes={"style": _hash(texts[STYLE]), "script": _hash(texts[SCRIPT])},
@@ -98,8 +133,8 @@ class _Page:
             "name": one.name,
             "entry": one.entry,
             "methods": [method.label for method in one.methods],
-            "charts": list(sections.charts(one, number, others)),
-            "carried": sections.carried(one),
+            "charts": list(sections.charts(one, number, others)) if self._labelled else [],
+            "carried": sections.carried(one) if self._labelled else None,
             "shown": len(one.frames),
         }
 

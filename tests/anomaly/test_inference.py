@@ -134,3 +134,10 @@ def test_bfloat16_is_close():
 def test_bad_settings(settings, message):
     with pytest.raises(InputError, match=message):
         Inference(**settings)
+
+
+def test_windows_beyond_reason_are_refused():
+    with pytest.raises(
+        InputError, match=r"window 1x1: expected at most 4096 windows of a photograph, found 5000 of 50x100"
+    ):
+        list(Inference(window=(1, 1), stride=(1, 1)).views((50, 100)))

@@ -8,6 +8,7 @@
   const CLASSES = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#332288", "#DDCC77",
     "#117733", "#882255", "#44AA99", "#999933", "#CC6677", "#88CCEE"];
   const data = JSON.parse(byId("manifest").textContent);
+  const LABELLED = data.labelled !== false;
   const state = { set: 0, frame: 0, by: 0, point: null, turn: 0, list: [], cards: [], panels: null, frames: [] };
 
   // ---- small things -----------------------------------------------------------------------------------------------
@@ -17,9 +18,9 @@
     if (text !== undefined) element.textContent = text;
     return element;
   }
-  const number = (value, digits = 5) => (Number.isFinite(value) ? String(Number(value.toPrecision(digits))) : "–");
+  const number = (value, digits = 5) => (Number.isFinite(value) ? String(Number(value.toPrecision(digits))) : "nan");
   function percent(value) {
-    if (!Number.isFinite(value)) return "–";
+    if (!Number.isFinite(value)) return "nan";
     const shown = 100 * value;
     return `${shown >= 10 || shown === 0 ? shown.toFixed(1) : shown >= 1 ? shown.toFixed(2) : Number(shown.toPrecision(2))} %`;
   }
@@ -133,7 +134,9 @@
       return rgba([inferno[at], inferno[at + 1], inferno[at + 2]]);
     });
   }
+  const share = (found, [height, width]) => (found.tp + found.fp) / height / width;
   function told(frame, method, k, found) {
+    if (!LABELLED) return `${frame.name}: ${method.label} calls ${percent(share(found, frame.view))} anomalous`;
     return `${frame.name}: mask of ${method.label} at ${number(threshold(method, k))}: precision ${percent(found.precision)}, ` +
       `recall ${percent(found.recall)}; ${found.tp} pixels found, ${found.fp} false alarms, ${found.fn} missed`;
   }
@@ -167,7 +170,7 @@
     const set = current(), several = set.runs.length > 1;
     byId("panels").replaceChildren();
     const prefix = (run) => (several ? `${run.letter} ` : "");
-    const panels = { photo: panel("photo", "Photograph"), label: panel("label", "Label"), runs: [], masks: [], heats: [] };
+    const panels = { photo: panel("photo", "Photograph"), label: LABELLED ? panel("label", "Label") : null, runs: [], masks: [], heats: [] };
     set.runs.forEach((run, r) => {
       panels.runs.push(state.frames.some((f) => f.runs[r].predicted !== null) ? panel("predicted", `${prefix(run)}Prediction`) : null);
     });
@@ -203,16 +206,18 @@
       one.image.height = height;
       one.image.alt = one === panels.photo ? `Photograph ${frame.name}` : "";
     }
-    draw(panels.label.canvas, height, width, (at) => rgba(LABEL[label[at]]));
-    const share = scores[0].counts.anomaly[0] / height / width;
-    panels.label.canvas.setAttribute("aria-label", `Label of ${frame.name}: ${percent(share)} of the picture is anomalous`);
-    panels.label.words.textContent = ` ${percent(share)} of the picture is anomalous (bright)`;
+    if (LABELLED) {
+      draw(panels.label.canvas, height, width, (at) => rgba(LABEL[label[at]]));
+      const anomalous = scores[0].counts.anomaly[0] / height / width;
+      panels.label.canvas.setAttribute("aria-label", `Label of ${frame.name}: ${percent(anomalous)} of the picture is anomalous`);
+      panels.label.words.textContent = ` ${percent(anomalous)} of the picture is anomalous (bright)`;
+    }
     set.methods.forEach((method, m) => {
       const one = panels.heats[m];
       draw(one.canvas, height, width, (at) => one.colours[scores[m].codes[at]]);
       one.canvas.setAttribute("aria-label", `${frame.name}: heatmap of ${method.label}, brighter is more anomalous`);
       const rank = frame.methods[m].rank;
-      one.words.textContent = rank === null ? " no AP: one kind of pixel only" : ` AP of the frame ${percent(rank)}, of every pixel`;
+      if (LABELLED) one.words.textContent = rank === null ? " no AP: one kind of pixel only" : ` AP of the frame ${percent(rank)}, of every pixel`;
     });
     state.scores = scores;
     follow();
@@ -247,21 +252,22 @@
   function follow() {
     const set = current(), frame = state.frames[state.frame], rows = [];
     byId("target").textContent = `at most ${percent(target())}`;
-    byId("slider").setAttribute("aria-valuetext", `at most ${percent(target())} of the known pixels`);
+    byId("slider").setAttribute("aria-valuetext", `at most ${percent(target())} of the ${LABELLED ? "known " : ""}pixels`);
     if (!state.scores) return;
     set.methods.forEach((method, m) => {
       const k = level(method), found = rates(state.scores[m].counts, k), one = state.panels.masks[m], at = threshold(method, k);
       drawMask(one.canvas, state.scores[m], frame.view, k);
       one.canvas.setAttribute("aria-label", told(frame, method, k, found));
-      one.words.textContent = ` precision ${percent(found.precision)}, recall ${percent(found.recall)}`;
+      const here = percent(share(found, frame.view));
+      one.words.textContent = LABELLED ? ` precision ${percent(found.precision)}, recall ${percent(found.recall)}` : ` ${here} of the picture`;
       const [low, high] = method.limits;
       state.panels.heats[m].tick.style.left = `${100 * Math.min(1, Math.max(0, (at - low) / (high - low)))}%`;
       const row = make("tr"), name = make("th");
       name.scope = "row";
       name.append(make("span", `key s${m % 7}`), method.label);
       row.append(name);
-      const cells = [Number.isFinite(at) ? `≥ ${number(at, 6)}` : "above every level", percent(method.fpr[k] ?? 0), percent(method.tpr[k] ?? 0),
-        percent(found.precision), percent(found.recall)];
+      const cells = [Number.isFinite(at) ? `≥ ${number(at, 6)}` : "above every level", percent(method.fpr[k] ?? 0)];
+      cells.push(...(LABELLED ? [method.tpr[k] ?? 0, found.precision, found.recall].map(percent) : [here]));
       for (const text of cells) row.append(make("td", "number", text));
       Object.assign(row.dataset, { tp: found.tp, fp: found.fp, fn: found.fn, level: k });
       rows.push(row);
@@ -295,7 +301,7 @@
       predicted: run.predicted === null ? null : await numbers(run.predicted, small(run)) })));
     if (turn !== state.turn) return;
     const kind = { 0: "known", 1: "anomalous", 255: "ignored" }[state.scores[0].label[y * width + x]];
-    const title = make("h3", "", `Pixel ${picks(frame.size[1], width)[x]}, ${picks(frame.size[0], height)[y]} of ${frame.size[1]} x ${frame.size[0]}: ${kind}`);
+    const title = make("h3", "", `Pixel ${picks(frame.size[1], width)[x]}, ${picks(frame.size[0], height)[y]} of ${frame.size[1]} x ${frame.size[0]}${LABELLED ? `: ${kind}` : ""}`);
     const all = make("div", "columns");
     all.append(table("Scores", ["score", "value", "called"], set.methods.map((method, m) => {
       const value = points[m][at];
@@ -373,7 +379,7 @@
     const k = level(method), found = rates(score.counts, k), rank = frame.methods[m].rank;
     drawMask(card.canvas, score, frame.view, k, 2);
     card.canvas.setAttribute("aria-label", told(frame, method, k, found));
-    card.figures.textContent = `AP ${rank === null ? "–" : percent(rank)} · precision ${percent(found.precision)} · recall ${percent(found.recall)}`;
+    card.figures.textContent = !LABELLED ? `${percent(share(found, frame.view))} called anomalous` : `AP ${rank === null ? "nan" : percent(rank)} · precision ${percent(found.precision)} · recall ${percent(found.recall)}`;
   }
   function arrange() {
     const order = byId("order").value, wanted = byId("search").value.trim().toLowerCase(), last = order === "best" ? -1 : 2;

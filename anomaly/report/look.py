@@ -1,0 +1,112 @@
+"""Photographs without labels on the page of a report: what a network makes of them, and no figures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.datasets.images import read_image
+from anomaly.detectors import Detector
+from anomaly.inference import Inference
+from anomaly.labels import KNOWN, Frame
+from anomaly.method import WHOLE, Method, check_scores, see
+from anomaly.report.curves import BINS, ScoreCurves
+from anomaly.report.html import MEGABYTES, write_joined
+from anomaly.report.join import JoinedSet, Run
+from anomaly.report.join import Method as Drawn
+from anomaly.report.views import SetViews, View, view_path
+from anomaly.result import RunResult, ScoreResult, SetResult
+from anomaly.scores.table import Score
+
+SHARES = np.append(np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80))  # of all pixels, at or above a level
+
+
+def write_look(
+    detector: Detector,
+    photographs: Sequence[tuple[str, Path]],
+    scores: Sequence[Score],
+    out: Path,
+    *,
+    name: str,
+    model: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    inference: Inference = WHOLE,
+    megabytes: float = MEGABYTES,
+    on_frame: Callable[[], None] | None = None,
+) -> None:
+    """Show photographs to a network and write the page; the file appears whole or not at all.
+
+    Args:
+        detector: The network.
+        photographs: Name and file of each frame, at least one.
+        scores: At least one.
+        out: The file.
+        name: Of the photographs, for the page.
+        model: What the network is; its ``name`` is what the page calls it.
+        provenance: Recorded in the page.
+        inference: How the network looks at a photograph.
+        megabytes: About how large the page may be; beyond it shows an even sample of the photographs.
+        on_frame: Called after each photograph.
+
+    Raises:
+        InputError: A score needs what the detector does not give, a photograph cannot be read, or the page cannot be
+            written.
+    """
+    check_scores(scores, detector)
+    method, ids = Method(scores, inference, classes=detector.classes), tuple(frame for frame, _ in photographs)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, name)
+        folder.mkdir()
+        seen = []
+        for index, (frame, path) in enumerate(photographs):
+            view = _view(detector, method, frame, path)
+            seen.append(view.maps.reshape(len(scores), -1).astype(np.float64))
+            view.write(view_path(folder, index))
+            if on_frame is not None:
+                on_frame()
+        curves = {n: _levels(np.sort(v)) for n, v in zip(method.names, np.concatenate(seen, axis=1), strict=True)}
+        for index in range(len(ids)):
+            path = view_path(folder, index)
+            View.read(path).coded([np.array(one.levels) for one in curves.values()]).write(path)
+        views = SetViews(name, "", ids, detector.classes, curves)
+        results = {n: ScoreResult({}, {}, {}, len(ids), 0, 0, 0, []) for n in curves}
+        entry = SetResult(name, len(ids), "photographs without labels", results)
+        result = RunResult(dict(model), None, [entry], {"scores": list(curves)}, dict(provenance))
+        run = Run("", result, Path(place))
+        drawn = [Drawn(n, 0, i, results[n], one) for i, (n, one) in enumerate(curves.items())]
+        joined = JoinedSet(name, entry, [run], [views], drawn, [(frame, [i]) for i, frame in enumerate(ids)])
+        write_joined([run], [joined], out, megabytes, labelled=False)
+
+
+def _view(detector: Detector, method: Method, name: str, path: Path) -> View:
+    image = read_image(path)
+    size = (image.shape[0], image.shape[1])
+    frame = Frame(name, image, np.full(size, KNOWN, np.uint8))
+    seen = see(detector, image, method.inference)
+    maps = method.maps(frame, seen, None, method.classify(seen, size) if method.needs_classes else None)
+    likeliest = partial(method.likeliest, seen, size)
+    return View.of(frame, list(maps.values()), method.classify(seen, size), likeliest)
+
+
+def _levels(values: np.ndarray) -> ScoreCurves:
+    """Levels that call given shares of all pixels anomalous; there is nothing else to draw. Takes ascending scores."""
+    at = np.clip(np.round(len(values) * (1 - SHARES)), 0, len(values) - 1).astype(int)
+    levels = np.unique(values[at])
+    share = 1 - np.searchsorted(values, levels, side="left") / len(values)
+    low, high = np.percentile(values, (0.5, 99.5)).tolist()
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    none: tuple[float, ...] = ()
+    return ScoreCurves(
+        *(none, none, none, none, {}),
+        edges=tuple(edges.tolist()),
+        known=none,
+        anomaly=none,
+        levels=tuple(levels.tolist()),
+        level_tpr=(0.0,) * len(levels),
+        level_fpr=tuple(share.tolist()),
+    )

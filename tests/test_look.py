@@ -1,0 +1,120 @@
+"""Photographs without labels on a page: what it says of thresholds against numpy, hostile names, bad input."""
+
+import base64
+import json
+import re
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomaly.detectors import FunctionDetector
+from anomaly.report.look import write_look
+from anomaly.scores import get_scores
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    random = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, size in (("a", (40, 50)), (HOSTILE, (24, 60))):
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    return [(path.stem, path) for path in sorted(folder.iterdir())]
+
+
+def naive_msp(path):
+    image = np.asarray(Image.open(path)).astype(np.float64) / 255
+    logits = np.concatenate([image, -image], 2)
+    return 1 - 1 / np.exp(logits - logits.max(2, keepdims=True)).sum(2)
+
+
+def manifest_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="manifest">(.*?)</script>', page, re.S)[1])
+
+
+def blob(page, number):
+    return zlib.decompress(base64.b64decode(re.search(rf'id="b{number}">([^<]*)<', page)[1]))
+
+
+def test_thresholds_call_the_share_of_pixels_that_the_page_says(photographs, tmp_path):
+    detector = FunctionDetector(lambda images: torch.cat([images, -images], 1), classes=(*tuple("abcde"), HOSTILE))
+    out, seen = tmp_path / "look.html", []
+    write_look(
+        *(detector, photographs, get_scores(["msp"]), out),
+        name=HOSTILE,
+        model={"name": HOSTILE, "type": "none"},
+        provenance={"command": HOSTILE},
+        on_frame=lambda: seen.append(1),
+    )
+    page = out.read_text()
+    assert len(seen) == 2
+    assert HOSTILE not in page
+    assert "&lt;img src=x" in page
+    data = manifest_of(page)
+    assert data["labelled"] is False
+    method = data["sets"][0]["methods"][0]
+    scores = np.concatenate([naive_msp(path).ravel() for _, path in photographs])
+    levels, shares = np.array(method["levels"]), np.array(method["fpr"])
+    assert 50 < len(levels) <= 255
+    assert (np.diff(levels) > 0).all()
+    naive = [(scores >= level - 1e-7).mean() for level in levels]
+    np.testing.assert_allclose(shares, naive, atol=1.5 / len(scores))
+    assert min(shares) < 1e-3
+    for entry, (name, path) in zip(data["sets"][0]["frames"], photographs, strict=True):
+        score = naive_msp(path)
+        assert entry["name"] == name
+        assert tuple(entry["size"]) == tuple(entry["view"]) == score.shape
+        stored = np.frombuffer(blob(page, entry["methods"][0]["points"]), np.uint8)
+        rows, columns = entry["grid"]
+        points = stored.reshape(4, -1).T.copy().view(np.float32).reshape(rows, columns)
+        np.testing.assert_allclose(points, score, atol=1e-6)  # smaller than the grid: every pixel is on it
+    assert "Precision" not in page.partition('id="b0"')[0]
+
+
+def call(monkeypatch, capfd, *arguments):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.setattr(sys, "argv", ["look.py", *map(str, arguments)])
+    import importlib
+
+    import _run
+
+    with pytest.raises(SystemExit) as ended:
+        _run.run(importlib.import_module("look").main)
+    return ended.value.code, capfd.readouterr()
+
+
+def test_the_shipped_network_shows_a_folder(photographs, tmp_path, monkeypatch, capfd):
+    out = tmp_path / "look.html"
+    status, said = call(monkeypatch, capfd, photographs[0][1].parent, "--out", out)
+    assert status == 0, said.err
+    assert "shows 2 photographs" in said.out
+    data = manifest_of(out.read_text())
+    assert [method["label"] for method in data["sets"][0]["methods"]] == ["gmm_nll", "msp"]
+    assert data["sets"][0]["runs"][0]["classes"][0] == "road"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["look.html", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere", "--out", "look.html"), "expected a folder"),
+        (("photos", "--out", "look.pdf"), "--out: expected a file that ends in .html"),
+        (("photos", "--out", "none/look.html"), "in a folder that is there"),
+        (("photos", "--out", "look.html", "--scores", "gmmnll"), "gmm_nll"),
+        (("photos", "--out", "look.html", "--network", "none.py", "none.pth"), "none.py does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence(photographs, tmp_path, monkeypatch, capfd, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    status, said = call(monkeypatch, capfd, *arguments)
+    assert status == 2
+    assert words in said.err.splitlines()[-1]
+    assert not list(tmp_path.glob("look*"))
