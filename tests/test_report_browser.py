@@ -268,7 +268,7 @@ def test_harmful_names_do_nothing_and_nothing_is_asked_of_the_network(page):
     assert page.execute_script("return typeof hacked") == "undefined"
     assert (
         page.execute_script("return document.scripts.length")
-        == len(page.execute_script("return [...document.scripts].filter((s) => /^b\\d+$|^manifest$/.test(s.id))")) + 1
+        == len(page.execute_script("return [...document.scripts].filter((s) => /^b\\d+$|^manifest$/.test(s.id))")) + 2
     )
     entries = page.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
     assert all(entry.startswith(("blob:", "data:")) for entry in entries)

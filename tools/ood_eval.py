@@ -80,7 +80,7 @@ def main() -> None:
     from anomaly.report.table import results_table
 
     Console().print(results_table(result), *([str(profile)] if args.profile else []))
-    print(f"results and pictures are in {out}")
+    print(f"results and pictures are in {out}" + (f"; open {out / 'report.html'} in a browser" if args.report else ""))
 
 
 if __name__ == "__main__":

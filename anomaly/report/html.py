@@ -25,7 +25,7 @@ from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
 from anomaly.report.views import View, sample
 from anomaly.visualize.heatmap import INFERNO
 
-TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
+TEMPLATE, STYLE, SCRIPTS = "report.html.j2", "report.css", ("stored.js", "report.js")
 MEGABYTES = 40.0
 OTHERS = 3  # sets that thresholds are carried from, in charts
 _LOOK = 4  # frames of each set by which the size is estimated
@@ -103,7 +103,7 @@ class _Page:
     def parts(self) -> Iterator[str]:
         """The page, part by part."""
         folder = files("anomaly.report") / "page"
-        texts = {name: (folder / name).read_text(encoding="utf-8") for name in (TEMPLATE, STYLE, SCRIPT)}
+        texts = {name: (folder / name).read_text(encoding="utf-8") for name in (TEMPLATE, STYLE, *SCRIPTS)}
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         template = environment.from_string(texts[TEMPLATE])
         runs, sets = self._runs, self._sets
@@ -122,8 +122,8 @@ class _Page:
                 {"sets": self._list, "labelled": self._labelled, "inferno": pack_bytes(INFERNO.tobytes())}
             ),
             style=Markup(texts[STYLE]),
-            script=Markup(texts[SCRIPT]),
-            hashes={"style": _hash(texts[STYLE]), "script": _hash(texts[SCRIPT])},
+            scripts=[Markup(texts[name]) for name in SCRIPTS],
+            hashes={"style": _hash(texts[STYLE]), "scripts": [_hash(texts[name]) for name in SCRIPTS]},
         )
 
     def _set(self, number: int, one: JoinedSet) -> dict[str, Any]:
