@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from anomaly.detectors import FunctionDetector
+from anomaly.errors import InputError
 from anomaly.report.look import write_look
 from anomaly.scores import get_scores
 
@@ -77,6 +78,21 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(photographs, tmp
         points = stored.reshape(4, -1).T.copy().view(np.float32).reshape(rows, columns)
         np.testing.assert_allclose(points, score, atol=1e-6)  # smaller than the grid: every pixel is on it
     assert "Precision" not in page.partition('id="b0"')[0]
+
+
+def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(photographs, tmp_path):
+    folder, seen = photographs[0][1].parent, []
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(folder / "z.png")
+    (folder / "zz.png").write_text("no picture")
+    for name, words in (("z", "8-bit"), ("zz", "cannot be decoded")):
+        with pytest.raises(InputError, match=rf"{name}\.png: expected.*{words}"):
+            write_look(
+                FunctionDetector(lambda images: seen.append(1)),
+                [*photographs, (name, folder / f"{name}.png")],
+                *(get_scores(["msp"]), tmp_path / "look.html"),
+                **{"name": "mine", "model": {"name": "none"}, "provenance": {}},
+            )
+    assert not seen
 
 
 def call(monkeypatch, capfd, *arguments):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from anomaly.errors import InputError
 from anomaly.labels import Image, Label
@@ -21,14 +22,15 @@ _LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, PillowImage.DecompressionBombError)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, upright: bool = False) -> Image:
     """Read a photograph as the pixels that are stored in the file.
 
-    An alpha channel is dropped, grey and palette photographs become RGB. An EXIF orientation is ignored,
-    because labels are drawn on the stored pixels.
+    An alpha channel is dropped, grey and palette photographs become RGB.
 
     Args:
         path: A JPEG, PNG or WebP file of 8 bits per channel.
+        upright: Turn the photograph as its EXIF orientation says. Labels are drawn on the stored pixels, so one
+            that has a label is never turned.
 
     Returns:
         RGB photograph. Shape: ``(H, W, 3)``, uint8.
@@ -37,12 +39,27 @@ def read_image(path: Path) -> Image:
         InputError: The file is missing, empty, truncated, not an image, or not of 8 bits per channel.
     """
     picture = decode(path)
+    _check_mode(path, picture)
+    if upright:
+        picture = ImageOps.exif_transpose(picture)
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def check_image(path: Path) -> None:
+    """Look at a photograph's head alone, which takes no time: what can be told from it is told before the work begins.
+
+    Raises:
+        InputError: As :func:`read_image`, except that the pixels are not decoded.
+    """
+    _check_mode(path, decode(path, head=True))
+
+
+def _check_mode(path: Path, picture: PillowImage.Image) -> None:
     if picture.mode not in _PHOTO_MODES:
         raise InputError(
             f"{path}: expected an 8-bit RGB, RGBA, grey or palette photograph, found Pillow mode "
             f"{picture.mode!r}; convert it to 8-bit RGB"
         )
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def read_label(path: Path) -> Label:
@@ -140,8 +157,8 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def decode(path: Path) -> PillowImage.Image:
-    """Decode every pixel of an image file, of any mode.
+def decode(path: Path, head: bool = False) -> PillowImage.Image:
+    """Decode every pixel of an image file, of any mode, or its head alone.
 
     Raises:
         InputError: The file is missing, empty, truncated or not an image.
@@ -152,7 +169,8 @@ def decode(path: Path) -> PillowImage.Image:
         raise InputError(f"{path}: expected an image, found an empty file (0 bytes); get the file again")
     try:
         with PillowImage.open(path) as picture:
-            picture.load()
+            if not head:
+                picture.load()
             return picture
     except _DECODER_ERRORS as error:
         raise InputError(

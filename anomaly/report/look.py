@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.datasets.images import read_image
+from anomaly.datasets.images import check_image, read_image
 from anomaly.detectors import Detector
 from anomaly.inference import Inference
 from anomaly.labels import KNOWN, Frame
@@ -43,7 +43,7 @@ def write_look(
 
     Args:
         detector: The network.
-        photographs: Name and file of each frame, at least one.
+        photographs: Name and file of each frame, at least one. They are turned as their EXIF orientation says.
         scores: At least one.
         out: The file.
         name: Of the photographs, for the page.
@@ -58,6 +58,8 @@ def write_look(
             written.
     """
     check_scores(scores, detector)
+    for _, path in photographs:
+        check_image(path)
     method, ids = Method(scores, inference, classes=detector.classes), tuple(frame for frame, _ in photographs)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, name)
@@ -84,7 +86,7 @@ def write_look(
 
 
 def _view(detector: Detector, method: Method, name: str, path: Path) -> View:
-    image = read_image(path)
+    image = read_image(path, upright=True)
     size = (image.shape[0], image.shape[1])
     frame = Frame(name, image, np.full(size, KNOWN, np.uint8))
     seen = see(detector, image, method.inference)

@@ -28,11 +28,13 @@ def test_read_image_repeats_grey(tmp_path):
     np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", grey)), np.dstack([grey] * 3))
 
 
-def test_read_image_ignores_exif_orientation(tmp_path):
+def test_read_image_ignores_exif_orientation_unless_asked(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees to show"
-    Image.fromarray(photo(0, 6, 8)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == (6, 8, 3)
+    exif[0x0112] = 6  # "rotate by 90 degrees to show", clockwise
+    path = tmp_path / "a.png"
+    Image.fromarray(photo(0, 6, 8)).save(path, exif=exif)
+    np.testing.assert_array_equal(read_image(path), photo(0, 6, 8))
+    np.testing.assert_array_equal(read_image(path, upright=True), np.rot90(photo(0, 6, 8), -1))
 
 
 def test_read_image_refuses_16_bit(tmp_path):
