@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -60,10 +61,13 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
         os.environ["DATA_ROOT"] = str(data_root)
     if not path.is_file():
         raise gmmseg.errors.InputError(f"config {path} does not exist; give a file such as those in configs/")
+    logging.disable(logging.INFO)  # mmengine tells of every variable that it puts in
     try:
         config = Config.fromfile(path)
     except Exception as error:  # a config is Python: it can fail in any way
         raise gmmseg.errors.InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
     for option in options:
         key, separator, value = option.partition("=")
         if not separator:
