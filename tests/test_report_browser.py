@@ -239,6 +239,15 @@ def test_a_phone_needs_no_sideways_scrolling(page):
     assert page.execute_script("return document.documentElement.scrollWidth") == 390
 
 
+def test_print_shows_every_frame_though_none_was_scrolled_to(page):
+    drawn = "[...document.querySelectorAll('#cards canvas')].filter((one) => one.width !== 300).length"
+    wait(page, f"document.querySelectorAll('#cards img[src]').length === {len(FRAMES)}")
+    assert page.execute_script(f"return {drawn}") == 0  # a canvas is 300 wide until it is drawn on
+    time.sleep(0.2)  # the last one's scores are loaded after its photograph
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert page.execute_script(f"return {drawn}") == len(FRAMES)
+
+
 def test_every_picture_has_a_text(page):
     page.execute_script("scrollTo(0, document.body.scrollHeight)")
     wait(page, "document.querySelector('#cards img').src !== ''")

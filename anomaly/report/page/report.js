@@ -244,15 +244,25 @@
     arrange();
     state.cards.forEach((card) => watcher.observe(card.button));
   }
-  async function paint(card) {
+  async function paint(card, seen = () => card.visible) {
     const m = state.by, method = current().methods[m], frame = card.frame;
     const score = await loadScore(frame, m);
-    if (m !== state.by || !card.visible) return;
+    if (m !== state.by || !seen()) return;
     if (!card.image.src) card.image.src = photo(frame);
     const k = level(method), found = rates(score.counts, k), rank = frame.methods[m].rank;
     drawMask(card.canvas, score, frame.view, k, 2);
     card.canvas.setAttribute("aria-label", told(frame, method, k, found));
     card.figures.textContent = !LABELLED ? `${percent(share(found, frame.view))} called anomalous` : `AP ${rank === null ? "nan" : percent(rank)} · precision ${percent(found.precision)} · recall ${percent(found.recall)}`;
+  }
+  // What is loaded can be painted at once when the page is printed; until then cards out of sight cost nothing more.
+  async function loadAhead() {
+    const cards = state.cards, m = state.by;
+    for (const card of cards) {
+      await new Promise((done) => setTimeout(done, 20));
+      if (cards !== state.cards || m !== state.by) return;
+      card.image.src ||= photo(card.frame);
+      await loadScore(card.frame, m);
+    }
   }
   function arrange() {
     const order = byId("order").value, wanted = byId("search").value.trim().toLowerCase(), last = order === "best" ? -1 : 2;
@@ -279,14 +289,15 @@
   function options(select, texts) {
     select.replaceChildren(...texts.map((text, i) => { const one = make("option", "", text); one.value = String(i); return one; }));
   }
-  function open(set, frame) {
+  async function open(set, frame) {
     Object.assign(state, { set, by: 0, point: null, scores: null, frames: data.sets[set].frames });
     byId("set").value = String(set);
     options(byId("by"), current().methods.map((method) => method.label));
     byId("search").value = "";
     buildPanels();
     buildCards();
-    return show(frame ?? state.list[0], false);
+    await show(frame ?? state.list[0], false);
+    loadAhead().catch(fail);
   }
   async function goTo() {
     const found = /^#s(\d+)f(\d+)$/.exec(location.hash);
@@ -314,8 +325,8 @@
       waiting = true;
       requestAnimationFrame(() => { waiting = false; follow(); });
     });
-    byId("set").addEventListener("change", (event) => open(Number(event.target.value)));
-    byId("by").addEventListener("change", (event) => { state.by = Number(event.target.value); arrange(); follow(); });
+    byId("set").addEventListener("change", (event) => open(Number(event.target.value)).catch(fail));
+    byId("by").addEventListener("change", (event) => { state.by = Number(event.target.value); arrange(); follow(); loadAhead().catch(fail); });
     byId("order").addEventListener("change", arrange);
     byId("search").addEventListener("input", arrange);
     byId("search").addEventListener("keydown", (event) => { if (event.key === "Enter" && state.list.length) show(state.list[0], true); });
@@ -333,7 +344,7 @@
       step(by);
     });
     addEventListener("hashchange", () => { goTo().catch(fail); });
-    addEventListener("beforeprint", () => state.cards.forEach((card) => { card.visible = true; paint(card); }));
+    addEventListener("beforeprint", () => state.cards.forEach((card) => paint(card, () => true)));
   }
   async function start() {
     let kept = "";
