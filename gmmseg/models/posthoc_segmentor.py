@@ -130,7 +130,8 @@ def posthoc_config(config: Config, num_components: int) -> Config:
     if name is None:
         raise InputError(
             f"config {config.filename}: mixtures are fitted to a model of type EncoderDecoder or "
-            f"CascadeEncoderDecoder, found {kind}; give the config of such a network, or take --frozen, which suits GMMSeg networks too"
+            f"CascadeEncoderDecoder, found {kind}; give the config of such a network, "
+            "or take --frozen, which suits GMMSeg networks too"
         )
     config = copy.deepcopy(config)
     config.model.update(type=f"gmmseg.{name}", num_components=num_components)
