@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anomaly.report import study as tables
+from anomaly.report.study_record import without_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +34,17 @@ def test_the_page_is_up_to_date(tool, study):
     changed = copy.deepcopy(study)
     changed["networks"]["gmmseg"][0]["sets"]["camvid_ood"]["gmm_nll"]["ap"] = 0.0
     assert tool["page"](text, changed) != text
+
+
+def test_the_record_names_no_folder_of_the_machine_it_was_made_on(study):
+    words = {
+        "command": "ood_eval.py configs/a.py /home/me/b.pth --out /tmp/o",
+        "cores": 2,
+        "config": {"path": "/x/y.py"},
+    }
+    bare = {"command": "ood_eval.py configs/a.py b.pth --out o", "cores": 2, "config": {"path": "y.py"}}
+    assert without_folders(words) == bare
+    assert without_folders(study["provenance"]) == study["provenance"]
 
 
 def test_tables_are_means_over_seeds(study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,15 @@ def gather(work: Path) -> dict[str, Any]:
         "paired": [one for name in sets for folder in seeds for one in _paired(folder, name)],
         "histograms": [_histogram(seeds[0], name, network) for name in sets for network in LIKELIHOODS],
         "ablation": [_ablation(path.parent) for path in sorted(work.glob("ablation/*/results.json"))],
-        "provenance": read_results(seeds[0] / "gmmseg/results.json").provenance,
+        "provenance": without_folders(read_results(seeds[0] / "gmmseg/results.json").provenance),
     }
+
+
+def without_folders(record: Any) -> Any:
+    """The same record with the last part alone of every absolute path: the rest is of one machine."""
+    if isinstance(record, dict):
+        return {name: without_folders(value) for name, value in record.items()}
+    return re.sub(r"(?<!\S)/\S*/(?=\S)", "", record) if isinstance(record, str) else record
 
 
 def _figures(entry: SetResult) -> dict[str, Any]:
