@@ -163,6 +163,7 @@ def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):  # n
     assert "found no such file" in refused("absent/results.json", "--out", "page.html")
     assert "ends in .html" in refused(first, "--out", "page.txt")
     assert "name each once" in refused(first, first)
+    assert "megabytes: expected a size above 0" in refused(first, "--megabytes", "nan")
     other = write_run(place / "other", split.limit(5), seed=1, generative=True, name="other")
     assert "expected results of the same frames and labels" in refused(first, other)
     record = json.loads(second.read_text())

@@ -12,7 +12,7 @@ from pathlib import Path
 from _parser import tool_parser
 from _run import run
 from anomaly.errors import InputError
-from anomaly.report.html import write_page
+from anomaly.report.html import MEGABYTES, write_page
 
 
 def main() -> None:
@@ -21,11 +21,12 @@ def main() -> None:
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py --report")
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")
+    add("--megabytes", type=float, default=MEGABYTES, metavar="MB", help="of a larger page fewer frames (default: 40)")
     args = parser.parse_args()
     out = args.out or args.results[0].parent / "report.html"
     if out.suffix != ".html" or not out.absolute().parent.is_dir():
         raise InputError(f"--out: expected a file that ends in .html, in a folder that is there; found {out}")
-    write_page(args.results, out)
+    write_page(args.results, out, args.megabytes)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.labels import Image
+from anomaly.visualize.arrays import as_mask, as_photograph
 from anomaly.visualize.palette import INK, RGB, SKY
 
 
@@ -20,10 +21,17 @@ class Contours:
     Args:
         colour: RGB.
         width: Of the bright line, in pixels.
+
+    Raises:
+        InputError: ``width`` is below 1.
     """
 
     colour: RGB = SKY
     width: int = 2
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise InputError(f"contours: expected a width of 1 pixel or more, found {self.width}")
 
     def draw(self, photograph: Image, mask: npt.NDArray[np.bool_]) -> Image:
         """Outline all regions of ``mask``, holes too.
@@ -32,8 +40,9 @@ class Contours:
             ``(H, W, 3)``, uint8, and ``(H, W)``, bool. Returns a new picture of that size.
 
         Raises:
-            InputError: The sizes differ.
+            InputError: The sizes differ, or one is of another kind.
         """
+        photograph, mask = as_photograph(photograph, "contours"), as_mask(mask, "contours")
         if photograph.shape[:2] != mask.shape:
             raise InputError(f"contours: expected a mask of {photograph.shape[:2]} pixels, found {mask.shape}")
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anomaly.errors import InputError
 from anomaly.metrics.functional.thinned import Curve
 from anomaly.metrics.pixel import PixelResult
 from anomaly.visualize.palette import series
@@ -17,8 +18,11 @@ def roc_figure(results: Mapping[str, PixelResult]) -> Figure:
 
     Args:
         results: By the name of the method.
+
+    Raises:
+        InputError: There is none.
     """
-    figure, axis = _axis("false-positive rate", "true-positive rate")
+    figure, axis = _axis(results, "false-positive rate", "true-positive rate")
     for (name, result), colour in zip(results.items(), series(len(results)), strict=True):
         curve: Curve = result.curve
         axis.plot([0, *curve.fpr, 1], [0, *curve.tpr, 1], color=colour, label=f"{name}: AUROC {result['auroc']:.1%}")
@@ -33,8 +37,11 @@ def precision_recall_figure(results: Mapping[str, PixelResult]) -> Figure:
 
     Args:
         results: By the name of the method; of one set.
+
+    Raises:
+        InputError: There is none.
     """
-    figure, axis = _axis("recall", "precision")
+    figure, axis = _axis(results, "recall", "precision")
     for (name, result), colour in zip(results.items(), series(len(results)), strict=True):
         axis.plot(result.curve.tpr, result.curve.precision, color=colour, label=f"{name}: AP {result['ap']:.1%}")
     for share in {result.anomaly_pixels / (result.anomaly_pixels + result.known_pixels) for result in results.values()}:
@@ -43,7 +50,9 @@ def precision_recall_figure(results: Mapping[str, PixelResult]) -> Figure:
     return figure
 
 
-def _axis(x: str, y: str) -> tuple[Figure, Axes]:
+def _axis(results: Mapping[str, PixelResult], x: str, y: str) -> tuple[Figure, Axes]:
+    if not results:
+        raise InputError("curves: expected the figures of at least one method, found none")
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axis = figure.add_subplot()
     axis.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.01))

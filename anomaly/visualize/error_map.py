@@ -9,6 +9,7 @@ import numpy as np
 
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, Image, Label, Score
+from anomaly.visualize.arrays import as_label, as_score_map
 from anomaly.visualize.palette import BLUE, INK, ORANGE, PAPER, PURPLE, RGB
 
 
@@ -36,8 +37,9 @@ class ErrorMap:
             ``(H, W)`` both. Returns ``(H, W, 3)``, RGB uint8.
 
         Raises:
-            InputError: The sizes differ.
+            InputError: The sizes differ, a score is not finite, or a label means nothing.
         """
+        score, label = as_score_map(score, "error map"), as_label(label, "error map")
         if score.shape != label.shape:
             raise InputError(f"error map: expected score and label of one size, found {score.shape} and {label.shape}")
         flagged, anomaly = score >= self.threshold, label == ANOMALY

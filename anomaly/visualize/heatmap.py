@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.labels import Image, Score
+from anomaly.visualize.arrays import as_score, as_score_map
 
 INFERNO: npt.NDArray[np.uint8] = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
@@ -42,11 +43,20 @@ class Heatmap:
 
         Shape:
             ``scores``: any number (>= 1) of ``(H, W)`` arrays, sizes may differ.
+
+        Raises:
+            InputError: There is none, or a value is not finite.
         """
-        low, high = np.percentile(np.concatenate([score.ravel() for score in scores]), (1, 99)).tolist()
+        if not len(scores):
+            raise InputError("heatmap: expected at least one score map to find a scale for, found none")
+        low, high = np.percentile(np.concatenate([as_score(s, "heatmap").ravel() for s in scores]), (1, 99)).tolist()
         return cls(low, high if high > low else low + 1.0)
 
     def draw(self, score: Score) -> Image:
-        """Colour a score map. Shape: ``(H, W)``, finite -> ``(H, W, 3)``, RGB uint8."""
-        index = np.clip((score - self.low) * (255.0 / (self.high - self.low)), 0, 255)
+        """Colour a score map. Shape: ``(H, W)``, finite -> ``(H, W, 3)``, RGB uint8.
+
+        Raises:
+            InputError: It is no such map.
+        """
+        index = np.clip((as_score_map(score, "heatmap") - self.low) * (255.0 / (self.high - self.low)), 0, 255)
         return INFERNO[np.rint(index).astype(np.uint8)]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, KNOWN, Label, Score
+from anomaly.visualize.arrays import as_label, as_score
 from anomaly.visualize.palette import BLUE, ORANGE, hexadecimal
 
 BINS = 80
@@ -25,10 +26,15 @@ def histogram_figure(scores: Mapping[str, Score], label: Label, threshold: float
         threshold: A score to mark.
 
     Raises:
-        InputError: A score has another shape than the label, or there is no known or no anomalous pixel.
+        InputError: There is no score, one has another shape than the label or is not finite, or there is no known or no
+            anomalous pixel.
     """
+    if not scores:
+        raise InputError("histogram: expected at least one score, found none")
+    label = as_label(label, "histogram")
     figure = Figure(figsize=(5 * len(scores), 3.2), layout="constrained")
     for axis, (name, score) in zip(np.atleast_1d(figure.subplots(1, len(scores))), scores.items(), strict=True):
+        score = as_score(score, name)
         if score.shape != label.shape:
             raise InputError(f"{name}: expected a score of the label's shape {label.shape}, found {score.shape}")
         parts = {"known": (score[label == KNOWN], BLUE), "anomalous": (score[label == ANOMALY], ORANGE)}

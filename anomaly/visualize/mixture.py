@@ -36,7 +36,8 @@ def mixture_figure(
     Raises:
         InputError: The shapes do not fit together.
     """
-    count, parts, dim = means.shape
+    means, stds, shares = np.asarray(means), np.asarray(stds), np.asarray(shares)
+    count, parts, dim = means.shape if means.ndim == 3 else (0, 0, 0)
     if stds.shape != means.shape or shares.shape != (count, parts) or len(classes) != count or dim < 2:
         raise InputError(
             f"mixture: expected means and deviations (C, P, D), D >= 2, shares (C, P), C names, found {means.shape}, "

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.labels import Image
+from anomaly.visualize.arrays import as_mask, as_photograph
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Overlay:
             ``(H, W, 3)``, uint8 both; ``where (H, W)``, bool. Returns a new picture of that size.
 
         Raises:
-            InputError: The sizes differ.
+            InputError: The sizes differ, or one is of another kind.
         """
+        photograph, picture = as_photograph(photograph, "overlay"), as_photograph(picture, "overlay")
+        where = None if where is None else as_mask(where, "overlay")
         if photograph.shape != picture.shape or (where is not None and where.shape != photograph.shape[:2]):
             raise InputError(
                 f"overlay: expected photograph, picture and mask of one size, found {photograph.shape}, {picture.shape}"

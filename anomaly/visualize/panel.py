@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Image, Label, Score
+from anomaly.visualize.arrays import as_label, as_photograph
 from anomaly.visualize.heatmap import INFERNO, Heatmap
 
 Pixels = TypeVar("Pixels", Image, Score)
@@ -66,7 +68,16 @@ class Panel:
 
         Returns:
             RGB picture, wider and taller than three frames side by side by fixed margins, uint8.
+
+        Raises:
+            InputError: The sizes differ, or one is of another kind.
         """
+        photograph, label = as_photograph(photograph, "panel"), as_label(label, "panel")
+        if not photograph.shape[:2] == np.shape(score) == label.shape:
+            raise InputError(
+                f"panel: expected photograph, score and label of one size, found {photograph.shape}, {np.shape(score)} "
+                f"and {label.shape}"
+            )
         height, width = label.shape
         canvas = _frame(height, width, self.name, self.heatmap).copy()
         _write(canvas[:HEADER, GAP : GAP + width], title)

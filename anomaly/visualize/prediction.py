@@ -40,8 +40,11 @@ class ClassColours:
         """Colour a map of class ids. Shape: ``(H, W)``, integers of 0 and more -> ``(H, W, 3)``, RGB uint8.
 
         Raises:
-            InputError: An id is below 0.
+            InputError: It is no such map, or an id is below 0.
         """
+        classes = np.asarray(classes)
+        if classes.ndim != 2 or classes.dtype.kind not in "iu":
+            raise InputError(f"class colours: expected a map (H, W) of ids, found {classes.shape} of {classes.dtype}")
         if classes.size and classes.min() < 0:
             raise InputError(f"class colours: expected ids of 0 and more, found {classes.min()}")
         table = np.array([*self.palette, PAPER], np.uint8)

@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib.patches import Ellipse
 
 from anomaly.errors import InputError
@@ -14,6 +15,7 @@ from anomaly.visualize import (
     ErrorMap,
     Heatmap,
     Overlay,
+    Panel,
     histogram_figure,
     mixture_figure,
     precision_recall_figure,
@@ -26,6 +28,9 @@ RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
 LABEL = RNG.choice(np.uint8([KNOWN, ANOMALY, IGNORE]), (12, 17))
 SCORE = (RNG.normal(size=(12, 17)) + 2 * (LABEL == ANOMALY)).astype(np.float32)
+
+BROKEN = SCORE.copy()
+BROKEN[3, 4] = np.nan
 
 
 def unchanged(draw, *arrays):
@@ -112,12 +117,44 @@ def test_error_colours_differ_in_lightness_too():
         (lambda: ErrorMap(0.0).draw(SCORE[1:], LABEL), "of one size"),
         (lambda: histogram_figure({"s": SCORE[1:]}, LABEL), "s: expected a score of the label's shape"),
         (lambda: histogram_figure({"s": SCORE}, np.zeros_like(LABEL)), "not one anomalous pixel"),
+        (lambda: mixture_figure(np.zeros((2, 3)), np.ones((2, 3)), np.ones((2, 3)), "ab"), "means and deviations"),
+        (
+            lambda: Heatmap(0.0, 1.0).draw(BROKEN),
+            "heatmap: expected finite scores, found 1 NaN or infinite ones of 204",
+        ),
+        (lambda: Heatmap(0.0, 1.0).draw(SCORE[None]), r"a score map \(H, W\), found shape \(1, 12, 17\)"),
+        (lambda: Heatmap(0.0, 1.0).draw(SCORE.astype(str)), "scores, which are numbers"),
+        (lambda: Heatmap.of([BROKEN]), "finite scores"),
+        (lambda: Heatmap.of([]), "at least one score map"),
+        (lambda: Overlay().draw(PHOTO / 255, PHOTO), r"an RGB picture \(H, W, 3\) of uint8, found .* of float64"),
+        (lambda: Contours().draw(PHOTO, SCORE), "a mask .* compare a score with a threshold"),
+        (lambda: Contours().draw(PHOTO, LABEL), "a mask .* or a label with a value"),
+        (lambda: Contours(width=0), "a width of 1 pixel or more, found 0"),
+        (lambda: ClassColours.of(3).draw(SCORE), "a map .* of ids"),
+        (lambda: ErrorMap(0.0).draw(SCORE, LABEL * 0 + 7), r"error map: expected labels .* found \[7\]"),
+        (lambda: ErrorMap(0.0).draw(BROKEN, LABEL), "error map: expected finite scores"),
+        (lambda: histogram_figure({"s": BROKEN}, LABEL), "s: expected finite scores"),
+        (lambda: histogram_figure({}, LABEL), "at least one score"),
+        (lambda: roc_figure({}), "at least one method"),
+        (lambda: precision_recall_figure({}), "at least one method"),
+        (lambda: Panel("s", Heatmap(0.0, 1.0)).draw(PHOTO, SCORE[1:], LABEL, "a"), "panel: expected .* of one size"),
         (lambda: mixture_figure(np.zeros((2, 3, 4)), np.ones((2, 3, 4)), np.ones((2, 2)), "ab"), "shares"),
     ],
 )
 def test_what_does_not_fit_is_refused(draw, words):
     with pytest.raises(InputError, match=words):
         draw()
+
+
+def test_tensors_and_lists_are_taken_too():
+    tensor, heatmap = torch.from_numpy(SCORE), Heatmap.of([torch.from_numpy(SCORE)])
+    assert (heatmap.draw(tensor) == Heatmap.of([SCORE]).draw(SCORE)).all()
+    assert (heatmap.draw(SCORE.tolist()) == heatmap.draw(SCORE)).all()
+    drawn = ErrorMap(0.5).draw(tensor, torch.from_numpy(LABEL))
+    assert (drawn == ErrorMap(0.5).draw(SCORE, LABEL)).all()
+    where = torch.from_numpy(LABEL == ANOMALY)
+    assert (Contours().draw(PHOTO, where) == Contours().draw(PHOTO, where.numpy())).all()
+    assert (Contours().draw(PHOTO, where.int()) == Contours().draw(PHOTO, where.numpy())).all()
 
 
 @pytest.fixture
