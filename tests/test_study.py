@@ -11,6 +11,7 @@ import pytest
 
 from anomaly.report import study as tables
 from anomaly.report.study_record import without_folders
+from anomaly.result import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +60,19 @@ def test_tables_are_means_over_seeds(study):
     best = max(score["ap"] for name, score in plain.items())
     row = tables.headline({**study, "networks": {"gmmseg": seeds[:1]}}, [("gmmseg", "best")]).splitlines()[2]
     assert row.split("|")[4].strip() == f"{100 * best:.1f}"
+
+
+def test_generated_scenes_with_and_without_the_frozen_copy():
+    with_it, without = (
+        read_results(ROOT / f"results/street_scenes{kind}.json").sets[0].scores["gmm_nll"] for kind in ("_frozen", "")
+    )
+    text = " ".join((ROOT / "docs/study.md").read_text().split())
+    said = [
+        f"{100 * one.figures['ap']:.1f} [{', '.join(f'{100 * end:.1f}' for end in one.intervals['ap'])}]"
+        for one in (with_it, without)
+    ]
+    fpr95 = [f"{100 * one.figures['fpr95']:.1f}" for one in (with_it, without)]
+    assert f"AP {said[0]} and FPR95 {fpr95[0]} with it, {said[1]} and {fpr95[1]} without" in text
 
 
 def test_the_claim_holds_in_the_record(study):
