@@ -79,7 +79,7 @@ def by_class(runs: Sequence[Run], sets: Sequence[JoinedSet]) -> Table | None:
     for run in runs:
         if run.result.closed_set is not None:
             closed = run.result.closed_set
-            title = f"{run.letter} closed set ({closed.dataset}, {closed.frames} frames)"
+            title = f"{run.letter} closed set ({closed.dataset.rpartition('.')[2]}, {closed.frames} frames)"
             columns.append((title.strip(), closed.class_iou))
     for one in sets:
         for method in one.methods:

@@ -62,6 +62,8 @@
       one.figure.append(scale, ends);
       panels.heats.push(one);
     });
+    // a score's heatmap stands below its mask, where there is room
+    for (const [one] of [panels.masks, panels.heats]) one.figure.classList.add("first");
     state.panels = panels;
   }
   async function show(index, move) {
