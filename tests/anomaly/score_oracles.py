@@ -1,4 +1,4 @@
-"""Every score of the table in float64, by numpy, scipy and scikit-learn alone: a new one gets its line in ``ORACLES``."""
+"""Every score of the table in float64, by numpy, scipy and scikit-learn: a new one gets its line in ``ORACLES``."""
 
 from __future__ import annotations
 
