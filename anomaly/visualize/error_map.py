@@ -10,12 +10,14 @@ import numpy as np
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, Image, Label, Score
 from anomaly.visualize.arrays import as_label, as_score_map
-from anomaly.visualize.palette import BLUE, INK, ORANGE, PAPER, PURPLE, RGB
+from anomaly.visualize.palette import BLUE, INK, PAPER, RGB, VERMILION, YELLOW
 
 
 @dataclass(frozen=True)
 class ErrorMap:
     """Colours what a threshold finds, misses and mistakes; a pixel is flagged when its score is at least that.
+
+    The colours are those of the report's masks.
 
     Args:
         threshold: The score.
@@ -23,9 +25,9 @@ class ErrorMap:
 
     threshold: float
     colours: ClassVar[dict[str, RGB]] = {
-        "found anomaly": BLUE,
-        "false alarm": ORANGE,
-        "missed anomaly": PURPLE,
+        "found anomaly": YELLOW,
+        "false alarm": VERMILION,
+        "missed anomaly": BLUE,
         "known": INK,
         "ignored": PAPER,
     }

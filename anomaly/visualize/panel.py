@@ -132,8 +132,9 @@ def _write(strip: Image, text: str) -> None:
 
 
 def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, room: int, anchor: str) -> None:
-    """Write ``text`` at ``at``, cut with an ellipsis where it needs more than ``room`` pixels."""
+    """Write ``text`` at ``at`` in one line, cut with an ellipsis where it needs more than ``room`` pixels."""
     font = _font()
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if draw.textlength(text, font) > room:
         while text and draw.textlength(text + "…", font) > room:
             text = text[:-1]

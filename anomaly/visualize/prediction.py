@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.labels import Image
-from anomaly.visualize.palette import OKABE_ITO, PAPER, RGB
+from anomaly.visualize.palette import CLASSES, PAPER, RGB
 
 
 def class_palette(count: int) -> tuple[RGB, ...]:
-    """So many colours, the first of which are safe for any colour vision; later ones go round the hues."""
+    """So many colours, the first twenty of which any colour vision tells apart; later ones go round the hues."""
     golden = 0.618034  # turns of the hue between one class and the next: none comes close to an earlier one soon
-    turned = (colorsys.hls_to_rgb(i * golden % 1, (0.45, 0.65, 0.3)[i % 3], 0.6) for i in range(len(OKABE_ITO), count))
-    return (*OKABE_ITO[:count], *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in turned))
+    turned = (colorsys.hls_to_rgb(i * golden % 1, (0.45, 0.65, 0.3)[i % 3], 0.6) for i in range(len(CLASSES), count))
+    return (*CLASSES[:count], *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in turned))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Drawing objects against pixel-by-pixel loops; figures against the numbers they are drawn from."""
 
+import cv2
 import matplotlib
 import numpy as np
 import pytest
@@ -78,6 +79,31 @@ def test_palettes_do_not_repeat(count):
     palette = class_palette(count)
     assert len(set(palette)) == len(palette) == count
     assert palette == class_palette(200)[:count]
+
+
+@pytest.mark.parametrize("vision", ["normal", "deuteranopia", "protanopia"])
+def test_the_first_eleven_classes_are_told_apart(vision):
+    """By CIELAB distance; colour vision as Machado, Oliveira & Fernandes (TVCG 2009) simulate it."""
+    rgb = np.array(class_palette(11)) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    simulate = {
+        "normal": np.eye(3),
+        "deuteranopia": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        "protanopia": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+    }[vision]
+    seen = np.clip(linear @ np.transpose(simulate), 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = cv2.cvtColor(seen[None].astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+    distance = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    assert distance[np.triu_indices(11, 1)].min() > 20
 
 
 def test_error_map_against_a_loop():

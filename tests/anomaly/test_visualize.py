@@ -109,6 +109,15 @@ def test_long_titles_are_cut_and_nothing_runs_into_the_next_cell():
     assert (pictures[0][:, GAP + 200 :] == pictures[1][:, GAP + 200 :]).all()
 
 
+def test_a_title_of_several_lines_is_written_in_one():
+    view = frame("a", size=(60, 200))
+    drawn = [
+        Panel("n", Heatmap(0.0, 1.0)).draw(view.image, ramp(0, 1, (60, 200)), view.label, title)
+        for title in ("new\nline\x00", "new?line?")
+    ]
+    assert (drawn[0] == drawn[1]).all()
+
+
 def test_labels_shrink_without_new_values():
     label = np.resize(np.uint8([KNOWN, IGNORE, ANOMALY]), (40, 61))
     assert set(np.unique(shrink_label(label, (11, 13)))) <= {KNOWN, ANOMALY, IGNORE}
