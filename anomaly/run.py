@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector
@@ -105,6 +105,8 @@ def run(
     """
     check_scores(scores, subject.detector)
     names = Method(scores, post=post).names
+    for split in splits:
+        split.frame(0)  # labels that mean something else are told before the work, not after the closed set
     drawn = {"all": names, "first": names[:1], "none": []}[heatmaps]
     with staged(out, OUTPUTS) as stage, PanelWriter(stage / "heatmaps", drawn, profile) as pictures:
         closed = None if subject.closed_set is None else subject.closed_set(progress, profile)
@@ -112,7 +114,7 @@ def run(
             measures = _calibrated(measures, calibration, subject, scores, post, progress, profile)
             _tell_classes(subject.detector, splits)
         measures = replace(measures, states=stage / "states" if save_states else None)
-        bars = {split.name: progress.add_task(split.name, total=len(split)) for split in splits}
+        bars = {split.name: progress.add_task(split.name, total=len(split), start=False) for split in splits}
         sets = evaluate(
             *(subject.detector, splits, scores),
             inference=subject.inference,
@@ -122,7 +124,7 @@ def run(
             measures=measures,
             pictures=pictures if drawn else None,
             views=ViewWriter(stage / "report", report) if report else None,
-            on_frame=lambda name: progress.advance(bars[name]),
+            on_frame=lambda name: _advance(progress, bars[name]),
             profile=profile,
         )
         result = RunResult(
@@ -146,6 +148,12 @@ def run(
         if report:
             write_page([stage / "results.json"], stage / "report.html")
     return result
+
+
+def _advance(progress: Progress, bar: TaskID) -> None:
+    """Count a frame; a bar's time begins with its first, not while sets before it are at work."""
+    progress.start_task(bar)
+    progress.advance(bar)
 
 
 def _calibrated(

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.detectors import Prediction
 from anomaly.measures import Calibration, Measures
+from anomaly.metrics.functional.components import TRACKS
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
 from anomaly.run import Subject, run
@@ -68,6 +69,10 @@ def write_run(
     name: str,
     frames: int = 60,
     calibration: Calibration | None = None,
+    scores: tuple[str, ...] = (),
+    save_states: bool = False,
+    settings: dict | None = None,
+    components: bool = False,
 ) -> Path:
     """Evaluate, with a report; give the path of ``results.json``."""
     closed = ClosedSet("street<b>", 4, 0.5, 0.6, 0.7, dict.fromkeys(CLASSES, 0.5))
@@ -75,14 +80,14 @@ def write_run(
         run(
             Subject({"name": name}, Network(seed, generative), closed_set=lambda progress, profile: closed),
             [split],
-            get_scores(["gmm_nll", "energy"] if generative else ["msp"]),
+            get_scores(scores or (["gmm_nll", "energy"] if generative else ["msp"])),
             out,
-            measures=Measures(replicates=20),
+            measures=Measures(replicates=20, track=TRACKS["anomaly_track"] if components else None),
             calibration=calibration,
-            save_states=False,
+            save_states=save_states,
             heatmaps="none",
             report=frames,
-            settings={},
+            settings=settings or {},
             progress=progress,
             profile=Profile(),
             provenance={"command": f"ood_eval.py {HOSTILE}"},

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anomaly.datasets.folder import find_photographs
 from anomaly.detectors import FunctionDetector
 from anomaly.errors import InputError
 from anomaly.report.look import write_look
@@ -95,6 +96,26 @@ def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(photographs, 
     assert not seen
 
 
+def test_all_photographs_that_cannot_be_read_are_told_at_once(photographs, tmp_path):
+    folder = photographs[0][1].parent
+    for name in "wxyz":
+        (folder / f"{name}.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"w\.png.*x\.png.*y\.png.*\(1 more cannot be read\)"):
+        write_look(
+            FunctionDetector(lambda images: images),
+            [*photographs, *((name, folder / f"{name}.png") for name in "wxyz")],
+            *(get_scores(["msp"]), tmp_path / "look.html"),
+            **{"name": "mine", "model": {"name": "none"}, "provenance": {}},
+        )
+
+
+def test_pictures_of_other_formats_are_told(photographs):
+    folder = photographs[0][1].parent
+    (folder / "scan.TIFF").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 pictures such as scan\.TIFF are left out"):
+        assert len(find_photographs(folder)) == len(photographs)
+
+
 def call(monkeypatch, capfd, *arguments):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.setattr(sys, "argv", ["look.py", *map(str, arguments)])
@@ -115,6 +136,7 @@ def test_the_shipped_network_shows_a_folder(photographs, tmp_path, monkeypatch, 
     data = manifest_of(out.read_text())
     assert [method["label"] for method in data["sets"][0]["methods"]] == ["gmm_nll", "msp"]
     assert data["sets"][0]["runs"][0]["classes"][0] == "road"
+    assert "trained on generated street scenes alone" in out.read_text().partition('id="frames"')[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["look.html", "photos"]
 
 
@@ -124,12 +146,15 @@ def test_the_shipped_network_shows_a_folder(photographs, tmp_path, monkeypatch, 
         (("nowhere", "--out", "look.html"), "expected a folder"),
         (("photos", "--out", "look.pdf"), "--out: expected a file that ends in .html"),
         (("photos", "--out", "none/look.html"), "in a folder that is there"),
+        (("photos", "--out", "page.html"), "--out: expected a file that ends in .html"),
+        (("photos/a.png", "--out", "look.html"), "expected a folder, found a file"),
         (("photos", "--out", "look.html", "--scores", "gmmnll"), "gmm_nll"),
         (("photos", "--out", "look.html", "--network", "none.py", "none.pth"), "none.py does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(photographs, tmp_path, monkeypatch, capfd, arguments, words):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.html").mkdir()
     status, said = call(monkeypatch, capfd, *arguments)
     assert status == 2
     assert words in said.err.splitlines()[-1]

@@ -121,6 +121,34 @@ def test_two_runs_stand_side_by_side(runs, monkeypatch, capsys):
     assert f"Of the 6 frames of {SET}" in " ".join(words.split())
 
 
+def test_runs_of_one_network_are_told_apart_and_share_a_colour_scale(tmp_path):
+    split, scores = write_split(tmp_path / "data"), {"seed": 1, "generative": True, "name": "one"}
+    first = write_run(tmp_path / "a", split, **scores)
+    second = write_run(tmp_path / "b", split, **{**scores, "seed": 3}, settings={"flip": True})
+    write_page([first, second], tmp_path / "both.html")
+    page = Page((tmp_path / "both.html").read_text())
+    assert {"one; flip null", "one; flip true"} <= {word.strip() for word in page.words}
+    methods = {one["label"]: one["limits"] for one in page.manifest["sets"][0]["methods"]}
+    kept = []
+    for path in (first, second):
+        with np.load(path.parent / "report" / SET / "set.npz") as file:
+            edges = dict(json.loads(file["header"].tobytes())["curves"])["gmm_nll"]["edges"]
+        kept.append((edges[0], edges[-1]))
+    assert kept[0] != kept[1]
+    both = [min(low for low, _ in kept), max(high for _, high in kept)]
+    assert methods["A gmm_nll"] == methods["B gmm_nll"] == both
+
+
+def test_component_figures_stand_in_the_summary(tmp_path):
+    split = write_split(tmp_path / "data")
+    path = write_run(tmp_path / "a", split, seed=1, generative=True, name="one", components=True)
+    page = Page((path.parent / "report.html").read_text())
+    scores = json.loads(path.read_text())["sets"][0]["scores"]
+    assert {"F1* ↑", "sIoU ↑", "PPV ↑", "AUROC ↑", "FPR95 ↓", "closed-set mIoU"} <= set(page.words)
+    for score in scores.values():
+        assert f"{100 * score['components']['siou']:.2f}" in page.words
+
+
 def test_a_carried_threshold_and_what_it_does_to_every_class(tmp_path):
     split = write_split(tmp_path / "data")
     chosen = Calibration(split.half("first"), "fpr", 0.2)

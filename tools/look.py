@@ -22,6 +22,10 @@ from anomaly.datasets.folder import find_photographs
 from anomaly.errors import InputError
 from anomaly.scores.table import SCORES
 
+EXAMPLE = (
+    "The network of this page is the small one that is shipped. It was trained on generated street scenes alone, so a "
+    "real photograph is strange to it all over. tools/look.py --network CONFIG CHECKPOINT takes another."
+)
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (ROOT / "configs/demo/segformer-gmmseg_street_scenes.py", ROOT / "checkpoints/street_scenes.pth")
 
@@ -33,14 +37,15 @@ def main() -> None:
     add("photographs", type=Path, metavar="DIR", help="a folder of photographs, at any depth")
     add("--network", nargs=2, type=Path, default=SHIPPED, metavar=("CONFIG", "CHECKPOINT"), help="(default: shipped)")
     add("--out", type=Path, required=True, metavar="FILE", help="the page, such as look.html")
-    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: two)")
+    default = "(default: gmm_nll and msp; without mixtures msp and max_logit)"
+    add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} {default}")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
     add_inference(parser)
     parser.set_defaults(no_closed_set=True, save_scores=None, limit=None, data_root=None)
     args = parser.parse_args()
     args.config, args.checkpoint = args.network
-    if args.out.suffix != ".html" or not args.out.absolute().parent.is_dir():
+    if args.out.suffix != ".html" or not args.out.absolute().parent.is_dir() or args.out.is_dir():
         raise InputError(f"--out: expected a file that ends in .html, in a folder that is there, found {args.out}")
     photographs = find_photographs(args.photographs)
     chosen = choose_network(args, [])
@@ -56,6 +61,7 @@ def main() -> None:
         write_look(
             *(chosen.subject.detector, photographs, chosen.scores if args.scores else chosen.scores[:2], args.out),
             name=name,
+            notes=[EXAMPLE] if tuple(args.network) == SHIPPED else [],
             model=chosen.subject.model,
             provenance=provenance(chosen.inputs),
             inference=chosen.subject.inference,

@@ -23,6 +23,11 @@ def main() -> None:
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")
     add("--megabytes", type=float, default=MEGABYTES, metavar="MB", help="of a larger page fewer frames (default: 40)")
     args = parser.parse_args()
+    for path in args.results:
+        if not path.is_file():
+            raise InputError(
+                f"{path}: expected results.json of tools/ood_eval.py --report, found no such file; check the path"
+            )
     out = args.out or args.results[0].parent / "report.html"
     if out.suffix != ".html" or not out.absolute().parent.is_dir():
         raise InputError(f"--out: expected a file that ends in .html, in a folder that is there; found {out}")

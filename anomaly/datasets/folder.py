@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN
 
+_OTHER_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")
 MEANINGS = {"known": KNOWN, "anomaly": ANOMALY, "ignore": IGNORE}
 
 
@@ -73,15 +75,27 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> S
 def find_photographs(folder: Path) -> list[tuple[str, Path]]:
     """List the photographs below a folder, at any depth: the path without suffix, and the file, in the order of names.
 
+    Warns of pictures of other formats, which are left out.
+
     Raises:
         InputError: The folder is missing or empty, or two photographs have one name.
     """
-    return sorted(_files(folder, PHOTO_SUFFIXES).items())
+    found = sorted(_files(folder, PHOTO_SUFFIXES).items())
+    left = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in _OTHER_PICTURES)
+    if left:
+        warnings.warn(
+            f"{folder}: {len(left)} pictures such as {left[0]} are left out: only files that end in "
+            f"{', '.join(PHOTO_SUFFIXES)} are read",
+            stacklevel=2,
+        )
+    return found
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder, found none; name the folders of photographs and of label maps")
+        raise InputError(
+            f"{folder}: expected a folder, found {'a file' if folder.exists() else 'none'}; check the path"
+        )
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():

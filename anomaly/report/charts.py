@@ -136,9 +136,8 @@ def ranked_chart(title: str, up: Axis, lines: Sequence[tuple[Series, Sequence[Do
             x, y = _xy(across, up, one.x[dot.place], one.y[dot.place])
             text = f"{dot.name}: {100 * one.y[dot.place]:.1f} ({one.label})"
             parts.append(
-                Markup('<a href="{}" aria-label="{}"><circle class="dot s{}" cx="{}" cy="{}" r="4"/>').format(
-                    dot.href, text, one.style % STYLES, x, y
-                )
+                Markup('<a href="{}" tabindex="-1" aria-label="{}">').format(dot.href, text)
+                + Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3"/>').format(one.style % STYLES, x, y)
                 + Markup("<title>{}</title></a>").format(text)
             )
     return _svg(title, parts, role="group")

@@ -51,6 +51,12 @@ def remarks(results: Sequence[RunResult]) -> list[str]:
                         f"{_name(result)}: parameters were fitted on {fitted['set']}, so its figures on "
                         f"{entry.set} are too good"
                     )
+            chosen = result.settings.get("threshold")
+            if chosen and _overlap(chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
+                found.append(
+                    f"{_name(result)}: its threshold was chosen on {chosen['set']}, so what it achieves on "
+                    f"{entry.set} is too good"
+                )
     return list(dict.fromkeys(found))
 
 
@@ -61,8 +67,6 @@ def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
         found = one.get("fitted_on", [])
         for entry in found if isinstance(found, list) else [found]:
             yield entry if isinstance(entry, dict) else {"set": str(entry)}
-    if threshold := result.settings.get("threshold"):
-        yield threshold
 
 
 def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:

@@ -24,6 +24,8 @@ from anomaly.report.join import JoinedSet, Run, join
 from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
 from anomaly.report.views import View, sample
 from anomaly.visualize.heatmap import INFERNO
+from anomaly.visualize.palette import CLASSES
+from anomaly.visualize.prediction import class_palette
 
 TEMPLATE, STYLE, SCRIPTS = "report.html.j2", "report.css", ("stored.js", "report.js")
 MEGABYTES = 40.0
@@ -50,9 +52,15 @@ def write_page(paths: Sequence[Path], out: Path, megabytes: float = MEGABYTES) -
 
 
 def write_joined(
-    runs: list[Run], sets: list[JoinedSet], out: Path, megabytes: float = MEGABYTES, *, labelled: bool = True
+    runs: list[Run],
+    sets: list[JoinedSet],
+    out: Path,
+    megabytes: float = MEGABYTES,
+    *,
+    labelled: bool = True,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Write runs that are brought together; without labels no figures, but what a threshold calls anomalous.
+    """Write runs that are brought together; without labels no figures, but notes, and what a threshold calls anomalous.
 
     Raises:
         InputError: A view is missing or damaged, or the file cannot be written.
@@ -61,7 +69,7 @@ def write_joined(
     part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with part.open("w", encoding="utf-8") as file:
-            file.writelines(_Page(runs, sets, labelled).parts())
+            file.writelines(_Page(runs, sets, labelled, notes).parts())
         os.replace(part, out)
     except OSError as error:
         raise InputError(
@@ -93,8 +101,9 @@ def _within(sets: list[JoinedSet], most: float) -> list[JoinedSet]:
 class _Page:
     """A page while it is written: frames are read one by one, and listed for the script at the end."""
 
-    def __init__(self, runs: list[Run], sets: list[JoinedSet], labelled: bool) -> None:
+    def __init__(self, runs: list[Run], sets: list[JoinedSet], labelled: bool, notes: Sequence[str]) -> None:
         self._labelled = labelled
+        self._notes = notes
         self._runs = runs
         self._sets = sets
         self._blobs = 0
@@ -111,7 +120,9 @@ class _Page:
         return template.generate(
             title=f"{', '.join(names)} on {', '.join(one.name for one in sets)}",
             labelled=self._labelled,
+            notes=self._notes,
             runs=[_run(run) for run in runs],
+            differences=_differences(runs),
             protocol=runs[0].result.protocol,
             remarks=remarks([run.result for run in runs]),
             summary=sections.summary(sets) if self._labelled else None,
@@ -152,7 +163,10 @@ class _Page:
 
 
 def _listed(one: JoinedSet) -> dict[str, Any]:
-    """A set, for the script."""
+    """A set, for the script. One score of several runs has one colour scale, so that equal colours are equal scores."""
+    ends: dict[str, list[float]] = {}
+    for method in one.methods:
+        ends.setdefault(method.score, []).extend(sections.limits(method.curves))
     return {
         "name": one.name,
         "methods": [
@@ -162,12 +176,17 @@ def _listed(one: JoinedSet) -> dict[str, Any]:
                 "levels": method.curves.levels,
                 "fpr": method.curves.level_fpr,
                 "tpr": method.curves.level_tpr,
-                "limits": sections.limits(method.curves),
+                "limits": (min(ends[method.score]), max(ends[method.score])),
             }
             for method in one.methods
         ],
         "runs": [
-            {"letter": run.letter, "name": str(run.result.model["name"]), "classes": views.classes}
+            {
+                "letter": run.letter,
+                "name": str(run.result.model["name"]),
+                "classes": views.classes,
+                "palette": class_palette(max(len(views.classes), len(CLASSES))),
+            }
             for run, views in zip(one.runs, one.views, strict=True)
         ],
         "frames": [],
@@ -235,6 +254,23 @@ def _run(run: Run) -> dict[str, Any]:
         "seconds": _words(result.timings),
     }
     return {"letter": run.letter, "facts": {name: str(text) for name, text in facts.items() if text}}
+
+
+def _differences(runs: Sequence[Run]) -> list[str]:
+    """What tells each of several runs from the others: its network, and inputs and settings that are not the same."""
+    records = [
+        {**run.result.settings, **{k: v.get("path") for k, v in run.result.provenance.items() if isinstance(v, dict)}}
+        for run in runs
+    ]
+    left_out = ("heatmaps", "colour_scales", "scores")
+    told = []
+    for run, record in zip(runs, records, strict=True):
+        words = [str(run.result.model["name"])]
+        for name in dict.fromkeys(key for one in records for key in one):
+            if name not in left_out and any(one.get(name) != record.get(name) for one in records):
+                words.append(f"{name} {json.dumps(record.get(name), ensure_ascii=False)}")
+        told.append("; ".join(words))
+    return told
 
 
 def _words(found: Any) -> str:

@@ -37,6 +37,7 @@ class Method:
 
     Args:
         label: What the page calls it.
+        score: Its score's name.
         run: Its place among :attr:`JoinedSet.runs`.
         place: Its place among the run's scores.
         result: What it reached.
@@ -44,6 +45,7 @@ class Method:
     """
 
     label: str
+    score: str
     run: int
     place: int
     result: ScoreResult
@@ -112,7 +114,7 @@ def _join_set(name: str, runs: list[Run]) -> JoinedSet:
     for place, (run, entry) in enumerate(having):
         views.append(_read_set(run, entry))
         for i, (score, curves) in enumerate(views[-1].curves.items()):
-            methods.append(Method(f"{run.letter} {score}".strip(), place, i, entry.scores[score], curves))
+            methods.append(Method(f"{run.letter} {score}".strip(), score, place, i, entry.scores[score], curves))
     places = [{frame: i for i, frame in enumerate(one.frames)} for one in views]
     frames = [(frame, [at[frame] for at in places]) for frame in places[0] if all(frame in at for at in places)]
     if not frames:

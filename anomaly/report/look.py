@@ -12,6 +12,7 @@ import numpy as np
 
 from anomaly.datasets.images import check_image, read_image
 from anomaly.detectors import Detector
+from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.labels import KNOWN, Frame
 from anomaly.method import WHOLE, Method, check_scores, see
@@ -35,6 +36,7 @@ def write_look(
     name: str,
     model: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    notes: Sequence[str] = (),
     inference: Inference = WHOLE,
     megabytes: float = MEGABYTES,
     on_frame: Callable[[], None] | None = None,
@@ -49,6 +51,7 @@ def write_look(
         name: Of the photographs, for the page.
         model: What the network is; its ``name`` is what the page calls it.
         provenance: Recorded in the page.
+        notes: What a reader of the page has to know of the network.
         inference: How the network looks at a photograph.
         megabytes: About how large the page may be; beyond it shows an even sample of the photographs.
         on_frame: Called after each photograph.
@@ -58,8 +61,7 @@ def write_look(
             written.
     """
     check_scores(scores, detector)
-    for _, path in photographs:
-        check_image(path)
+    _check([path for _, path in photographs])
     method, ids = Method(scores, inference, classes=detector.classes), tuple(frame for frame, _ in photographs)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, name)
@@ -80,9 +82,22 @@ def write_look(
         entry = SetResult(name, len(ids), "photographs without labels", results)
         result = RunResult(dict(model), None, [entry], {"scores": list(curves)}, dict(provenance))
         run = Run("", result, Path(place))
-        drawn = [Drawn(n, 0, i, results[n], one) for i, (n, one) in enumerate(curves.items())]
+        drawn = [Drawn(n, n, 0, i, results[n], one) for i, (n, one) in enumerate(curves.items())]
         joined = JoinedSet(name, entry, [run], [views], drawn, [(frame, [i]) for i, frame in enumerate(ids)])
-        write_joined([run], [joined], out, megabytes, labelled=False)
+        write_joined([run], [joined], out, megabytes, labelled=False, notes=notes)
+
+
+def _check(paths: Sequence[Path]) -> None:
+    """Read every photograph's head, and tell of all that cannot be read at once."""
+    faults = []
+    for path in paths:
+        try:
+            check_image(path)
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        more = f" ({len(faults) - 3} more cannot be read)" if len(faults) > 3 else ""
+        raise InputError("; ".join(faults[:3]) + more)
 
 
 def _view(detector: Detector, method: Method, name: str, path: Path) -> View:

@@ -13,10 +13,11 @@ from anomaly.metrics.figures import title_of
 from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram, line_chart, ranked_chart
 from anomaly.report.curves import LEAST_FPR, ScoreCurves
 from anomaly.report.join import JoinedSet, Method, Run
+from anomaly.report.table import FURTHER as COLUMNS
 from anomaly.result import ScoreResult
 
 HEADLINE = ("auroc", "ap", "fpr95")
-OPEN = (("open_miou", "open mIoU", max), ("gap", "gap", min))
+FURTHER = tuple(column for column in COLUMNS if column.part != "at_threshold")  # that has a table of its own
 RANK = "ap"  # frames are put in order by it
 _PERCENT = "{:.0%}".format
 _SHARE = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -52,25 +53,26 @@ class Table(NamedTuple):
 
 
 def summary(sets: Sequence[JoinedSet]) -> Table:
-    """All sets and methods: the headline figures, what open-world IoU was measured, and the closed-set mIoU."""
-    opened = [one for one in OPEN if any(one[0] in m.result.open_world for each in sets for m in each.methods)]
+    """All sets and methods: the headline figures, those of components and of the open world, the closed-set mIoU."""
+    every = [method.result for each in sets for method in each.methods]
+    further = [one for one in FURTHER if any(one.name in getattr(result, one.part) for result in every)]
     closed = any(run.result.closed_set is not None for each in sets for run in each.runs)
-    names = [name for name in HEADLINE if any(name in m.result.figures for each in sets for m in each.methods)]
-    titles = [title_of(name)[0] for name in names] + [title for _, title, _ in opened] + ["mIoU"] * closed
+    names = [name for name in HEADLINE if any(name in result.figures for result in every)]
+    named = [title_of(name) for name in names] + [(one.title, one.better) for one in further]
+    named += [("closed-set mIoU", None)] * closed
     groups = []
     for one in sets:
         results = [method.result for method in one.methods]
         columns: list[_Column] = [[(r.figures.get(name), r.intervals.get(name)) for r in results] for name in names]
-        columns += [[(r.open_world.get(name), None) for r in results] for name, _, _ in opened]
-        better = [title_of(name)[1] for name in names] + [best for _, _, best in opened]
+        columns += [[(getattr(r, part.part).get(part.name), None) for r in results] for part in further]
         if closed:
             columns.append([(_closed(one.runs[m.run]), None) for m in one.methods])
-            better.append(None)
-        cells = [_column(column, best) for column, best in zip(columns, better, strict=True)]
+        cells = [_column(column, better) for column, (_, better) in zip(columns, named, strict=True)]
         lines = zip(one.methods, zip(*cells, strict=True), strict=True)
         rows = [Row((method.label,), i, values) for i, (method, values) in enumerate(lines)]
         groups.append((f"{one.name}, {one.entry.frames} frames", rows))
-    return Table(("score",), titles, groups)
+    headings = [title + ("" if better is None else " ↑" if better is max else " ↓") for title, better in named]
+    return Table(("score",), headings, groups)
 
 
 def by_class(runs: Sequence[Run], sets: Sequence[JoinedSet]) -> Table | None:

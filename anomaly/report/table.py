@@ -32,7 +32,7 @@ def results_table(result: RunResult) -> Group:
     return Group(*tables, *([_table(result, further, beside=False)] if further else []))
 
 
-def _table(result: RunResult, columns: list[_Column], *, beside: bool) -> Table:
+def _table(result: RunResult, columns: list[Column], *, beside: bool) -> Table:
     """Some columns of a run, with the title, numbers of frames and the mIoU beside them or not."""
     title = Text(result.model["name"]) if beside else None
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns are enough
@@ -87,7 +87,7 @@ def runs_table(results: list[RunResult]) -> TextTable:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """A column of figures: where a score's result has them, its heading, and what is better of them."""
 
     part: str
@@ -96,30 +96,31 @@ class _Column:
     better: Callable[[Iterable[float]], float] | None
 
     def value(self, score: ScoreResult) -> float:
+        """The figure, NaN where it was not measured."""
         return getattr(score, self.part).get(self.name, math.nan)
 
 
 # What stands beside the pixel figures where it was measured.
-_FURTHER = (
-    _Column("components", "f1_mean", "F1*", max),
-    _Column("components", "siou", "sIoU", max),
-    _Column("components", "ppv", "PPV", max),
-    _Column("at_threshold", "tpr", "TPR@t", None),
-    _Column("at_threshold", "fpr", "FPR@t", None),
-    _Column("open_world", "open_miou", "open mIoU", max),
-    _Column("open_world", "gap", "gap", min),
+FURTHER = (
+    Column("components", "f1_mean", "F1*", max),
+    Column("components", "siou", "sIoU", max),
+    Column("components", "ppv", "PPV", max),
+    Column("at_threshold", "tpr", "TPR@t", None),
+    Column("at_threshold", "fpr", "FPR@t", None),
+    Column("open_world", "open_miou", "open mIoU", max),
+    Column("open_world", "gap", "gap", min),
 )
 
 
-def _columns(results: Iterable[RunResult]) -> list[_Column]:
+def _columns(results: Iterable[RunResult]) -> list[Column]:
     """The columns to show, in the order in which their figures are first met."""
     scores = [score for result in results for entry in result.sets for score in entry.scores.values()]
     names = dict.fromkeys(name for score in scores for name in score.figures if _HEADLINE.fullmatch(name))
-    further = [column for column in _FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
-    return [_Column("figures", name, *title_of(name)) for name in names] + further
+    further = [column for column in FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
+    return [Column("figures", name, *title_of(name)) for name in names] + further
 
 
-def _best(columns: list[_Column], scores: Iterable[ScoreResult]) -> list[float]:
+def _best(columns: list[Column], scores: Iterable[ScoreResult]) -> list[float]:
     """Give the best value of each column; NaN, which equals nothing, where it is undefined throughout."""
     scores, best = list(scores), []
     for column in columns:
@@ -128,7 +129,7 @@ def _best(columns: list[_Column], scores: Iterable[ScoreResult]) -> list[float]:
     return best
 
 
-def _cell(score: ScoreResult, column: _Column, between: str = " ") -> str:
+def _cell(score: ScoreResult, column: Column, between: str = " ") -> str:
     """A figure in percent; with its interval, which says how many decimals mean something, with one decimal.
 
     ``-`` where it was not measured: no threshold is applied to the set it was chosen on.

@@ -71,8 +71,6 @@ def test_what_is_comparable_or_not_known_to_differ_is_not(other):
         (run(model={"fitted_on": ["road"]}), True),
         (run(model={"fitted_on": [{"set": "elsewhere", "fingerprint": "a" * 64}]}), True),
         (run(model={"fitted_on": ["camvid"]}), False),
-        (run(predictions={}, threshold={"set": "road-first", "rule": "tpr"}), True),
-        (run(threshold={"set": "val", "rule": "tpr"}), False),
         (replace(run(), provenance={"predictions": {"settings": {"fitted_on": "road"}}}), True),
     ],
 )
@@ -80,8 +78,20 @@ def test_what_was_fitted_on_the_set_is_told(one, warned):
     assert any("fitted on" in remark for remark in remarks([one])) == warned
 
 
+@pytest.mark.parametrize(
+    ("chosen", "applied", "warned"),
+    [("road", True, True), ("road-first", True, True), ("val", True, False), ("road", False, False)],
+)
+def test_a_threshold_is_told_of_where_it_is_applied_to_what_it_was_chosen_on(chosen, applied, warned):
+    one = run(threshold={"set": chosen, "rule": "tpr"})
+    entry = one.sets[0]
+    score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9} if applied else {})
+    found = remarks([replace(one, sets=[replace(entry, scores={"msp": score})])])
+    assert [f"chosen on {chosen}, so what it achieves on road is too good" in each for each in found] == [True] * warned
+
+
 def test_the_other_half_is_another_set():
-    first = run(threshold={"set": "road-first", "rule": "tpr"})
+    first = run(model={"fitted_on": ["road-first"]})
     halves = {half: replace(first.sets[0], set=f"road-{half}") for half in ("first", "second")}
     assert remarks([replace(first, sets=[halves["second"]])]) == []
     assert len(remarks([replace(first, sets=[halves["first"]])])) == 1

@@ -108,14 +108,14 @@
     if (turn !== state.turn) return;
     const counts = new Map(), colours = [];
     predicted.forEach((c) => counts.set(c, (counts.get(c) || 0) + 1));
-    counts.forEach((_, c) => { colours[c] = rgba(classColour(c)); });
+    counts.forEach((_, c) => { colours[c] = rgba(classColour(run, c)); });
     draw(one.canvas, height, width, (at) => colours[predicted[at]]);
     const ranked = [...counts].sort((a, b) => b[1] - a[1]).map(([c]) => c);
     one.canvas.setAttribute("aria-label", `${frame.name}: predicted classes, most pixels first: ${ranked.map((c) => className(run, c)).join(", ")}`);
     const list = make("span", "legend");
     for (const c of ranked.slice(0, 12)) {
       const item = make("span"), swatch = make("span", "swatch");
-      swatch.style.background = `rgb(${classColour(c).join(",")})`;
+      swatch.style.background = `rgb(${classColour(run, c).join(",")})`;
       item.append(swatch, className(run, c));
       list.append(item);
     }
@@ -158,7 +158,7 @@
     const panels = [state.panels.photo, state.panels.label, ...state.panels.runs, ...state.panels.masks, ...state.panels.heats];
     box.classList.toggle("open", Boolean(state.point));
     if (!state.point) {
-      box.replaceChildren(make("p", "faint", "Click on a picture to see the score of that pixel and its likeliest classes."));
+      box.replaceChildren(make("p", "faint", "Click on a picture to see the scores there and its likeliest classes."));
       panels.forEach((one) => one && (one.cross.hidden = true));
       return;
     }
@@ -180,12 +180,12 @@
     const all = make("div", "columns");
     all.append(table("Scores", ["score", "value", "called"], set.methods.map((method, m) => {
       const value = points[m][at];
-      return [method.label, number(value, 8), value >= threshold(method, level(method)) ? "anomalous" : "known"];
+      return [method.label, number(value, 7), value >= threshold(method, level(method)) ? "anomalous" : "known"];
     })));
     runs.forEach((found, r) => {
       if (!found) return;
       const run = set.runs[r], most = frame.runs[r].most, cells = rows * columns;
-      const lines = Array.from({ length: most }, (_, i) => [className(run, found.classes[i * cells + at]), number(found.values[i * cells + at], 8)]);
+      const lines = Array.from({ length: most }, (_, i) => [className(run, found.classes[i * cells + at]), number(found.values[i * cells + at], 7)]);
       const said = found.predicted ? `predicted ${className(run, found.predicted[y * width + x])}; likeliest classes` : "likeliest classes";
       const value = frame.runs[r].kind === "log_softmax" ? "log-softmax" : "log-likelihood";
       all.append(table(`${set.runs.length > 1 ? `${run.letter} ` : ""}${said}`, ["class", value], lines));
@@ -194,7 +194,7 @@
     close.type = "button";
     close.setAttribute("aria-label", "close");
     close.addEventListener("click", forget);
-    box.replaceChildren(title, close, all);
+    box.replaceChildren(title, close, all, make("p", "faint", `Kept for ${columns} x ${rows} pixels of this frame: the one shown (+) is the nearest to your click.`));
     if (runs.every((found) => !found)) box.append(make("p", "faint", "Classes are not known: these scores came from files, without a network."));
   }
   function forget() {

@@ -5,8 +5,6 @@ const byId = (id) => document.getElementById(id);
 const ANOMALY = 1, IGNORE = 255, KEPT = 900;
 const MASK = { tp: [240, 228, 66], fp: [213, 94, 0], fn: [0, 114, 178], ignored: [128, 128, 128] };
 const LABEL = { 0: [62, 74, 97], 1: [255, 176, 0], 255: [214, 214, 220] };
-const CLASSES = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#332288", "#DDCC77",
-  "#117733", "#882255", "#44AA99", "#999933", "#CC6677", "#88CCEE"];
 const data = JSON.parse(byId("manifest").textContent);
 const LABELLED = data.labelled !== false;
 
@@ -25,15 +23,7 @@ function percent(value) {
 }
 const rgba = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
 const picks = (length, count) => Array.from({ length: count }, (_, i) => Math.floor(((i + 0.5) * length) / count));
-function classColour(index) {
-  const text = CLASSES[index];
-  if (text) return [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
-  const hue = (index * 137.508) % 360, light = 0.35 + 0.15 * (index % 4), spread = 0.65 * Math.min(light, 1 - light);
-  return [0, 8, 4].map((n) => {
-    const k = (n + hue / 30) % 12;
-    return Math.round(255 * (light - spread * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  });
-}
+const classColour = (run, index) => run.palette[index] ?? [214, 214, 220];
 
 // ---- what is stored ---------------------------------------------------------------------------------------------
 const cache = new Map();
