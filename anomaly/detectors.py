@@ -54,13 +54,22 @@ class Prediction:
         return replace(self._each(lambda maps: self.resize(maps, size)), covers=None)
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resize maps of this prediction to the input of height and width ``size``. ``(B, ..., h, w)``, bilinearly."""
+        """Resize maps of this prediction to the input of height and width ``size``. ``(B, ..., h, w)``, bilinearly.
+
+        Minus infinity stays so, and spreads to the pixels that are interpolated from it.
+        """
         covers = self.covers or size
         if maps.shape[-2:] != covers:
             flat = maps.flatten(1, -3) if maps.ndim > 3 else maps[:, None]
-            flat = F.interpolate(flat, covers, mode="bilinear", align_corners=self.align_corners)
-            maps = flat.view(*maps.shape[:-2], *covers)
+            absent = flat.isneginf()  # no number may come of it: 0 times infinity is none
+            resized = self._interpolate(flat.masked_fill(absent, 0), covers)
+            if absent.any():
+                resized.masked_fill_(self._interpolate(absent.float(), covers) > 0, -torch.inf)
+            maps = resized.view(*maps.shape[:-2], *covers)
         return maps[..., : size[0], : size[1]]
+
+    def _interpolate(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(maps, size, mode="bilinear", align_corners=self.align_corners)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         found = {name: maps for name in MAPS if (maps := getattr(self, name)) is not None}

@@ -1,9 +1,12 @@
 """Windows, mirror images and scales against naive loops, with a detector that tells where it looked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import logsumexp
 
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
@@ -107,6 +110,60 @@ def test_where_scores_are_computed(resolution):
         else:
             expected = SCORES[name].function(F.interpolate(maps, (24, 32), mode="bilinear"))
         torch.testing.assert_close(found[name], expected[:, :20, :28])
+
+
+PEAK = np.array([[3.0, 2.0], [4.0, -np.inf], [-np.inf, -np.inf]])
+"""Of the components of three classes: the second has one of two, the third none."""
+
+
+class Generative(Blurring):
+    """Components, at half resolution, below their peaks by what the image says; those without a peak are not there."""
+
+    gives = frozenset(["logits", "component_log_prob", "component_peak"])
+
+    def __call__(self, inputs):
+        seen = super().__call__(inputs)
+        peak = torch.tensor(PEAK, dtype=torch.float32)
+        below = torch.stack([seen.logits.square(), 3 * seen.logits.abs()], dim=2)
+        log_prob = peak[:, :, None, None] - below
+        return Prediction(seen.logits, component_log_prob=log_prob, component_peak=peak, covers=seen.covers)
+
+
+def naive_bilinear(maps, height, width):
+    """Pixel centres at half integers, the border repeated. Shape: ``(..., h, w)`` -> ``(..., height, width)``."""
+    for axis, length in ((-2, height), (-1, width)):
+        place = (np.arange(length) + 0.5) * maps.shape[axis] / length - 0.5
+        low = np.floor(place).astype(int)
+        share = (place - low).reshape((-1, 1) if axis == -2 else (-1,))
+        first, second = (np.take(maps, i.clip(0, maps.shape[axis] - 1), axis) for i in (low, low + 1))
+        maps = (1 - share) * first + share * second
+    return maps
+
+
+@pytest.mark.parametrize("resolution", ["features", "input"])
+def test_components_that_are_not_there(resolution):
+    x, detector = inputs(20, 28, count=2), Generative(stride=2, divisor=8)
+    inference, prior = Inference(resolution=resolution), np.array([0.5, 0.2, 0.3])
+    marginal, empirical, nearest = get_scores(["marginal_nll", "empirical_nll", "nearest_component"])
+    empirical = replace(empirical, statistics={"log_prior": torch.tensor(prior).log()})
+    looks = inference.look(detector, x)
+    found = inference.score(looks, (20, 28), [marginal, empirical, nearest])
+
+    there = np.isfinite(PEAK)
+    log_prob = detector(x).component_log_prob.double().numpy()[:, there]  # (B, 3, h, w)
+    log_prior = np.log(prior)[there.nonzero()[0]][:, None, None]
+    if resolution == "input":
+        log_prob = naive_bilinear(log_prob, 24, 32)
+    expected = {
+        "marginal_nll": np.log(3) - logsumexp(log_prob, axis=1),
+        "empirical_nll": -logsumexp(log_prob + log_prior, axis=1),
+        "nearest_component": 2 * (PEAK[there][:, None, None] - log_prob).min(1),
+    }
+    for name, score in expected.items():
+        score = score if resolution == "input" else naive_bilinear(score, 24, 32)
+        np.testing.assert_allclose(found[name], score[:, :20, :28], rtol=1e-4, atol=1e-4)
+    resized = looks[0].prediction.resized((20, 28)).component_log_prob
+    assert (resized.isneginf() == torch.tensor(~there)[:, :, None, None]).all()
 
 
 def test_bfloat16_is_close():
