@@ -24,7 +24,8 @@ class PixelAnomalyMetric(AnomalyMetric):
     Args:
         anomaly_index: Label value, or values, of anomalous pixels, as they come out of the pipeline: after
             ``reduce_zero_label`` and the data set's own map of labels.
-        scores: Names of :data:`anomaly.scores.SCORES`; by default all that the network's output allows.
+        scores: As :func:`anomaly.scores.get_scores` reads them, of logits and class log-likelihoods alone, none that is
+            fitted or a combination; by default the usual ones that the network's output allows.
         set: Name of the set, a part of the figures' names.
         ignore_index: Label value, or values, of pixels that are left out.
         known: Label values of known pixels; by default the ids of the data set's classes. Other values are errors.

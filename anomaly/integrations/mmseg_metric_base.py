@@ -10,7 +10,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, is_main_proc
 from mmengine.evaluator import BaseMetric
 
 from anomaly.errors import InputError
-from anomaly.integrations.mmseg_samples import LabelReader, Sample, frame_id, score_map, scores_of
+from anomaly.integrations.mmseg_samples import LabelReader, Sample, check_carried, frame_id, score_map, scores_of
 from anomaly.labels import Label
 from anomaly.labels import Score as ScoreMap
 from anomaly.scores.table import SCORES, get_scores
@@ -31,6 +31,9 @@ class AnomalyMetric(BaseMetric):
         known: See there.
         images: See there.
         prefix: See there.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such score, or not in mmengine's loops.
     """
 
     default_prefix = "anomaly"
@@ -49,6 +52,7 @@ class AnomalyMetric(BaseMetric):
         self.set = set
         self.images = images
         self.scores = None if scores is None else get_scores([scores] if isinstance(scores, str) else scores)
+        check_carried(self.scores or ())
         self._labels = LabelReader(anomaly_index, ignore_index, known)
         self._seen: dict[str, None] = {}
 
@@ -89,7 +93,7 @@ class AnomalyMetric(BaseMetric):
                 )
             return {
                 "/".join(part for part in (self.prefix, self.set, name, figure) if part): value
-                for name in SCORES
+                for name in (SCORES if self.scores is None else [score.name for score in self.scores])
                 if name in seen
                 for figure, value in self._measure(name).items()
             }

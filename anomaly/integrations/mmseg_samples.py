@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from anomaly.detectors import Prediction
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label
 from anomaly.labels import Score as ScoreMap
-from anomaly.scores.table import SCORES, Score
+from anomaly.scores.table import SCORES, Score, serves
 
 Sample = Mapping[str, Any]
+CARRIED = {"logits": "seg_logits", "class_log_likelihood": "class_log_likelihood"}
+"""Fields of a :class:`~anomaly.detectors.Prediction` that mmseg's samples have, and their names there."""
 _UNDEFINED = 2
 
 
@@ -105,41 +108,65 @@ def label_values(sample: Sample) -> npt.NDArray[np.int64]:
     return values
 
 
+def check_carried(scores: Iterable[Score]) -> None:
+    """Refuse scores that need more than what mmseg's loops hand on.
+
+    Raises:
+        InputError: One is fitted to training photographs, a combination, or of other maps than logits and likelihoods.
+    """
+    for score in scores:
+        if score.fitted:
+            raise InputError(
+                f"score {score.name!r}: expected one that needs no statistics of training photographs, which "
+                "mmengine's loops have not; measure it by tools/ood_eval.py --statistics"
+            )
+        if not serves(score, CARRIED):
+            missing = next(name for name in score.needs if name not in CARRIED)
+            raise InputError(
+                f"score {score.name!r} needs the network's {missing}, which mmengine's loops do not hand on, only "
+                f"{' and '.join(CARRIED)}; measure it by tools/ood_eval.py"
+            )
+
+
 def scores_of(sample: Sample) -> list[Score]:
     """Give the usual scores that the sample's maps allow, in the order of their table."""
-    return [score for score in SCORES.values() if score.usual and _map_of(score) in sample]
+    found = [field for field, name in CARRIED.items() if name in sample]
+    return [score for score in SCORES.values() if score.usual and serves(score, found)]
 
 
 @torch.inference_mode()
 def score_map(sample: Sample, score: Score) -> ScoreMap:
     """Compute a score from the maps that the network handed on, which mmseg has resized to the photograph.
 
+    Args:
+        sample: As mmseg's segmentors give it.
+        score: One that :func:`check_carried` lets pass.
+
     Shape:
         ``(H, W)``, float32.
 
     Raises:
-        InputError: The sample does not have the map that the score needs, or it has one channel.
+        InputError: The sample does not have a map that the score needs, or it has one channel.
     """
-    name = _map_of(score)
-    if name not in sample:
-        fit = ", ".join(other.name for other in scores_of(sample)) or "none"
-        raise InputError(
-            f"frame {frame_id(sample)!r}: score {score.name!r} needs the {name} of the network, which it does not hand "
-            f"on (nor does mmseg under test-time augmentation); the scores that work are: {fit}"
-        )
-    maps = sample[name]["data"]
-    if len(maps) < 2:
-        raise InputError(
-            f"frame {frame_id(sample)!r}: expected {name} of at least two classes, found {len(maps)} channel, which "
-            "mmseg turns into a probability; train the network with out_channels=2"
-        )
-    result: ScoreMap = score.function(maps[None], **score.parameters)[0].cpu().numpy()
+    maps = {}
+    for field in score.needs:
+        name = CARRIED[field]
+        if name not in sample:
+            fit = ", ".join(other.name for other in scores_of(sample)) or "none"
+            way = " (tools/fit_gmm.py fits mixtures to any network that has none)" if field != "logits" else ""
+            raise InputError(
+                f"frame {frame_id(sample)!r}: score {score.name!r} needs the {name} of the network{way}, which it does "
+                f"not hand on (nor does mmseg under test-time augmentation); the scores that work are: {fit}"
+            )
+        maps[field] = sample[name]["data"][None]
+        if maps[field].shape[1] < 2:
+            raise InputError(
+                f"frame {frame_id(sample)!r}: expected {name} of at least two classes, found one channel, which "
+                "mmseg turns into a probability; train the network with out_channels=2, or measure a score of "
+                "likelihoods by tools/ood_eval.py"
+            )
+    result: ScoreMap = score(Prediction(**{"logits": torch.empty(0), **maps}))[0].cpu().numpy()
     return result
-
-
-def _map_of(score: Score) -> str:
-    """The name in mmseg's samples of what a score needs."""
-    return "seg_logits" if score.needs == ("logits",) else "+".join(score.needs)
 
 
 def _values(argument: str, values: int | Sequence[int]) -> set[int]:

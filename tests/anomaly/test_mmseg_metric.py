@@ -10,6 +10,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from scipy.special import logsumexp
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from anomaly.errors import InputError
@@ -67,6 +68,52 @@ def test_scores_by_default_are_all_that_the_network_allows():
     of_logits = [f"anomaly/{score}/ap" for score in ("msp", "max_logit", "entropy", "energy")]
     assert list(both) == ["anomaly/gmm_nll/ap", *of_logits]
     assert list(logits) == of_logits
+
+
+def predicted_nll(sample):
+    likelihood, logits = sample.class_log_likelihood.data.numpy(), sample.seg_logits.data.numpy()
+    return -np.take_along_axis(likelihood, logits.argmax(0)[None], 0)[0]
+
+
+def energy(temperature):
+    return lambda sample: -temperature * logsumexp(sample.seg_logits.data.double().numpy() / temperature, axis=0)
+
+
+@pytest.mark.parametrize("make", [PixelAnomalyMetric, obstacles])
+def test_scores_as_they_are_written(make):
+    """With parameters, one of them with and without, and of two maps; in the order asked for."""
+    written = {"energy:temperature=2": energy(2), "predicted_nll": predicted_nll, "energy": energy(1)}
+    samples = [data_sample(seed) for seed in range(FRAMES)]
+    figures = run(make(ANOMALOUS, scores=list(written)), samples)
+    assert list(dict.fromkeys(name.split("/")[1] for name in figures)) == list(written)
+    for name, score in written.items():
+        values = [score(sample).astype(np.float32) for sample in samples]
+        if make is PixelAnomalyMetric:
+            counts = np.concatenate([sample.gt_sem_seg.data.numpy().ravel() for sample in samples])
+            pixels = np.concatenate([each.ravel() for each in values])
+            found = sklearn_figures(pixels[counts != 255], (counts == ANOMALOUS)[counts != 255])
+            assert [figures[f"anomaly/{name}/{figure}"] for figure in found] == pytest.approx(
+                list(found.values()), 1e-4
+            )
+        else:
+            metrics = ComponentMetrics(TRACKS["obstacle_track"])
+            for sample, value in zip(samples, values, strict=True):
+                metrics.update(sample.img_path, value, encoded(sample))
+            assert figures[f"anomaly/{name}/components.f1_mean"] == pytest.approx(100 * metrics.compute()["f1_mean"])
+
+
+@pytest.mark.parametrize("metric", [PixelAnomalyMetric, ComponentAnomalyMetric])
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ("sml", r"'sml': expected one that needs no statistics .* by tools/ood_eval\.py --statistics"),
+        ("rank_average:of=msp+energy", r"'rank_average:of=msp\+energy': .* tools/ood_eval\.py --statistics"),
+        ("marginal_nll", r"'marginal_nll' needs the network's component_log_prob, .* by tools/ood_eval\.py"),
+    ],
+)
+def test_scores_that_loops_cannot_have_are_refused(metric, score, message):
+    with pytest.raises(InputError, match=message):
+        metric(ANOMALOUS, scores=["msp", score])
 
 
 def test_repeated_frames_count_once_and_batches_do_not_matter():
@@ -257,7 +304,9 @@ def without(sample, name):
 
 @pytest.mark.parametrize("metric", [PixelAnomalyMetric, ComponentAnomalyMetric])
 def test_bad_scores_are_refused(metric):
-    with pytest.raises(InputError, match=r"'/data/set/0.png': score 'gmm_nll' needs .*: msp, max_logit"):
+    with pytest.raises(
+        InputError, match=r"'/data/set/0.png': score 'gmm_nll' needs .*tools/fit_gmm.py.*: msp, max_logit"
+    ):
         run(metric(ANOMALOUS, scores=["gmm_nll"]), [data_sample(0, likelihood=False)])
     with pytest.raises(InputError, match=r"needs the seg_logits .*test-time augmentation.*: gmm_nll$"):
         run(metric(ANOMALOUS, scores=["msp"]), [without(data_sample(0), "seg_logits")])
@@ -266,7 +315,7 @@ def test_bad_scores_are_refused(metric):
     with pytest.raises(InputError, match=r"'/data/set/0.png': score 'energy' has 1 NaN"):
         run(metric(ANOMALOUS, scores=["energy"]), [sample])
     sample.seg_logits = PixelData(data=torch.rand(1, SIZE, SIZE))
-    with pytest.raises(InputError, match="at least two classes, found 1 channel"):
+    with pytest.raises(InputError, match="at least two classes, found one channel"):
         run(metric(ANOMALOUS, scores=["msp"]), [sample])
     small = data_sample(0)
     small.seg_logits = PixelData(data=torch.rand(4, SIZE, SIZE - 1))
