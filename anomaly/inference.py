@@ -62,8 +62,8 @@ class Inference:
         resolution: ``"features"``: scores at the network's own resolution, then resized to the input; ``"input"``: the
             network's maps resized to the input, then scores.
         batch: Photographs and windows of one size that the network sees at once.
-        precision: ``"float32"``, or ``"bfloat16"`` for the network's own arithmetic by autocast; densities and scores
-            stay float32.
+        precision: ``"float32"``, or ``"bfloat16"`` for the network's own arithmetic by autocast; densities, scores and
+            what a last layer ``conv_seg`` makes of the features stay float32.
 
     Raises:
         InputError: A value is out of range.

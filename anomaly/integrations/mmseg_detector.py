@@ -95,7 +95,7 @@ class MMSegDetector:
         self._padding = dict(getattr(self._normalise, "test_cfg", None) or {})
         self._normalise.test_cfg = None  # padded by __call__: windows want the same
         self._describe = getattr(model, "describe", None)
-        self._last = None if self._describe else _last_layer(model)
+        self._last: nn.Conv2d | None = None if self._describe else _last_layer(model)
         self._ends_there: bool | None = None  # whether the last layer's output are the logits
         self.align_corners = bool(getattr(model, "align_corners", False))
         self.classes = _class_names(config)
@@ -130,15 +130,18 @@ class MMSegDetector:
             return {"logits": logits}
         features, small = calls[-1]
         if self._ends_there is None:  # asked once: it is a property of the head
-            resized = resize(small.float(), inputs.shape[2:], mode="bilinear", align_corners=self.align_corners)
+            resized = resize(small, inputs.shape[2:], mode="bilinear", align_corners=self.align_corners).float()
             same = resized.shape == logits.shape and torch.allclose(resized, logits.float(), rtol=1e-3, atol=1e-3)
             self._ends_there = bool(same)
-        if self._ends_there:
+        if self._ends_there and self._last is not None:
+            if small.dtype != self._last.weight.dtype:  # autocast's logits have 8 bits, and ranks are the data
+                with torch.autocast(inputs.device.type, enabled=False):
+                    small = self._last(features.to(self._last.weight.dtype))
             return {"logits": small, "features": features}
         return {"logits": logits, "features": resize(features.float(), inputs.shape[2:], mode="bilinear")}
 
 
-def _last_layer(model: BaseSegmentor) -> nn.Module | None:
+def _last_layer(model: BaseSegmentor) -> nn.Conv2d | None:
     """The convolution that makes logits of features; None where mmseg's decode head has none of the kind."""
     heads = getattr(model, "decode_head", None)
     head = heads[-1] if isinstance(heads, nn.ModuleList) else heads

@@ -94,9 +94,11 @@ class PosthocSegmentor(LikelihoodSegmentor):
         metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), inputs.shape[2:])] * len(inputs)
         _, features = self._run(inputs, metas)
         embeddings = F.normalize(features.float(), dim=1)
+        with torch.autocast(inputs.device.type, enabled=False):  # whose logits would have 8 bits
+            logits = self.last_layer(features.to(self.last_layer.weight.dtype))
         components = self.densities.of_components(_to_rows(embeddings))
         found = {
-            "logits": self.last_layer(features),
+            "logits": logits,
             "class_log_likelihood": _to_map(self.densities.of_classes(components), embeddings),
             "component_log_prob": _to_map(components, embeddings),
             "component_peak": self.densities.peak(),

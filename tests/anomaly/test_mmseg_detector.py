@@ -72,6 +72,19 @@ def test_last_layer_makes_the_logits_of_the_features(config, model):
     torch.testing.assert_close(logits, look.prediction.logits, rtol=1e-4, atol=1e-5)
 
 
+def test_bfloat16_leaves_the_logits_in_float32(config, model):
+    """Of features with 8 bits, as float64 makes them, and as many different ones as in float32."""
+    photograph, detector = set_trees.photo(1, 48, 64), MMSegDetector(config, model, "cpu")
+    _, (look,), _ = ask(detector, photograph, Inference(precision="bfloat16"))
+    logits, features = look.prediction.logits, look.prediction.features
+    assert logits.shape == (1, 4, 16, 16)
+    assert torch.equal(features, features.bfloat16().float())
+    weight, bias = (each.double().numpy() for each in detector.linear)
+    expected = np.einsum("bdhw,cd->bchw", features.double().numpy(), weight) + bias[:, None, None]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    assert len(np.unique(logits.amax(1))) > 250 > len(np.unique(logits.amax(1).bfloat16().float()))
+
+
 def test_network_that_does_more_after_its_last_layer(config, model):
     """Its logits are taken where they come out, at the input's resolution."""
     before = MMSegDetector(config, model, "cpu")

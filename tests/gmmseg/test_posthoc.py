@@ -238,6 +238,17 @@ def test_likelihoods_are_of_the_unit_features_under_conv_seg(cascade):
     np.testing.assert_allclose(full[0, :, 0, 0], grid[0, 0], rtol=1e-5, atol=1e-4)  # a corner is not interpolated
 
 
+def test_bfloat16_leaves_the_logits_in_float32():
+    _, posthoc = pair()
+    weight, bias = (each.detach().double() for each in (posthoc.last_layer.weight.flatten(1), posthoc.last_layer.bias))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = posthoc.describe(torch.randn(1, 3, 64, 64))
+    assert found["features"].dtype == torch.bfloat16
+    expected = np.einsum("bdhw,cd->bchw", found["features"].double(), weight) + bias.numpy()[:, None, None]
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+    assert len(found["logits"].unique()) > 900  # of 1,024
+
+
 def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(InputError, match="a model of type EncoderDecoder or CascadeEncoderDecoder, found None"):
         posthoc_config(Config({"default_scope": "mmseg"}), 3)
