@@ -189,13 +189,19 @@ def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
         if not serves(score, detector.gives):
             missing = next(name for name in score.needs if name not in detector.gives)
             fit = ", ".join(name for name, other in SCORES.items() if serves(other, detector.gives))
-            way = "" if missing == "features" else " (tools/fit_gmm.py fits mixtures to any network that has none)"
             raise InputError(
-                f"score {score.name!r} needs the network's {missing}{way}, and this network gives only "
-                f"{', '.join(sorted(detector.gives))}; the scores that work with it are {fit}"
+                f"score {score.name!r} needs the network's {missing}{_way_to(missing, detector.gives)}, and this "
+                f"network gives only {', '.join(sorted(detector.gives))}; the scores that work with it are {fit}"
             )
         if score.fitted and not score.statistics:
             raise InputError(
                 f"score {score.name!r} needs statistics of training photographs, found none; fit them by "
                 "tools/fit_scores.py, and name the file with --statistics"
             )
+
+
+def _way_to(missing: str, gives: Iterable[str]) -> str:
+    """What to do, or why nothing can be done, for a message about a field that a network does not give."""
+    if missing == "component_peak" and "component_log_prob" in gives:
+        return " (with a frozen copy of the backbone, a component has no mean to be near to)"
+    return "" if missing == "features" else " (tools/fit_gmm.py fits mixtures to any network that has none)"

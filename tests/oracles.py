@@ -274,3 +274,14 @@ class PublishedClassifier(torch.nn.Module):
                 variance = (remembered - mean).pow(2).sum(0) / len(remembered)
                 self.means[k, p] = self.mean_momentum * self.means[k, p] + (1 - self.mean_momentum) * mean
                 self.diagonal[k, p] = (variance + 1e-2).sqrt()
+
+
+def bilinear(maps, height, width):
+    """Pixel centres at half integers, the border repeated. Shape: ``(..., h, w)`` -> ``(..., height, width)``."""
+    for axis, length in ((-2, height), (-1, width)):
+        place = (np.arange(length) + 0.5) * maps.shape[axis] / length - 0.5
+        low = np.floor(place).astype(int)
+        share = (place - low).reshape((-1, 1) if axis == -2 else (-1,))
+        first, second = (np.take(maps, i.clip(0, maps.shape[axis] - 1), axis) for i in (low, low + 1))
+        maps = (1 - share) * first + share * second
+    return maps

@@ -77,10 +77,6 @@ class FrozenDepth(nn.Module):
         rows = self.densities(features.permute(0, 2, 3, 1).reshape(-1, dim))
         return self.weight * rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
-    def peak(self) -> Tensor:
-        """The largest values that its components reach. Shape: ``(C,)``."""
-        return self.weight * self.densities.peak().amax(1)
-
 
 def pretrained_backbone(config: Config) -> nn.Module:
     """Build a config's backbone with the weights that it is pretrained with.

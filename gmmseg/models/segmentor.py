@@ -27,24 +27,27 @@ class LikelihoodSegmentor(EncoderDecoder):
         **kwargs: Arguments of the mmseg segmentor.
     """
 
-    describes = ("logits", "class_log_likelihood", "component_log_prob", "component_peak", "features")
+    describes: tuple[str, ...] = ("logits", "class_log_likelihood", "component_log_prob", "component_peak", "features")
 
     def __init__(self, *, frozen: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.frozen = None if frozen is None else FrozenDepth(num_classes=self.num_classes, **frozen)
+        if self.frozen is not None:
+            self.describes = tuple(name for name in self.describes if name != "component_peak")
 
     def with_frozen(self, inputs: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add the frozen copy's log-likelihoods to what :meth:`describe` is about to give."""
+        """Add the frozen copy's log-likelihoods to what :meth:`describe` is about to give.
+
+        ``component_peak`` is left out then: a component's value is that of a whole mixture too, and has no peak to be
+        measured from.
+        """
         if self.frozen is None:
             return found
         added = self.frozen(inputs)
         added = resize(added, found["logits"].shape[2:], mode="bilinear", align_corners=self.align_corners)
-        more = {
-            "class_log_likelihood": added,
-            "component_log_prob": added[:, :, None],
-            "component_peak": self.frozen.peak()[:, None],
-        }
-        return {name: value + more[name] if name in more else value for name, value in found.items()}
+        more = {"class_log_likelihood": added, "component_log_prob": added[:, :, None]}
+        kept = {name: value for name, value in found.items() if name in self.describes}
+        return {name: value + more[name] if name in more else value for name, value in kept.items()}
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
         """All that the mixtures say, at the decode head's resolution.
@@ -54,8 +57,8 @@ class LikelihoodSegmentor(EncoderDecoder):
 
         Returns:
             ``logits``, ``class_log_likelihood (B, C, h, w)``; ``component_log_prob (B, C, P, h, w)``, the log-densities
-            of components with their weights; ``component_peak (C, P)``, the same at their means; ``features
-            (B, D, h, w)``, the embeddings.
+            of components with their weights; ``component_peak (C, P)``, the same at their means, without a frozen
+            copy; ``features (B, D, h, w)``, the embeddings.
         """
         raise NotImplementedError
 

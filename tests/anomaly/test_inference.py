@@ -12,6 +12,7 @@ from anomaly.detectors import Prediction
 from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.scores import SCORES, get_scores
+from tests.oracles import bilinear
 
 
 class Blurring:
@@ -129,17 +130,6 @@ class Generative(Blurring):
         return Prediction(seen.logits, component_log_prob=log_prob, component_peak=peak, covers=seen.covers)
 
 
-def naive_bilinear(maps, height, width):
-    """Pixel centres at half integers, the border repeated. Shape: ``(..., h, w)`` -> ``(..., height, width)``."""
-    for axis, length in ((-2, height), (-1, width)):
-        place = (np.arange(length) + 0.5) * maps.shape[axis] / length - 0.5
-        low = np.floor(place).astype(int)
-        share = (place - low).reshape((-1, 1) if axis == -2 else (-1,))
-        first, second = (np.take(maps, i.clip(0, maps.shape[axis] - 1), axis) for i in (low, low + 1))
-        maps = (1 - share) * first + share * second
-    return maps
-
-
 @pytest.mark.parametrize("resolution", ["features", "input"])
 def test_components_that_are_not_there(resolution):
     x, detector = inputs(20, 28, count=2), Generative(stride=2, divisor=8)
@@ -153,14 +143,14 @@ def test_components_that_are_not_there(resolution):
     log_prob = detector(x).component_log_prob.double().numpy()[:, there]  # (B, 3, h, w)
     log_prior = np.log(prior)[there.nonzero()[0]][:, None, None]
     if resolution == "input":
-        log_prob = naive_bilinear(log_prob, 24, 32)
+        log_prob = bilinear(log_prob, 24, 32)
     expected = {
         "marginal_nll": np.log(3) - logsumexp(log_prob, axis=1),
         "empirical_nll": -logsumexp(log_prob + log_prior, axis=1),
         "nearest_component": 2 * (PEAK[there][:, None, None] - log_prob).min(1),
     }
     for name, score in expected.items():
-        score = score if resolution == "input" else naive_bilinear(score, 24, 32)
+        score = score if resolution == "input" else bilinear(score, 24, 32)
         np.testing.assert_allclose(found[name], score[:, :20, :28], rtol=1e-4, atol=1e-4)
     resized = looks[0].prediction.resized((20, 28)).component_log_prob
     assert (resized.isneginf() == torch.tensor(~there)[:, :, None, None]).all()

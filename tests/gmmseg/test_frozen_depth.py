@@ -93,6 +93,7 @@ def test_log_likelihoods_are_added_and_logits_stay(generative):
     torch.testing.assert_close(found["features"], plain["features"], rtol=0, atol=0)
     torch.testing.assert_close(found["class_log_likelihood"], plain["class_log_likelihood"] + added)
     torch.testing.assert_close(found["component_log_prob"], plain["component_log_prob"] + added[:, :, None])
+    assert found.keys() == plain.keys() - {"component_peak"} == set(model.describes)
     assert (likelihood != expected).any()
     assert logits.shape == likelihood.shape == (2, classes, 64, 96)
 
