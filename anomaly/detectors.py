@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -49,9 +49,13 @@ class Prediction:
         """The answer for some inputs of the batch."""
         return self._each(lambda maps: maps[start:stop])
 
-    def resized(self, size: tuple[int, int]) -> Prediction:
-        """All maps at the resolution of the input of height and width ``size``, without padding."""
-        return replace(self._each(lambda maps: self.resize(maps, size)), covers=None)
+    def resized(self, size: tuple[int, int], names: Collection[str] = MAPS) -> Prediction:
+        """Logits and the maps of these names at the resolution of the input of height and width ``size``, no others.
+
+        Padding is left out.
+        """
+        left_out: dict[str, Any] = {name: None for name in MAPS if name != "logits" and name not in names}
+        return replace(replace(self, **left_out)._each(lambda maps: self.resize(maps, size)), covers=None)
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Resize maps of this prediction to the input of height and width ``size``. ``(B, ..., h, w)``, bilinearly.
@@ -81,8 +85,9 @@ class Detector(Protocol):
     """Anything that turns a photograph into a :class:`Prediction`.
 
     Attributes:
-        gives: Names of the :class:`Prediction` fields that are never ``None``: ``"logits"``; for a generative
-            classifier ``"class_log_likelihood"``, ``"component_log_prob"`` and ``"component_peak"``; ``"features"``.
+        gives: Names of the :class:`Prediction` fields that scores can be made of, never ``None``: ``"logits"``, of two
+            classes or more; for a generative classifier ``"class_log_likelihood"``, ``"component_log_prob"`` and
+            ``"component_peak"``; ``"features"``.
         classes: Names of the classes of the logits, in their order; empty where they are not known.
     """
 

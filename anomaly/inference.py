@@ -143,10 +143,11 @@ class Inference:
     @torch.inference_mode()
     def score(self, looks: Sequence[Look], size: tuple[int, int], scores: Sequence[Score]) -> dict[str, Tensor]:
         """Score the inputs, at their size. Shape: ``(B, h, w)`` float32 for each name."""
+        needed = {name for score in scores for name in score.needs}
 
         def maps(prediction: Prediction, view: View) -> Tensor:
             if self.resolution == "input":
-                prediction = prediction.resized(view.part)
+                prediction = prediction.resized(view.part, needed)
             found = torch.stack([score(prediction) for score in scores], dim=1)
             return prediction.resize(found, view.part)
 

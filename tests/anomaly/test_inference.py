@@ -152,8 +152,20 @@ def test_components_that_are_not_there(resolution):
     for name, score in expected.items():
         score = score if resolution == "input" else bilinear(score, 24, 32)
         np.testing.assert_allclose(found[name], score[:, :20, :28], rtol=1e-4, atol=1e-4)
-    resized = looks[0].prediction.resized((20, 28)).component_log_prob
+    resized = looks[0].prediction.resized((20, 28), {"component_log_prob"}).component_log_prob
     assert (resized.isneginf() == torch.tensor(~there)[:, :, None, None]).all()
+
+
+def test_only_what_scores_read_is_resized(monkeypatch):
+    resized, resize = [], Prediction.resize
+    monkeypatch.setattr(Prediction, "resize", lambda self, maps, size: resized.append(maps) or resize(self, maps, size))
+    x, detector, inference = inputs(20, 28), Generative(stride=2, divisor=8), Inference(resolution="input")
+    (look,) = looks = inference.look(detector, x)
+    for names, fields in (["msp"], ["logits"]), (["msp", "marginal_nll"], ["logits", "component_log_prob"]):
+        inference.score(looks, (20, 28), get_scores(names))
+        maps = [getattr(look.prediction, field) for field in fields]
+        assert [each.shape for each in resized[:-1]] == [each.shape for each in maps]
+        resized.clear()
 
 
 def test_bfloat16_is_close():
