@@ -202,6 +202,8 @@ def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
 
 def _way_to(missing: str, gives: Iterable[str]) -> str:
     """What to do, or why nothing can be done, for a message about a field that a network does not give."""
+    if missing == "logits":
+        return " (of one class they say nothing: its softmax is 1 everywhere)"
     if missing == "component_peak" and "component_log_prob" in gives:
         return " (with a frozen copy of the backbone, a component has no mean to be near to)"
     return "" if missing == "features" else " (tools/fit_gmm.py fits mixtures to any network that has none)"

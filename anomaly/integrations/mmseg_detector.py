@@ -102,6 +102,8 @@ class MMSegDetector:
         self.gives: frozenset[str] = frozenset(
             getattr(model, "describes", ()) or (("logits",) if self._last is None else ("logits", "features"))
         )
+        if getattr(model, "num_classes", None) == 1:  # of a generative network, whose likelihood still says something
+            self.gives -= {"logits"}
         self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
 
     def prepare(self, image: Image) -> Tensor:

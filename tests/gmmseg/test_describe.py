@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from anomaly.errors import InputError
 from anomaly.integrations.mmseg_detector import MMSegDetector
-from anomaly.method import check_scores
+from anomaly.method import WHOLE, check_scores
 from anomaly.scores import get_scores
 from gmmseg.models.posthoc_segmentor import posthoc_config
 from tests.gmmseg.networks import segformer
@@ -125,11 +125,11 @@ def frozen_network():
         randomised(densities)
     network.frozen.densities.centre.normal_()
     network.frozen.densities.whitening.normal_(std=0.1)
-    return config, network
+    return network
 
 
 def test_frozen_copy():
-    _, network = frozen_network()
+    network = frozen_network()
     found, expected = described_posthoc(network)
     frozen = network.frozen.densities
     with torch.no_grad():
@@ -147,12 +147,29 @@ def test_frozen_copy():
     assert_close(found, expected)
 
 
-def test_no_nearest_component_with_a_frozen_copy():
-    config, network = frozen_network()
-    preparation = {"test_pipeline": [{"type": "LoadImageFromFile"}, {"type": "PackSegInputs"}]}
+def detector_of(network):
     network.data_preprocessor = torch.nn.Identity()
-    detector = MMSegDetector(Config({**config.to_dict(), **preparation}), network, "cpu")
+    pipeline = [{"type": "LoadImageFromFile"}, {"type": "PackSegInputs"}]
+    return MMSegDetector(Config({"default_scope": "mmseg", "test_pipeline": pipeline}), network, "cpu")
+
+
+def test_no_nearest_component_with_a_frozen_copy():
+    detector = detector_of(frozen_network())
     assert detector.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
     check_scores(get_scores(["gmm_nll", "marginal_nll"]), detector)
     with pytest.raises(InputError, match=r"component_peak \(with a frozen copy of the backbone, a component has no"):
         check_scores(get_scores(["nearest_component"]), detector)
+
+
+def test_one_class_has_likelihoods_alone():
+    detector = detector_of(segformer(num_classes=1))
+    assert detector.gives == {"class_log_likelihood", "component_log_prob", "component_peak", "features"}
+    likelihoods = get_scores(["gmm_nll", "marginal_nll", "nearest_component"])
+    check_scores(likelihoods, detector)
+    found = WHOLE.score(WHOLE.look(detector, IMAGES), (64, 64), likelihoods)
+    assert all(score.unique().numel() > 1000 for score in found.values())
+    for name in ("msp", "max_logit", "entropy", "energy", "gen", "predicted_nll"):
+        with pytest.raises(InputError, match=rf"'{name}' needs the network's logits \(of one class they say nothing"):
+            check_scores(get_scores([name]), detector)
+    detector = detector_of(segformer(num_classes=2))
+    check_scores(get_scores(["msp"]), detector)
