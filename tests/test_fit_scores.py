@@ -1,5 +1,6 @@
 """``tools/fit_scores.py`` and what ``ood_eval.py`` does with it, with inference and post-processing options."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -86,6 +87,21 @@ def test_what_is_refused(fitted, tmp_path):
     assert status == 2
     assert "expected statistics of this network" in err
     assert not Path("out").exists()
+
+
+def test_stored_maps_belong_to_their_statistics(fitted):
+    fit = ("net.py", "net.pth", "--images", 3, "--pixels", 600, "--scores", "sml", "--seed", 5)
+    assert fitted("fit_scores", *fit, "--out", "made/other.npz")[0] == 0
+    words = ("net.py", "net.pth", *QUICK, "--scores", "sml", "--save-scores", "maps", "--out", "out")
+    assert fitted("ood_eval", *words, "--statistics", "made/scores.npz")[0] == 0
+    before = results()
+    settings = json.loads(Path("maps/street_scenes/scores.json").read_text())["settings"]
+    assert settings["statistics"] == hashlib.sha256(Path("made/scores.npz").read_bytes()).hexdigest()
+    status, err = fitted("ood_eval", *words, "--statistics", "made/other.npz")
+    assert status == 2
+    assert "expected score maps of settings" in err
+    assert results() == before
+    assert fitted("ood_eval", *words, "--statistics", "made/scores.npz")[0] == 0
 
 
 def test_photographs_that_were_learned_from_are_refused(fitted):

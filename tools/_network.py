@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from _inference import read_inference
 from _weights import load_network
 from anomaly.datasets.split import Split
+from anomaly.inference import Inference
 from anomaly.provenance import file_record
 from anomaly.run import Subject
 from anomaly.score_store import ScoreWriter
@@ -46,25 +47,30 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     if closed_set := None if args.no_closed_set else open_closed_set(config):
         check_classes(network.checkpoint, closed_set.metainfo["classes"], args.checkpoint)
     inference = read_inference(args, config_inference(config))
-    stores = {}
-    if args.save_scores is not None:
-        depends = {n: record["sha256"] for n, record in inputs.items()} | {"inference": inference.record()}
-        made_by = {"method": args.config.stem, "settings": depends}
-        stores = {split.name: ScoreWriter(args.save_scores / split.name, set=split.name, **made_by) for split in splits}
     subject = mmseg_subject(
         *(config, network.model, network.device, inference),
         closed_set=closed_set,
         limit=args.limit,
-        stores=stores,
         statistics=args.statistics,
     )
+    if args.statistics is not None:
+        inputs["statistics"] = file_record(args.statistics)
     gives = () if subject.detector is None else subject.detector.gives
     scores = named or [score for score in SCORES.values() if score.usual and serves(score, gives)]
     if "all" in args.scores:
         every = [s for s in SCORES.values() if serves(s, gives) and (not s.fitted or args.statistics is not None)]
         scores = [*every, *(score for score in named if score.name not in SCORES)]
     if subject.statistics is not None:
-        inputs["statistics"] = file_record(args.statistics)
         scores = subject.statistics.attach(scores)
+    if args.save_scores is not None:
+        made_by = {"method": args.config.stem, "settings": depends_on(inputs, inference)}
+        names = [split.name for split in splits]
+        stores = {name: ScoreWriter(args.save_scores / name, set=name, **made_by) for name in names}
+        subject = replace(subject, stores=stores)
     settings = {"limit": args.limit, "device": str(network.device)}
     return Chosen(subject, scores, settings, inputs, Path("work_dirs", args.config.stem, "ood_eval"))
+
+
+def depends_on(inputs: dict[str, dict[str, Any]], inference: Inference) -> dict[str, Any]:
+    """What stored score maps depend on: what went in, by its checksum, and how the network looks at a photograph."""
+    return {name: record["sha256"] for name, record in inputs.items()} | {"inference": inference.record()}

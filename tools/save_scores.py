@@ -13,7 +13,7 @@ from pathlib import Path
 
 import _environment  # noqa: F401
 from _inference import add_inference
-from _network import choose_network
+from _network import choose_network, depends_on
 from _parser import tool_parser
 from _progress import frame_progress
 from _run import run
@@ -52,7 +52,7 @@ def main() -> None:
     from anomaly.writing import write_scores
 
     inference = chosen.subject.inference
-    made_by = {key: record["sha256"] for key, record in chosen.inputs.items()} | {"inference": inference.record()}
+    made_by = depends_on(chosen.inputs, inference)
     writer = ScoreWriter(args.out, set=name, method=args.config.stem, settings=made_by)
     if chosen.subject.detector is None:
         raise InputError("expected a network, found none")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rich.progress import Progress
 from anomaly.inference import Inference
 from anomaly.integrations.mmseg_closed_set import evaluate_closed_set
 from anomaly.integrations.mmseg_detector import MMSegDetector
-from anomaly.method import WHOLE, Store
+from anomaly.method import WHOLE
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
 from anomaly.run import Subject
@@ -30,7 +29,6 @@ def mmseg_subject(
     *,
     closed_set: BaseSegDataset | None,
     limit: int | None,
-    stores: Mapping[str, Store] | None = None,
     statistics: Path | None = None,
 ) -> Subject:
     """Describe a segmentor to :func:`anomaly.run.run`.
@@ -42,7 +40,6 @@ def mmseg_subject(
         inference: How it looks at a photograph.
         closed_set: The config's validation data, to measure mIoU on.
         limit: First frames of the closed set to take; ``None`` takes all.
-        stores: By set, where score maps are written to, and read from where they are there.
         statistics: What scores learned of training photographs.
 
     Raises:
@@ -64,6 +61,5 @@ def mmseg_subject(
         detector=detector,
         inference=inference,
         statistics=learned,
-        stores=stores or {},
         closed_set=None if closed_set is None else partial(closed, closed_set),
     )
