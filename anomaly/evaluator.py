@@ -59,7 +59,7 @@ def evaluate(
         scores: At least one; their names are distinct.
         inference: How the network looks at a photograph; once, and whole, by default.
         post: Chains of post-processing, each applied to every score; none by default.
-        check: Called with each frame's name and photograph before the network sees it; raises where it must not.
+        check: Called with each frame's name and photograph, stored or not; raises where it must not be evaluated.
         stores: By set, where score maps are: a frame whose scores are all there is not shown to the detector. What a
             :class:`anomaly.score_store.ScoreWriter` lacks is written to it.
         measures: What to measure beside the pixel metrics.
@@ -272,10 +272,10 @@ class _Reader:
         split, i = visit
         with self.profile.stage("reading", background=True):
             frame = split.frame(i)
-            if self.detector is None or self.stored(split.name, frame):
-                return _Visited(split.name, frame, None)
             if self.check is not None:
                 self.check(frame.id, frame.image)
+            if self.detector is None or self.stored(split.name, frame):
+                return _Visited(split.name, frame, None)
             return _Visited(split.name, frame, self.detector.prepare(frame.image))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from anomaly.datasets.images import read_image
 from anomaly.detectors import Detector
 from anomaly.inference import Inference
+from anomaly.labels import Image
 from anomaly.method import WHOLE, Method, check_scores, see
 from anomaly.score_store import ScoreWriter
 from anomaly.scores.table import Score
@@ -20,6 +21,7 @@ def write_scores(
     writer: ScoreWriter,
     *,
     inference: Inference | None = None,
+    check: Callable[[str, Image], None] | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> int:
     """Show photographs to a network and write their scores, as large as the photograph.
@@ -30,6 +32,7 @@ def write_scores(
         scores: At least one.
         writer: Where to; a frame whose scores are all there is passed over.
         inference: How the network looks at a photograph; once, and whole, by default.
+        check: Called with each frame's name and photograph, stored scores or not; raises where it must not be scored.
         on_frame: Called after each frame.
 
     Returns:
@@ -43,8 +46,12 @@ def write_scores(
     method = Method(scores, inference or WHOLE)
     shown = 0
     for frame, path in photographs:
-        if not writer.has(frame, method.names):
+        stored = writer.has(frame, method.names)
+        if not stored or check is not None:
             image = read_image(path)
+        if check is not None:
+            check(frame, image)
+        if not stored:
             for name, score in method.score(see(detector, image, method.inference), image.shape[:2]).items():
                 writer.write(frame, name, score)
             shown += 1

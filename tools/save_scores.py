@@ -60,7 +60,10 @@ def main() -> None:
         bar = progress.add_task(name, total=len(photographs))
         on_frame = lambda: progress.advance(bar)  # noqa: E731
         shown = write_scores(
-            chosen.subject.detector, photographs, chosen.scores, writer, inference=inference, on_frame=on_frame
+            *(chosen.subject.detector, photographs, chosen.scores, writer),
+            inference=inference,
+            check=chosen.subject.check,
+            on_frame=on_frame,
         )
     print(f"{len(photographs)} frames are in {args.out}, {shown} of them new (docs/scores.md)")
 

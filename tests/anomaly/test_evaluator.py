@@ -11,10 +11,13 @@ from anomaly.background import Worker, read_ahead
 from anomaly.datasets.catalog import open_split
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.evaluator import evaluate
+from anomaly.evaluator import calibrate, evaluate
+from anomaly.measures import Calibration
 from anomaly.method import resize_score
 from anomaly.profile import Profile
+from anomaly.score_store import ScoreWriter
 from anomaly.scores.table import SCORES, get_scores, serves
+from anomaly.writing import write_scores
 from tests.anomaly import set_trees
 
 HEIGHT, WIDTH = 24, 32
@@ -108,6 +111,44 @@ def test_set_without_one_kind_of_pixel_is_refused(tmp_path, values, missing):
         set_trees.write(files.label, set_trees.label(values, HEIGHT, WIDTH))
     with pytest.raises(InputError, match=rf"street_scenes: .*not one {missing} pixel in 2 frames .*--limit"):
         evaluate(ColourDetector(), [split], get_scores(["msp"]))
+
+
+def forbid(name):
+    def check(frame, image):
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        if frame == name:
+            raise InputError(f"{frame} was learned from")
+
+    return check
+
+
+def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_stored(split, tmp_path):
+    stores = {split.name: ScoreWriter(tmp_path / "maps", set=split.name, method="colour")}
+    evaluate(ColourDetector(), [split], get_scores(["msp"]), stores=stores)
+    detector = ColourDetector()
+    with pytest.raises(InputError, match="f4 was learned from"):
+        evaluate(detector, [split], get_scores(["msp"]), stores=stores, check=forbid("f4"))
+    with pytest.raises(InputError, match="f2 was learned from"):
+        calibrate(
+            *(detector, Calibration(split, "best_f1", None), get_scores(["msp"])),
+            store=stores[split.name],
+            check=forbid("f2"),
+        )
+    evaluate(detector, [split], get_scores(["msp"]), stores=stores, check=forbid("none"))
+    assert detector.calls == 0
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_frame_that_must_not_be_scored_is_not_written(split, tmp_path, before):
+    writer = ScoreWriter(tmp_path / "maps", set="photographs", method="colour")
+    photographs = [(f"f{i}", files.image) for i, files in enumerate(split.files)]
+    if before:
+        assert write_scores(ColourDetector(), photographs, get_scores(["msp"]), writer) == 6
+    with pytest.raises(InputError, match="f1 was learned from"):
+        write_scores(ColourDetector(), photographs, get_scores(["msp"]), writer, check=forbid("f1"))
+    assert writer.has("f1", ["msp"]) == before
+    shown = write_scores(ColourDetector(), photographs, get_scores(["msp"]), writer, check=forbid("none"))
+    assert shown == (0 if before else 5)
 
 
 def test_nan_scores_name_frame_and_score(split):
