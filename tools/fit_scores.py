@@ -27,7 +27,8 @@ def main() -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="the statistics, a .npz file")
     add("--scores", nargs="+", default=[], metavar="NAME", help="(default: all that fit the network)")
     add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
-    add("--pixels", type=int, default=50_000, metavar="N", help="most pixels in all (default: 50000)")
+    pixels = "most pixels in all, as many of each class of each photograph; at least one a photograph (default: 50000)"
+    add("--pixels", type=int, default=50_000, metavar="N", help=pixels)
     add("--seed", type=int, default=0, help="draws photographs and pixels (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,31 +40,41 @@ class PixelSample:
         return self.prediction.logits.shape[1]
 
 
-def draw_pixels(prediction: Prediction, labels: Tensor, most: int, generator: torch.Generator) -> PixelSample:
-    """Draw at most so many pixels of each class of one photograph.
+def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator: torch.Generator) -> list[PixelSample]:
+    """Draw pixels of one photograph, as many of each class that occurs.
+
+    Where classes are more than pixels, some are drawn, and stand for all.
 
     Args:
-        prediction: Of one photograph, at any resolution.
-        labels: Class of every pixel at that resolution, -1 where there is none. Shape ``(h, w)``, int64.
-        most: Pixels of a class.
+        views: What a network says of each part of the photograph, at any resolution; and the class of every pixel
+            there, -1 where there is none, or where another part has the pixel. Shape ``(h, w)``, int64.
+        most: Pixels in all.
         generator: Of the CPU.
+
+    Returns:
+        Those of each view.
     """
-    labels = labels.flatten()
-    chosen, weights = [], []
-    for k in labels.unique().tolist():
-        if k >= 0:
-            places = (labels == k).nonzero().squeeze(1)
-            drawn = places[torch.randperm(len(places), generator=generator)[:most]]
-            chosen.append(drawn)
-            weights.append(torch.full((len(drawn),), len(places) / len(drawn)))
-    index = torch.cat(chosen) if chosen else labels[:0]
+    labels = torch.cat([classes.flatten() for _, classes in views])
+    present = labels[labels >= 0].unique()
+    kept = present[torch.randperm(len(present), generator=generator)[:most]].sort().values
+    weights = torch.zeros(len(labels))
+    for k in kept.tolist():
+        places = (labels == k).nonzero().squeeze(1)
+        drawn = places[torch.randperm(len(places), generator=generator)[: most // len(kept)]]
+        weights[drawn] = len(places) / len(drawn) * len(present) / len(kept)
+    parts = weights.split([classes.numel() for _, classes in views])
+    return [_picked(*view, part) for view, part in zip(views, parts, strict=True)]
+
+
+def _picked(prediction: Prediction, labels: Tensor, weights: Tensor) -> PixelSample:
+    """The pixels whose weight is above 0."""
+    index = weights.nonzero().squeeze(1)
     picked = {
         name: maps.flatten(-2)[..., index.to(maps.device)][..., None].float().cpu()
         for name in MAPS
         if (maps := getattr(prediction, name)) is not None
     }
-    mass = torch.cat(weights) if weights else torch.zeros(0)
-    return PixelSample(Prediction(**{**vars(prediction), **picked}), labels[index], mass)
+    return PixelSample(Prediction(**{**vars(prediction), **picked}), labels.flatten()[index], weights[index])
 
 
 def join(samples: Iterable[PixelSample]) -> PixelSample:

@@ -273,7 +273,7 @@ def test_pixels_are_drawn_evenly_from_each_class():
     prediction = Prediction(
         torch.arange(1200.0).view(1, 1, 30, 40).repeat(1, 3, 1, 1), features=torch.ones(1, 2, 30, 40)
     )
-    sample = draw_pixels(prediction, labels, 50, torch.Generator().manual_seed(0))
+    (sample,) = draw_pixels([(prediction, labels)], 101, torch.Generator().manual_seed(0))
     assert torch.bincount(sample.labels).tolist() == [50, 0, 50]
     place = sample.rows("logits")[:, 0].long()
     assert len(place.unique()) == 100
@@ -283,7 +283,19 @@ def test_pixels_are_drawn_evenly_from_each_class():
     both = join([sample, sample])
     assert both.rows("features").shape == (200, 2)
     with pytest.raises(InputError, match="expected labelled pixels in the training photographs, found none"):
-        join([draw_pixels(prediction, torch.full((30, 40), -1), 5, torch.Generator())])
+        join(draw_pixels([(prediction, torch.full((30, 40), -1))], 5, torch.Generator()))
+
+
+def test_classes_that_are_not_drawn_are_stood_for():
+    """With fewer pixels than classes the weights are those of all classes, on average."""
+    labels = torch.arange(6).repeat_interleave(torch.tensor([1, 2, 3, 4, 5, 15])).view(5, 6)
+    prediction, generator = Prediction(torch.zeros(1, 6, 5, 6)), torch.Generator().manual_seed(0)
+    totals = torch.zeros(6)
+    for _ in range(600):
+        (sample,) = draw_pixels([(prediction, labels)], 4, generator)
+        assert len(sample.labels.unique()) == len(sample.labels) == 4
+        totals.index_add_(0, sample.labels, sample.weights)
+    np.testing.assert_allclose(totals / 600, [1, 2, 3, 4, 5, 15], rtol=0.15)
 
 
 def test_the_document_lists_every_score():

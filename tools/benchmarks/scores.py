@@ -23,7 +23,7 @@ def _statistics(prediction: Prediction) -> Statistics:
     """Of 20,000 of the prediction's own pixels: what is measured is the time alone."""
     classes = prediction.logits.shape[1]
     labels = torch.arange(prediction.logits[0, 0].numel()).view(prediction.logits.shape[2:]) % classes
-    sample = join([draw_pixels(prediction, labels, 20_000 // classes, torch.Generator().manual_seed(0))])
+    sample = join(draw_pixels([(prediction, labels)], 20_000, torch.Generator().manual_seed(0)))
     names = tuple(map(str, range(classes)))
     return Statistics.of(sample, list(SCORES.values()), network="", classes=names, photographs=(), origin={})
 
