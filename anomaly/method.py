@@ -185,6 +185,17 @@ def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
     """Raise ``InputError``, saying what would work, if ``detector`` cannot serve them all, or one was not fitted."""
     if detector is None:
         return
+    check_served(scores, detector)
+    for score in scores:
+        if score.fitted and not score.statistics:
+            raise InputError(
+                f"score {score.name!r} needs statistics of training photographs, found none; fit them by "
+                "tools/fit_scores.py, and name the file with --statistics"
+            )
+
+
+def check_served(scores: Sequence[Score], detector: Detector) -> None:
+    """Raise ``InputError``, saying what would work, if ``detector`` cannot serve them all, fitted or not."""
     for score in scores:
         if not serves(score, detector.gives):
             missing = next(name for name in score.needs if name not in detector.gives)
@@ -192,11 +203,6 @@ def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
             raise InputError(
                 f"score {score.name!r} needs the network's {missing}{_way_to(missing, detector.gives)}, and this "
                 f"network gives only {', '.join(sorted(detector.gives))}; the scores that work with it are {fit}"
-            )
-        if score.fitted and not score.statistics:
-            raise InputError(
-                f"score {score.name!r} needs statistics of training photographs, found none; fit them by "
-                "tools/fit_scores.py, and name the file with --statistics"
             )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from anomaly.datasets.street_scenes import CLASSES as STREET_CLASSES
 from anomaly.scores import SCORES
+from anomaly.scores.statistics import Statistics
 from tests.test_fit_gmm import call, scenes  # noqa: F401
 
 QUICK = ("--no-closed-set", "--heatmaps", "none", "--sets", "street_scenes")
@@ -130,9 +132,43 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
         (("--images", 0), "expected --images and --pixels of 1 or more, found 0 and 50000"),
         (("--out", "scores.txt"), "--out: expected a file name that ends in .npz, found scores.txt"),
         (("--scores", "nosuch"), "unknown score 'nosuch'"),
+        (
+            ("--scores", "sml", "gmm_nll"),
+            "score 'gmm_nll' needs the network's class_log_likelihood (tools/fit_gmm.py fits",
+        ),
+        (("--scores", "zscore_sum:of=sml+typicality"), "needs the network's class_log_likelihood"),
+        (("--images", 3, "--pixels", 2), "expected at least one pixel of each of the 3 photographs, found 2"),
+        *(((option,), f"unrecognized arguments: {option}") for option in ("--flip", "--scales=2", "--score-at=input")),
+        (("--statistics", "scores.npz"), "unrecognized arguments: --statistics"),
     ],
 )
 def test_bad_arguments(call, scenes, extra, message):  # noqa: F811
     status, err = call("fit_scores", "net.py", "net.pth", "--out", "s.npz", *extra)
     assert status == 2
     assert message in err
+    assert not Path("s.npz").exists()
+
+
+def test_classes_in_another_order(call, scenes):  # noqa: F811
+    checkpoint = torch.load("net.pth", weights_only=True)
+    names = list(STREET_CLASSES)
+    torch.save({**checkpoint, "meta": {"CLASSES": names}}, "right.pth")
+    torch.save({**checkpoint, "meta": {"CLASSES": names[::-1]}}, "wrong.pth")
+    for tool, words in (("fit_scores", ("--out", "s.npz", "--images", 1)), ("ood_eval", (*QUICK, "--out", "out"))):
+        status, err = call(tool, "net.py", "wrong.pth", *words, "--scores", "msp")
+        assert status == 2
+        assert f"wrong.pth was trained on the classes {names[-1]}, {names[-2]}" in err
+        assert call(tool, "net.py", "right.pth", *words, "--scores", "msp")[0] == 0
+
+
+def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call, scenes):  # noqa: F811
+    combined = "zscore_sum:of=entropy+sml"
+    fit = ("net.py", "net.pth", "--out", "s.npz", "--images", 2, "--window", "64x64")
+    status, err = call("fit_scores", *fit, "--scores", combined, "knn:k=3", "knn:k=2")
+    assert status == 0, err
+    assert list(Statistics.load(Path("s.npz")).fitted) == ["entropy", "sml", "knn"]
+    words = ("net.py", "net.pth", *QUICK, "--statistics", "s.npz", "--scores", combined, "knn:k=3", "sml")
+    with pytest.warns(UserWarning, match=r"s\.npz: .* are of window 64x64 \(here the whole\)$"):
+        status, err = call("ood_eval", *words, "--out", "out")
+    assert status == 0, err
+    assert list(results()["sets"][0]["scores"]) == [combined, "knn:k=3", "sml"]

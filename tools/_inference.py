@@ -12,18 +12,22 @@ from anomaly.inference import Inference
 from anomaly.postprocess.table import STEPS, Chain, parse_chain
 
 
-def add_inference(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments about looking to a parser."""
+def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
+    """Add the arguments about looking to a parser; for fitting scores, those that matter there."""
     add = parser.add_argument_group("how the network looks at a photograph").add_argument
     add("--window", metavar="HxW", help="by sliding windows of that size (default: as the config's test_cfg says)")
     add("--stride", metavar="HxW", help="how far windows are apart (default: two thirds of them)")
-    add("--flip", action="store_true", help="the mirrored photograph too; scores are averaged")
-    add("--scales", nargs="+", type=float, default=[1.0], metavar="S", help="at these sizes; scores are averaged")
-    add("--score-at", choices=("features", "input"), default="features", help="resolution of scores (features)")
+    if not fitting:
+        add("--flip", action="store_true", help="the mirrored photograph too; scores are averaged")
+        add("--scales", nargs="+", type=float, default=[1.0], metavar="S", help="at these sizes; scores are averaged")
+        add("--score-at", choices=("features", "input"), default="features", help="resolution of scores (features)")
     add("--batch", type=int, default=1, metavar="N", help="photographs and windows at once (1)")
     add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's arithmetic (float32)")
     add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's)")
-    add("--statistics", type=Path, metavar="FILE", help="what tools/fit_scores.py wrote, for scores that need it")
+    if fitting:
+        parser.set_defaults(flip=False, scales=[1.0], score_at="features")
+    else:
+        add("--statistics", type=Path, metavar="FILE", help="what tools/fit_scores.py wrote, for scores that need it")
 
 
 def add_post(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +45,7 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     from anomaly.integrations.mmseg_run import mmseg_subject
     from gmmseg.checkpoints import check_classes
 
-    if closed_set := None if args.no_closed_set else open_closed_set(config):
-        check_classes(network.checkpoint, closed_set.metainfo["classes"], args.checkpoint)
+    closed_set = None if args.no_closed_set else open_closed_set(config)
     inference = read_inference(args, config_inference(config))
     subject = mmseg_subject(
         *(config, network.model, network.device, inference),
@@ -55,12 +55,18 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     )
     if args.statistics is not None:
         inputs["statistics"] = file_record(args.statistics)
-    gives = () if subject.detector is None else subject.detector.gives
+    gives, known = (subject.detector.gives, subject.detector.classes) if subject.detector else ((), ())
+    if classes := known if closed_set is None else closed_set.metainfo["classes"]:
+        check_classes(network.checkpoint, classes, args.checkpoint)
     scores = named or [score for score in SCORES.values() if score.usual and serves(score, gives)]
     if "all" in args.scores:
         every = [s for s in SCORES.values() if serves(s, gives) and (not s.fitted or args.statistics is not None)]
         scores = [*every, *(score for score in named if score.name not in SCORES)]
     if subject.statistics is not None:
+        if differing := subject.statistics.differences(inference):
+            warnings.warn(
+                f"{args.statistics}: scores may be off, for their statistics are of {differing}", stacklevel=2
+            )
         scores = subject.statistics.attach(scores)
     if args.save_scores is not None:
         made_by = {"method": args.config.stem, "settings": depends_on(inputs, inference)}

@@ -16,6 +16,7 @@ from _progress import frame_progress
 from _run import run
 from _weights import load_network
 from anomaly.errors import InputError
+from anomaly.scores.table import get_scores
 
 
 def main() -> None:
@@ -33,27 +34,30 @@ def main() -> None:
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
-    add_inference(parser)
+    add_inference(parser, fitting=True)
     args = parser.parse_args()
     if min(args.images, args.pixels) < 1:
         raise InputError(f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}")
     if args.out.suffix != ".npz":
         raise InputError(f"--out: expected a file name that ends in .npz, found {args.out}")
-    network = load_network(args)
+    named, network = get_scores(args.scores), load_network(args)
 
     import torch
 
     from anomaly.integrations.mmseg_detector import MMSegDetector, config_inference
     from anomaly.integrations.mmseg_fitting import sample_pixels
+    from anomaly.method import check_served
     from anomaly.provenance import provenance
     from anomaly.scores.statistics import Statistics, fittable, weights_hash
-    from anomaly.scores.table import get_scores
+    from gmmseg.checkpoints import check_classes
     from gmmseg.engine.feature_pass import open_training_set
 
     detector = MMSegDetector(network.config, network.model, network.device)
     inference = read_inference(args, config_inference(network.config))
-    scores = get_scores(args.scores) or fittable(detector.gives)
+    scores = named or fittable(detector.gives)
+    check_served(scores, detector)
     dataset, draw = open_training_set(network.config), torch.Generator().manual_seed(args.seed)
+    check_classes(network.checkpoint, dataset.metainfo["classes"], args.checkpoint)
     with frame_progress() as progress:
         bar = progress.add_task("photographs", total=min(args.images, len(dataset)))
         sample, seen = sample_pixels(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from anomaly.errors import InputError
+from anomaly.inference import Inference
 from anomaly.labels import Image
 from anomaly.scores.combinations import fit_distribution
 from anomaly.scores.sample import PixelSample
@@ -21,6 +22,8 @@ from anomaly.state_file import read_state, write_state
 
 KIND = "score statistics"
 DISTRIBUTION = "distribution"
+LOOKING = ("window", "scales", "resolution", "precision")
+"""Settings of inference on which it depends how scores are distributed."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,14 @@ class Statistics:
 
         Args:
             sample: The pixels.
-            scores: None of them a combination.
+            scores: Of combinations their parts are fitted; parameters do not count (:func:`bases`).
             network: As above.
             classes: As above.
             photographs: As above.
             origin: As above.
         """
         fitted, distributions = {}, {}
-        for score in scores:
+        for score in bases(scores):
             fitted[score.name] = {} if score.fit is None else score.fit(sample)
             values = replace(score, statistics=fitted[score.name])(sample.prediction)[0, :, 0]
             distributions[score.name] = fit_distribution(values, sample.weights)
@@ -159,6 +162,12 @@ class Statistics:
                 f"({self.network[:12]}); fit the scores to this network, by tools/fit_scores.py"
             )
 
+    def differences(self, inference: Inference) -> str:
+        """Name what was otherwise when the scores were fitted, ``window 64x64 (here the whole)``; empty for nothing."""
+        fitted, here = self.origin.get("inference") or {}, inference.record()
+        names = [name for name in LOOKING if name in fitted and fitted[name] != here[name]]
+        return ", ".join(f"{name} {_told(fitted[name])} (here {_told(here[name])})" for name in names)
+
     def check_unseen(self, frame: str, image: Image) -> None:
         """Refuse a photograph that the scores were fitted on.
 
@@ -196,5 +205,18 @@ def fittable(gives: Iterable[str]) -> list[Score]:
     return [score for score in SCORES.values() if serves(score, gives)]
 
 
+def bases(scores: Iterable[Score]) -> list[Score]:
+    """What statistics are of: the parts of combinations, and scores without their parameters; each once."""
+    parts = [part for score in scores for part in score.parts or (score,)]
+    return list({part.base: replace(part, name=part.base, parameters={}) for part in parts}.values())
+
+
 def _named(tensors: dict[str, dict[str, Tensor]], prefix: str) -> list[tuple[str, Tensor]]:
     return [(f"{prefix}{score}/{name}", value) for score, found in tensors.items() for name, value in found.items()]
+
+
+def _told(setting: Any) -> str:
+    """Say a window, scales, or a word."""
+    if not isinstance(setting, list):
+        return "the whole" if setting is None else str(setting)
+    return ("x" if isinstance(setting[0], int) else " ").join(map(str, setting))
