@@ -7,8 +7,9 @@ from torch import Tensor
 
 from anomaly.scores.quantiles import weighted_quantiles
 
-LEVELS = torch.cat([torch.zeros(1, dtype=torch.float64), torch.linspace(-9, 9, 181, dtype=torch.float64).sigmoid()])
-"""Ranks at which the distribution of a score is kept: denser towards both ends."""
+_ENDS = torch.tensor([0.0, 1.0], dtype=torch.float64)
+LEVELS = torch.cat([_ENDS[:1], torch.linspace(-9, 9, 181, dtype=torch.float64).sigmoid(), _ENDS[1:]])
+"""Ranks at which the distribution of a score is kept: denser towards both ends, which are there."""
 
 
 def rank_average(scores: Tensor, *, quantiles: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def rank_average(scores: Tensor, *, quantiles: Tensor) -> Tensor:
         quantiles: Of each score on training pixels, at ``LEVELS``.
 
     Shape:
-        ``(S, B, h, w)`` and ``(S, 182)`` -> ``(B, h, w)``.
+        ``(S, B, h, w)`` and ``(S, 183)`` -> ``(B, h, w)``.
 
     Returns:
         float32, higher = more anomalous.
@@ -53,7 +54,7 @@ def zscore_sum(scores: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def fit_distribution(score: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """How a score is distributed: ``quantiles (182,)`` at ``LEVELS``, ``mean ()`` and ``std ()``.
+    """How a score is distributed: ``quantiles (183,)`` at ``LEVELS``, ``mean ()`` and ``std ()``.
 
     Args:
         score: Of training pixels. Shape ``(n,)``.

@@ -10,7 +10,7 @@ from anomaly.errors import InputError
 from anomaly.scores.sample import PixelSample
 
 CORESET = 2000
-"""Training features that are kept."""
+"""Training features that are kept, at most."""
 _CHUNK = 1 << 14
 
 
@@ -31,13 +31,23 @@ def knn(features: Tensor, *, coreset: Tensor, k: int = 1) -> Tensor:
     Raises:
         InputError: The coreset has not k features.
     """
-    if not 1 <= k <= len(coreset):
-        raise InputError(f"knn: expected k between 1 and the {len(coreset)} features that are kept, found {k}")
+    check(k=k, coreset=coreset)
     batch, dim, height, width = features.shape
     flat = F.normalize(features.movedim(1, -1).reshape(-1, dim).float(), dim=1)
     coreset = coreset.to(flat)
     parts = [(chunk @ coreset.T).topk(k, dim=1).values[:, -1] for chunk in flat.split(_CHUNK)]
     return (2 - 2 * torch.cat(parts)).clamp_min(0).sqrt().view(batch, height, width)
+
+
+def check(*, k: int = 1, coreset: Tensor | None = None) -> None:
+    """Refuse a neighbour that the coreset, or the largest that there is, has not.
+
+    Raises:
+        InputError: It has not.
+    """
+    kept = CORESET if coreset is None else len(coreset)
+    if not 1 <= k <= kept:
+        raise InputError(f"knn: expected k between 1 and the {kept} features that are kept, found {k}")
 
 
 def fit(sample: PixelSample) -> dict[str, Tensor]:

@@ -121,7 +121,7 @@ class Statistics:
         """Give scores their statistics; those that need none stay as they are.
 
         Raises:
-            InputError: A score's statistics are not there.
+            InputError: A score's statistics are not there, or do not go with its parameters.
         """
         return [self._attach(score) for score in scores]
 
@@ -136,6 +136,8 @@ class Statistics:
             statistics = {name: torch.stack([each[name] for each in found]) for name in wanted}
             return replace(score, parts=tuple(self.attach(score.parts)), statistics=statistics)
         self._require([] if score.base in self.fitted else [score.base], score)
+        if score.check is not None:
+            score.check(**score.parameters, **self.fitted[score.base])
         return replace(score, statistics=self.fitted[score.base])
 
     def _require(self, missing: list[str], score: Score) -> None:

@@ -32,6 +32,7 @@ class Score:
         needs: Names of these fields.
         source: The paper it comes from.
         fit: Computes its statistics from pixels of training photographs; None where there are none.
+        check: Refuses parameters that are out of range, with statistics or without; None where the function does.
         usual: Whether it is computed where no scores are named.
         parts: The scores that a combination is of; its function takes them stacked, ``(S, B, h, w)``.
         parameters: That differ from the function's defaults.
@@ -43,6 +44,7 @@ class Score:
     needs: tuple[str, ...]
     source: str
     fit: Callable[[PixelSample], dict[str, Tensor]] | None = None
+    check: Callable[..., None] | None = None
     usual: bool = False
     parts: tuple[Score, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -89,7 +91,7 @@ SCORES: dict[str, Score] = _table(
     Score("sml", standardised.sml, (_LOGITS,), "Jung et al., ICCV 2021", standardised.fit_sml),
     Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
     Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
-    Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit),
+    Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit, knn.check),
     Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit),
 )
 COMBINATIONS: dict[str, Score] = _table(
@@ -135,7 +137,9 @@ def _get_score(text: str) -> Score:
     if name in COMBINATIONS:
         return _combined(score, text, words)
     parameters = bind(score.function, words, f"score {name!r}")
-    if parameters and not score.fitted:  # what is out of range is told before a frame is read
+    if score.check is not None:  # what is out of range is told before a frame is read
+        score.check(**parameters)
+    elif parameters and not score.fitted:
         score.function(*(torch.zeros(1, 2, 1, 1) for _ in score.needs), **parameters)
     return replace(score, name=text, parameters=parameters)
 

@@ -11,8 +11,6 @@ from scipy.special import logsumexp, softmax
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 
-from anomaly.scores.mahalanobis import SHRINKAGE
-
 
 @dataclass(frozen=True)
 class Pixels:
@@ -62,9 +60,16 @@ def empirical(x):
     return -logsumexp(np.log(share) + x.likelihood, axis=1)
 
 
+def tails(values, weights):
+    """5 %, 50 % and 95 % of the weight, each value in the middle of its own."""
+    order = np.argsort(values)
+    middles = np.cumsum(weights[order]) - weights[order] / 2
+    return np.interp(np.array([0.05, 0.5, 0.95]) * weights.sum(), middles, values[order])
+
+
 def typicality(x):
     best, winner = x.likelihood.max(1), x.likelihood.argmax(1)
-    q = x.of_class(best, winner, lambda values, _: np.quantile(values, [0.05, 0.5, 0.95], method="hazen"))[winner]
+    q = x.of_class(best, winner, tails)[winner]
     below, above = (q[:, 1] - best) / (q[:, 1] - q[:, 0]), (best - q[:, 1]) / (q[:, 2] - q[:, 1])
     return np.where(best < q[:, 1], below, above)
 
@@ -79,7 +84,7 @@ def squared_distances(x, fitted_to, deviations):
     """Mahalanobis distances under the covariance of ``fitted_to (N, D)``, each pixel as often as its weight says."""
     pixels = np.repeat(fitted_to, x.weights.astype(int), axis=0)
     covariance = EmpiricalCovariance(assume_centered=True).fit(pixels).covariance_
-    covariance = covariance + SHRINKAGE * np.mean(np.diag(covariance)) * np.eye(len(covariance))
+    covariance = covariance + 1e-3 * np.mean(np.diag(covariance)) * np.eye(len(covariance))
     return np.einsum("...d,de,...e->...", deviations, np.linalg.inv(covariance), deviations)
 
 
@@ -98,12 +103,23 @@ def knn(x):
     return NearestNeighbors(n_neighbors=1).fit(x.coreset).kneighbors(unit)[0][:, 0]
 
 
-def vim(x):
-    away = x.features - mean(x.features, x.weights)
-    _, vectors = np.linalg.eigh(np.cov(away.T, aweights=x.weights, ddof=0))
+def vim(x, origin=None):
+    away = x.features - (mean(x.features, x.weights) if origin is None else origin)
+    _, vectors = np.linalg.eigh(sum(w * np.outer(row, row) for w, row in zip(x.weights, away, strict=True)))
     norm = np.linalg.norm(away @ vectors[:, : away.shape[1] // 2], axis=1)
     alpha = mean(x.logits.max(1), x.weights) / mean(norm, x.weights)
     return alpha * norm - logsumexp(x.logits, axis=1)
+
+
+def coreset(features, most):
+    """Rows, each the farthest from those before it, from the first on (greedy k-center); no row twice."""
+    chosen = [0]
+    while len(chosen) < most:
+        away = [min(np.linalg.norm(row - features[other]) for other in chosen) for row in features]
+        if max(away) < 1e-3:
+            break
+        chosen.append(int(np.argmax(away)))
+    return features[chosen]
 
 
 ORACLES: Mapping[str, Callable[[Pixels], np.ndarray]] = {

@@ -12,13 +12,13 @@ from scipy.stats import multivariate_normal
 
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.scores import SCORES, get_scores
-from anomaly.scores.combinations import LEVELS, fit_distribution
+from anomaly.scores import SCORES, get_scores, knn
+from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 from anomaly.scores.statistics import Statistics, image_hash, weights_hash
 from anomaly.scores.table import COMBINATIONS
-from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels
+from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels, coreset, vim
 
 C, P, D, N = 4, 3, 6, 400
 NAMES = tuple(SCORES)
@@ -85,15 +85,35 @@ def pixels(sample, coreset):
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_float64(name, sample, statistics):
     (score,) = statistics.attach(get_scores([name]))
-    if name == "typicality":  # quantiles of weighted values have a test of their own
-        sample = replace(sample, weights=torch.ones(N))
-        score = replace(score, statistics=score.fit(sample))
     result = score(sample.prediction)
     assert result.shape == (1, N, 1)
     assert result.dtype == torch.float32
     assert name in ORACLES, f"write {name} in float64 in tests/anomaly/score_oracles.py"
     coreset = score.statistics["coreset"].numpy().astype(float) if name == "knn" else None
     np.testing.assert_allclose(result[0, :, 0], ORACLES[name](pixels(sample, coreset)), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("most", [1, 25, 60])
+def test_knn_keeps_features_that_leave_none_far_from_all(sample, monkeypatch, most):
+    monkeypatch.setattr(knn, "CORESET", most)
+    features = sample.prediction.features.clone()
+    features[:, :, 40:] = 3 * features[:, :, :1]  # directions that are there
+    kept = knn.fit(replace(sample, prediction=replace(sample.prediction, features=features)))["coreset"].numpy()
+    unit = features[0, :, :, 0].T.numpy().astype(float)
+    expected = coreset(unit / np.linalg.norm(unit, axis=1, keepdims=True), most)
+    assert len(kept) == min(most, 40)
+    np.testing.assert_allclose(kept, expected, atol=1e-6)
+
+
+def test_vim_of_a_network_whose_last_layer_is_known(sample):
+    random = np.random.default_rng(3)
+    weight, bias = random.normal(size=(C, D)), random.normal(size=C)
+    linear = (torch.tensor(weight).float(), torch.tensor(bias).float())
+    score = replace(SCORES["vim"], statistics=SCORES["vim"].fit(replace(sample, linear=linear)))
+    origin = np.linalg.lstsq(weight, -bias, rcond=None)[0]  # the shortest feature whose logits are 0
+    np.testing.assert_allclose(weight @ origin + bias, 0, atol=1e-9)
+    expected = vim(pixels(sample, None), origin)
+    np.testing.assert_allclose(score(sample.prediction)[0, :, 0], expected, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "rank_average:of=gmm_nll+knn", "zscore_sum:of=gmm_nll+entropy"])
@@ -123,13 +143,22 @@ def test_rank_average_and_zscore_sum(sample, statistics):
 
 def test_ranks_go_on_beyond_all_training_pixels():
     found = fit_distribution(torch.linspace(0, 1, 1001), torch.ones(1001))
-    from anomaly.scores.combinations import rank_average
-
     scores = torch.tensor([-3.0, -1.0, 0.5, 1.0, 2.0, 7.0]).view(1, 1, 6, 1)
     ranks = rank_average(scores, quantiles=found["quantiles"][None])[0, :, 0]
     assert (ranks.diff() > 0).all()
     assert ranks[2] == pytest.approx(0.5, abs=1e-3)
     assert len(found["quantiles"]) == len(LEVELS)
+
+
+def test_ranks_rise_above_the_largest_training_score_by_its_distance_from_the_median():
+    values = np.random.default_rng(0).lognormal(sigma=2, size=20_001).astype(np.float32)
+    quantiles = fit_distribution(torch.tensor(values), torch.ones(len(values)))["quantiles"][None]
+    top, way = values.max(), values.max() - np.median(values)
+    second = np.sort(values)[-2]
+    scores = torch.tensor([second, top, top + way, top + 2 * way]).view(1, 1, 4, 1)
+    ranks = rank_average(scores, quantiles=quantiles)[0, :, 0]
+    assert ranks[0] < 1
+    np.testing.assert_allclose(ranks[1:], [1, 2, 3], rtol=1e-3)
 
 
 @pytest.mark.parametrize("levels", [[0.0, 0.3, 1.0], [0.5]])
@@ -149,17 +178,34 @@ def test_parameters_change_the_score_and_are_in_its_name(sample):
     assert warm.name == "energy:temperature=2"
     logits = rows(sample, "logits")
     np.testing.assert_allclose(
-        warm(sample.prediction)[0, :, 0], -2 * logsumexp(logits / 2, axis=1), rtol=1e-5, atol=1e-6
+        warm(sample.prediction)[0, :, 0], -2 * logsumexp(logits / 2, axis=1) + math.log(C), rtol=1e-5, atol=1e-6
     )
     (few,) = get_scores(["gen:gamma=0.5:top=2"])
     p = np.sort(softmax(logits, axis=1), axis=1)[:, -2:]
     np.testing.assert_allclose(few(sample.prediction)[0, :, 0], np.sqrt(p * (1 - p)).sum(1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 1, 30, 1e3])
+def test_ranks_survive_any_temperature(temperature):
+    """Pixels keep their order, and their differences, as float64 has them."""
+    logits = np.random.default_rng(0).normal(size=(2000, 19)).astype(np.float32)
+    (score,) = get_scores([f"energy:temperature={temperature}"])
+    found = score(Prediction(torch.tensor(logits.T.copy())[None, ..., None]))[0, :, 0].numpy()
+    exact = -temperature * logsumexp(logits.astype(float) / temperature, axis=1)
+    order = np.argsort(exact)
+    assert len(np.unique(found)) > 0.99 * len(found)
+    assert np.diff(found[order]).min() > -1e-6
+    np.testing.assert_allclose(found - found.mean(), exact - exact.mean(), atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("energy:temperature=0", "expected a temperature above 0, found 0.0"),
+        ("energy:temperature=0", "expected a temperature from 0.001 to 1000, found 0.0"),
+        ("energy:temperature=1e30", "expected a temperature from 0.001 to 1000, found 1e\\+30"),
+        ("energy:temperature=1e-40", "expected a temperature from 0.001 to 1000, found 1e-40"),
+        ("knn:k=0", "expected k between 1 and the 2000 features that are kept, found 0"),
+        ("knn:k=2001", "expected k between 1 and the 2000 features that are kept, found 2001"),
         ("energy:temperature=hot", "score 'energy': expected a number for temperature, found 'hot'"),
         ("energy:temperatur=1", "unknown parameter 'temperatur': did you mean 'temperature'"),
         ("energy:temperature", "expected NAME:KEY=VALUE, each key once, found 'temperature'"),
@@ -177,9 +223,10 @@ def test_bad_parameters_are_refused_before_anything_runs(text, message):
 
 
 def test_knn_wants_as_many_neighbours_as_there_are(sample, statistics):
-    (score,) = statistics.attach(get_scores(["knn:k=100000"]))
-    with pytest.raises(InputError, match="expected k between 1 and the"):
-        score(sample.prediction)
+    (kept,) = statistics.attach(get_scores([f"knn:k={N}"]))
+    assert kept(sample.prediction).isfinite().all()
+    with pytest.raises(InputError, match=f"expected k between 1 and the {N} features that are kept, found {N + 1}"):
+        statistics.attach(get_scores([f"knn:k={N + 1}"]))
 
 
 @pytest.mark.parametrize("name", ["margin", "likelihood_ratio"])
