@@ -2,7 +2,9 @@
 
 ``class_log_likelihood (B, C, h, w)`` is ``log p(x|c)`` of each pixel's embedding, in nats, before any normalisation
 over classes; ``component_log_prob (B, C, P, h, w)`` is ``log(w_cp N(x; cp))`` of each class's components with their
-weights: their sum over P is ``p(x|c)``. All must be finite, or minus infinity where a class has no such component.
+weights. The first is the largest of the second over P for GMMSeg (as in the paper), and the log of their sum for
+mixtures that were fitted afterwards; scores of components take the sum. All must be finite, or minus infinity where a
+class has no such component.
 """
 
 from __future__ import annotations
