@@ -70,8 +70,7 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
         scores = subject.statistics.attach(scores)
     if args.save_scores is not None:
         made_by = {"method": args.config.stem, "settings": depends_on(inputs, inference)}
-        names = [split.name for split in splits]
-        stores = {name: ScoreWriter(args.save_scores / name, set=name, **made_by) for name in names}
+        stores = {s.name: ScoreWriter(args.save_scores / s.name, set=s.name, **made_by) for s in splits}
         subject = replace(subject, stores=stores)
     settings = {"limit": args.limit, "device": str(network.device)}
     return Chosen(subject, scores, settings, inputs, Path("work_dirs", args.config.stem, "ood_eval"))
