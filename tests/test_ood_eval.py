@@ -380,26 +380,3 @@ def test_what_is_evaluated_has_to_be_clear(place, monkeypatch, capfd, words, mes
     assert call(monkeypatch, *words, "--out", "out/run") == 2
     assert message in capfd.readouterr().err
     assert not (place / "out").exists()
-
-
-def test_two_folders_are_a_set(place, monkeypatch):
-    for i in range(3):
-        set_trees.write(place / f"mine/labels/f{i}.png", set_trees.label((0, 3, 9), 48, 72))
-        set_trees.write(place / f"mine/images/f{i}.png", set_trees.photo(i, 48, 72))
-    words = ("--folder", "mine/images", "mine/labels", "--label-values", "0=known", "3-4=anomaly", "9=ignore")
-    options = ("--no-closed-set", "--heatmaps", "none", "--scores", "msp", "--out", "out/run")
-    assert call(monkeypatch, *GOOD[:2], *words, *options) == 0
-    (entry,) = json.loads((place / "out/run/results.json").read_text())["sets"]
-    score = entry["scores"]["msp"]
-    assert (entry["set"], score["anomaly_pixels"], score["ignored_pixels"]) == ("mine", 3 * 1152, 3 * 1152)
-
-
-def test_labels_of_another_meaning_are_told_before_the_closed_set_is_visited(place, monkeypatch, capfd):
-    from anomaly.integrations import mmseg_run
-
-    set_trees.write(place / "mine/labels/f.png", set_trees.label((0, 3, 9), 48, 72))
-    set_trees.write(place / "mine/images/f.png", set_trees.photo(0, 48, 72))
-    monkeypatch.setattr(mmseg_run, "evaluate_closed_set", lambda *_, **__: pytest.fail("the closed set was visited"))
-    words = ("--folder", "mine/images", "mine/labels", "--label-values", "0=known", "1=anomaly")
-    assert call(monkeypatch, *GOOD[:2], *words, "--out", "out/run") == 2
-    assert "f.png" in capfd.readouterr().err
