@@ -1,10 +1,11 @@
 """Gather and write up the study of docs/study.md, which says how its runs are made.
 
-``collect`` gathers the results of the runs in ``results/study.json``, ``write`` puts tables and plot of that into
-``docs/study.md``.
+``collect`` gathers the results of the runs in ``results/study.json``, or those of another schedule in a record of
+their own; ``write`` puts tables and plots of all records into ``docs/study.md``.
 
 Examples:
     python tools/study.py collect study
+    python tools/study.py collect study_longer --name longer
     python tools/study.py write
 """
 
@@ -28,10 +29,13 @@ from anomaly.report.study_plots import figures_plot, likelihoods_plot
 from anomaly.report.study_record import gather
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD, PAGE, PLOT = ROOT / "results/study.json", ROOT / "docs/study.md", ROOT / "docs/images/study.png"
+PAGE, PLOT = ROOT / "docs/study.md", ROOT / "docs/images/study.png"
+RECORDS = {"": ROOT / "results/study.json", "longer": ROOT / "results/study_longer.json"}
 SPREAD = PLOT.with_name("study_likelihoods.png")
 CHAIN = "guided:radius=8:eps=0.01"
-MARK = re.compile(r"(<!-- (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.S)
+MARK = re.compile(
+    r"(<!-- (?P<what>\w+)(?: of (?P<network>[\w-]+))?(?: in (?P<record>\w+))? -->\n).*?(<!-- end -->)", re.S
+)
 ROWS = (
     *(("softmax", score) for score in ("msp", "entropy", "energy", "best")),
     *(("softmax-posthoc", "gmm_nll"), ("gmmseg", "energy"), ("gmmseg", "gmm_nll"), ("gmmseg", "best")),
@@ -40,33 +44,41 @@ ROWS = (
 DRAWN = tuple(row for row in ROWS if row[1] != "best")
 
 
-def page(text: str, study: dict[str, Any]) -> str:
-    """The page with its tables written anew."""
-    made = {
-        "headline": lambda _: tables.headline(study, ROWS),
-        "scores": lambda network: tables.all_scores(study, network, CHAIN),
-        "paired": lambda _: tables.paired(study),
-        "ablation": lambda _: tables.ablation(study),
-    }
-    return MARK.sub(lambda found: f"{found[1]}\n{made[found[2]](found[3])}\n{found[4]}", text)
+def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
+    """The page with its tables written anew, from the records by name."""
+
+    def made(found: re.Match[str]) -> str:
+        study = studies[found["record"] or ""]
+        table = {
+            "headline": lambda: tables.headline(study, ROWS),
+            "scores": lambda: tables.all_scores(study, found["network"], CHAIN),
+            "paired": lambda: tables.paired(study),
+            "ablation": lambda: tables.ablation(study),
+        }[found["what"]]()
+        return f"{found[1]}\n{table}\n{found[5]}"
+
+    return MARK.sub(made, text)
 
 
 def main() -> None:
     """Gather, or write."""
     parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("collect").add_argument("work", type=Path, metavar="WORK_DIR", help="folder of the runs")
+    collect = commands.add_parser("collect")
+    collect.add_argument("work", type=Path, metavar="WORK_DIR", help="folder of the runs")
+    collect.add_argument("--name", choices=RECORDS, default="", help="which record (default: that of the study itself)")
     commands.add_parser("write")
     args = parser.parse_args()
     if args.command == "collect":
-        temporary = RECORD.with_suffix(".part")
+        record = RECORDS[args.name]
+        temporary = record.with_suffix(".part")
         temporary.write_text(json.dumps(gather(args.work), indent=1) + "\n")
-        os.replace(temporary, RECORD)
+        os.replace(temporary, record)
         return
-    study = json.loads(RECORD.read_text())
-    PAGE.write_text(page(PAGE.read_text(), study))
-    figures_plot(study, DRAWN).savefig(PLOT, dpi=110)
-    likelihoods_plot(study).savefig(SPREAD, dpi=80)
+    studies = {name: json.loads(record.read_text()) for name, record in RECORDS.items()}
+    PAGE.write_text(page(PAGE.read_text(), studies))
+    figures_plot(studies[""], DRAWN).savefig(PLOT, dpi=110)
+    likelihoods_plot(studies[""]).savefig(SPREAD, dpi=80)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ Record = Mapping[str, Any]
 def headline(study: Record, rows: Sequence[tuple[str, str]]) -> str:
     """Network and score against AUROC, AP and FPR95 on every set, and mIoU; mean and deviation over seeds.
 
+    Of one seed alone: with the interval over photographs, where the record has one.
+
     Args:
         study: The record.
         rows: Network and score; the score ``best`` is, of every figure, the best of all scores without post-processing.
@@ -24,7 +26,9 @@ def headline(study: Record, rows: Sequence[tuple[str, str]]) -> str:
         seeds = study["networks"][network]
         cells = []
         for name in sets:
-            cells += [_spread(_value(seed["sets"][name], score, figure) for seed in seeds) for figure in FIGURES]
+            found = [[_value(seed["sets"][name], score, figure) for seed in seeds] for figure in FIGURES]
+            intervals = seeds[0]["sets"][name].get(score, {}).get("intervals", {}) if len(seeds) == 1 else {}
+            cells += [_spread(one) + _ends(intervals.get(figure)) for one, figure in zip(found, FIGURES, strict=True)]
         mious = [_spread(seed["miou"].get(part) for seed in seeds) for part in ("val", "test")]
         lines.append([network, f"`{score}`" if score != "best" else "the best of each figure", *cells, *mious])
     return _markdown(lines)
@@ -82,6 +86,10 @@ def _spread(values: Iterable[float | None]) -> str:
     if not found:
         return "-"
     return f"{mean(found):.1f}" + (f" ± {stdev(found):.1f}" if len(found) > 1 else "")
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def _difference(found: Mapping[str, float]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.metrics.bootstrap import FrameTable, paired_bootstrap
+from anomaly.metrics.bootstrap import FrameTable, bootstrap, paired_bootstrap
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.report.study import FIGURES
 from anomaly.result import SetResult, read_results, state_name
@@ -25,8 +25,9 @@ def gather(work: Path) -> dict[str, Any]:
     """Gather the results below a folder.
 
     ``seedK/NETWORK/results.json`` are evaluations of ``NETWORKS``; ``seedK/softmax-states`` and ``gmmseg-states`` hold
-    results with all scores kept, for paired tests, as ``gmmseg-frozen`` does; ``seedK/NETWORK-test.json`` has mIoU on
-    the test photographs, and ``ablation/NAME/results.json`` what one change made, ``change.txt`` beside it.
+    results with all scores kept, for intervals and paired tests, as ``gmmseg-frozen`` does (``softmax-frozen`` may);
+    ``seedK/NETWORK-test.json`` has mIoU on the test photographs, and
+    ``ablation/NAME/results.json`` what one change made, ``change.txt`` beside it.
 
     Raises:
         InputError: There is no seed, or a file is missing or broken.
@@ -54,11 +55,7 @@ def without_folders(record: Any) -> Any:
 
 
 def _figures(entry: SetResult) -> dict[str, Any]:
-    return {
-        name: {figure: score.figures[figure] for figure in FIGURES}
-        | ({"intervals": {figure: score.intervals[figure] for figure in FIGURES}} if score.intervals else {})
-        for name, score in entry.scores.items()
-    }
+    return {name: {figure: score.figures[figure] for figure in FIGURES} for name, score in entry.scores.items()}
 
 
 def _seed(folder: Path, network: str) -> dict[str, Any]:
@@ -68,6 +65,12 @@ def _seed(folder: Path, network: str) -> dict[str, Any]:
     if (test := folder / f"{base}-test.json").is_file():
         miou["test"] = json.loads(test.read_text())["mIoU"] / 100
     sets = {entry.set: _figures(entry) for entry in read_results(folder / network / "results.json").sets}
+    for name, scores in sets.items():
+        for score, figures in scores.items():
+            kept = [folder / f"{network}{end}/states" / state_name(name, score) for end in ("", STATES)]
+            for path in [path for path in kept if path.is_file()][:1]:
+                found = bootstrap(FrameTable.of(PixelMetrics.load(path)))
+                figures["intervals"] = {figure: [found[figure].low, found[figure].high] for figure in FIGURES}
     return {"seed": int(folder.name.removeprefix("seed")), "miou": miou, "sets": sets}
 
 
@@ -92,23 +95,30 @@ def _ablation(folder: Path) -> dict[str, Any]:
 
 
 def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The likelihood, with the frozen copy and without, minus the twin's scores that are best by AP and by FPR95."""
+    """The likelihood, with the frozen copy and without, minus the twin's scores that are best by AP and by FPR95.
+
+    Where all scores of the twin's own frozen mixtures were kept: with the frozen copy, minus these too.
+    """
     entries = {entry.set: entry for entry in read_results(folder / f"softmax{STATES}/results.json").sets}
     twin = {score: found.figures for score, found in entries[name].scores.items()}
     best = []
     for some in ([s for s in twin if "+" not in s], list(twin)):  # as they are, then post-processed too
         best += [max(some, key=lambda score: twin[score]["ap"]), min(some, key=lambda score: twin[score]["fpr95"])]
+    pairs = [(own, f"softmax{STATES}", score) for own in reversed(LIKELIHOODS) for score in dict.fromkeys(best)]
+    if (folder / "softmax-frozen/states").is_dir():
+        pairs.insert(0, ("gmmseg-frozen", "softmax-frozen", "gmm_nll"))
     found = []
-    for network in reversed(LIKELIHOODS):
-        own = FrameTable.of(PixelMetrics.load(folder / network / "states" / state_name(name, "gmm_nll")))
-        for score in dict.fromkeys(best):
-            other = PixelMetrics.load(folder / f"softmax{STATES}/states" / state_name(name, score))
-            tests = paired_bootstrap(own, FrameTable.of(other))
-            one: dict[str, Any] = {"set": name, "seed": int(folder.name.removeprefix("seed"))}
-            one |= {"method": f"{network.removesuffix(STATES)} gmm_nll", "minus": f"softmax {score}"}
-            for figure in ("ap", "fpr95"):
-                test = tests[figure]
-                ends = {"low": test.interval.low, "high": test.interval.high}
-                one[figure] = {"difference": test.difference, **ends, "p": test.p_value}
-            found.append(one)
+    for own, other, score in pairs:
+        first, second = (
+            FrameTable.of(PixelMetrics.load(folder / network / "states" / state_name(name, kept)))
+            for network, kept in ((own, "gmm_nll"), (other, score))
+        )
+        tests = paired_bootstrap(first, second)
+        one: dict[str, Any] = {"set": name, "seed": int(folder.name.removeprefix("seed"))}
+        one |= {"method": f"{own.removesuffix(STATES)} gmm_nll", "minus": f"{other.removesuffix(STATES)} {score}"}
+        for figure in ("ap", "fpr95"):
+            test = tests[figure]
+            ends = {"low": test.interval.low, "high": test.interval.high}
+            one[figure] = {"difference": test.difference, **ends, "p": test.p_value}
+        found.append(one)
     return found
