@@ -103,10 +103,8 @@ def run(
     Raises:
         InputError: Whatever :func:`anomaly.evaluator.evaluate` finds wrong with the input.
     """
-    check_scores(scores, subject.detector)
+    _check(scores, subject.detector, splits)
     names = Method(scores, post=post).names
-    for split in splits:
-        split.frame(0)  # labels that mean something else are told before the work, not after the closed set
     drawn = {"all": names, "first": names[:1], "none": []}[heatmaps]
     with staged(out, OUTPUTS) as stage, PanelWriter(stage / "heatmaps", drawn, profile) as pictures:
         closed = None if subject.closed_set is None else subject.closed_set(progress, profile)
@@ -148,6 +146,13 @@ def run(
         if report:
             write_page([stage / "results.json"], stage / "report.html")
     return result
+
+
+def _check(scores: Sequence[Score], detector: Detector | None, splits: Sequence[Split]) -> None:
+    """Tell of scores that cannot be had, and of labels that mean another thing, before the closed set is visited."""
+    check_scores(scores, detector)
+    for split in splits:
+        split.frame(0)
 
 
 def _advance(progress: Progress, bar: TaskID) -> None:
