@@ -64,7 +64,7 @@ def summary(sets: Sequence[JoinedSet]) -> Table:
     for one in sets:
         results = [method.result for method in one.methods]
         columns: list[_Column] = [[(r.figures.get(name), r.intervals.get(name)) for r in results] for name in names]
-        columns += [[(getattr(r, part.part).get(part.name), None) for r in results] for part in further]
+        columns += [[(getattr(r, column.part).get(column.name), None) for r in results] for column in further]
         if closed:
             columns.append([(_closed(one.runs[m.run]), None) for m in one.methods])
         cells = [_column(column, better) for column, (_, better) in zip(columns, named, strict=True)]

@@ -68,7 +68,7 @@ def _seed(folder: Path, network: str) -> dict[str, Any]:
     for name, scores in sets.items():
         for score, figures in scores.items():
             kept = [folder / f"{network}{end}/states" / state_name(name, score) for end in ("", STATES)]
-            for path in [path for path in kept if path.is_file()][:1]:
+            if path := next((path for path in kept if path.is_file()), None):
                 found = bootstrap(FrameTable.of(PixelMetrics.load(path)))
                 figures["intervals"] = {figure: [found[figure].low, found[figure].high] for figure in FIGURES}
     return {"seed": int(folder.name.removeprefix("seed")), "miou": miou, "sets": sets}
