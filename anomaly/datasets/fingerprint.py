@@ -1,10 +1,12 @@
-"""What tells whether two results are of the same frames with the same labels."""
+"""What tells whether two results are of the same frames: their labels, and their images."""
 
 from __future__ import annotations
 
 import hashlib
 
-from anomaly.labels import Label
+import numpy as np
+
+from anomaly.labels import Image, Label
 
 
 class Fingerprint:
@@ -38,3 +40,8 @@ class Fingerprint:
         for frame_id in sorted(self._frames):
             digest.update(f"{len(frame_id.encode())}:{frame_id}={self._frames[frame_id]};".encode())
         return digest.hexdigest()
+
+
+def image_hash(image: Image) -> str:
+    """Name an image by its pixels, whatever its file is called. Shape: ``(H, W, 3)``, uint8."""
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:24]

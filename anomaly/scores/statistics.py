@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anomaly.datasets.fingerprint import image_hash
 from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.labels import Image
@@ -181,11 +182,6 @@ class Statistics:
                 f"frame {frame!r} is one of the {len(self.photographs)} photographs that the scores' statistics were "
                 "fitted on, where they look better than they are; evaluate other photographs, or fit on others"
             )
-
-
-def image_hash(image: Image) -> str:
-    """Name a photograph by its pixels. Shape: ``(H, W, 3)``, uint8."""
-    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:24]
 
 
 def weights_hash(state: dict[str, Tensor]) -> str:

@@ -10,13 +10,14 @@ import torch
 from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal
 
+from anomaly.datasets.fingerprint import image_hash
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
 from anomaly.scores import SCORES, get_scores, knn
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
 from anomaly.scores.sample import PixelSample, draw_pixels, join
-from anomaly.scores.statistics import Statistics, image_hash, weights_hash
+from anomaly.scores.statistics import Statistics, weights_hash
 from anomaly.scores.table import COMBINATIONS
 from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels, coreset, vim
 
