@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anomaly.background import Worker, read_ahead
-from anomaly.datasets.fingerprint import Fingerprint
+from anomaly.datasets.fingerprint import Fingerprint, image_hash
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector
 from anomaly.errors import InputError
@@ -22,6 +22,7 @@ from anomaly.labels import ANOMALY, KNOWN, Frame, Image
 from anomaly.measures import Calibration, Measures, ScoreMetrics
 from anomaly.method import NO_POST, Method, Seen, Store, check_scores
 from anomaly.metrics.calibration import Threshold, choose_threshold
+from anomaly.names import check_distinct
 from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
 from anomaly.report.views import ViewWriter
@@ -55,7 +56,7 @@ def evaluate(
 
     Args:
         detector: The network; None where all scores are stored.
-        splits: The sets; their names are distinct.
+        splits: The sets; their names have to be distinct.
         scores: At least one; their names are distinct.
         inference: How the network looks at a photograph; once, and whole, by default.
         post: Chains of post-processing, each applied to every score; none by default.
@@ -72,9 +73,12 @@ def evaluate(
         One result per split, in their order.
 
     Raises:
-        InputError: A score needs what the detector does not give (found before a frame is read), a frame
-            cannot be read, a score is NaN or infinite, or a set has no anomalous or no known pixel.
+        InputError: Two sets, or two scores with their post-processing, have one name; a threshold or a store is of a
+            score or a set that is not evaluated; a score needs what the detector does not give (all of this is found
+            before a frame is read); a frame cannot be read, or is one of the images that a threshold was chosen on; a
+            score is NaN or infinite; or a set has no anomalous or no known pixel.
     """
+    check_distinct((split.name for split in splits), "datasets", "evaluate them one by one, or rename one")
     check_scores(scores, detector)
     classes = () if detector is None else detector.classes
     method = Method(scores, inference or Inference(), post, classes)
@@ -83,18 +87,21 @@ def evaluate(
     measures = measures if views is None else replace(measures, curves=True)
     first, rest = _visits(splits)
     stores = stores or {}
+    _check_used("stores", stores, [split.name for split in splits])
+    _check_used("thresholds", measures.thresholds, method.names)
     outputs = _Outputs(pictures, views, profile)
     runs = {split.name: _SetRun(split, method, stores.get(split.name), measures, outputs) for split in splits}
 
-    def add(worker: Worker, visited: int, name: str, frame: Frame, seen: Seen | None) -> None:
-        worker.submit(runs[name].add, frame, seen)
+    def add(worker: Worker, visited: int, each: _Visited, seen: Seen | None) -> None:
+        worker.submit(runs[each.set].add, each, seen)
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
 
     def stored(name: str, frame: Frame) -> bool:
         return runs[name].stored(frame)
 
-    _visit(_Reader(detector, stored, check, profile), method.inference, first + rest, add, on_frame)
+    reader = _Reader(detector, stored, check, profile, tuple(measures.thresholds.values()))
+    _visit(reader, method.inference, first + rest, add, on_frame)
     if pictures is not None:
         with profile.stage("pictures"):
             pictures.finish()
@@ -136,14 +143,17 @@ def calibrate(
     profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(method.names))
     split = calibration.split
     metrics = {name: measures.pixel_metrics(name, split.name) for name in method.names}
+    images: set[str] = set()
 
-    def update(frame: Frame, seen: Seen | None) -> None:
+    def update(each: _Visited, seen: Seen | None) -> None:
+        frame = each.frame
+        images.add(each.image)
         classes = method.classify(seen, frame.label.shape) if seen is not None and method.needs_classes else None
         for name, score in method.maps(frame, seen, store, classes).items():
             metrics[name].update(frame.id, score, frame.label)
 
-    def add(worker: Worker, visited: int, name: str, frame: Frame, seen: Seen | None) -> None:
-        worker.submit(update, frame, seen)
+    def add(worker: Worker, visited: int, each: _Visited, seen: Seen | None) -> None:
+        worker.submit(update, each, seen)
 
     def stored(name: str, frame: Frame) -> bool:
         names = [score.name for score in scores]
@@ -151,7 +161,8 @@ def calibrate(
 
     visits = [(split, i) for i in range(len(split))]
     _visit(_Reader(detector, stored, check, profile), method.inference, visits, add, on_frame)
-    return {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
+    chosen = {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
+    return {name: replace(threshold, images=frozenset(images)) for name, threshold in chosen.items()}
 
 
 @dataclass(frozen=True)
@@ -187,6 +198,7 @@ class _SetRun:
         self._metrics = {name: ScoreMetrics(name, split, measures, method.classes) for name in method.names}
         self._left = len(split)
         self._fingerprint = Fingerprint()
+        self._images: dict[str, str] = {}
         self._seen = {KNOWN: False, ANOMALY: False}
 
     def stored(self, frame: Frame) -> bool:
@@ -202,7 +214,9 @@ class _SetRun:
     def _wants(self, frame: Frame) -> bool:
         return self._views is not None and self._views.wants(frame.id)
 
-    def add(self, frame: Frame, seen: Seen | None) -> None:
+    def add(self, each: _Visited, seen: Seen | None) -> None:
+        frame = each.frame
+        self._images[frame.id] = each.image
         with self._profile.stage("scores", background=True):
             classes = None
             if seen is not None and (self._needs_classes or self._wants(frame)):
@@ -243,6 +257,7 @@ class _SetRun:
             fingerprint=self._fingerprint.hexdigest(),
             published_frames=split.published or 0,
             notes=list(split.notes),
+            images={frame: self._images[frame] for frame in sorted(self._images)},
         )
         if self._views is not None:
             curves = {name: metric.curves for name, metric in self._metrics.items() if metric.curves is not None}
@@ -252,10 +267,18 @@ class _SetRun:
 
 @dataclass(frozen=True)
 class _Visited:
-    """A frame that was read, with the network's input of it; None where the network is not asked."""
+    """A frame that was read.
+
+    Args:
+        set: Name of its set.
+        frame: The frame.
+        image: What tells its image from others, by :func:`anomaly.datasets.fingerprint.image_hash`.
+        inputs: The network's input of it; None where the network is not asked.
+    """
 
     set: str
     frame: Frame
+    image: str
     inputs: Tensor | None
 
 
@@ -267,6 +290,7 @@ class _Reader:
     stored: Callable[[str, Frame], bool]
     check: Callable[[str, Image], None] | None
     profile: Profile
+    thresholds: tuple[Threshold, ...] = ()
 
     def __call__(self, visit: tuple[Split, int]) -> _Visited:
         split, i = visit
@@ -274,19 +298,23 @@ class _Reader:
             frame = split.frame(i)
             if self.check is not None:
                 self.check(frame.id, frame.image)
+            image = image_hash(frame.image)
+            for threshold in self.thresholds:
+                if image in threshold.images and threshold.set != split.name:
+                    raise InputError(chosen_on_it(split.name, threshold.set, [frame.id]))
             if self.detector is None or self.stored(split.name, frame):
-                return _Visited(split.name, frame, None)
-            return _Visited(split.name, frame, self.detector.prepare(frame.image))
+                return _Visited(split.name, frame, image, None)
+            return _Visited(split.name, frame, image, self.detector.prepare(frame.image))
 
 
 def _visit(
     reader: _Reader,
     inference: Inference,
     visits: Sequence[tuple[Split, int]],
-    add: Callable[[Worker, int, str, Frame, Seen | None], None],
+    add: Callable[[Worker, int, _Visited, Seen | None], None],
     on_frame: Callable[[str], None] | None,
 ) -> None:
-    """Show frames to the detector in order, and hand each on with its number, from 1, and its set's name."""
+    """Show frames to the detector in order, and hand each on with its number, from 1."""
     visited, profile = 0, reader.profile
     with closing(read_ahead(reader, visits, inference.batch + 2)) as frames, Worker() as worker:
         for group in _batches(_timed(frames, profile), inference.batch):
@@ -295,7 +323,7 @@ def _visit(
             for each, found in zip(group, seen, strict=True):
                 visited += 1
                 with profile.stage("scores"):
-                    add(worker, visited, each.set, each.frame, found)
+                    add(worker, visited, each, found)
                 if on_frame is not None:
                     on_frame(each.set)
         with profile.stage("metrics"):
@@ -352,3 +380,17 @@ def _timed(frames: Iterator[_Visited], profile: Profile) -> Iterator[_Visited]:
         if frame is None:
             return
         yield frame
+
+
+def chosen_on_it(measured: str, chosen: str, frames: Sequence[str]) -> str:
+    """Say that a set has images that the threshold was chosen on."""
+    return (
+        f"{measured}: expected images that no threshold was chosen on, found {len(frames)} of {chosen}, such as frame "
+        f"{frames[0]!r}; a threshold knows the labels of these: choose it on other images, or leave {measured} out"
+    )
+
+
+def _check_used(what: str, given: Iterable[str], used: Sequence[str]) -> None:
+    """Refuse what would do nothing, as it is of a name that is not evaluated."""
+    if unused := sorted(set(given) - set(used)):
+        raise InputError(f"{what}: expected names among {', '.join(used)}, found {unused[0]!r}; correct it")

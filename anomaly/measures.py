@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.datasets.split import Split
+from anomaly.errors import InputError
 from anomaly.labels import Frame
 from anomaly.labels import Score as ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
@@ -21,6 +22,7 @@ from anomaly.metrics.open_iou import OpenIoUMetrics
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
 from anomaly.report.curves import ScoreCurves
 from anomaly.result import ScoreResult, state_name
+from anomaly.score_remarks import SeenValues, unlabelled_classes
 
 AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
 
@@ -59,6 +61,11 @@ class Measures:
         thresholds: By score, chosen on another set: see :func:`anomaly.evaluator.calibrate`.
         states: Folder for the pixel metrics of each set and score, ``SET.SCORE.npz``; None keeps none.
         curves: Whether what a report shows is measured too; needs ``exact``.
+        tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
+        fpr: False-positive rate at which the recall is taken, ``0 <= fpr < 1``.
+
+    Raises:
+        InputError: ``components_at`` is given without a track, which it would do nothing without.
     """
 
     mode: Mode = "exact"
@@ -70,6 +77,12 @@ class Measures:
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     states: Path | None = None
     curves: bool = False
+    tpr: float = 0.95
+    fpr: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.track is None and self.components_at != BEST_F1:
+            raise InputError(f"components_at={self.components_at}: expected a track too, found none; give both")
 
     def shared_by(self, metrics: int) -> Measures:
         """The same with one of so many equal shares of the memory."""
@@ -78,14 +91,20 @@ class Measures:
     def pixel_metrics(self, score: str, split: str) -> PixelMetrics:
         """Empty pixel metrics of one score on one set."""
         return PixelMetrics(
-            score, set=split, mode=self.mode, memory_budget=self.memory_budget, spill_dir=self.spill_dir
+            score,
+            set=split,
+            mode=self.mode,
+            tpr=self.tpr,
+            fpr=self.fpr,
+            memory_budget=self.memory_budget,
+            spill_dir=self.spill_dir,
         )
 
 
 class ScoreMetrics:
     """All that is measured of one score on one set.
 
-    A threshold chosen on this very set is not used on it, and nothing that needs one is measured.
+    A threshold chosen on the set of that name is not used on it, and nothing that needs one is measured.
 
     Args:
         score: Its name.
@@ -113,6 +132,7 @@ class ScoreMetrics:
             self._components = ComponentMetrics(
                 measures.track, at, name=score, set=split.name, spill_dir=measures.spill_dir
             )
+        self._seen = SeenValues()
         self._open_iou: OpenIoUMetrics | None = None
         if self._threshold is not None and split.classes and split.classes == classes:
             self._open_iou = OpenIoUMetrics(classes, self._threshold, name=score, set=split.name)
@@ -129,6 +149,7 @@ class ScoreMetrics:
             InputError: Whatever the metrics find wrong with the input.
         """
         self._pixels.update(frame.id, score, frame.label)
+        self._seen.add(frame.id, score, frame.label)
         if self._components is not None:
             self._components.update(frame.id, score, frame.label)
         if self._open_iou is not None and prediction is not None and frame.class_label is not None:
@@ -140,6 +161,7 @@ class ScoreMetrics:
             self._measures.states.mkdir(exist_ok=True)
             self._pixels.save(self._measures.states / state_name(self._pixels.set, self._pixels.name))
         pixels = self._pixels.compute()
+        remarks = self._seen.remarks(pixels["auroc"])
         found: dict[str, Any] = {"intervals": {}, "components": {}, "open_world": {}, "at_threshold": {}}
         replicates = self._measures.replicates
         table = FrameTable.of(self._pixels, pixels) if replicates or self._measures.curves else None
@@ -157,6 +179,7 @@ class ScoreMetrics:
             opened = self._open_iou.compute()
             found["open_world"] = opened.figures
             by_class = {"closed_iou": opened.closed_iou, "open_iou": opened.open_iou}
+            remarks += unlabelled_classes("open-world IoU", opened.unlabelled)
         if self._measures.curves and table is not None:
             self.curves = ScoreCurves.of(self._pixels, pixels, table, replicates=replicates, **by_class)
-        return ScoreResult.of(pixels, **found)
+        return ScoreResult.of(pixels, **found, remarks=remarks)

@@ -17,6 +17,7 @@ from anomaly.errors import InputError
 from anomaly.inference import Inference, Look
 from anomaly.labels import Frame, Image
 from anomaly.labels import Score as ScoreMap
+from anomaly.names import check_distinct
 from anomaly.postprocess.table import Chain, Context
 from anomaly.score_store import ScoreWriter
 from anomaly.scores.table import SCORES, Score, serves
@@ -78,12 +79,18 @@ class Method:
         inference: How the network looks at a photograph.
         post: Chains of post-processing, each applied to every score; an empty chain leaves it as it is.
         classes: Names of the network's classes; empty where they are not known.
+
+    Raises:
+        InputError: Two maps would have one name.
     """
 
     scores: Sequence[Score]
     inference: Inference = WHOLE
     post: Sequence[Chain] = NO_POST
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_distinct(self.names, "scores with their post-processing")
 
     @property
     def names(self) -> list[str]:

@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 from anomaly.errors import InputError
 from anomaly.metrics.pixel import PixelResult
+from anomaly.names import check_distinct
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
 STATE = "{}.{}.npz"  # file of a set's and score's pixel metrics
 PARTS = ("components", "open_world", "at_threshold")
@@ -39,6 +40,7 @@ class ScoreResult:
         open_world: Open-world IoU by name; likewise.
         at_threshold: What a ``threshold`` chosen on another set achieves, by name; likewise.
         per_frame: By frame, its figures by name; frames without known or anomaly pixels have none.
+        remarks: What a reader has to know of the score on this set, such as that all its values are equal.
     """
 
     figures: dict[str, float]
@@ -53,6 +55,7 @@ class ScoreResult:
     open_world: dict[str, float] = field(default_factory=dict)
     at_threshold: dict[str, float] = field(default_factory=dict)
     per_frame: dict[str, dict[str, float]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -63,6 +66,7 @@ class ScoreResult:
         components: dict[str, float] | None = None,
         open_world: dict[str, float] | None = None,
         at_threshold: dict[str, float] | None = None,
+        remarks: list[str] | None = None,
     ) -> ScoreResult:
         """Keep of pixel metrics what belongs in a record: everything but the curve."""
         return cls(
@@ -78,6 +82,7 @@ class ScoreResult:
             open_world=open_world or {},
             at_threshold=at_threshold or {},
             per_frame={frame: dict(pixels.per_frame[frame]) for frame in sorted(pixels.per_frame)},
+            remarks=remarks or [],
         )
 
 
@@ -95,6 +100,8 @@ class SetResult:
             an earlier format does not tell.
         published_frames: Number of frames of the set as published; 0 where it is not known.
         notes: In what way the set is not as published.
+        images: By frame, what tells its image from others, by :func:`anomaly.datasets.fingerprint.image_hash`; empty
+            where a result of an earlier format does not tell.
     """
 
     set: str
@@ -105,6 +112,7 @@ class SetResult:
     fingerprint: str = ""
     published_frames: int = 0
     notes: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,8 @@ class ClosedSet:
         macc: Mean over classes of the accuracy within the class.
         aacc: Share of all pixels classified rightly.
         class_iou: Intersection over union by class name.
+        unlabelled: Classes of which no pixel is labelled. Their IoU is 0 where they are predicted, which lowers
+            ``miou``, and NaN elsewhere.
     """
 
     dataset: str
@@ -126,6 +136,7 @@ class ClosedSet:
     macc: float
     aacc: float
     class_iou: dict[str, float]
+    unlabelled: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ class RunResult:
         format_version: Of the file this is written to.
 
     Raises:
-        InputError: ``model`` has no name.
+        InputError: ``model`` has no name, or two sets have one name.
     """
 
     model: dict[str, Any]
@@ -158,6 +169,7 @@ class RunResult:
     def __post_init__(self) -> None:
         if not isinstance(self.model, dict) or not isinstance(self.model.get("name"), str):
             raise InputError(f"a run's model needs a 'name' of type str for the tables, found {self.model}")
+        check_distinct((entry.set for entry in self.sets if isinstance(entry, SetResult)), "datasets in one result")
 
     def to_json(self) -> str:
         """Write as indented JSON, keys in the order of the fields; NaN and infinity become null."""
@@ -167,28 +179,31 @@ class RunResult:
     def from_json(cls, text: str) -> RunResult:
         """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
 
-        Files of format version 1, which held AUROC, AP and FPR95 alone, and of 2, without fingerprints, protocol and
-        per-frame records, are read too.
+        Files of earlier format versions are read too: 1 held AUROC, AP and FPR95 alone, 2 had no fingerprints, protocol
+        and per-frame records, 3 no images, remarks and unlabelled classes.
 
         Raises:
             InputError: The text is not JSON, not a run's record, or of a later format version.
         """
         try:
-            record = json.loads(text)
+            record = json.loads(text, object_pairs_hook=_once)
         except json.JSONDecodeError as error:
             raise InputError(f"expected JSON, found a text that is cut off or not JSON ({error})") from error
         if not isinstance(record, dict) or "format_version" not in record:
             raise InputError("expected a run's results with a 'format_version', found other JSON")
         version = record["format_version"]
-        if version not in (1, 2, FORMAT_VERSION):
+        if version not in range(1, FORMAT_VERSION + 1) or isinstance(version, bool):
             raise InputError(
                 f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
                 "evaluate again with this version of the software"
             )
-        if version < FORMAT_VERSION:
+        if version < 3:
             record = {**record, "protocol": {}, "timings": {}}
         run = _read(cls, {**record, "format_version": FORMAT_VERSION})
-        closed = None if run.closed_set is None else _read(ClosedSet, run.closed_set)
+        closed = None
+        if run.closed_set is not None:
+            found: Any = run.closed_set
+            closed = _read(ClosedSet, {**found, "unlabelled": []} if version < 4 and isinstance(found, dict) else found)
         if closed is not None:
             ious = {name: _checked("float", name, iou) for name, iou in closed.class_iou.items()}
             closed = ClosedSet(**{**vars(closed), "class_iou": ious})
@@ -293,6 +308,12 @@ def have_states(path: Path) -> bool:
         return False
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object that names every key once."""
+    check_distinct((key for key, _ in pairs), "keys of one JSON object", "the file is damaged; write it again")
+    return dict(pairs)
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -316,9 +337,13 @@ def _upgraded(entry: Any, version: int) -> Any:
     """Lay a set's entry of an earlier version out as of this one; left as it is where it is no such entry."""
     if version == 1:
         entry = _from_version_1(entry)
-    if version < FORMAT_VERSION and isinstance(entry, dict) and isinstance(entry.get("scores"), dict):
-        scores = {n: {**one, "per_frame": {}} if isinstance(one, dict) else one for n, one in entry["scores"].items()}
-        entry = {**entry, "scores": scores, "version": "", "fingerprint": "", "published_frames": 0, "notes": []}
+    for before, of_set, of_score in (
+        (3, {"version": "", "fingerprint": "", "published_frames": 0, "notes": []}, {"per_frame": {}}),
+        (4, {"images": {}}, {"remarks": []}),
+    ):
+        if version < before and isinstance(entry, dict) and isinstance(entry.get("scores"), dict):
+            scores = {n: {**one, **of_score} if isinstance(one, dict) else one for n, one in entry["scores"].items()}
+            entry = {**entry, **of_set, "scores": scores}
     return entry
 
 
@@ -341,7 +366,8 @@ def _from_version_1(entry: Any) -> Any:
 def _read_set(record: Any) -> SetResult:
     entry = _read(SetResult, record)
     scores = {name: _read_score(score) for name, score in entry.scores.items()}
-    return SetResult(**{**vars(entry), "scores": scores})
+    images = {frame: _checked("str", frame, image) for frame, image in entry.images.items()}
+    return SetResult(**{**vars(entry), "scores": scores, "images": images})
 
 
 def _read_score(record: Any) -> ScoreResult:

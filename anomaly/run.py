@@ -11,13 +11,18 @@ from typing import Any, Literal
 
 from rich.progress import Progress, TaskID
 
+from anomaly.datasets.label_counts import LabelCounts, check_both_kinds, count_labels
+from anomaly.datasets.overlap import shared_images
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector
-from anomaly.evaluator import calibrate, evaluate
+from anomaly.errors import InputError
+from anomaly.evaluator import calibrate, chosen_on_it, evaluate
 from anomaly.inference import Inference
 from anomaly.labels import Image
 from anomaly.measures import Calibration, Measures
 from anomaly.method import NO_POST, WHOLE, Method, Store, check_scores
+from anomaly.metrics.calibration import check_pixels
+from anomaly.names import check_distinct
 from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
 from anomaly.report.html import write_page
@@ -81,6 +86,7 @@ def run(
     progress: Progress,
     profile: Profile,
     provenance: dict[str, Any],
+    on_labels: Callable[[Split, LabelCounts], None] = lambda split, counts: None,
 ) -> RunResult:
     """Evaluate; leave ``results.json``, ``results.csv`` and what else is asked for in ``out``, or nothing.
 
@@ -99,12 +105,17 @@ def run(
         progress: Gets one bar for the closed set and one for each set.
         profile: Gets the seconds spent in each stage.
         provenance: Recorded in the result.
+        on_labels: Called with each set, and what its labels hold, before the network is asked.
 
     Raises:
-        InputError: Whatever :func:`anomaly.evaluator.evaluate` finds wrong with the input.
+        InputError: Whatever :func:`anomaly.evaluator.evaluate` finds wrong with the input; or a set shares images with
+            the one that the threshold is chosen on.
     """
-    _check(scores, subject.detector, splits)
+    check_distinct((split.name for split in splits), "datasets")
     names = Method(scores, post=post).names
+    check_scores(scores, subject.detector)
+    _check_apart(calibration, splits)
+    _read_labels(splits, calibration, progress, on_labels)
     drawn = {"all": names, "first": names[:1], "none": []}[heatmaps]
     with staged(out, OUTPUTS) as stage, PanelWriter(stage / "heatmaps", drawn, profile) as pictures:
         closed = None if subject.closed_set is None else subject.closed_set(progress, profile)
@@ -118,7 +129,7 @@ def run(
             inference=subject.inference,
             post=post,
             check=subject.check,
-            stores=subject.stores,
+            stores={split.name: subject.stores[split.name] for split in splits if split.name in subject.stores},
             measures=measures,
             pictures=pictures if drawn else None,
             views=ViewWriter(stage / "report", report) if report else None,
@@ -138,7 +149,7 @@ def run(
                 **_settings(measures, calibration),
                 "colour_scales": {name: [scale.low, scale.high] for name, scale in pictures.scales.items()},
             },
-            provenance=provenance,
+            provenance=provenance | _calibration_images(measures),
             protocol=PROTOCOL,
             timings={name: round(seconds, 3) for name, seconds in profile.seconds().items()},
         )
@@ -148,11 +159,46 @@ def run(
     return result
 
 
-def _check(scores: Sequence[Score], detector: Detector | None, splits: Sequence[Split]) -> None:
-    """Tell of scores that cannot be had, and of labels that mean another thing, before the closed set is visited."""
-    check_scores(scores, detector)
+def _check_apart(calibration: Calibration | None, splits: Sequence[Split]) -> None:
+    """Check that no threshold is applied to images that it was chosen on."""
+    if calibration is None:
+        return
+    name, others = calibration.split.name, [split for split in splits if split.name != calibration.split.name]
+    if not others:
+        raise InputError(
+            f"--calibrate-on {name}: expected other --sets too, as no threshold is applied to the set that it was "
+            "chosen on; name one"
+        )
+    for split in others:
+        if shared := shared_images(calibration.split, split):
+            raise InputError(chosen_on_it(split.name, name, shared))
+
+
+def _read_labels(
+    splits: Sequence[Split],
+    calibration: Calibration | None,
+    progress: Progress,
+    on_labels: Callable[[Split, LabelCounts], None],
+) -> None:
+    """Check that every label has a declared value, and that the pixels are there that are to be measured."""
+    chosen_on = [] if calibration is None else [calibration.split]
+    every = list({split.name: split for split in (*splits, *chosen_on)}.values())
+    bar = progress.add_task("labels", total=sum(map(len, every)))
+    counts = {}
+    for split in every:
+        counts[split.name] = count_labels(split, on_frame=lambda: progress.advance(bar))
+        on_labels(split, counts[split.name])
     for split in splits:
-        split.frame(0)
+        check_both_kinds(split, counts[split.name])
+    if calibration is not None:
+        found = counts[calibration.split.name]
+        check_pixels(calibration.rule, found.known, found.anomaly, calibration.split.name)
+
+
+def _calibration_images(measures: Measures) -> dict[str, Any]:
+    """The images that the thresholds were chosen on, for the record."""
+    first = next(iter(measures.thresholds.values()), None)
+    return {} if first is None else {"calibration": {"set": first.set, "images": sorted(first.images)}}
 
 
 def _advance(progress: Progress, bar: TaskID) -> None:
@@ -197,6 +243,7 @@ def _settings(measures: Measures, calibration: Calibration | None) -> dict[str, 
         "mode": measures.mode,
         "components": track,
         "bootstrap": {"replicates": measures.replicates, "seed": 0},
+        "levels": {"tpr": measures.tpr, "fpr": measures.fpr},
         "threshold": chosen,
     }
 

@@ -156,7 +156,8 @@ def test_everything_that_can_be_measured(place, monkeypatch, capsys):
 def test_components_at_the_calibrated_threshold_and_bins(place, monkeypatch, capsys):
     options = ["--components", "obstacle_track", "--no-closed-set", "--heatmaps", "none", "--scores", "msp"]
     calibrated = ["--calibrate-on", "road_anomaly-first", "--components-at", "calibrated"]
-    assert call(monkeypatch, *GOOD, *options, *calibrated) == 0
+    second = [word.replace("road_anomaly", "road_anomaly-second") for word in GOOD]
+    assert call(monkeypatch, *second, *options, *calibrated) == 0
     (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["sets"]
     score = entry["scores"]["msp"]
     assert score["components"]["threshold"] == score["at_threshold"]["threshold"]
@@ -253,7 +254,7 @@ BAD = {
         ["--components-at", "0.5", "--scores", "msp"],
         "belongs to --components, which",
     ),
-    "meaning of no folder": (nothing, ["--label-values", "1=anomaly"], "--label-values belong to --folder"),
+    "meaning of no folder": (nothing, ["--label-values", "1=anomaly"], "--label-values belongs to --folder"),
     "only its own threshold": (
         nothing,
         ["--calibrate-on", "road_anomaly"],

@@ -11,6 +11,7 @@ from anomaly.datasets.catalog import open_split
 from anomaly.errors import InputError
 from anomaly.measures import Calibration, Measures
 from anomaly.metrics.calibration import RULES
+from anomaly.metrics.figures import Levels
 from anomaly.metrics.functional.components import TRACKS
 
 
@@ -18,6 +19,8 @@ def add_measures(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser."""
     add = parser.add_argument_group("what is measured").add_argument
     add("--bootstrap", nargs="?", type=int, const=2000, default=0, metavar="N", help="95 %% intervals (N draws, 2000)")
+    add("--tpr", type=float, default=0.95, metavar="LEVEL", help="take the FPR at this TPR (default: 0.95, FPR95)")
+    add("--fpr", type=float, default=0.05, metavar="LEVEL", help="take the recall at this FPR (default: 0.05)")
     add("--components", choices=TRACKS, help="component F1, sIoU and PPV by that track's rules")
     add("--components-at", metavar="T", help="best_f1 (default), calibrated, or a score")
     add("--calibrate-on", metavar="NAME", help="set to choose a threshold on, for every score; applied to the others")
@@ -34,12 +37,11 @@ def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
     Raises:
         InputError: A value is out of range, two do not go together, or there is no set to choose a threshold on.
     """
-    asked = [name for name, v in (("--bootstrap", args.bootstrap), ("--calibrate-on", args.calibrate_on)) if v]
-    asked += ["--report"] if args.report else []
-    if args.binned and asked:
-        raise InputError(f"{asked[0]} needs every pixel's score, which --binned does not keep; leave one of them out")
-    if args.bootstrap < 0 or not args.memory > 0:
-        raise InputError(f"expected --bootstrap and --memory above 0, found {args.bootstrap} and {args.memory}")
+    if args.bootstrap < 0 or not 0 < args.memory < 2**30:
+        raise InputError(
+            f"expected --bootstrap of 0 or more and --memory above 0, found {args.bootstrap} and {args.memory}"
+        )
+    Levels(args.tpr, args.fpr)  # says what is out of range
     measures = Measures(
         mode="binned" if args.binned else "exact",
         memory_budget=int(args.memory * 2**30),
@@ -47,6 +49,8 @@ def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
         track=None if args.components is None else TRACKS[args.components],
         components_at=_components_at(args),
         replicates=args.bootstrap,
+        tpr=args.tpr,
+        fpr=args.fpr,
     )
     return {"measures": measures, "calibration": _calibration(args, data_root), "save_states": args.save_states}
 
@@ -57,8 +61,9 @@ def _components_at(args: argparse.Namespace) -> Any:
     if args.components_at in (None, "best_f1", "calibrated"):
         return args.components_at or "best_f1"
     threshold = _number("--components-at", args.components_at)
-    if len(args.scores) != 1:
-        raise InputError(f"--components-at {threshold}: expected one --scores, of which it is; found {args.scores}")
+    if len(args.scores) != 1 or "all" in args.scores or len(args.post) != 1:
+        found = f"--scores {' '.join(args.scores)} --post {' '.join(args.post)}"
+        raise InputError(f"--components-at {threshold}: expected one --scores and one --post, found {found}")
     return threshold
 
 

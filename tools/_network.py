@@ -12,6 +12,7 @@ from typing import Any
 from _inference import read_inference
 from _weights import load_network
 from anomaly.datasets.split import Split
+from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.provenance import file_record
 from anomaly.run import Subject
@@ -61,8 +62,14 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     scores = named or [score for score in SCORES.values() if score.usual and serves(score, gives)]
     if "all" in args.scores:
         every = [s for s in SCORES.values() if serves(s, gives) and (not s.fitted or args.statistics is not None)]
-        scores = [*every, *(score for score in named if score.name not in SCORES)]
+        scores = list({score.name: score for score in (*every, *named)}.values())
     if subject.statistics is not None:
+        if not any(score.fitted for score in scores):
+            fitted = ", ".join(score.name for score in SCORES.values() if score.fitted and serves(score, gives))
+            raise InputError(
+                f"--statistics does nothing for {', '.join(score.name for score in scores)}, which learn nothing; name "
+                f"--scores that do ({fitted}, or all), or leave it out"
+            )
         if differing := subject.statistics.differences(inference):
             warnings.warn(
                 f"{args.statistics}: scores may be off, for their statistics are of {differing}", stacklevel=2
@@ -72,8 +79,14 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
         made_by = {"method": args.config.stem, "settings": depends_on(inputs, inference)}
         stores = {s.name: ScoreWriter(args.save_scores / s.name, set=s.name, **made_by) for s in splits}
         subject = replace(subject, stores=stores)
-    settings = {"limit": args.limit, "device": str(network.device)}
+    settings = settings_of(args) | {"device": str(network.device)}
     return Chosen(subject, scores, settings, inputs, Path("work_dirs", args.config.stem, "ood_eval"))
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What numbers depend on beside the network and how it is shown images, for the record."""
+    values = getattr(args, "label_values", None)
+    return {"limit": args.limit, **({} if values is None else {"label_values": list(values)})}
 
 
 def depends_on(inputs: dict[str, dict[str, Any]], inference: Inference) -> dict[str, Any]:

@@ -10,18 +10,24 @@ from anomaly.metrics.functional.components import TRACKS
 from anomaly.result import RunResult
 
 
-def settings_of(record: RunResult, *, folder: bool, network: bool) -> list[str]:
+def settings_of(record: RunResult, *, folder: bool, label_values: bool, network: bool) -> list[str]:
     """The record's settings as arguments; nothing else of the record, which may be anybody's, is acted on."""
     settings: dict[str, Any] = record.settings
     names = [entry.set for entry in record.sets][: -1 if folder else None]
     words = ["--sets", *names] if names else []
-    words += ["--scores", *settings["scores"]] if record.provenance.get("predictions") is None else []
+    words += ["--scores", *settings["scores"]]
     if network and record.provenance.get("predictions") is None:
         words += _looking(settings)
     words += ["--post", *settings["post"]] if settings.get("post") else []
     words += ["--as-found"] if any(entry.notes or not entry.fingerprint for entry in record.sets) else []
     words += ["--no-closed-set"] if network and record.closed_set is None else []
     words += ["--binned"] if settings.get("mode") == "binned" else []
+    for name, level in (settings.get("levels") or {}).items():
+        words += [f"--{name}", str(level)]
+    if folder:
+        words += ["--folder-name", record.sets[-1].set]
+        if not label_values and settings.get("label_values"):
+            words += ["--label-values", *settings["label_values"]]
     if settings.get("limit"):
         words += ["--limit", str(settings["limit"])]
     draws = settings.get("bootstrap") or 0

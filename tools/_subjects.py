@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _network import Chosen, choose_network
+from _network import Chosen, choose_network, settings_of
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.run import Subject
@@ -63,5 +63,5 @@ def _stored(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     record = {"path": str(args.predictions), "format": first.format, "settings": dict(first.settings)}
     out = Path("work_dirs", *args.predictions.resolve().parts[-2:], "ood_eval")
     return Chosen(
-        Subject(model, None, stores), stored_scores(names), {"limit": args.limit}, {"predictions": record}, out
+        Subject(model, None, stores), stored_scores(names), settings_of(args), {"predictions": record}, out
     )

@@ -1,4 +1,4 @@
-"""Options of ``ood_eval.py`` that do nothing without another: said, and not passed over."""
+"""Options of ``ood_eval.py`` that do nothing without another, or beside another: refused, and not passed over."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ BELONGS = (
     ("calibrate_by", "calibrate_on"),
     ("score_scale", "predictions"),
     ("report_frames", "report"),
+    ("label_values", "folder"),
+    ("folder_name", "folder"),
 )
-OF_A_NETWORK = ("save_scores", "device", "no_closed_set", "cfg_options", "statistics", "window", "stride", "flip")
+OF_A_NETWORK = (
+    *("config", "checkpoint", "save_scores", "device", "no_closed_set", "cfg_options", "statistics", "window", "stride"),
+    *("flip", "scales", "score_at", "batch", "precision", "threads"),
+)
+BINNED = ("bootstrap", "calibrate_on", "report")
 
 
 def check_together(args: argparse.Namespace) -> None:
@@ -22,17 +28,22 @@ def check_together(args: argparse.Namespace) -> None:
         InputError: There are such.
     """
     for one, other in BELONGS:
-        if getattr(args, one) is not None and getattr(args, other) is None:
+        if one in args.given and other not in args.given:
             raise InputError(f"{_option(one)} belongs to {_option(other)}, which is not there; give both or neither")
-    if args.predictions is not None and (given := [name for name in OF_A_NETWORK if getattr(args, name)]):
+    if args.predictions is not None and (given := [name for name in OF_A_NETWORK if name in args.given]):
         options = ", ".join(map(_option, given))
-        raise InputError(f"{options}: of a network, and --predictions has none; leave out what is of the other")
-    if args.calibrate_on is not None and set(args.sets) == {args.calibrate_on} and args.folder is None:
+        raise InputError(f"{options}: of a network, and --predictions has none; name one of the two")
+    if args.binned and (asked := [name for name in BINNED if name in args.given]):
         raise InputError(
-            f"--calibrate-on {args.calibrate_on}: expected other --sets too, as no threshold is applied to the set "
-            "that it was chosen on; name one"
+            f"{_option(asked[0])} needs every pixel's score, which --binned does not keep; leave one of them out"
         )
+    if args.binned and "memory" in args.given:
+        raise InputError("--memory does nothing beside --binned, whose memory is constant; leave one of them out")
+    if "temporary" in args.given and args.binned and args.components is None:
+        raise InputError("--temporary does nothing beside --binned, which writes no temporary file; leave it out")
+    if "data_root" in args.given and args.predictions is not None and not (args.sets or args.calibrate_on):
+        raise InputError("--data-root does nothing here, as no --sets are looked for in it; leave it out")
 
 
 def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return name.upper() if name in ("config", "checkpoint") else "--" + name.replace("_", "-")

@@ -13,6 +13,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,10 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
     """Check names and files, then the network, then measure: the result, where the time went, and its folder."""
+    check_together(args)
     post, splits = read_post(args), open_sets(args)
     measured = read_measures(args, data_root(args))
     outputs = read_outputs(args)
-    check_together(args)
     calibration = measured["calibration"]
     chosen = choose_subject(args, [*splits, *([calibration.split] if calibration else [])])
 
@@ -67,6 +68,7 @@ def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
             progress=progress,
             profile=profile,
             provenance=provenance(chosen.inputs),
+            on_labels=lambda split, counts: print(f"{split.name}: {counts}", file=sys.stderr),
         )
     profile.stop()
     return result, profile, out

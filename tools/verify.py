@@ -43,7 +43,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         words = [
             *_subject(args),
-            *settings_of(record, folder=args.folder is not None, network=args.predictions is None),
+            *settings_of(
+                record,
+                folder=args.folder is not None,
+                label_values=args.label_values is not None,
+                network=args.predictions is None,
+            ),
             "--out",
             out,
             "--heatmaps",

@@ -22,6 +22,7 @@ from anomaly.datasets import (
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
+from anomaly.names import by_name
 
 _FILES = (
     street_scenes,
@@ -37,7 +38,7 @@ _FILES = (
     street_obstacle_sequences,
     closed_sets,
 )
-SETS: dict[str, EvaluationSet] = {one.name: one for file in _FILES for one in file.SETS}
+SETS: dict[str, EvaluationSet] = by_name((one for file in _FILES for one in file.SETS), "datasets")
 
 
 def open_split(name: str, data_root: Path, *, as_found: bool = False) -> Split:

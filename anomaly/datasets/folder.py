@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from anomaly.datasets.images import PHOTO_SUFFIXES
+import numpy as np
+
+from anomaly.datasets.images import PHOTO_SUFFIXES, read_label
+from anomaly.datasets.label_counts import shares_of
 from anomaly.datasets.layout import Encoding
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
@@ -43,7 +47,7 @@ def parse_encoding(texts: Sequence[str]) -> Encoding:
     return encoding
 
 
-def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> Split:
+def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | None) -> Split:
     """Pair photographs and label maps below two folders by their paths without suffix.
 
     Args:
@@ -51,10 +55,12 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> S
         images: Folder with photographs, at any depth.
         labels: Folder with label maps in PNG files, at any depth; each has a photograph and each
             photograph a label map.
-        encoding: What the label values mean; another value is an error when it is read.
+        encoding: What the label values mean; another value is an error when it is read. It is never guessed: without
+            it the error says which values there are.
 
     Raises:
-        InputError: A folder is missing or empty, two photographs have one name, or one of a pair is missing.
+        InputError: A folder is missing or empty, two photographs have one name, one of a pair is missing, or there is
+            no encoding.
     """
     photos = _files(images, PHOTO_SUFFIXES)
     maps = _files(labels, (".png",))
@@ -68,8 +74,28 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding) -> S
             f"{labels}: expected a label map for every photograph of {images}, found none for {bare[0]!r} "
             f"({len(bare)} of {len(photos)}); give both the same names, or take out what is not to be measured"
         )
+    if encoding is None:
+        raise InputError(_undeclared(labels, maps.values()))
     files = tuple(FrameFiles(frame, photos[frame], path) for frame, path in sorted(maps.items()))
     return Split(name, labels, f"photographs of {images.name} and label maps of {labels.name} by name", files, encoding)
+
+
+def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
+    """Say which values label maps have, and how to declare their meaning."""
+    counts = Counter[int]()
+    for path in maps:
+        values, times = np.unique(read_label(path), return_counts=True)
+        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    if counts.keys() == {0, 255}:
+        example = "0=known 255=anomaly, or 0=known 255=ignore beside another value for the anomaly"
+    elif counts.keys() <= {0, 1, 255}:
+        example = "0=known 1=anomaly 255=ignore"
+    else:
+        example = " ".join(f"{value}=known|anomaly|ignore" for value in sorted(counts)[:4])
+    return (
+        f"{labels}: expected a meaning for each label value, which is never guessed, found none for the values "
+        f"{shares_of(counts)}; declare what they mean, such as --label-values {example}"
+    )
 
 
 def find_photographs(folder: Path) -> list[tuple[str, Path]]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.images import add_overlay, read_image, read_label
+from anomaly.datasets.images import add_overlay, image_size, read_image, read_label
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
 
@@ -61,7 +61,8 @@ class Split:
         version: Which version of the set, where there are several.
 
     Raises:
-        InputError: There are no frames, two have the same id, or a file of a frame does not exist.
+        InputError: There are no frames, two have the same id, a file of a frame does not exist, or the encoding has
+            values that no label map can hold, or other meanings.
     """
 
     name: str
@@ -81,6 +82,12 @@ class Split:
             raise InputError(
                 f"{self.name}: expected at least one frame in {self.root}, found none; "
                 f"put its files there as {self.layout}"
+            )
+        strange = [(v, m) for v, m in self.encoding.items() if m not in _MEANING or v not in range(256)]
+        if strange:
+            raise InputError(
+                f"{self.name}: expected label values from 0 to 255 that mean {KNOWN} (known), {ANOMALY} (anomaly) or "
+                f"{IGNORE} (ignore), found {strange[0][0]!r} with the meaning {strange[0][1]!r}; correct the encoding"
             )
         name, count = Counter(files.id for files in self.files).most_common(1)[0]
         if count > 1:
@@ -120,10 +127,32 @@ class Split:
             InputError: As :meth:`frame`.
         """
         files = self.files[i]
-        image, values = self.image(i), read_label(files.label)
-        if image.shape[:2] != values.shape:
+        image = self.image(i)
+        label, values, counts = self._label(i, image.shape[1], image.shape[0])
+        return Frame(files.id, image, label, values if self.classes else None), counts
+
+    def label(self, i: int) -> tuple[Label, npt.NDArray[np.int64]]:
+        """Read the label of frame ``i`` (from 0) alone, of the image only the size.
+
+        Returns:
+            The label in ``KNOWN``, ``ANOMALY`` and ``IGNORE``, shape ``(H, W)``, uint8; and the number of pixels of
+            each value in its file, shape ``(256,)``.
+
+        Raises:
+            InputError: As :meth:`frame`, but for an image that is cut short.
+        """
+        path = self.files[i].image
+        width, height = image_size(path) or read_image(path).shape[1::-1]  # which says what is wrong with the file
+        label, _, counts = self._label(i, width, height)
+        return label, counts
+
+    def _label(self, i: int, width: int, height: int) -> tuple[Label, Label, npt.NDArray[np.int64]]:
+        """A frame's label, the values in its file, and how often each occurs."""
+        files = self.files[i]
+        values = read_label(files.label)
+        if (height, width) != values.shape:
             raise InputError(
-                f"{self.name}: expected image and label of one size, found {_size(image)} in {files.image} "
+                f"{self.name}: expected image and label of one size, found {width}x{height} in {files.image} "
                 f"and {_size(values)} in {files.label} (width x height); give both as published, not resized"
             )
         counts = _value_counts(values)
@@ -135,7 +164,7 @@ class Split:
                 f"{files.label}: expected an anomaly, as every frame of {self.name} has one, found label values "
                 f"{np.flatnonzero(counts).tolist()}; get the set's own labels"
             )
-        return Frame(files.id, image, label, values if self.classes else None), counts
+        return label, values, counts
 
     def image(self, i: int) -> Image:
         """Read the photograph of frame ``i`` (from 0), with its overlay where it has one. Shape: ``(H, W, 3)``, uint8.

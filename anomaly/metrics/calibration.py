@@ -31,6 +31,9 @@ class Threshold:
         level: The rule's; NaN for ``best_f1``.
         name: Of the score.
         set: That it was chosen on.
+        images: What tells the images of that set from others, by
+            :func:`anomaly.datasets.fingerprint.image_hash`; empty where that is not known. The threshold is not to be
+            applied to them.
     """
 
     value: float
@@ -38,6 +41,7 @@ class Threshold:
     level: float
     name: str
     set: str
+    images: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,26 @@ def check_level(rule: Rule, level: float | None) -> float:
     return level
 
 
+def check_pixels(rule: Rule, known: int, anomaly: int, set: str) -> None:
+    """Refuse a split without the pixels that a rule needs.
+
+    Args:
+        rule: The rule.
+        known: Number of the split's known pixels.
+        anomaly: Number of its anomaly pixels.
+        set: Its name.
+
+    Raises:
+        InputError: It has none of a kind that the rule needs.
+    """
+    needed = {"tpr": (1, anomaly), "fpr": (known, 1)}
+    if missing := missing_pixels(*needed.get(rule, (known, anomaly))):
+        raise InputError(
+            f"a threshold by the rule {rule} needs {missing} pixels, and the split {set!r} has none; choose it on "
+            "another split, or by another rule"
+        )
+
+
 def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | None = None) -> Threshold:
     """Choose a threshold on a split.
 
@@ -118,13 +142,7 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
     if rule not in RULES:
         raise InputError(f"rule: expected one of {', '.join(RULES)}, found {rule!r}")
     level = check_level(rule, level)
-    needed = {"tpr": (1, metrics.num_anomaly), "fpr": (metrics.num_known, 1)}
-    missing = missing_pixels(*needed.get(rule, (metrics.num_known, metrics.num_anomaly)))
-    if missing:
-        raise InputError(
-            f"score {metrics.name!r}: a threshold by the rule {rule} needs {missing} pixels, and the split "
-            f"{metrics.set!r} has none; choose it on another split, or by another rule"
-        )
+    check_pixels(rule, metrics.num_known, metrics.num_anomaly, metrics.set)
     if rule == "tpr":
         value = _last(metrics, lambda tp, fp: tp / metrics.num_anomaly >= level)
     elif rule == "fpr":

@@ -39,6 +39,7 @@ class OpenIoUResult:
         threshold_from: The split that it was chosen on; empty where only a number was given.
         confusion: All pixels by class and decision, anomaly the last of both; rows are the truth. ``(C + 1, C + 1)``.
         frames: Number of distinct frames.
+        unlabelled: Classes of which no pixel is labelled; where they are predicted their IoU is 0, which lowers means.
     """
 
     figures: dict[str, float]
@@ -48,6 +49,7 @@ class OpenIoUResult:
     threshold_from: str
     confusion: Counts
     frames: int
+    unlabelled: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         """The figure of that name."""
@@ -180,6 +182,7 @@ class OpenIoUMetrics:
             threshold_from=self.threshold.set if isinstance(self.threshold, Threshold) else "",
             confusion=confusion,
             frames=len(self._frames),
+            unlabelled=tuple(n for n, row in zip(self.classes, confusion, strict=False) if not row.sum()),
         )
 
     def reset(self) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.labels import Image, Score
+from anomaly.names import by_name
 from anomaly.parameters import bind, parse_call
 from anomaly.postprocess.boundary import boundary
 from anomaly.postprocess.guided import guided
@@ -53,17 +54,17 @@ class Step:
     source: str
 
 
-STEPS: dict[str, Step] = {
-    step.name: step
-    for step in (
+STEPS: dict[str, Step] = by_name(
+    (
         Step("boundary", boundary, ("classes",), "Jung et al., ICCV 2021"),
         Step("dilated_smoothing", dilated_smoothing, (), "Jung et al., ICCV 2021"),
         Step("smooth", smooth, (), "Gaussian filter"),
         Step("guided", guided, ("image",), "He et al., TPAMI 2013"),
         Step("roi", roi, ("frame",), "region of interest"),
         Step("never", never, ("classes", "class_names"), "classes that are never anomalous"),
-    )
-}
+    ),
+    "steps",
+)
 
 
 @dataclass(frozen=True)

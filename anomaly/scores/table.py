@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
+from anomaly.names import by_name
 from anomaly.parameters import bind, parse_call
 from anomaly.scores import density, knn, logits, mahalanobis, softmax, standardised, typicality, vim
 from anomaly.scores.combinations import rank_average, zscore_sum
@@ -69,34 +70,36 @@ class Score:
         return self.fit is not None or bool(self.parts)
 
 
-def _table(*scores: Score) -> dict[str, Score]:
-    return {score.name: score for score in scores}
-
-
-SCORES: dict[str, Score] = _table(
-    Score("gmm_nll", density.gmm_nll, (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
-    Score("predicted_nll", density.predicted_nll, (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
-    Score("marginal_nll", density.marginal_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
-    Score("empirical_nll", density.empirical_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994", density.fit_prior),
-    Score("likelihood_ratio", density.likelihood_ratio, (_CLASSES,), "Neyman & Pearson, 1933"),
-    Score("nearest_component", density.nearest_component, (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"),
-    Score("typicality", typicality.typicality, (_CLASSES,), "Nalisnick et al., 2019", typicality.fit),
-    Score("standardised_nll", standardised.nll, (_CLASSES,), "Jung et al., ICCV 2021", standardised.fit_nll),
-    Score("msp", softmax.msp, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-    Score("max_logit", logits.max_logit, (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
-    Score("entropy", softmax.entropy, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-    Score("energy", logits.energy, (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
-    Score("gen", softmax.gen, (_LOGITS,), "Liu et al., CVPR 2023"),
-    Score("margin", logits.margin, (_LOGITS,), "Scheffer et al., IDA 2001"),
-    Score("sml", standardised.sml, (_LOGITS,), "Jung et al., ICCV 2021", standardised.fit_sml),
-    Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
-    Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
-    Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit, knn.check),
-    Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit),
+SCORES: dict[str, Score] = by_name(
+    (
+        Score("gmm_nll", density.gmm_nll, (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
+        Score("predicted_nll", density.predicted_nll, (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
+        Score("marginal_nll", density.marginal_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
+        Score("empirical_nll", density.empirical_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994", density.fit_prior),
+        Score("likelihood_ratio", density.likelihood_ratio, (_CLASSES,), "Neyman & Pearson, 1933"),
+        Score("nearest_component", density.nearest_component, (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"),
+        Score("typicality", typicality.typicality, (_CLASSES,), "Nalisnick et al., 2019", typicality.fit),
+        Score("standardised_nll", standardised.nll, (_CLASSES,), "Jung et al., ICCV 2021", standardised.fit_nll),
+        Score("msp", softmax.msp, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("max_logit", logits.max_logit, (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
+        Score("entropy", softmax.entropy, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("energy", logits.energy, (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
+        Score("gen", softmax.gen, (_LOGITS,), "Liu et al., CVPR 2023"),
+        Score("margin", logits.margin, (_LOGITS,), "Scheffer et al., IDA 2001"),
+        Score("sml", standardised.sml, (_LOGITS,), "Jung et al., ICCV 2021", standardised.fit_sml),
+        Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
+        Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
+        Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit, knn.check),
+        Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit),
+    ),
+    "scores",
 )
-COMBINATIONS: dict[str, Score] = _table(
-    Score("rank_average", rank_average, (), "Dwork et al., Rank Aggregation, WWW 2001"),
-    Score("zscore_sum", zscore_sum, (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
+COMBINATIONS: dict[str, Score] = by_name(
+    (
+        Score("rank_average", rank_average, (), "Dwork et al., Rank Aggregation, WWW 2001"),
+        Score("zscore_sum", zscore_sum, (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
+    ),
+    "combinations",
 )
 
 

@@ -90,27 +90,48 @@ def test_files_of_the_first_format_are_read():
     counts = {"frames": 3, "known_pixels": 1000, "anomaly_pixels": 50, "ignored_pixels": 7, "frames_without_anomaly": 1}
     for entry in record["sets"]:
         entry["scores"] = {name: {**counts, **score["figures"]} for name, score in entry["scores"].items()}
-        for key in ("version", "fingerprint", "published_frames", "notes"):
+        for key in ("version", "fingerprint", "published_frames", "notes", "images"):
             del entry[key]
-    del record["protocol"], record["timings"]
+    del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
     found = RunResult.from_json(json.dumps({**record, "format_version": 1}))
     expected = [score.figures for entry in run().sets for score in entry.scores.values()]
     assert repr([score.figures for entry in found.sets for score in entry.scores.values()]) == repr(expected)
     assert found.sets[0].scores["msp"].known_pixels == 1000
     assert found.sets[0].fingerprint == ""
-    assert RunResult.from_json(found.to_json()).format_version == 3
+    assert RunResult.from_json(found.to_json()).format_version == 4
 
 
 def test_files_of_the_second_format_are_read():
     record = json.loads(run().to_json())
     for entry in record["sets"]:
-        for key in ("version", "fingerprint", "published_frames", "notes"):
+        for key in ("version", "fingerprint", "published_frames", "notes", "images"):
             del entry[key]
         for score in entry["scores"].values():
-            del score["per_frame"]
-    del record["protocol"], record["timings"]
+            del score["per_frame"], score["remarks"]
+    del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
     found = RunResult.from_json(json.dumps({**record, "format_version": 2}))
     assert repr(found) == repr(run())
+
+
+def test_files_of_the_third_format_are_read():
+    record = json.loads(run().to_json())
+    for entry in record["sets"]:
+        del entry["images"]
+        for score in entry["scores"].values():
+            del score["remarks"]
+    del record["closed_set"]["unlabelled"]
+    assert repr(RunResult.from_json(json.dumps({**record, "format_version": 3}))) == repr(run())
+
+
+def test_two_datasets_of_one_name_are_no_result():
+    first = run().sets[0]
+    with pytest.raises(InputError, match="datasets in one result of different names, found 'road_anomaly' 2 times"):
+        run(sets=[first, first])
+    text = run().to_json().replace('"set": "empty"', '"set": "road_anomaly"')
+    with pytest.raises(InputError, match="'road_anomaly' 2 times"):
+        RunResult.from_json(text)
+    with pytest.raises(InputError, match="keys of one JSON object of different names, found 'msp' 2 times"):
+        RunResult.from_json(run().to_json().replace('"gmm_nll": {', '"msp": {', 1))
 
 
 def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
@@ -152,7 +173,7 @@ def with_score(**changes):
         ("", "cut off or not JSON"),
         ("[1, 2]", "expected a run's results"),
         ('{"images": []}', "expected a run's results"),
-        (edited(format_version=99), "expected results of format version 3, found 99"),
+        (edited(format_version=99), "expected results of format version 4, found 99"),
         (edited(extra=1), "expected an object with the keys"),
         (edited(sets=None), "expected 'sets' to be of type list"),
         (edited(sets=[3]), "expected an object with the keys .* found int"),
