@@ -1,12 +1,54 @@
-"""Command lines whose help reads like documentation."""
+"""Command lines whose help reads like documentation, and of which no word is passed over."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+from typing import Any
+
+from anomaly.errors import InputError
 
 
-def tool_parser(doc: str | None) -> argparse.ArgumentParser:
+class ToolParser(argparse.ArgumentParser):
+    """argparse's parser, for subcommands too, with three differences.
+
+    What it parses has ``given``: the ``dest`` of every argument that was typed, positional ones and flags included. An
+    option that is typed twice is refused, where argparse drops the first. A number is a value in every notation that
+    ``float`` reads, where argparse takes ``-5e-06`` for an option.
+    """
+
+    _given: set[str]
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, and say in ``given`` what was typed.
+
+        Raises:
+            InputError: An option is there twice.
+        """
+        self._given = set()
+        parsed, rest = super().parse_known_args(args, namespace)
+        parsed.given = self._given | getattr(parsed, "given", set())  # a subcommand has put its own there
+        return parsed, rest
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.dest in self._given:
+            raise InputError(
+                f"{max(action.option_strings, key=len)} is there twice, and only one can count; give it once"
+                + ("" if action.nargs in (None, 0, "?") else ", with all its values")
+            )
+        if action.option_strings or arg_strings:  # a positional argument that may be left out comes without words
+            self._given.add(action.dest)
+        return super()._get_values(action, arg_strings)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        with contextlib.suppress(ValueError):
+            float(arg_string)
+            return None  # a value
+        return super()._parse_optional(arg_string)
+
+
+def tool_parser(doc: str | None) -> ToolParser:
     """Make a parser whose help opens with the tool's docstring, examples included, lines kept."""
-    return argparse.ArgumentParser(
+    return ToolParser(
         description=(doc or "").strip().replace("``", ""), formatter_class=argparse.RawDescriptionHelpFormatter
     )
