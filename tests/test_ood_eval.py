@@ -232,6 +232,7 @@ def nothing(place):
     pass
 
 
+TRACK = ("--components", "obstacle_track")
 BAD = {
     "unknown set": (nothing, ["--sets", "road_anomly"], "unknown set 'road_anomly'"),
     "unknown score": (nothing, ["--scores", "mps"], "unknown score 'mps'"),
@@ -247,7 +248,7 @@ BAD = {
     "bins and bootstrap": (nothing, ["--binned", "--bootstrap"], "--bootstrap needs every pixel's score"),
     "negative replicates": (nothing, ["--bootstrap", "-5"], "found -5"),
     "no memory": (nothing, ["--memory", "0"], "--memory above 0"),
-    "no calibration": (nothing, ["--components-at", "calibrated"], "--calibrate-on"),
+    "no calibration": (nothing, [*TRACK, "--components-at", "calibrated"], "--calibrate-on"),
     "rule without a set": (nothing, ["--calibrate-by", "tpr=0.9"], "--calibrate-by belongs to --calibrate-on, which"),
     "components of no track": (
         nothing,
@@ -260,7 +261,7 @@ BAD = {
         ["--calibrate-on", "road_anomaly"],
         "no threshold is applied to the set",
     ),
-    "one threshold, many scores": (nothing, ["--components-at", "0.5"], "expected one --scores"),
+    "one threshold, many scores": (nothing, [*TRACK, "--components-at", "0.5"], "expected one --scores"),
     "no folder for temporary files": (nothing, ["--memory", "1e-9", "--temporary", "nowhere"], "nowhere"),
     "option without value": (nothing, ["--cfg-options", "model"], "KEY=VALUE"),
     "output is a file": (nothing, ["--out", "tiny.py"], "output tiny.py"),

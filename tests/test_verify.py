@@ -116,7 +116,7 @@ def test_other_scores_are_found_out(call, result, maps):
 
 
 def test_what_is_not_measured_again_is_told(call, result, maps):
-    classes = {"dataset": "D", "frames": 5, "miou": 0.99, "macc": 0.9, "aacc": 0.9, "class_iou": {}}
+    classes = {"dataset": "D", "frames": 5, "miou": 0.99, "macc": 0.9, "aacc": 0.9, "class_iou": {}, "unlabelled": []}
     change(result, lambda r: r.update(closed_set=classes))
     status, printed, _ = call("verify.py", result, "--predictions", maps)
     assert status == 0

@@ -62,6 +62,4 @@ def _stored(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     model = {"name": first.method or args.predictions.name, "type": "stored scores"}
     record = {"path": str(args.predictions), "format": first.format, "settings": dict(first.settings)}
     out = Path("work_dirs", *args.predictions.resolve().parts[-2:], "ood_eval")
-    return Chosen(
-        Subject(model, None, stores), stored_scores(names), settings_of(args), {"predictions": record}, out
-    )
+    return Chosen(Subject(model, None, stores), stored_scores(names), settings_of(args), {"predictions": record}, out)

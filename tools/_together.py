@@ -15,8 +15,8 @@ BELONGS = (
     ("folder_name", "folder"),
 )
 OF_A_NETWORK = (
-    *("config", "checkpoint", "save_scores", "device", "no_closed_set", "cfg_options", "statistics", "window", "stride"),
-    *("flip", "scales", "score_at", "batch", "precision", "threads"),
+    *("config", "checkpoint", "cfg_options", "device", "threads", "precision", "batch", "window", "stride"),
+    *("flip", "scales", "score_at", "statistics", "save_scores", "no_closed_set"),
 )
 BINNED = ("bootstrap", "calibrate_on", "report")
 

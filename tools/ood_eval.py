@@ -79,9 +79,12 @@ def main() -> None:
     args = parse_args()
     result, profile, out = measure(args)
 
+    from anomaly.report.comparable import measured_remarks
     from anomaly.report.table import results_table
 
     Console().print(results_table(result), *([str(profile)] if args.profile else []))
+    for remark in measured_remarks(result):
+        print(f"note: {remark}")
     print(f"results and pictures are in {out}" + (f"; open {out / 'report.html'} in a browser" if args.report else ""))
 
 

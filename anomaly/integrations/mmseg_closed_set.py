@@ -99,6 +99,7 @@ def _closed_set(name: str, classes: tuple[str, ...], areas: list[tuple[torch.Ten
     """Pool mmseg's per-frame areas: intersection, union, prediction, label, each ``(C,)``."""
     intersection, union, _, label = (torch.stack(area).double().sum(0) for area in zip(*areas, strict=True))
     iou = intersection / union
+    unlabelled = [name for name, count in zip(classes, label.tolist(), strict=True) if not count]
     return ClosedSet(
         dataset=name,
         frames=len(areas),
@@ -106,6 +107,7 @@ def _closed_set(name: str, classes: tuple[str, ...], areas: list[tuple[torch.Ten
         macc=(intersection / label).nanmean().item(),
         aacc=(intersection.sum() / label.sum()).item(),
         class_iou=dict(zip(classes, iou.tolist(), strict=True)),
+        unlabelled=unlabelled,
     )
 
 

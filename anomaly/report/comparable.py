@@ -7,6 +7,7 @@ from typing import Any
 
 from anomaly.errors import InputError
 from anomaly.result import RunResult, SetResult
+from anomaly.score_remarks import unlabelled_classes
 
 
 def check_comparable(results: Sequence[RunResult]) -> None:
@@ -38,9 +39,14 @@ def check_comparable(results: Sequence[RunResult]) -> None:
 
 
 def remarks(results: Sequence[RunResult]) -> list[str]:
-    """What a table does not show: sets that are not as published, and methods fitted on what they are measured on."""
+    """What a table does not show.
+
+    Sets that are not as published, methods fitted on what they are measured on, scores that are constant or seem reversed,
+    and classes without a labelled pixel.
+    """
     found = []
     for result in results:
+        found += [f"{_name(result)}: {remark}" for remark in measured_remarks(result)]
         for entry in result.sets:
             found += [f"{_name(result)}: {entry.set} is not as published: {note}" for note in entry.notes]
             if not entry.fingerprint and len(results) > 1:
@@ -48,11 +54,12 @@ def remarks(results: Sequence[RunResult]) -> list[str]:
             for fitted in _fitted_on(result):
                 if _overlap(fitted, entry):
                     found.append(
-                        f"{_name(result)}: parameters were fitted on {fitted['set']}, so its figures on "
-                        f"{entry.set} are too good"
+                        f"{_name(result)}: parameters were fitted on {fitted.get('set', 'images of it')}, so its figures "
+                        f"on {entry.set} are too good"
                     )
             chosen = result.settings.get("threshold")
-            if chosen and _overlap(chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
+            images = result.provenance.get("calibration")
+            if chosen and _overlap({**images, **chosen} if isinstance(images, dict) else chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
                 found.append(
                     f"{_name(result)}: its threshold was chosen on {chosen['set']}, so what it achieves on "
                     f"{entry.set} is too good"
@@ -60,9 +67,23 @@ def remarks(results: Sequence[RunResult]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def measured_remarks(result: RunResult) -> list[str]:
+    """What has to be known of values before they are believed, such as that a score is constant or seems reversed."""
+    closed = result.closed_set
+    found = [] if closed is None else unlabelled_classes("closed-set mIoU", closed.unlabelled)
+    return found + [
+        f"{entry.set}, {name}: {remark}"
+        for entry in result.sets
+        for name, score in entry.scores.items()
+        for remark in score.remarks
+    ]
+
+
 def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
     """Sets that something of a method was chosen on, as far as the record tells."""
-    inputs = [result.model, result.settings, *(one for one in result.provenance.values() if isinstance(one, dict))]
+    came = {name: one for name, one in result.provenance.items() if isinstance(one, dict)}
+    yield from (one for name, one in came.items() if name != "calibration" and one.get("images"))
+    inputs = [result.model, result.settings, *came.values()]
     for one in [*inputs, *(one["settings"] for one in inputs if isinstance(one.get("settings"), dict))]:
         found = one.get("fitted_on", [])
         for entry in found if isinstance(found, list) else [found]:
@@ -70,7 +91,12 @@ def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
 
 
 def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:
-    """Whether a set shares frames with the one that something was fitted on; the other half of it does not."""
+    """Whether a set shares images with the one that something was fitted on.
+
+    Told by the images where both are known, else by the names of sets, of which the two halves share nothing.
+    """
+    if isinstance(images := fitted.get("images"), list) and entry.images:
+        return not {str(image) for image in images}.isdisjoint(entry.images.values())
     if fitted.get("fingerprint") and fitted["fingerprint"] == entry.fingerprint:
         return True
     name = str(fitted.get("set", ""))

@@ -138,7 +138,7 @@ class _Page:
         )
 
     def _set(self, number: int, one: JoinedSet) -> dict[str, Any]:
-        others = [other for other in self._sets if other is not one][:OTHERS]
+        others = [other for other in self._sets if other is not one and not sections.share_images(one, other)][:OTHERS]
         return {
             "number": number,
             "name": one.name,

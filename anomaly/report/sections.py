@@ -14,9 +14,9 @@ from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram,
 from anomaly.report.curves import LEAST_FPR, ScoreCurves
 from anomaly.report.join import JoinedSet, Method, Run
 from anomaly.report.table import FURTHER as COLUMNS
+from anomaly.report.table import HEADLINE
 from anomaly.result import ScoreResult
 
-HEADLINE = ("auroc", "ap", "fpr95")
 FURTHER = tuple(column for column in COLUMNS if column.part != "at_threshold")  # that has a table of its own
 RANK = "ap"  # frames are put in order by it
 _PERCENT = "{:.0%}".format
@@ -57,7 +57,7 @@ def summary(sets: Sequence[JoinedSet]) -> Table:
     every = [method.result for each in sets for method in each.methods]
     further = [one for one in FURTHER if any(one.name in getattr(result, one.part) for result in every)]
     closed = any(run.result.closed_set is not None for each in sets for run in each.runs)
-    names = [name for name in HEADLINE if any(name in result.figures for result in every)]
+    names = list(dict.fromkeys(name for result in every for name in result.figures if HEADLINE.fullmatch(name)))
     named = [title_of(name) for name in names] + [(one.title, one.better) for one in further]
     named += [("closed-set mIoU", None)] * closed
     groups = []
@@ -111,6 +111,11 @@ def carried(one: JoinedSet) -> Table | None:
         values = [_value(at.get(name)) for name in names]
         rows.append(Row((method.label, rule, f"{at['threshold']:.5g}"), one.methods.index(method), values))
     return Table(("score", "chosen by", "threshold"), ("TPR", "FPR", "precision", "F1", "IoU"), [("", rows)])
+
+
+def share_images(one: JoinedSet, other: JoinedSet) -> bool:
+    """Whether two sets have images in common: no threshold is to be carried from one to the other."""
+    return not set(one.entry.images.values()).isdisjoint(other.entry.images.values())
 
 
 def charts(one: JoinedSet, number: int, others: Sequence[JoinedSet]) -> Iterator[tuple[str, Markup, str]]:

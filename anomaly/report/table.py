@@ -16,7 +16,7 @@ from anomaly.metrics.figures import title_of
 from anomaly.report.formats import Cell, TextTable, markdown
 from anomaly.result import RunResult, ScoreResult
 
-_HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
+HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
 
 
 def results_table(result: RunResult) -> Group:
@@ -115,7 +115,7 @@ FURTHER = (
 def _columns(results: Iterable[RunResult]) -> list[Column]:
     """The columns to show, in the order in which their figures are first met."""
     scores = [score for result in results for entry in result.sets for score in entry.scores.values()]
-    names = dict.fromkeys(name for score in scores for name in score.figures if _HEADLINE.fullmatch(name))
+    names = dict.fromkeys(name for score in scores for name in score.figures if HEADLINE.fullmatch(name))
     further = [column for column in FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
     return [Column("figures", name, *title_of(name)) for name in names] + further
 
