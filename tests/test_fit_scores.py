@@ -143,7 +143,8 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
     ],
 )
 def test_bad_arguments(call, scenes, extra, message):  # noqa: F811
-    status, err = call("fit_scores", "net.py", "net.pth", "--out", "s.npz", *extra)
+    out = () if "--out" in extra else ("--out", "s.npz")
+    status, err = call("fit_scores", "net.py", "net.pth", *out, *extra)
     assert status == 2
     assert message in err
     assert not Path("s.npz").exists()
