@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from rich.progress import Progress, TaskID
 
+from anomaly.datasets.fingerprint import check_unseen
 from anomaly.datasets.label_counts import LabelCounts, check_both_kinds, count_labels
 from anomaly.datasets.overlap import shared_images
 from anomaly.datasets.split import Split
@@ -54,7 +55,9 @@ class Subject:
         stores: By set, where score maps are, or are to be written.
         closed_set: Measures the network on known classes.
         inference: How the network looks at a photograph.
-        statistics: What the scores learned; the photographs they learned it from are refused.
+        statistics: What the scores learned; the images they learned it from are refused.
+        mixtures: What tells the images that the network's mixtures were fitted on after its training; these are
+            refused too.
     """
 
     model: dict[str, Any]
@@ -63,11 +66,18 @@ class Subject:
     closed_set: Callable[[Progress, Profile], ClosedSet] | None = None
     inference: Inference = WHOLE
     statistics: Statistics | None = None
+    mixtures: frozenset[str] = frozenset()
 
-    @property
-    def check(self) -> Callable[[str, Image], None] | None:
-        """Refuses photographs that must not be evaluated."""
-        return None if self.statistics is None else self.statistics.check_unseen
+    def check(self, frame: str, image: Image) -> None:
+        """Refuse an image that must not be evaluated. Shape: ``(H, W, 3)``, uint8.
+
+        Raises:
+            InputError: It is one that the scores or the mixtures were fitted on.
+        """
+        if self.statistics is not None:
+            self.statistics.check_unseen(frame, image)
+        if self.mixtures:
+            check_unseen(frame, image, self.mixtures, "the network's mixtures")
 
 
 def run(

@@ -18,7 +18,7 @@ OF_LOGITS = [name for name, score in SCORES.items() if set(score.needs) <= {"log
 
 
 @pytest.fixture
-def fitted(call, scenes):  # noqa: F811
+def fitted(call, scenes):
     status, err = call("fit_scores", "net.py", "net.pth", "--out", "made/scores.npz", "--images", 3, "--pixels", 600)
     assert status == 0, err
     return call
@@ -142,7 +142,7 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
         (("--statistics", "scores.npz"), "unrecognized arguments: --statistics"),
     ],
 )
-def test_bad_arguments(call, scenes, extra, message):  # noqa: F811
+def test_bad_arguments(call, scenes, extra, message):
     out = () if "--out" in extra else ("--out", "s.npz")
     status, err = call("fit_scores", "net.py", "net.pth", *out, *extra)
     assert status == 2
@@ -150,7 +150,7 @@ def test_bad_arguments(call, scenes, extra, message):  # noqa: F811
     assert not Path("s.npz").exists()
 
 
-def test_classes_in_another_order(call, scenes):  # noqa: F811
+def test_classes_in_another_order(call, scenes):
     checkpoint = torch.load("net.pth", weights_only=True)
     names = list(STREET_CLASSES)
     torch.save({**checkpoint, "meta": {"CLASSES": names}}, "right.pth")
@@ -162,7 +162,7 @@ def test_classes_in_another_order(call, scenes):  # noqa: F811
         assert call(tool, "net.py", "right.pth", *words, "--scores", "msp")[0] == 0
 
 
-def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call, scenes):  # noqa: F811
+def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call, scenes):
     combined = "zscore_sum:of=entropy+sml"
     fit = ("net.py", "net.pth", "--out", "s.npz", "--images", 2, "--window", "64x64")
     status, err = call("fit_scores", *fit, "--scores", combined, "knn:k=3", "knn:k=2")

@@ -8,7 +8,7 @@ from tests.anomaly import set_trees
 from tests.test_ood_eval import GOOD, call, place  # noqa: F401
 
 
-def test_two_folders_are_a_set(place, monkeypatch):  # noqa: F811
+def test_two_folders_are_a_set(place, monkeypatch):
     for i in range(3):
         set_trees.write(place / f"mine/labels/f{i}.png", set_trees.label((0, 3, 9), 48, 72))
         set_trees.write(place / f"mine/images/f{i}.png", set_trees.photo(i, 48, 72))
@@ -20,7 +20,7 @@ def test_two_folders_are_a_set(place, monkeypatch):  # noqa: F811
     assert (entry["set"], score["anomaly_pixels"], score["ignored_pixels"]) == ("mine", 3 * 1152, 3 * 1152)
 
 
-def test_labels_of_another_meaning_are_told_before_the_closed_set_is_visited(place, monkeypatch, capfd):  # noqa: F811
+def test_labels_of_another_meaning_are_told_before_the_closed_set_is_visited(place, monkeypatch, capfd):
     from anomaly.integrations import mmseg_run
 
     set_trees.write(place / "mine/labels/f.png", set_trees.label((0, 3, 9), 48, 72))

@@ -65,7 +65,7 @@ def runs(tmp_path, monkeypatch):
     return split, [first, write_run(tmp_path / "b", split, seed=2, generative=False, name=HOSTILE)]
 
 
-def test_a_run_writes_its_report_and_a_run_without_takes_it_away(place, monkeypatch):  # noqa: F811
+def test_a_run_writes_its_report_and_a_run_without_takes_it_away(place, monkeypatch):
     assert call(monkeypatch, *EVALUATE, "--report", "--report-frames", "2", "--bootstrap", "20") == 0
     out = place / "out" / "run"
     assert sorted(path.name for path in out.iterdir()) == ["report", "report.html", "results.csv", "results.json"]
@@ -181,7 +181,7 @@ def test_a_page_keeps_to_its_size(tmp_path):
     assert (tmp_path / "small.html").stat().st_size < whole
 
 
-def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):  # noqa: F811
+def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):
     split, (first, second) = runs
 
     def refused(*arguments):
@@ -208,7 +208,7 @@ def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):  # n
     assert "expected 1 or more, found 0" in capsys.readouterr().err
 
 
-def test_maps_from_disk_have_a_report_without_classes(place, monkeypatch):  # noqa: F811
+def test_maps_from_disk_have_a_report_without_classes(place, monkeypatch):
     assert call(monkeypatch, *EVALUATE, "--save-scores", "maps") == 0
     stored = ("--predictions", "maps", "--sets", "road_anomaly", "--out", "out/stored", "--heatmaps", "none")
     assert call(monkeypatch, *stored, "--report") == 0

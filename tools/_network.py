@@ -54,8 +54,12 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
         limit=args.limit,
         statistics=args.statistics,
     )
+    if mixtures := _fitted_images(network.checkpoint):
+        subject = replace(subject, mixtures=mixtures)
+        inputs["checkpoint"]["images"] = sorted(mixtures)
     if args.statistics is not None:
-        inputs["statistics"] = file_record(args.statistics)
+        images = sorted(subject.statistics.photographs) if subject.statistics is not None else []
+        inputs["statistics"] = {**file_record(args.statistics), "images": images}
     gives, known = (subject.detector.gives, subject.detector.classes) if subject.detector else ((), ())
     if classes := known if closed_set is None else closed_set.metainfo["classes"]:
         check_classes(network.checkpoint, classes, args.checkpoint)
@@ -81,6 +85,14 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
         subject = replace(subject, stores=stores)
     settings = settings_of(args) | {"device": str(network.device)}
     return Chosen(subject, scores, settings, inputs, Path("work_dirs", args.config.stem, "ood_eval"))
+
+
+def _fitted_images(checkpoint: dict[str, Any]) -> frozenset[str]:
+    """What tells the images that tools/fit_gmm.py fitted a checkpoint's mixtures on; empty where it does not say."""
+    meta = checkpoint.get("meta")
+    record = meta.get("posthoc") if isinstance(meta, dict) else None
+    images = record.get("fitted_images") if isinstance(record, dict) else None
+    return frozenset(map(str, images)) if isinstance(images, (list, tuple)) else frozenset()
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:

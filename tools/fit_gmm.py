@@ -49,6 +49,8 @@ def main() -> None:
 
     import torch
 
+    from anomaly.datasets.fingerprint import image_hash
+    from anomaly.datasets.images import read_image
     from anomaly.integrations.mmseg_detector import build_model, pick_device
     from anomaly.provenance import config_record, file_record, portable, provenance
     from anomaly.staging import staged
@@ -71,10 +73,17 @@ def main() -> None:
     with staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
         passes = len({key.partition(".")[0] for key in fresh})
         bar = progress.add_task("features", total=passes * min(args.images, len(dataset)))
-        fitted = fit(model.to(device), dataset, args.images, args.pixels, draw, lambda: progress.advance(bar))
+        images: set[str] = set()
+
+        def on_frame(image: Path) -> None:
+            images.add(image_hash(read_image(image)))
+            progress.advance(bar)
+
+        fitted = fit(model.to(device), dataset, args.images, args.pixels, draw, on_frame)
         used = next(iter(fitted.values()))
         unseen = [label for label, parts in zip(classes, used["components"], strict=True) if not parts]
         record = {**origin, "images": args.images, "seed": args.seed, **used, "unseen_classes": unseen, "fits": fitted}
+        record["fitted_images"] = sorted(images)
         meta = {"dataset_meta": {"classes": tuple(classes)}, "posthoc": record}
         torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
         (stage / f"{name}.py").write_text(portable(config.pretty_text))

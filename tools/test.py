@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from _parser import tool_parser
 from _run import run
@@ -46,6 +49,7 @@ def main() -> None:
     runner = build_runner(config, "test_dataloader")
     check_classes(checkpoint, runner.test_dataloader.dataset.metainfo["classes"], args.checkpoint)
     load_weights(runner.model, weights, args.checkpoint)
+    _tell_unlabelled(runner)
     figures = runner.test()
     if args.out is not None and is_main_process():
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +57,27 @@ def main() -> None:
         record = {"model": args.config.stem, "frames": len(runner.test_dataloader.dataset), **figures}
         temporary.write_text(json.dumps(record, indent=2, default=float) + "\n")
         os.replace(temporary, args.out)
+
+
+def _tell_unlabelled(runner: Any) -> None:
+    """Have mmseg's mIoU name the classes of which no pixel is labelled, when all frames were seen."""
+    from mmseg.evaluation import IoUMetric
+
+    from anomaly.score_remarks import unlabelled_classes
+
+    def telling(metric: Any, compute: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
+        def told(results: list[Any]) -> Any:
+            labelled = sum(areas[3] for areas in results).tolist()
+            names = [name for name, area in zip(metric.dataset_meta["classes"], labelled, strict=True) if not area]
+            for remark in unlabelled_classes("mIoU", names):
+                print(f"note: {remark}", file=sys.stderr)
+            return compute(results)
+
+        return told
+
+    for metric in runner.test_evaluator.metrics:
+        if isinstance(metric, IoUMetric) and not metric.format_only:
+            metric.compute_metrics = telling(metric, metric.compute_metrics)
 
 
 if __name__ == "__main__":

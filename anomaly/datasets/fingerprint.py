@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 
+from anomaly.errors import InputError
 from anomaly.labels import Image, Label
 
 
@@ -40,6 +42,25 @@ class Fingerprint:
         for frame_id in sorted(self._frames):
             digest.update(f"{len(frame_id.encode())}:{frame_id}={self._frames[frame_id]};".encode())
         return digest.hexdigest()
+
+
+def check_unseen(frame: str, image: Image, fitted: Collection[str], what: str) -> None:
+    """Refuse an image that something was fitted on, where values look better than they are.
+
+    Args:
+        frame: Name of the frame.
+        image: Shape ``(H, W, 3)``, uint8.
+        fitted: :func:`image_hash` of the images that it was fitted on.
+        what: What was fitted, in the plural.
+
+    Raises:
+        InputError: It is one of them.
+    """
+    if image_hash(image) in fitted:
+        raise InputError(
+            f"frame {frame!r} is one of the {len(fitted)} images that {what} were fitted on, where they look better "
+            "than they are; evaluate other images, or fit on others"
+        )
 
 
 def image_hash(image: Image) -> str:

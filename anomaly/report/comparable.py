@@ -41,8 +41,8 @@ def check_comparable(results: Sequence[RunResult]) -> None:
 def remarks(results: Sequence[RunResult]) -> list[str]:
     """What a table does not show.
 
-    Sets that are not as published, methods fitted on what they are measured on, scores that are constant or seem reversed,
-    and classes without a labelled pixel.
+    Sets that are not as published, methods fitted on what they are measured on, scores that are constant or seem
+    reversed, and classes without a labelled pixel.
     """
     found = []
     for result in results:
@@ -53,13 +53,13 @@ def remarks(results: Sequence[RunResult]) -> list[str]:
                 found.append(f"{_name(result)}: of an earlier format, which does not tell its frames of {entry.set}")
             for fitted in _fitted_on(result):
                 if _overlap(fitted, entry):
+                    where = fitted.get("set", "images of it")
                     found.append(
-                        f"{_name(result)}: parameters were fitted on {fitted.get('set', 'images of it')}, so its figures "
-                        f"on {entry.set} are too good"
+                        f"{_name(result)}: parameters were fitted on {where}, so its figures on {entry.set} are "
+                        "too good"
                     )
-            chosen = result.settings.get("threshold")
-            images = result.provenance.get("calibration")
-            if chosen and _overlap({**images, **chosen} if isinstance(images, dict) else chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
+            chosen = _chosen_on(result)
+            if chosen and _overlap(chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
                 found.append(
                     f"{_name(result)}: its threshold was chosen on {chosen['set']}, so what it achieves on "
                     f"{entry.set} is too good"
@@ -88,6 +88,14 @@ def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
         found = one.get("fitted_on", [])
         for entry in found if isinstance(found, list) else [found]:
             yield entry if isinstance(entry, dict) else {"set": str(entry)}
+
+
+def _chosen_on(result: RunResult) -> dict[str, Any]:
+    """The set that a threshold was chosen on, with its images where the record tells them, or nothing."""
+    chosen, images = result.settings.get("threshold"), result.provenance.get("calibration")
+    if not isinstance(chosen, dict):
+        return {}
+    return {**images, **chosen} if isinstance(images, dict) else chosen
 
 
 def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:

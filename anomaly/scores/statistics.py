@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomaly.datasets.fingerprint import image_hash
+from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.labels import Image
@@ -177,11 +177,7 @@ class Statistics:
         Raises:
             InputError: It is one.
         """
-        if image_hash(image) in self.photographs:
-            raise InputError(
-                f"frame {frame!r} is one of the {len(self.photographs)} photographs that the scores' statistics were "
-                "fitted on, where they look better than they are; evaluate other photographs, or fit on others"
-            )
+        check_unseen(frame, image, self.photographs, "the scores' statistics")
 
 
 def weights_hash(state: dict[str, Tensor]) -> str:

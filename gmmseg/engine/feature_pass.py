@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def collect_features(
     photographs: int,
     pixels: int,
     generator: torch.Generator,
-    on_frame: Callable[[], None] = lambda: None,
+    on_frame: Callable[[Path], None] = lambda image: None,
 ) -> StratifiedSample:
     """Pass once over some photographs, and sample the labelled pixels of every class at the features' resolution.
 
@@ -77,7 +78,7 @@ def collect_features(
         photographs: How many, drawn at random; more than there are means all.
         pixels: Most pixels of a class; fewer where all classes together would take more than 2 GiB.
         generator: Draws photographs and pixels; of the CPU.
-        on_frame: Called after each photograph.
+        on_frame: Called after each photograph, with its file.
 
     Raises:
         InputError: Other classes than the network's, or a photograph that cannot be read, has no label, a label out
@@ -96,7 +97,7 @@ def collect_features(
     model.eval()
     for index in torch.randperm(len(dataset), generator=generator)[:photographs].tolist():
         _add_photograph(model, embed, _read(dataset, index), sample)
-        on_frame()
+        on_frame(Path(dataset.get_data_info(index)["img_path"]))
     return sample
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def fit(
     photographs: int,
     pixels: int,
     generator: torch.Generator,
-    on_frame: Callable[[], None] = lambda: None,
+    on_frame: Callable[[Path], None] = lambda image: None,
 ) -> dict[str, Any]:
     """Fit all mixtures that are not trained: one pass over the photographs for each.
 
@@ -77,7 +78,7 @@ def fit(
         photographs: As :func:`gmmseg.engine.feature_pass.collect_features`.
         pixels: Likewise.
         generator: Likewise; draws the starts of EM too.
-        on_frame: Called after each photograph of each pass.
+        on_frame: Called after each photograph of each pass, with its file.
 
     Returns:
         For the record, by name: pixels met and components of each class.
