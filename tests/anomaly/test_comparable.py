@@ -131,3 +131,35 @@ def test_every_format_has_every_figure(form, monkeypatch):
     assert text.count("90.00") == text.count("25.00") == 2
     assert "one" in text
     assert json.dumps(text)
+
+
+def with_images(result, *images):
+    entry = result.sets[0]
+    return replace(result, sets=[replace(entry, images={f"f{i}": image for i, image in enumerate(images)})])
+
+
+@pytest.mark.parametrize(
+    ("images", "told"), [(["one", "two"], True), (["three"], False), ([], False), (["three", "one"], True)]
+)
+def test_images_and_not_names_tell_what_something_was_fitted_on(images, told):
+    """The names of the sets say nothing here: they are others where images are shared, and equal where not."""
+    name = "elsewhere" if told else "road"
+    result = with_images(run(), "one", "five")
+    fitted = replace(result, provenance={"statistics": {"path": "s.npz", "sha256": "0", "images": images}})
+    assert any("fitted on" in remark for remark in remarks([fitted])) == told
+    chosen = replace(run(threshold={"set": name, "rule": "tpr"}), sets=result.sets)
+    chosen = replace(chosen, provenance={"calibration": {"set": name, "images": images}})
+    entry = chosen.sets[0]
+    score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9})
+    chosen = replace(chosen, sets=[replace(entry, scores={"msp": score})])
+    assert any("threshold was chosen on" in remark for remark in remarks([chosen])) == told
+
+
+def test_what_a_score_and_the_closed_set_say_of_themselves():
+    entry = run().sets[0]
+    score = replace(entry.scores["msp"], remarks=["all values are equal (0)"])
+    closed = ClosedSet("CamVidDataset", 101, 0.5, 0.6, 0.9, {}, unlabelled=["bicyclist", "pole"])
+    one = replace(run("a"), sets=[replace(entry, scores={"msp": score})], closed_set=closed)
+    found = remarks([one])
+    assert "a: road, msp: all values are equal (0)" in found
+    assert any("closed-set mIoU: no pixel is labelled bicyclist, pole" in remark for remark in found)

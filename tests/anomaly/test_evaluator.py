@@ -1,6 +1,8 @@
 """The evaluation loop against scikit-learn on score maps resized by torch, and its behaviour on bad input."""
 
 import threading
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from anomaly.datasets.catalog import open_split
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
 from anomaly.evaluator import calibrate, evaluate
-from anomaly.measures import Calibration
+from anomaly.measures import Calibration, Measures
 from anomaly.method import resize_score
+from anomaly.metrics.calibration import Threshold
+from anomaly.postprocess.table import parse_chain
 from anomaly.profile import Profile
 from anomaly.score_store import ScoreWriter
 from anomaly.scores.table import SCORES, get_scores, serves
@@ -229,3 +233,75 @@ def test_worker_does_jobs_in_order_and_raises_what_they_raise():
         worker.submit([].pop)
         with pytest.raises(IndexError):
             worker.finish()
+
+
+def inverted(score):
+    """The same score upside down, under the same name."""
+    return replace(score, function=lambda *maps, **settings: -score.function(*maps, **settings))
+
+
+def test_things_of_one_name_are_refused_before_a_frame_is_read(split, tmp_path):
+    detector = ColourDetector()
+    (msp,) = get_scores(["msp"])
+    other = make_split(tmp_path / "b", frames=3, values=(2, 0))
+    smooth = [parse_chain("smooth:sigma=1"), replace(parse_chain("smooth:sigma=9"), name="smooth:sigma=1")]
+    for arguments, settings, message in (
+        (([split, other], [msp]), {}, "datasets of different names, found 'road_anomaly' 2 times"),
+        (([split], [msp, inverted(msp)]), {}, "found 'msp' 2 times"),
+        (([split], [msp]), {"post": smooth}, r"found 'msp\+smooth:sigma=1' 2 times"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate(detector, *arguments, **settings)
+    assert detector.calls == 0
+
+
+def test_datasets_of_one_kind_under_names_of_their_own_have_values_of_their_own(split, tmp_path):
+    other = replace(make_split(tmp_path / "b", frames=3, values=(2, 0)), name="other")
+    scores = get_scores(["msp"])
+    both = evaluate(ColourDetector(), [split, other], scores)
+    alone = [evaluate(ColourDetector(), [each], scores)[0] for each in (split, other)]
+    assert both == alone
+    assert both[0].scores["msp"].figures != both[1].scores["msp"].figures
+
+
+def test_what_would_do_nothing_is_refused(split):
+    scores = get_scores(["msp"])
+    threshold = Threshold(0.5, "tpr", 0.95, "mps", "elsewhere")
+    with pytest.raises(InputError, match="thresholds: expected names among msp, found 'mps'"):
+        evaluate(ColourDetector(), [split], scores, measures=Measures(thresholds={"mps": threshold}))
+    with pytest.raises(InputError, match="stores: expected names among road_anomaly, found 'road'"):
+        evaluate(ColourDetector(), [split], scores, stores={"road": None})
+    with pytest.raises(InputError, match=r"components_at=0.5: expected a track too"):
+        Measures(components_at=0.5)
+
+
+def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_path):
+    """Told by the pixels: the second dataset is a part of the first under another name, with other labels."""
+    scores = get_scores(["msp"])
+    thresholds = calibrate(ColourDetector(), Calibration(split), scores)
+    assert len(thresholds["msp"].images) == 6
+    part = replace(make_split(tmp_path / "b", frames=2, values=(2, 0)), name="part")
+    with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
+        evaluate(ColourDetector(), [part], scores, measures=Measures(thresholds=thresholds))
+    (same,) = evaluate(ColourDetector(), [split], scores, measures=Measures(thresholds=thresholds))
+    assert same.scores["msp"].at_threshold == {}
+
+
+def test_remarks_on_a_score_that_is_constant_or_reversed(split):
+    (msp,) = get_scores(["msp"])
+    constant = replace(msp, name="constant", function=lambda logits: torch.zeros_like(logits[:, 0]))
+    energy = replace(get_scores(["energy"])[0], name="good")
+    (result,) = evaluate(ColourDetector(), [split], [constant, energy, replace(inverted(energy), name="bad")])
+    assert result.scores["constant"].remarks == ["all values are equal (0), so this score tells no pixel from another"]
+    by_auroc = {name: score.figures["auroc"] < 0.4 for name, score in result.scores.items()}
+    told = {name: any("sign reversed" in remark for remark in score.remarks) for name, score in result.scores.items()}
+    assert told == by_auroc
+
+
+def test_images_are_told_by_their_pixels(split):
+    (result,) = evaluate(ColourDetector(), [split], get_scores(["msp"]))
+    photos = {f"f{seed}": set_trees.photo(seed, HEIGHT, WIDTH) for seed in range(6)}
+    names = {
+        frame: sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()[:24] for frame, image in photos.items()
+    }
+    assert result.images == names
