@@ -21,6 +21,7 @@ atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # leaving takes a
 import _environment  # noqa: E402, F401
 import anomaly.errors  # noqa: E402
 import gmmseg.errors  # noqa: E402
+from _config_options import Reads, set_options  # noqa: E402
 
 # Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
 for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False"):
@@ -41,21 +42,37 @@ def run(main: Callable[[], None]) -> NoReturn:
     end(0)
 
 
-def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None = None) -> Any:
+def check_data_root(config: Any, data_root: Path | None) -> None:
+    """Refuse a folder of data sets that the config, the only one to look for data, does not ask for.
+
+    Raises:
+        InputError: It is there, and the config has no ``DATA_ROOT``.
+    """
+    if data_root is not None and "DATA_ROOT" not in config.text:
+        raise gmmseg.errors.InputError(
+            f"--data-root {data_root}: expected a config that looks for its data in DATA_ROOT, and {config.filename} "
+            "names its folders itself; set them there, or by --cfg-options train_dataloader.dataset.data_root=..."
+        )
+
+
+def read_config(
+    path: Path, options: Sequence[str] = (), data_root: Path | None = None, reads: Reads | None = None
+) -> Any:
     """Read an mmengine config; the configs here look for their data in the environment's ``DATA_ROOT``.
 
     Args:
         path: The config file.
         options: ``key=value`` settings that replace the config's, in mmengine's ``--cfg-options`` form.
         data_root: Folder that holds the data sets; sets ``DATA_ROOT``.
+        reads: What the tool reads of the config, all by default; an option for anything else is refused.
 
     Raises:
-        InputError: No such file, not a config, or an option that does not fit it.
+        InputError: No such file, not a config, or an option that does not fit it or has no effect.
     """
     handler = signal.signal(signal.SIGINT, leave)
     with contextlib.redirect_stdout(io.StringIO()):
         import mmseg.datasets  # noqa: F401  prints that a package which nothing here needs is missing
-        from mmengine.config import Config, DictAction
+        from mmengine.config import Config
     signal.signal(signal.SIGINT, handler)
     if data_root is not None:
         os.environ["DATA_ROOT"] = str(data_root)
@@ -68,12 +85,4 @@ def read_config(path: Path, options: Sequence[str] = (), data_root: Path | None 
         raise gmmseg.errors.InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
-    for option in options:
-        key, separator, value = option.partition("=")
-        if not separator:
-            raise gmmseg.errors.InputError(f"--cfg-options takes KEY=VALUE, found {option!r}")
-        try:
-            config.merge_from_dict({key: DictAction._parse_iterable(value)})
-        except (KeyError, TypeError, IndexError, AssertionError, RecursionError) as error:
-            raise gmmseg.errors.InputError(f"--cfg-options {option} does not fit the config: {error}") from error
-    return config
+    return set_options(config, options, reads or Reads()) if options else config

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _run import read_config
+from _config_options import Reads
+from _run import check_data_root, read_config
 from gmmseg.errors import InputError
 
 
@@ -20,10 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def runner_config(args: argparse.Namespace) -> Any:
-    """Read ``args.config`` and apply what :func:`add_arguments` added."""
+def runner_config(args: argparse.Namespace, keys: Sequence[str], said: Mapping[str, str]) -> Any:
+    """Read ``args.config`` and apply what :func:`add_arguments` added.
+
+    Args:
+        args: Parsed.
+        keys: What the tool reads of the config.
+        said: Which of these an argument says, by key.
+    """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    config = read_config(args.config, args.cfg_options, args.data_root)
+    said = {"launcher": "--launcher", **({} if args.work_dir is None else {"work_dir": "--work-dir"}), **said}
+    but = {re.escape(key): f"{argument} says so instead" for key, argument in said.items()}
+    config = read_config(args.config, args.cfg_options, args.data_root, Reads(keys, but))
+    check_data_root(config, args.data_root)
     config.launcher = args.launcher
     config.work_dir = str(args.work_dir or config.get("work_dir") or Path("work_dirs", args.config.stem))
     return config

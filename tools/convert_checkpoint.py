@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from _config_options import CHECKPOINT_FOLLOWS, NETWORK, Reads
 from _parser import tool_parser
 from _run import read_config, run
 from gmmseg.errors import InputError
@@ -30,6 +31,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Convert, report every key, and write if nothing is left over or missing."""
     args = parse_args()
+    if args.cfg_options and args.config is None:
+        raise InputError("--cfg-options: expected --config too, whose settings they are, found none; give both")
     if args.output.exists() and args.output.samefile(args.input):
         raise InputError(f"OUT is IN, {args.input}, and would be lost; name another OUT")
     model = _network(args) if args.config else None
@@ -58,7 +61,7 @@ def main() -> None:
 
 
 def _network(args: argparse.Namespace) -> Any:
-    config = read_config(args.config, args.cfg_options)
+    config = read_config(args.config, args.cfg_options, reads=Reads(NETWORK, CHECKPOINT_FOLLOWS))
     from anomaly.integrations.mmseg_detector import build_model
 
     return build_model(config)

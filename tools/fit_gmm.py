@@ -13,9 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from _config_options import ALL, Reads
 from _parser import tool_parser
 from _progress import frame_progress
-from _run import read_config, run
+from _run import check_data_root, read_config, run
+from gmmseg.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +47,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Load the network, pass over the photographs once, fit, and write config and checkpoint, both or none."""
     args = parse_args()
-    config = read_config(args.config, args.cfg_options, args.data_root)
+    if min(args.images, args.components, args.pixels) < 1:
+        raise InputError(
+            "expected --images, --components and --pixels of 1 or more, found "
+            f"{args.images}, {args.components} and {args.pixels}"
+        )
+    said = {} if args.frozen is None else {r"model\.frozen": "--frozen says so instead"}
+    config = read_config(args.config, args.cfg_options, args.data_root, Reads(ALL, said))
+    check_data_root(config, args.data_root)
 
     import torch
 

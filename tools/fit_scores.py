@@ -10,13 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import _environment  # noqa: F401
+from _config_options import CHECKPOINT_FOLLOWS, LOOKING, Reads
 from _inference import add_inference, read_inference
 from _parser import tool_parser
 from _progress import frame_progress
-from _run import run
-from _weights import load_network
+from _run import check_data_root, run
+from _weights import by_windows, load_network
 from anomaly.errors import InputError
 from anomaly.scores.table import get_scores
+
+FITTING = ("train_dataloader.dataset", "val_dataloader.dataset.pipeline")
+BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are prepared as for testing"}
 
 
 def main() -> None:
@@ -40,7 +44,9 @@ def main() -> None:
         raise InputError(f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}")
     if args.out.suffix != ".npz":
         raise InputError(f"--out: expected a file name that ends in .npz, found {args.out}")
-    named, network = get_scores(args.scores), load_network(args)
+    reads = Reads((*LOOKING, *FITTING), {**CHECKPOINT_FOLLOWS, **BY_OTHERS, **by_windows(args)})
+    named, network = get_scores(args.scores), load_network(args, reads)
+    check_data_root(network.config, args.data_root)
 
     import torch
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _config_options import TESTING
 from _parser import tool_parser
 from _run import run
 from _runner import add_arguments, build_runner, runner_config
@@ -34,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Load the checkpoint safely and run mmengine's test loop."""
     args = parse_args()
-    config = runner_config(args)
+    config = runner_config(args, TESTING, dict.fromkeys(("load_from", "resume"), "CHECKPOINT"))
     config.load_from, config.resume = None, False
     if args.out is not None and args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; name a file")

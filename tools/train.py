@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from _config_options import ALL
 from _parser import tool_parser
 from _run import run
 from _runner import add_arguments, build_runner, runner_config
@@ -35,7 +36,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Build mmengine's runner from the config and train."""
     args = parse_args()
-    config = runner_config(args)
+    said = {} if args.resume is None else {"resume": "--resume"}
+    said |= {} if args.resume in (None, "newest") else {"load_from": "--resume CHECKPOINT"}
+    said |= {"optim_wrapper.type": "--amp"} if args.amp else {}
+    config = runner_config(args, ALL, said)
     if args.resume == "newest":
         config.resume = args.resume
     elif args.resume is not None:

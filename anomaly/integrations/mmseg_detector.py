@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -172,11 +173,30 @@ def _calls_of(layer: nn.Module | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 def config_inference(config: Config) -> Inference:
-    """How the config's ``test_cfg`` has the network look at a photograph: whole, or by sliding windows."""
+    """How the config's ``test_cfg`` has the network look at an image: whole, or by sliding windows.
+
+    Raises:
+        InputError: Another mode, or windows or strides that are not two positive integers.
+    """
     test = config.model.get("test_cfg") or {}
-    if test.get("mode", "whole") != "slide":
+    mode = test.get("mode", "whole")
+    if mode not in ("whole", "slide"):
+        close = difflib.get_close_matches(str(mode), ("whole", "slide"), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "; set one of the two"
+        raise InputError(f"model.test_cfg.mode: expected 'whole' or 'slide', found {mode!r}{hint}")
+    if mode == "whole":
         return Inference()
-    return Inference(window=tuple(test["crop_size"]), stride=tuple(test["stride"]))
+    return Inference(window=_sides("crop_size", test.get("crop_size")), stride=_sides("stride", test.get("stride")))
+
+
+def _sides(name: str, value: Any) -> tuple[int, int]:
+    sides = list(value) if isinstance(value, list | tuple) else []
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(
+            f"model.test_cfg.{name}: expected two positive integers, a height and a width, as model.test_cfg.mode is "
+            f"'slide', found {value!r}; set them, such as {name}=(512,512)"
+        )
+    return sides[0], sides[1]
 
 
 def _class_names(config: Config) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch import Tensor
 
+from gmmseg.engine.sliding_windows import sliding_windows
 from gmmseg.errors import InputError
 from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc import StratifiedSample
@@ -158,11 +159,12 @@ def _input_labels(data: dict[str, Any], padded: torch.Size, ignored: int, classe
 
 def _windows(test_cfg: Any, height: int, width: int) -> Iterator[tuple[slice, slice]]:
     """The parts of an image that inference looks at one by one: all of it, or mmseg's sliding windows."""
-    if test_cfg.get("mode", "whole") != "slide":
+    if (sliding := sliding_windows(test_cfg)) is None:
         yield slice(0, height), slice(0, width)
         return
-    for rows in _places(height, test_cfg.crop_size[0], test_cfg.stride[0]):
-        for columns in _places(width, test_cfg.crop_size[1], test_cfg.stride[1]):
+    window, stride = sliding
+    for rows in _places(height, window[0], stride[0]):
+        for columns in _places(width, window[1], stride[1]):
             yield rows, columns
 
 

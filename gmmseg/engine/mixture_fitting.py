@@ -12,6 +12,7 @@ from mmseg.models import BaseSegmentor
 from torch import Tensor, nn
 
 from gmmseg.engine.feature_pass import collect_features
+from gmmseg.engine.sliding_windows import sliding_windows
 from gmmseg.errors import InputError
 from gmmseg.models.frozen_depth import frozen_config, pretrained_backbone
 from gmmseg.models.posthoc_segmentor import PosthocSegmentor, posthoc_config
@@ -34,8 +35,9 @@ def fitting_config(
         build: Makes a network of a config.
 
     Raises:
-        InputError: The network cannot be fitted, or is generative already.
+        InputError: The network cannot be fitted, or is generative already, or its ``test_cfg`` makes no sense.
     """
+    sliding_windows(config.get("model", {}).get("test_cfg"))  # the pass looks so, too late to find a fault
     kind = config.get("model", {}).get("type")
     network = MODELS.get(kind) if isinstance(kind, str) else kind
     generative = frozen is not None and isinstance(network, type) and issubclass(network, LikelihoodSegmentor)

@@ -27,6 +27,7 @@ from gmmseg.engine.checkpoint_files import (
 )
 from gmmseg.engine.initial_weights import initial_weights_read_safely
 from gmmseg.engine.random_stream import StepSeedHook, in_reproducible_stream
+from gmmseg.engine.sliding_windows import sliding_windows
 from gmmseg.engine.training_guard_hook import TrainingGuardHook, check_class_count, decode_heads, unwrapped
 from gmmseg.engine.training_state import em_keys, mean_gradients, pack, restore_gradients, share_em_state, unpack
 from gmmseg.errors import InputError
@@ -73,6 +74,18 @@ class SafeRunner(Runner):
     _save_memory = True
     _gradients: dict[str, torch.Tensor]
     _chosen: tuple[str, dict[str, Any]] | None = None  # the checkpoint to resume from, read already
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Runner:
+        """Build a runner, for a network that can be tested as its ``test_cfg`` says.
+
+        Raises:
+            InputError: See :func:`gmmseg.engine.sliding_windows.sliding_windows`.
+        """
+        model = cfg.get("model")
+        if isinstance(model, dict):
+            sliding_windows(model.get("test_cfg"))
+        return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Join the processes over gloo where there is no GPU, which mmengine cannot; all else is mmengine's."""
