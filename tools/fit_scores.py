@@ -81,6 +81,7 @@ def main() -> None:
             classes=detector.classes,
             photographs=seen,
             origin=origin,
+            all_of_them=bool(named),
         )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     statistics.save(args.out)

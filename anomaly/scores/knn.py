@@ -8,6 +8,7 @@ from torch import Tensor
 
 from anomaly.errors import InputError
 from anomaly.scores.sample import PixelSample
+from anomaly.scores.spread import ROUNDING
 
 CORESET = 2000
 """Training features that are kept, at most."""
@@ -33,10 +34,19 @@ def knn(features: Tensor, *, coreset: Tensor, k: int = 1) -> Tensor:
     """
     check(k=k, coreset=coreset)
     batch, dim, height, width = features.shape
-    flat = F.normalize(features.movedim(1, -1).reshape(-1, dim).float(), dim=1)
-    coreset = coreset.to(flat)
-    parts = [(chunk @ coreset.T).topk(k, dim=1).values[:, -1] for chunk in flat.split(_CHUNK)]
-    return (2 - 2 * torch.cat(parts)).clamp_min(0).sqrt().view(batch, height, width)
+    coreset = coreset.to(features.device)
+    centre = coreset.mean(0)  # distances of features that point nearly the same way: from a nearby origin
+    flat = F.normalize(features.movedim(1, -1).reshape(-1, dim).float(), dim=1) - centre
+    coreset = coreset - centre
+    parts = [_distances(chunk, coreset, k) for chunk in flat.split(_CHUNK)]
+    return torch.cat(parts).view(batch, height, width)
+
+
+def _distances(features: Tensor, coreset: Tensor, k: int) -> Tensor:
+    """To the k-th nearest. Shape: ``(n, D)``, ``(M, D)`` -> ``(n,)``."""
+    squares = torch.addmm(coreset.square().sum(1), features, coreset.T, alpha=-2)  # less that of the feature itself
+    found = squares.topk(k, dim=1, largest=False).indices[:, -1]
+    return (features - coreset[found]).norm(dim=1)
 
 
 def check(*, k: int = 1, coreset: Tensor | None = None) -> None:
@@ -53,16 +63,20 @@ def check(*, k: int = 1, coreset: Tensor | None = None) -> None:
 def fit(sample: PixelSample) -> dict[str, Tensor]:
     """``coreset (M, D)``: unit features that leave none far from all, by greedy k-center.
 
-    Each is the one farthest from those chosen before (Sener & Savarese, Active Learning for CNNs, ICLR 2018; as in
-    PatchCore, Roth et al., CVPR 2022).
+    The first is the one nearest to their mean, each other the one farthest from those chosen before (Sener & Savarese,
+    Active Learning for CNNs, ICLR 2018; as in PatchCore, Roth et al., CVPR 2022). It ends early where the rest are
+    within a thousandth of the sample's extent from one of those.
     """
-    features = F.normalize(sample.rows("features").float(), dim=1)
-    chosen = [0]
+    unit = F.normalize(sample.rows("features"), dim=1)
+    features = (unit - unit.mean(0)).float()
+    squares = features.square().sum(1)
+    enough = max(1e-6 * float(squares.max()), ROUNDING**2)
+    chosen = [int(squares.argmin())]
     nearest = torch.full((len(features),), torch.inf)
     for _ in range(min(CORESET, len(features)) - 1):
-        nearest = torch.minimum(nearest, 2 - 2 * (features @ features[chosen[-1]]))
-        chosen.append(int(nearest.argmax()))
-        if nearest[chosen[-1]] <= 1e-6:  # all others are there already
-            chosen.pop()
+        nearest = torch.minimum(nearest, squares + squares[chosen[-1]] - 2 * (features @ features[chosen[-1]]))
+        farthest = int(nearest.argmax())
+        if nearest[farthest] <= enough:
             break
-    return {"coreset": features[chosen]}
+        chosen.append(farthest)
+    return {"coreset": unit[chosen].float()}

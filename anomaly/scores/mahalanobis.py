@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from anomaly.scores.sample import PixelSample
+from anomaly.scores.spread import ROUNDING, cannot_be_fitted, rounding_of
 
 SHRINKAGE = 1e-3
 """Share of the mean variance that is added to every variance, so that a covariance can be inverted."""
@@ -29,10 +30,15 @@ def nearest(features: Tensor, *, means: Tensor, whitening: Tensor) -> Tensor:
 
 
 def fit_nearest(sample: PixelSample) -> dict[str, Tensor]:
-    """``means (C, D)`` of the classes that occur, ``whitening (D, D)`` of the covariance within them."""
-    features, weights = sample.rows("features"), sample.weights.double()
-    means, own = _class_means(features, sample.labels, weights, sample.classes)
-    return {"means": means.float(), "whitening": _whitening(features - means[own], weights)}
+    """``means (C, D)`` of the classes that occur, ``whitening (D, D)`` of the covariance within them.
+
+    Ranks do not change where features are moved, rotated or all multiplied by one number; ``SHRINKAGE`` keeps them from
+    being those of any affine map.
+
+    Raises:
+        InputError: All features of a class are the same, in every class.
+    """
+    return _fit_classes(sample, "mahalanobis")[0]
 
 
 def relative(features: Tensor, *, means: Tensor, whitening: Tensor, mean: Tensor, overall: Tensor) -> Tensor:
@@ -55,11 +61,33 @@ def relative(features: Tensor, *, means: Tensor, whitening: Tensor, mean: Tensor
 
 
 def fit_relative(sample: PixelSample) -> dict[str, Tensor]:
-    """What :func:`fit_nearest` gives, and ``mean (D,)``, ``overall (D, D)`` of all pixels."""
+    """What :func:`fit_nearest` gives, and ``mean (D,)``, ``overall (D, D)`` of all pixels.
+
+    Raises:
+        InputError: As :func:`fit_nearest`, or all classes have one mean: both distances are one then.
+    """
     features, weights = sample.rows("features"), sample.weights.double()
+    found, within = _fit_classes(sample, "relative_mahalanobis")
     mean = weights @ features / weights.sum()
-    overall = _whitening(features - mean, weights)
-    return {**fit_nearest(sample), "mean": mean.float(), "overall": overall}
+    covariance = _covariance(features - mean, weights)
+    if covariance.trace() - within.trace() <= ROUNDING * covariance.trace():
+        count = len(found["means"])
+        expected = "classes that differ in the mean of their features"
+        raise cannot_be_fitted(
+            "relative_mahalanobis", expected, f"{count} with the same" if count > 1 else "pixels of one class alone"
+        )
+    return {**found, "mean": mean.float(), "overall": _whitening(covariance)}
+
+
+def _fit_classes(sample: PixelSample, score: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Class means and whitening, and the covariance within classes ``(D, D)``."""
+    features, weights = sample.rows("features"), sample.weights.double()
+    means, own = _class_means(features, sample.labels, weights, sample.classes)
+    covariance = _covariance(features - means[own], weights)
+    if covariance.diagonal().mean().sqrt() <= rounding_of(features):
+        expected = "pixels of a class that differ in their features"
+        raise cannot_be_fitted(score, expected, f"{len(features)} pixels, those of a class all the same")
+    return {"means": means.float(), "whitening": _whitening(covariance)}, covariance
 
 
 def _class_means(features: Tensor, labels: Tensor, weights: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -70,11 +98,13 @@ def _class_means(features: Tensor, labels: Tensor, weights: Tensor, classes: int
     return sums.index_add_(0, own, weights[:, None] * features) / mass[:, None], own
 
 
-def _whitening(deviations: Tensor, weights: Tensor) -> Tensor:
-    covariance = deviations.T @ (weights[:, None] * deviations) / weights.sum()
-    floor = SHRINKAGE * covariance.diagonal().mean().clamp_min(1e-12)
-    covariance.diagonal().add_(floor)
-    return torch.linalg.cholesky(torch.linalg.inv(covariance)).float()
+def _covariance(deviations: Tensor, weights: Tensor) -> Tensor:
+    return deviations.T @ (weights[:, None] * deviations) / weights.sum()
+
+
+def _whitening(covariance: Tensor) -> Tensor:
+    floor = SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
+    return torch.linalg.cholesky(torch.linalg.inv(covariance + floor)).float()
 
 
 def _squared_distance(features: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
@@ -83,5 +113,5 @@ def _squared_distance(features: Tensor, means: Tensor, whitening: Tensor) -> Ten
     centre = means.mean(0).to(features)  # distances of nearby points: from a nearby origin
     flat = (features.movedim(1, -1).reshape(-1, dim).float() - centre) @ whitening.to(features)
     classes = (means.to(features) - centre) @ whitening.to(features)
-    squares = flat.square().sum(1, keepdim=True) - 2 * flat @ classes.T + classes.square().sum(1)
-    return squares.amin(1).clamp_min(0).view(batch, height, width)
+    nearest = (classes.square().sum(1) - 2 * flat @ classes.T).argmin(1)
+    return (flat - classes[nearest]).square().sum(1).view(batch, height, width)  # not as a small difference of squares

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 from anomaly.scores.sample import PixelSample
+from anomaly.scores.spread import cannot_be_fitted, rounding_of
+
+FEW = 20
+"""Different values of a class that tell nothing of its deviation."""
 
 
 def sml(logits: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
@@ -26,8 +30,14 @@ def sml(logits: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def fit_sml(sample: PixelSample) -> dict[str, Tensor]:
-    """``mean``, ``std (C,)`` of the largest logit by predicted class; of all pixels for a class never predicted."""
-    return _moments(sample, "logits")
+    """``mean``, ``std (C,)`` of the largest logit by predicted class.
+
+    A class never predicted takes both of all pixels, and one with at most ``FEW`` different values the deviation.
+
+    Raises:
+        InputError: The largest logit of all pixels is the same.
+    """
+    return _moments(sample, "logits", "sml")
 
 
 def nll(class_log_likelihood: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
@@ -48,8 +58,12 @@ def nll(class_log_likelihood: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def fit_nll(sample: PixelSample) -> dict[str, Tensor]:
-    """``mean``, ``std (C,)`` of the largest log-likelihood, as :func:`fit_sml`."""
-    return _moments(sample, "class_log_likelihood")
+    """``mean``, ``std (C,)`` of the largest log-likelihood, as :func:`fit_sml`.
+
+    Raises:
+        InputError: The largest log-likelihood of all pixels is the same.
+    """
+    return _moments(sample, "class_log_likelihood", "standardised_nll")
 
 
 def _standardised(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -58,8 +72,8 @@ def _standardised(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (mean[winner] - best) / std[winner]
 
 
-def _moments(sample: PixelSample, name: str) -> dict[str, Tensor]:
-    best, winner = sample.rows(name).max(dim=1)
+def _moments(sample: PixelSample, field: str, score: str) -> dict[str, Tensor]:
+    best, winner = sample.rows(field).max(dim=1)
     weights = sample.weights.double()
 
     def sums(values: Tensor) -> Tensor:
@@ -68,7 +82,12 @@ def _moments(sample: PixelSample, name: str) -> dict[str, Tensor]:
     mass = sums(torch.ones_like(best))
     overall = (weights * best).sum() / weights.sum()
     mean = torch.where(mass > 0, sums(best) / mass, overall)
-    variance = torch.where(mass > 0, sums((best - mean[winner]).square()) / mass, 0)
-    spread = (weights * (best - overall).square()).sum() / weights.sum()
-    variance = torch.where(variance > 1e-6 * spread, variance, spread)  # a class of one pixel has no deviation
-    return {"mean": mean.float(), "std": variance.clamp_min(1e-12).sqrt().float()}
+    std = torch.where(mass > 0, sums((best - mean[winner]).square()) / mass, 0).sqrt()
+    spread = ((weights * (best - overall).square()).sum() / weights.sum()).sqrt()
+    if spread <= (least := rounding_of(best)):
+        raise cannot_be_fitted(
+            score, f"pixels that differ in their largest {field.replace('_', ' ')}", f"{len(best)} with {best[0]:.6g}"
+        )
+    different = torch.tensor([len(best[winner == k].unique()) for k in range(sample.classes)])
+    std = torch.where((different > FEW) & (std > least), std, spread)
+    return {"mean": mean.float(), "std": std.float()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.labels import Image
-from anomaly.scores.combinations import fit_distribution
+from anomaly.scores.combinations import fit_distribution, is_constant
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.table import SCORES, Score, serves
 from anomaly.state_file import read_state, write_state
@@ -57,6 +58,7 @@ class Statistics:
         classes: tuple[str, ...],
         photographs: Iterable[str],
         origin: dict[str, Any],
+        all_of_them: bool = True,
     ) -> Statistics:
         """Fit scores to training pixels, and keep how each is distributed over them.
 
@@ -67,10 +69,21 @@ class Statistics:
             classes: As above.
             photographs: As above.
             origin: As above.
+            all_of_them: Refuse where one cannot be fitted to these pixels; else it is left out, with a warning.
+
+        Raises:
+            InputError: The pixels tell nothing about what a score measures.
         """
-        fitted, distributions = {}, {}
+        fitted: dict[str, dict[str, Tensor]] = {}
+        distributions = {}
         for score in bases(scores):
-            fitted[score.name] = {} if score.fit is None else score.fit(sample)
+            try:
+                fitted[score.name] = {} if score.fit is None else score.fit(sample)
+            except InputError as error:
+                if all_of_them:
+                    raise
+                warnings.warn(f"not fitted: {error}", stacklevel=2)
+                continue
             values = replace(score, statistics=fitted[score.name])(sample.prediction)[0, :, 0]
             distributions[score.name] = fit_distribution(values, sample.weights)
         return cls(fitted, distributions, network, classes, frozenset(photographs), origin)
@@ -122,7 +135,8 @@ class Statistics:
         """Give scores their statistics; those that need none stay as they are.
 
         Raises:
-            InputError: A score's statistics are not there, or do not go with its parameters.
+            InputError: A score's statistics are not there, or do not go with its parameters, or a part of a combination
+                is the same for all training pixels.
         """
         return [self._attach(score) for score in scores]
 
@@ -133,6 +147,12 @@ class Statistics:
             missing = [part.name for part in score.parts if part.name not in self.distributions]
             self._require(missing, score)
             found = [self.distributions[part.name] for part in score.parts]
+            for part, each in zip(score.parts, found, strict=True):
+                if is_constant(each["quantiles"]):
+                    raise InputError(
+                        f"score {score.name!r}: expected parts that differ over training pixels, found that "
+                        f"{part.name} is the same, {each['quantiles'][0]:.6g}, of all training pixels; leave it out"
+                    )
             wanted = ("quantiles",) if score.name.startswith("rank_average") else ("mean", "std")
             statistics = {name: torch.stack([each[name] for each in found]) for name in wanted}
             return replace(score, parts=tuple(self.attach(score.parts)), statistics=statistics)

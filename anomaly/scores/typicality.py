@@ -7,8 +7,11 @@ from torch import Tensor
 
 from anomaly.scores.quantiles import weighted_quantiles
 from anomaly.scores.sample import PixelSample
+from anomaly.scores.spread import cannot_be_fitted, rounding_of
 
 LEVELS = (0.05, 0.5, 0.95)
+FEW = 20
+"""Different values of a class that tell nothing of its quantiles."""
 
 
 def typicality(class_log_likelihood: Tensor, *, quantiles: Tensor) -> Tensor:
@@ -35,13 +38,36 @@ def typicality(class_log_likelihood: Tensor, *, quantiles: Tensor) -> Tensor:
 
 
 def fit(sample: PixelSample) -> dict[str, Tensor]:
-    """``quantiles (C, 3)``; those of all pixels for a class that has too few."""
+    """``quantiles (C, 3)``; those of all pixels for a class that has at most ``FEW`` different values.
+
+    Where so many values are equal that a tail has no width, it takes that of the other tail.
+
+    Raises:
+        InputError: 5 % and 95 % quantile of all pixels are the same.
+    """
     best, winner = sample.rows("class_log_likelihood").max(dim=1)
+    least = rounding_of(best)
+    everywhere = _quantiles(best, sample.weights, least)
+    if everywhere is None:
+        raise cannot_be_fitted(
+            "typicality",
+            "pixels that differ in their largest class log likelihood",
+            f"{len(best)} of which nine in ten have {best.median():.6g}",
+        )
     found = []
     for k in range(sample.classes):
         own = winner == k
-        own = own if len(best[own].unique()) > 20 else torch.ones_like(own)
-        low, middle, high = weighted_quantiles(best[own], sample.weights[own], LEVELS)
-        least = 1e-6 * max(1.0, float(middle.abs()))
-        found.append(torch.stack([torch.minimum(low, middle - least), middle, torch.maximum(high, middle + least)]))
+        enough = len(best[own].unique()) > FEW
+        quantiles = _quantiles(best[own], sample.weights[own], least) if enough else None
+        found.append(everywhere if quantiles is None else quantiles)
     return {"quantiles": torch.stack(found).float()}
+
+
+def _quantiles(values: Tensor, weights: Tensor, least: float) -> Tensor | None:
+    """Those at ``LEVELS``, apart from each other by more than ``least``; None where all three are the same."""
+    low, middle, high = weighted_quantiles(values, weights, LEVELS)
+    below, above = middle - low, high - middle
+    if max(below, above) <= least:
+        return None
+    below, above = (above if below <= least else below), (below if above <= least else above)
+    return torch.stack([middle - below, middle, middle + above])

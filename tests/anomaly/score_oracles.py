@@ -104,16 +104,17 @@ def knn(x):
 
 
 def vim(x, origin=None):
+    """``origin`` is where the last layer gives all classes the same logit."""
     away = x.features - (mean(x.features, x.weights) if origin is None else origin)
     _, vectors = np.linalg.eigh(sum(w * np.outer(row, row) for w, row in zip(x.weights, away, strict=True)))
     norm = np.linalg.norm(away @ vectors[:, : away.shape[1] // 2], axis=1)
-    alpha = mean(x.logits.max(1), x.weights) / mean(norm, x.weights)
+    alpha = mean(x.logits.max(1) - x.logits.mean(1), x.weights) / mean(norm, x.weights)
     return alpha * norm - logsumexp(x.logits, axis=1)
 
 
 def coreset(features, most):
-    """Rows, each the farthest from those before it, from the first on (greedy k-center); no row twice."""
-    chosen = [0]
+    """Rows, each the farthest from those before it, from that nearest to the mean on (greedy k-center); none twice."""
+    chosen = [int(np.argmin(np.linalg.norm(features - features.mean(0), axis=1)))]
     while len(chosen) < most:
         away = [min(np.linalg.norm(row - features[other]) for other in chosen) for row in features]
         if max(away) < 1e-3:
