@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.datasets.images import image_size, read_label
+from anomaly.datasets.images import PHOTO_SUFFIXES, image_size, read_label
 from anomaly.datasets.layout import Encoding, Layout
 from anomaly.datasets.split import AS_FOUND, FrameFiles, Split
 from anomaly.download import Download
@@ -101,14 +101,20 @@ class EvaluationSet:
         """Find the set's photographs, whether there are labels or not: name and file of each frame, in order of names.
 
         Raises:
-            InputError: No folder holds them, or not as many as were published.
+            InputError: No folder holds them, one of them is in a format that is not read, two are of one frame, or they
+                are not as many as were published.
         """
         for root in (data_root / folder for folder in self.folders):
             for layout in self.layouts:
-                found = layout.frames_without_labels(root)
-                found = {name: path for name, path in found.items() if layout.numbered or self._belongs(name)}
+                found = self._belonging_here(layout, layout.frames_without_labels(root))
                 if not found:
                     continue
+                if unread := self._belonging_here(layout, layout.unread(root)):
+                    raise InputError(
+                        f"{self.name}: expected photographs that end in {', '.join(PHOTO_SUFFIXES)} in {root} (as "
+                        f"{layout}), found {min(unread.values()).name} ({len(unread)} of {len(unread) + len(found)}); "
+                        "convert them, or take them out"
+                    )
                 if self.frames is not None and len(found) != self.frames:
                     raise InputError(
                         f"{self.name}: expected {self.frames} photographs, found {len(found)} in {root} (as {layout}); "
@@ -116,6 +122,10 @@ class EvaluationSet:
                     )
                 return sorted(found.items())
         raise InputError(self._not_found(data_root))
+
+    def _belonging_here(self, layout: Layout, frames: Mapping[str, Path]) -> dict[str, Path]:
+        """Those of a layout's frames that are the set's."""
+        return {name: path for name, path in frames.items() if layout.numbered or self._belongs(name)}
 
     def _belongs(self, frame: str) -> bool:
         """Whether a frame's name is one of the set's."""
@@ -170,27 +180,44 @@ class EvaluationSet:
         return tuple(file for place, file in enumerate(files) if place not in places and self._belongs(file.id))
 
     def _count(self, root: Path, layout: Layout, files: Sequence[FrameFiles], as_found: bool) -> tuple[str, ...]:
-        """Refuse another number of frames than published, or photographs without labels among a part; or note it."""
+        """Refuse another number of frames than published, or photographs without labels among a part; or note it.
+
+        Where nobody published a number, every photograph counts as one of the set.
+        """
         found = len(files)
-        if self.frames is None or found == self.frames:
+        if found == self.frames:
             return ()
         listed = layout.listing is not None and layout.listing(root) is not None
-        if not found or (not as_found and (found > self.frames or not (layout.part or listed))):
+        part = as_found or layout.part or listed
+        if self.frames is not None and (not found or (not as_found and found > self.frames) or not part):
             raise InputError(
                 f"{self.name}: expected {self.frames} frames, found {found} in {root} (as {layout}); complete the set, "
                 f"take out what is not of it, or say that this part is meant ({AS_FOUND})"
             )
-        note = f"{found} frames where {self.frames} are published"
-        bare = {name for name in layout.frames_without_labels(root) if self._belongs(name)} - {f.id for f in files}
-        if not bare or listed:
-            return (note,)
+        notes = () if self.frames is None else (f"{found} frames where {self.frames} are published",)
+        return (*notes, *(self._unlisted(root, layout, files) if listed else self._bare(root, layout, files, as_found)))
+
+    def _unlisted(self, root: Path, layout: Layout, files: Sequence[FrameFiles]) -> tuple[str, ...]:
+        """Note frames that the set's list leaves out, although they are there."""
+        taken = {file.label for file in files}
+        left = sorted(str(path.relative_to(root)) for path in layout.label_maps(root) if path not in taken)
+        if not left:
+            return ()
+        return (f"{len(left)} label maps, such as {left[0]}, are of no frame in the set's list and are left out",)
+
+    def _bare(self, root: Path, layout: Layout, files: Sequence[FrameFiles], as_found: bool) -> tuple[str, ...]:
+        """Refuse photographs without label maps, or note them."""
+        photos = {**layout.unread(root), **layout.frames_without_labels(root)}
+        bare = {name for name in photos if self._belongs(name)} - {file.id for file in files}
+        if not bare:
+            return ()
         if not as_found:
             raise InputError(
                 f"{self.name}: expected a label map for every photograph in {root} (as {layout}), found none for "
-                f"{min(bare)!r} ({len(bare)} of {len(bare) + found}); complete the set, take these photographs out, or "
-                f"say that the others are meant ({AS_FOUND})"
+                f"{min(bare)!r} ({len(bare)} of {len(bare) + len(files)}); complete the set, take these photographs "
+                f"out, or say that the others are meant ({AS_FOUND})"
             )
-        return (note, f"{len(bare)} photographs have no label map, such as {min(bare)!r}, and are left out")
+        return (f"{len(bare)} photographs have no label map, such as {min(bare)!r}, and are left out",)
 
     def _resized(self, files: Sequence[FrameFiles]) -> tuple[str, ...]:
         """Note photographs of other sizes than published."""

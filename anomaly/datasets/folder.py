@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.datasets.images import PHOTO_SUFFIXES, read_label
+from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES, read_label
 from anomaly.datasets.label_counts import shares_of
+from anomaly.datasets.label_maps import find_label_maps
 from anomaly.datasets.layout import Encoding
 from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN
 
-_OTHER_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")
+_LABELS = (".png",)
+_NO_LABELS = (*UNREAD_SUFFIXES, *(suffix for suffix in PHOTO_SUFFIXES if suffix not in _LABELS))
 MEANINGS = {"known": KNOWN, "anomaly": ANOMALY, "ignore": IGNORE}
 
 
@@ -48,35 +51,40 @@ def parse_encoding(texts: Sequence[str]) -> Encoding:
 
 
 def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | None) -> Split:
-    """Pair photographs and label maps below two folders by their paths without suffix.
+    """Pair images and label maps below two folders by their paths without suffix.
+
+    Warns of label maps among the images, which are left out.
 
     Args:
         name: Name that the split gets.
-        images: Folder with photographs, at any depth.
-        labels: Folder with label maps in PNG files, at any depth; each has a photograph and each
-            photograph a label map.
+        images: Folder with images, at any depth.
+        labels: Folder with label maps in PNG files, at any depth; each has an image and each image a label map.
         encoding: What the label values mean; another value is an error when it is read. It is never guessed: without
             it the error says which values there are.
 
     Raises:
-        InputError: A folder is missing or empty, two photographs have one name, one of a pair is missing, or there is
-            no encoding.
+        InputError: A folder is missing or empty, a link in it leads to nothing, it holds pictures of a format that is
+            not read, two images have one name, one of a pair is missing, or there is no encoding.
     """
-    photos = _files(images, PHOTO_SUFFIXES)
-    maps = _files(labels, (".png",))
-    if orphans := sorted(maps.keys() - photos.keys()):
+    among_images, among_labels = _without_label_maps(images), files_below(labels)
+    _refuse_unread(images, among_images, UNREAD_SUFFIXES, PHOTO_SUFFIXES)
+    pictures = _by_name(images, among_images, PHOTO_SUFFIXES)
+    others = {path.resolve() for path in pictures.values()}  # of a folder that holds both
+    _refuse_unread(labels, [path for path in among_labels if path.resolve() not in others], _NO_LABELS, _LABELS)
+    maps = _by_name(labels, among_labels, _LABELS)
+    if orphans := sorted(maps.keys() - pictures.keys()):
         raise InputError(
-            f"{images}: expected a photograph for every label map of {labels}, found none for {orphans[0]!r} "
+            f"{images}: expected an image for every label map of {labels}, found none for {orphans[0]!r} "
             f"({len(orphans)} of {len(maps)}); give both the same names"
         )
-    if bare := sorted(photos.keys() - maps.keys()):
+    if bare := sorted(pictures.keys() - maps.keys()):
         raise InputError(
-            f"{labels}: expected a label map for every photograph of {images}, found none for {bare[0]!r} "
-            f"({len(bare)} of {len(photos)}); give both the same names, or take out what is not to be measured"
+            f"{labels}: expected a label map for every image of {images}, found none for {bare[0]!r} "
+            f"({len(bare)} of {len(pictures)}); give both the same names, or take out what is not to be measured"
         )
     if encoding is None:
         raise InputError(_undeclared(labels, maps.values()))
-    files = tuple(FrameFiles(frame, photos[frame], path) for frame, path in sorted(maps.items()))
+    files = tuple(FrameFiles(frame, pictures[frame], path) for frame, path in sorted(maps.items()))
     return Split(name, labels, f"photographs of {images.name} and label maps of {labels.name} by name", files, encoding)
 
 
@@ -87,7 +95,7 @@ def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
         values, times = np.unique(read_label(path), return_counts=True)
         counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
     if counts.keys() == {0, 255}:
-        example = "0=known 255=anomaly, or 0=known 255=ignore beside another value for the anomaly"
+        example = "0=known 255=anomaly"
     elif counts.keys() <= {0, 1, 255}:
         example = "0=known 1=anomaly 255=ignore"
     else:
@@ -99,32 +107,50 @@ def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
 
 
 def find_photographs(folder: Path) -> list[tuple[str, Path]]:
-    """List the photographs below a folder, at any depth: the path without suffix, and the file, in the order of names.
+    """List the images below a folder, at any depth: the path without suffix, and the file, in the order of names.
 
-    Warns of pictures of other formats, which are left out.
+    Warns of what is left out: pictures of other formats, and label maps among the images.
 
     Raises:
-        InputError: The folder is missing or empty, or two photographs have one name.
+        InputError: The folder is missing or empty, a link in it leads to nothing, or two images have one name.
     """
-    found = sorted(_files(folder, PHOTO_SUFFIXES).items())
-    left = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in _OTHER_PICTURES)
-    if left:
+    files = _without_label_maps(folder)
+    if left := [path.name for path in files if _ends(path, UNREAD_SUFFIXES)]:
         warnings.warn(
             f"{folder}: {len(left)} pictures such as {left[0]} are left out: only files that end in "
             f"{', '.join(PHOTO_SUFFIXES)} are read",
             stacklevel=2,
         )
-    return found
+    return sorted(_by_name(folder, files, PHOTO_SUFFIXES).items())
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: expected a folder, found {'a file' if folder.exists() else 'none'}; check the path"
+def _without_label_maps(folder: Path) -> list[Path]:
+    """The files below a folder of images that are no label maps; warns of those."""
+    files = files_below(folder)
+    maps = find_label_maps(folder, files)
+    if left := [path.relative_to(folder) for path in files if path in maps and _ends(path, PHOTO_SUFFIXES)]:
+        warnings.warn(
+            f"{folder}: {len(left)} files such as {left[0]} are left out: they are label maps by where they lie, as "
+            "sets of the catalogue have theirs (docs/datasets.md), and no images",
+            stacklevel=3,
         )
+    return [path for path in files if path not in maps]
+
+
+def _refuse_unread(folder: Path, files: Sequence[Path], unread: Sequence[str], read: Sequence[str]) -> None:
+    """Refuse files that would be passed over, as figures would be of a part."""
+    if found := [path for path in files if _ends(path, unread)]:
+        raise InputError(
+            f"{folder}: expected only pictures that end in {', '.join(read)}, found {found[0].relative_to(folder)} "
+            f"({len(found)} such files); convert them, or take them out: no figure of a part is given"
+        )
+
+
+def _by_name(folder: Path, files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files of some suffixes by their paths without it."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
+    for path in files:
+        if not _ends(path, suffixes):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
@@ -135,3 +161,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not found:
         raise InputError(f"{folder}: expected files that end in {', '.join(suffixes)}, found none; check the path")
     return found
+
+
+def _ends(path: Path, suffixes: Sequence[str]) -> bool:
+    return path.suffix.lower() in suffixes

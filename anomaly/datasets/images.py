@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,11 @@ from anomaly.errors import InputError
 from anomaly.labels import Image, Label
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+UNREAD_SUFFIXES = (
+    *(".bmp", ".dib", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".jfif", ".jp2", ".j2k"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".exr", ".hdr", ".dng"),
+)
+"""Of pictures that are not read, so that none is passed over in silence."""
 _PHOTO_MODES = ("RGB", "RGBA", "L", "P")
 _LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, PillowImage.DecompressionBombError)
@@ -119,33 +123,13 @@ def add_overlay(image: Image, path: Path) -> Image:
     return np.clip(image.astype(np.int32) + overlay, 0, 255).astype(np.uint8)
 
 
-def find_photos(folder: Path, labelled: Iterable[str]) -> list[Path]:
-    """List the photographs directly in a folder, in the order of their names; hidden files do not count.
-
-    Args:
-        folder: Where to look for files that end in one of ``PHOTO_SUFFIXES`` (in any case).
-        labelled: Names (without suffix) of the frames that have a label, each of which needs a photograph.
-
-    Raises:
-        InputError: Two photographs share a name (``a.jpg`` and ``a.webp``), or a label has no photograph.
-    """
-    photos: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
-            continue
-        if path.stem in photos:
-            raise InputError(
-                f"{folder}: expected one photograph named {path.stem!r}, found {photos[path.stem].name} and "
-                f"{path.name}; remove one of them"
-            )
-        photos[path.stem] = path
-    orphans = sorted(name for name in set(labelled) - set(photos) if not name.startswith("."))
-    if orphans:
-        raise InputError(
-            f"{folder}: no photograph for the label {orphans[0]!r} ({len(orphans)} such labels); "
-            f"expected one of {', '.join(orphans[0] + suffix for suffix in PHOTO_SUFFIXES)}; complete the set"
-        )
-    return list(photos.values())
+def is_one_channel(path: Path) -> bool:
+    """Whether an image file has one channel, as label maps have, by its header alone; not where that cannot be read."""
+    try:
+        with PillowImage.open(path) as picture:
+            return picture.mode in _LABEL_MODES
+    except _DECODER_ERRORS:
+        return False
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

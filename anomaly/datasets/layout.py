@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.images import PHOTO_SUFFIXES
+from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES
 from anomaly.datasets.split import FrameFiles
+from anomaly.datasets.walk import is_folder, listed
 from anomaly.errors import InputError
 
 PHOTO = ".*"  # at the end of a pattern: any suffix a photograph may have
+UNREAD = ".?"  # any suffix of pictures that are not read
 _FIELD = re.compile(r"\{(\w+)\}")
 Encoding = Mapping[int, int]
 
@@ -23,7 +25,7 @@ class Layout:
 
     A pattern is a path below the set's folder. ``{id}``, ``{scene}`` and other names in braces stand for any part of a
     file or folder name; every layout has ``{id}``. ``.*`` at the end stands for any photograph's suffix, ``*`` for any
-    name, and a pattern for images may begin with ``../``.
+    name, and a pattern for images may begin with ``../``. Suffixes may be in capitals.
 
     Args:
         name: Whose layout it is: ``published``, or a project that uses it.
@@ -62,10 +64,14 @@ class Layout:
             The frames; none where ``root`` holds no label maps with photographs in this layout.
 
         Raises:
-            InputError: Two photographs belong to one frame, a label map has no photograph while others have, or the
-                list names what is not there.
+            InputError: Two photographs or label maps belong to one frame, a label map has no photograph while others
+                have, or the list names what is not there.
         """
-        labels = {self.frame.format(**fields): (path, fields) for path, fields in matches(root, self.labels)}
+        labels: dict[str, tuple[Path, dict[str, str]]] = {}
+        doubles: dict[str, Path] = {}
+        for path, fields in matches(root, self.labels):
+            if labels.setdefault(self.frame.format(**fields), (path, fields))[0] != path:
+                doubles[self.frame.format(**fields)] = path
         listed = self.listing(root) if self.listing is not None and labels else None
         photos = self._photos(root, labels, listed)
         if not photos:
@@ -80,6 +86,11 @@ class Layout:
         files = []
         for frame in frames:
             path, fields = labels[frame]
+            if frame in doubles:
+                raise InputError(
+                    f"{root}: expected one label map for frame {frame!r}, found {path.relative_to(root)} and "
+                    f"{doubles[frame].relative_to(root)}; remove one of them"
+                )
             overlay = None if self.overlays is None else root / self.overlays.format(**fields)
             files.append(FrameFiles(frame, photos[frame], path, overlay))
         return tuple(files)
@@ -89,14 +100,52 @@ class Layout:
         return tuple(path for pattern in self.images for path, _ in matches(root, pattern))
 
     def frames_without_labels(self, root: Path) -> dict[str, Path]:
-        """Name and file of every photograph below ``root``; none where its pattern does not give its frame's name."""
-        if set(_FIELD.findall(self.frame)) - set(_FIELD.findall(self.images[0])):
-            return {}
-        return {self.frame.format(**fields): path for path, fields in matches(root, self.images[0])}
+        """Name and file of every photograph below ``root``; none where its pattern does not give its frame's name.
+
+        Raises:
+            InputError: Two photographs belong to one frame.
+        """
+        photos: dict[str, Path] = {}
+        for frame, path in self._named(root, self.images[0]):
+            if photos.setdefault(frame, path) != path:
+                raise InputError(
+                    f"{root}: expected one photograph for frame {frame!r}, found {photos[frame].name} and {path.name}; "
+                    "remove one of them"
+                )
+        return photos
+
+    def unread(self, root: Path) -> dict[str, Path]:
+        """Name and file of every picture in the photographs' places whose format is not read; none likewise."""
+        return dict(self._named(root, os.path.splitext(self.images[0])[0] + UNREAD))
+
+    def _named(self, root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+        """The files that fit a pattern of photographs, with the names of their frames where it gives them."""
+        if not set(_FIELD.findall(self.frame)) - set(_FIELD.findall(pattern)):
+            for path, fields in matches(root, pattern):
+                yield self.frame.format(**fields), path
 
     def label_maps(self, root: Path) -> tuple[Path, ...]:
         """List what looks like this layout's label maps below ``root``, whether they have a photograph or not."""
         return tuple(path for path, _ in matches(root, self.labels))
+
+    def pairs(self, files: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+        """Give each file that fits this layout's label maps, below whatever folder, with a file that is its photograph.
+
+        Args:
+            files: All there are: paths of files below one folder.
+        """
+        labels = list(_fitting_below(files, self.labels))
+        for pattern in self.images if labels else ():
+            names, upwards = _FIELD.findall(pattern), pattern.count("../")
+            photos = {
+                (folder, *(fields[name] for name in names)): file
+                for file, folder, fields in _fitting_below(files, pattern.replace("../", ""))
+            }
+            for label, folder, fields in labels:
+                above = folder[: len(folder) - upwards]
+                photo = photos.get((above, *(fields[name] for name in names)))
+                if photo is not None and len(folder) >= upwards:
+                    yield label, photo
 
     def _photos(
         self, root: Path, labels: Mapping[str, tuple[Path, dict[str, str]]], listed: Sequence[str] | None
@@ -130,41 +179,55 @@ class Layout:
 
 
 def matches(root: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Give every file below ``root`` that fits a pattern, with what its fields stand for; hidden files do not count."""
+    """Give every file below ``root`` that fits a pattern, with what its fields stand for; hidden files do not count.
+
+    Raises:
+        InputError: What fits is a link to nothing, or a folder that cannot be listed.
+    """
     *parents, last = pattern.split("/")
     folders: list[tuple[Path, dict[str, str]]] = [(root, {})]
     for part in parents:
-        folders = [
-            deeper for folder, fields in folders for deeper in _fitting(folder, part, fields, os.DirEntry.is_dir)
-        ]
+        folders = [deeper for folder, fields in folders for deeper in _fitting(folder, part, fields, folders=True)]
     for folder, fields in folders:
-        yield from _fitting(folder, last, fields, os.DirEntry.is_file)
+        yield from _fitting(folder, last, fields, folders=False)
 
 
 def _fitting(
-    folder: Path, part: str, fields: dict[str, str], kind: Callable[[os.DirEntry[str]], bool]
+    folder: Path, part: str, fields: dict[str, str], *, folders: bool
 ) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The entries of ``folder`` that fit one part of a pattern; a field that came before stands for the same."""
+    """The folders or files in ``folder`` that fit one part of a pattern; a field that came before means the same."""
     if part == "..":
         yield folder / part, fields
     elif folder.is_dir():
         expression = _expression(part, fields)
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                match = None if entry.name.startswith(".") else expression.fullmatch(entry.name)
-                if match is not None and kind(entry):
-                    yield folder / entry.name, {**fields, **match.groupdict()}
+        for path in listed(folder):
+            match = expression.fullmatch(path.name)
+            if match is not None and is_folder(path) == folders:
+                yield path, {**fields, **match.groupdict()}
+
+
+def _fitting_below(
+    files: Iterable[PurePosixPath], pattern: str
+) -> Iterator[tuple[PurePosixPath, tuple[str, ...], dict[str, str]]]:
+    """The files whose paths end as a pattern says, with the folders before that, and what its fields stand for."""
+    parts = pattern.split("/")
+    expression = re.compile("/".join(_expression(part, {}).pattern for part in parts))
+    for file in files:
+        match = expression.fullmatch("/".join(file.parts[-len(parts) :]))
+        if match is not None:
+            yield file, file.parts[: -len(parts)], match.groupdict()
 
 
 def _expression(part: str, fields: Mapping[str, str]) -> re.Pattern[str]:
+    name, suffix = os.path.splitext(part)
     texts = []
-    for index, text in enumerate(_FIELD.split(part.removesuffix(PHOTO))):
+    for index, text in enumerate(_FIELD.split(name)):
         if index % 2 == 0:
             texts.append(re.escape(text).replace(r"\*", ".+"))
         elif text in fields:
             texts.append(re.escape(fields[text]))
         else:
-            texts.append(f"(?P<{text}>.+?)")
-    if part.endswith(PHOTO):
-        texts.append(f"(?i:{'|'.join(map(re.escape, PHOTO_SUFFIXES))})")
+            texts.append(f"(?P<{text}>[^/]+?)")
+    endings = {PHOTO: PHOTO_SUFFIXES, UNREAD: UNREAD_SUFFIXES}.get(suffix, (suffix,))
+    texts.append(f"(?i:{'|'.join(map(re.escape, endings))})")
     return re.compile("".join(texts))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 
 from anomaly.background import read_ahead
-from anomaly.datasets.images import decode, read_label
+from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES, decode, read_label
+from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
@@ -25,8 +28,11 @@ from anomaly.result import ClosedSet
 def open_closed_set(config: Config) -> BaseSegDataset:
     """Open the data set of the config's ``val_dataloader``.
 
+    Warns of images and label maps in its folders that are none of its frames.
+
     Raises:
-        InputError: The config has none, or its folder is missing or empty.
+        InputError: The config has none, its folder is missing or empty, or mmseg would pass over a frame: it lists the
+            images that end in one suffix.
     """
     if not config.get("val_dataloader"):
         raise InputError(f"config {config.filename} has no val_dataloader; use --no-closed-set")
@@ -43,7 +49,45 @@ def open_closed_set(config: Config) -> BaseSegDataset:
             f"closed set of {config.filename}: expected photographs and labels in {settings.get('data_root')} "
             f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
+    for part in getattr(dataset, "datasets", [dataset]):
+        if isinstance(part, BaseSegDataset):
+            _check_whole(part)
     return dataset
+
+
+def _check_whole(dataset: BaseSegDataset) -> None:
+    """Tell what lies in a data set's folders and is no frame of it; where a file names its frames, these are all."""
+    folders = [dataset.data_prefix.get(name) or "" for name in ("img_path", "seg_map_path")]
+    if not all(map(os.path.isdir, folders)) or os.path.isfile(dataset.ann_file):
+        return
+    images, labels = map(Path, folders)
+    frames = dataset.load_data_list()
+    taken = {Path(frame[name]) for frame in frames for name in ("img_path", "seg_map_path")}
+    pictures = (*PHOTO_SUFFIXES, *UNREAD_SUFFIXES)
+    others = [path for path in files_below(images) if path.suffix.lower() in pictures and path not in taken]
+    ending = dataset.seg_map_suffix.lower()
+    maps = [path for path in files_below(labels) if path.name.lower().endswith(ending) and path not in taken]
+    named = {str(path.relative_to(labels)).lower() for path in maps}
+    middle = os.path.splitext(dataset.img_suffix)[0]
+    lost = [
+        path
+        for path in others
+        if f"{str(path.relative_to(images).with_suffix('')).removesuffix(middle)}{ending}".lower() in named
+    ]
+    if lost:
+        raise InputError(
+            f"closed set: expected images that end in {dataset.img_suffix} and label maps that end in "
+            f"{dataset.seg_map_suffix}, as the config's data set reads them, found {lost[0]} with a label map "
+            f"({len(lost)} such frames beside {len(frames)}); give all frames these endings, change img_suffix, or "
+            "leave the closed set out with --no-closed-set"
+        )
+    if left := sorted({*others, *maps}):
+        warnings.warn(
+            f"closed set: {len(left)} pictures such as {left[0]} are of none of its {len(frames)} frames and are left "
+            f"out: a frame is an image that ends in {dataset.img_suffix} and a label map that ends in "
+            f"{dataset.seg_map_suffix}",
+            stacklevel=3,
+        )
 
 
 def evaluate_closed_set(

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.datasets.images import find_photos, read_image, read_label
+from anomaly.datasets.images import read_image, read_label
 from anomaly.errors import InputError
 from tests.anomaly.set_trees import label, photo, write
 
@@ -124,24 +124,3 @@ def test_absurdly_large_image_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(InputError, match=r"a\.png: .*cannot be decoded"):
         read_image(write(tmp_path / "a.png", photo(0, 10, 10)))
-
-
-def test_find_photos_sorts_by_name_and_skips_other_files(tmp_path):
-    for name in ("b.jpg", "a.PNG", "c.webp"):
-        write(tmp_path / name, photo())
-    for name in ("._b.jpg", "notes.txt"):
-        (tmp_path / name).write_text("x")
-    assert [path.name for path in find_photos(tmp_path, ["a", "._b"])] == ["a.PNG", "b.jpg", "c.webp"]
-
-
-def test_find_photos_refuses_two_of_one_name(tmp_path):
-    write(tmp_path / "a.jpg", photo())
-    write(tmp_path / "a.webp", photo())
-    with pytest.raises(InputError, match=r"one photograph named 'a', found a\.jpg and a\.webp"):
-        find_photos(tmp_path, [])
-
-
-def test_find_photos_refuses_a_label_without_photograph(tmp_path):
-    write(tmp_path / "a.jpg", photo())
-    with pytest.raises(InputError, match=r"no photograph for the label 'b' \(1 such"):
-        find_photos(tmp_path, ["a", "b"])

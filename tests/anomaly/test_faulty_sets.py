@@ -82,6 +82,11 @@ def deep(path):
     return lambda root: Image.fromarray(np.full((6, 8), 3000, np.uint16)).save(root / path)
 
 
+def link(path):
+    """Put a link to nothing in the place of a file."""
+    return lambda root: (remove(path)(root), (root / path).symlink_to("gone"))
+
+
 def large(path):
     return lambda root: write(root / path, label((0, 2), 12, 16))
 
@@ -89,6 +94,7 @@ def large(path):
 RA, A, B = "road_anomaly", OTHER.format("a"), OTHER.format("b")
 LIST, ODGT, CAMVID_LIST = "road_anomaly/frame_list.json", "bdd100k/test.odgt", "camvid_ood/test_ood.txt"
 LAF = LAYOUTS["lost_and_found-test", "published"][1][2]
+TWIN, TOWN = "LostAndFound/gtCoarse/test/02_S", "street_hazards/test/annotations/test/t7"
 FAULTS = {
     # label values
     "both encodings in one file": (RA, planted(RA, change=relabel(A, (0, 1, 2))), r"found also \[1\]"),
@@ -179,6 +185,29 @@ FAULTS = {
         RA,
         planted(RA, change=lambda root: write(root / "road_anomaly/frames/a.jpg", photo())),
         "one photograph for frame 'a', found a.jpg and a.webp",
+    ),
+    "two label maps of a frame": (
+        RA,
+        planted(
+            RA, change=lambda root: write(root / "road_anomaly/frames/a.labels/labels_semantic.PNG", label((0, 2)))
+        ),
+        r"one label map for frame 'a', found frames/a.labels/labels_semantic.PNG and .*labels_semantic.png",
+    ),
+    "label maps of one frame in two scenes": (
+        "lost_and_found-test",
+        planted("lost_and_found-test", change=lambda root: shutil.copytree((root / LAF).parent, root / TWIN)),
+        "one label map for frame '01_S_000001_000240', found gtCoarse/test/01_S/.* and gtCoarse/test/02_S/",
+    ),
+    "a link to no photograph": (
+        RA,
+        planted(RA, change=lambda root: (link("road_anomaly/frames/b.jpg")(root), remove(B)(root))),
+        r"b\.jpg: expected a file or a folder, found a link that leads to nothing",
+    ),
+    "a link to no label map": (RA, planted(RA, change=link(B)), r"labels_semantic\.png: .*leads to nothing"),
+    "a link to no folder": (
+        "street_hazards",
+        planted("street_hazards", change=lambda root: (root / TOWN).symlink_to("gone")),
+        "annotations/test/t7: expected a file or a folder, found a link that leads to nothing",
     ),
     "two layouts in one folder": (
         RA,
@@ -283,6 +312,52 @@ def test_photographs_without_labels_among_a_part_are_refused(tmp_path):
         SETS["camvid_ood"].open(tmp_path)
     notes = SETS["camvid_ood"].open(tmp_path, as_found=True).notes
     assert f"1 photographs have no label map, such as '{images[1].stem}', and are left out" in notes
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_photographs_without_labels_are_refused_where_no_number_is_published(tmp_path, suffix):
+    plant(tmp_path, "street_hazards", "published")
+    write(tmp_path / f"street_hazards/test/images/test/t5/2{suffix}", photo())
+    with pytest.raises(InputError, match=r"expected a label map for every photograph .* none for 't5/2' \(1 of 3\)"):
+        open_split("street_hazards", tmp_path)
+    notes = open_split("street_hazards", tmp_path, as_found=True).notes
+    assert "1 photographs have no label map, such as 't5/2', and are left out" in notes
+    assert len(open_split("street_hazards-t6", tmp_path)) == 1
+
+
+def test_frames_that_the_list_leaves_out_are_noted(tmp_path):
+    set_trees.road_anomaly(tmp_path / "open_world")
+    assert open_split("street_scenes", tmp_path).notes == ()
+    set_trees.write_list(tmp_path / "open_world", ["cow.jpg"])
+    split = open_split("street_scenes", tmp_path)
+    note = "2 label maps, such as frames/bear.labels/labels_semantic.png, are of no frame in the set's list and are "
+    assert (len(split), split.notes) == (1, (note + "left out",))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_hidden_split_has_every_photograph_once(tmp_path, suffix):
+    images = tmp_path / "dataset_ObstacleTrack/images"
+    for name in ("curvy-street_1.webp", "curvy-street_2.webp", "motorway_1.webp"):
+        write(images / name, photo())
+    assert len(SETS["obstacle_track-curvy"].photographs(tmp_path)) == 2
+    write(images / f"curvy-street_2{suffix}", photo())
+    fault = "one photograph for frame 'curvy-street_2', found curvy-street_2.jpg and curvy-street_2.webp"
+    if suffix == ".bmp":
+        fault = r"photographs that end in \.jpg, .* found curvy-street_2\.bmp \(1 of 3\)"
+    with pytest.raises(InputError, match=f"expected {fault}"):
+        SETS["obstacle_track-curvy"].photographs(tmp_path)
+
+
+def test_a_set_of_links_and_of_suffixes_in_capitals_is_whole(tmp_path):
+    plant(tmp_path / "else", "street_hazards", "published")
+    for kind in ("images", "annotations"):
+        folder = tmp_path / "street_hazards/test" / kind / "test"
+        folder.mkdir(parents=True)
+        for town in ("t5", "t6"):
+            place = tmp_path / "else/street_hazards/test" / kind / "test" / town
+            (place / "1.png").rename(place / "1.PNG")
+            (folder / town).symlink_to(place)
+    assert [file.id for file in open_split("street_hazards", tmp_path).files] == ["t5/1", "t6/1"]
 
 
 def test_more_frames_than_published_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The mmseg integration against mmseg's own inference and mmengine's own validation."""
 
 import math
+import warnings
 
 import cv2
 import numpy as np
@@ -176,6 +177,45 @@ def test_limit_takes_the_first_frames(config, model):
 def test_closed_set_of_another_place_is_refused(config):
     config.val_dataloader.dataset.data_root = "/nowhere"
     with pytest.raises(InputError, match=r"closed set of .*tiny.py.*/nowhere.*--no-closed-set"):
+        open_closed_set(config)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".bmp"])
+@pytest.mark.parametrize("label", [".png", ".PNG"])
+def test_closed_set_frames_that_mmseg_passes_over_are_refused(config, tmp_path, suffix, label):
+    for folder, ending in (("images", suffix), ("labels", label)):
+        path = tmp_path / "closed" / folder / "2.png"
+        path.rename(path.with_suffix(ending))
+    message = rf"expected images that end in \.png .* found .*closed/images/2\{suffix} with a label map \(1 such frames"
+    with pytest.raises(InputError, match=message):
+        open_closed_set(config)
+
+
+def test_pictures_that_are_no_frame_of_the_closed_set_are_told(config, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(open_closed_set(config)) == 4
+    (tmp_path / "closed/images/2.png").unlink()
+    (tmp_path / "closed/images/more.webp").write_bytes(b"")
+    with pytest.warns(
+        UserWarning, match=r"2 pictures such as .*more\.webp are of none of its 3 frames and are left out"
+    ):
+        assert len(open_closed_set(config)) == 3
+
+
+def test_frames_that_a_file_names_are_all_of_the_closed_set(config, tmp_path):
+    (tmp_path / "closed/list.txt").write_text("0\n3\n")
+    (tmp_path / "closed/images/1.png").rename(tmp_path / "closed/images/1.jpg")
+    config.val_dataloader.dataset.ann_file = "list.txt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(open_closed_set(config)) == 2
+
+
+def test_a_link_to_nothing_in_the_closed_set_is_refused(config, tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / "closed" / folder / "9.png").symlink_to("gone")
+    with pytest.raises(InputError, match=r"images/9\.png: .*leads to nothing"):
         open_closed_set(config)
 
 
