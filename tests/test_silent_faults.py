@@ -79,18 +79,16 @@ def good(i):
 # ---- names that collide
 
 
-def test_a_folder_named_as_a_dataset_of_the_same_run(refused, place):
+def test_a_folder_named_as_a_dataset_of_the_same_run(call, place):
+    """It is told apart by name, and each has values of its own."""
     write_set(place / "data/road_anomaly", frames=4)
-    write_folder(place / "road_anomaly-first", (0, 1))
-    folder = (
-        "--folder",
-        "road_anomaly-first/images",
-        "road_anomaly-first/labels",
-        "--label-values",
-        "0=known",
-        "1=anomaly",
-    )
-    assert "'road_anomaly-first' 2 times" in refused(*NETWORK, "--sets", "road_anomaly-first", *folder, *QUICK)
+    write_folder(place / "road_anomaly", (0, 1))
+    folder = ("--folder", "road_anomaly/images", "road_anomaly/labels", *DECLARED)
+    words = ("--sets", "road_anomaly", *folder, "--scores", "msp")
+    assert call("ood_eval", *NETWORK, *words, *QUICK)[0] == 0
+    first, mine = results(place)["sets"]
+    assert (first["set"], mine["set"]) == ("road_anomaly", "road_anomaly-folder")
+    assert first["scores"]["msp"]["figures"] != mine["scores"]["msp"]["figures"]
 
 
 def test_a_folder_can_be_named(call, place):
@@ -175,8 +173,18 @@ def test_shares_are_told_before_a_run_and_a_record_repeats_what_was_declared(cal
     assert "mine: 3 frames; known 25.00 %, anomaly 50.00 %, ignored 25.00 % of the pixels" in text
     (place / "mine").rename(place / "moved")
     moved = ("--folder", "moved/images", "moved/labels")
+    status, text = call("verify", "out/run/results.json", *NETWORK)
+    assert (status, "--folder IMAGES LABELS" in text) == (2, True)
     status, text = call("verify", "out/run/results.json", *NETWORK, *moved)
     assert status == 0, text
+
+
+def test_no_folder_takes_the_place_of_a_dataset_in_a_verification(call, place):
+    write_folder(place / "mine", (0, 1))
+    assert call("ood_eval", *NETWORK, "--sets", "road_anomaly", "--scores", "msp", *QUICK)[0] == 0
+    folder = ("--folder", "mine/images", "mine/labels", *DECLARED)
+    status, text = call("verify", "out/run/results.json", *NETWORK, *folder)
+    assert (status, "leave --folder out" in text) == (2, True)
 
 
 # ---- calibrated on what is evaluated

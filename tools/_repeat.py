@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from anomaly.datasets.catalog import in_catalogue
 from anomaly.errors import InputError
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.result import RunResult
@@ -13,7 +14,15 @@ from anomaly.result import RunResult
 def settings_of(record: RunResult, *, folder: bool, label_values: bool, network: bool) -> list[str]:
     """The record's settings as arguments; nothing else of the record, which may be anybody's, is acted on."""
     settings: dict[str, Any] = record.settings
-    names = [entry.set for entry in record.sets][: -1 if folder else None]
+    names = [entry.set for entry in record.sets]
+    own = [name for name in names if not in_catalogue(name)]
+    if len(own) != int(folder):
+        found = f"{' and '.join(own)}, which are of no catalogue" if own else "only sets of the catalogue"
+        raise InputError(
+            f"expected a result with {'one set' if folder else 'no set'} of two folders (--folder IMAGES LABELS), "
+            f"found {found}; {'leave --folder out' if folder and not own else 'name its folders'}"
+        )
+    names = [name for name in names if name not in own]
     words = ["--sets", *names] if names else []
     words += ["--scores", *settings["scores"]]
     if network and record.provenance.get("predictions") is None:
@@ -25,7 +34,7 @@ def settings_of(record: RunResult, *, folder: bool, label_values: bool, network:
     for name, level in (settings.get("levels") or {}).items():
         words += [f"--{name}", str(level)]
     if folder:
-        words += ["--folder-name", record.sets[-1].set]
+        words += ["--folder-name", *own]
         if not label_values and settings.get("label_values"):
             words += ["--label-values", *settings["label_values"]]
     if settings.get("limit"):

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from anomaly.datasets.catalog import SETS, open_split
+from anomaly.datasets.catalog import in_catalogue, open_split
 from anomaly.datasets.folder import open_folders, parse_encoding
 from anomaly.datasets.layout import Encoding
 from anomaly.datasets.split import AS_FOUND, Split
@@ -61,8 +61,8 @@ def folder_encoding(args: argparse.Namespace) -> Encoding | None:
 
 def _folder_name(args: argparse.Namespace) -> str:
     if args.folder_name is not None:
-        if args.folder_name in ("", ".", "..") or "/" in args.folder_name or args.folder_name in SETS:
+        if args.folder_name in ("", ".", "..") or "/" in args.folder_name or in_catalogue(args.folder_name):
             raise InputError(f"--folder-name: expected a plain name that is no set's, found {args.folder_name!r}")
         return str(args.folder_name)
     name = args.folder[1].resolve().parent.name or "folder"
-    return f"{name}-folder" if name in SETS else name
+    return f"{name}-folder" if in_catalogue(name) else name

@@ -53,9 +53,15 @@ def open_split(name: str, data_root: Path, *, as_found: bool = False) -> Split:
         InputError: The name is unknown, or whatever :meth:`EvaluationSet.open` finds wrong with the set.
     """
     whole, _, which = name.rpartition("-")
-    if whole in SETS and which in ("first", "second"):
+    if name not in SETS and in_catalogue(name):
         return open_split(whole, data_root, as_found=as_found).half("first" if which == "first" else "second")
     return find_set(name).open(data_root, as_found=as_found)
+
+
+def in_catalogue(name: str) -> bool:
+    """Whether a name is that of a set of the catalogue, or of a half of one."""
+    whole, _, which = name.rpartition("-")
+    return name in SETS or (whole in SETS and which in ("first", "second"))
 
 
 def open_anyhow(name: str, data_root: Path) -> tuple[Split, tuple[str, ...]]:

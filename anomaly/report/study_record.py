@@ -55,6 +55,11 @@ def without_folders(record: Any) -> Any:
 
 
 def _figures(entry: SetResult) -> dict[str, Any]:
+    for name, score in entry.scores.items():
+        if missing := [figure for figure in FIGURES if figure not in score.figures]:
+            raise InputError(
+                f"{entry.set}, {name}: expected {', '.join(FIGURES)}, found no {missing[0]}; use the usual levels"
+            )
     return {name: {figure: score.figures[figure] for figure in FIGURES} for name, score in entry.scores.items()}
 
 
