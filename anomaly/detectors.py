@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly.errors import InputError
+from anomaly.evaluation_mode import Steady, evaluation_mode
 from anomaly.labels import Image
 
 MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features")
@@ -110,6 +111,10 @@ class Detector(Protocol):
 class FunctionDetector:
     """Any function, or module, that gives class logits of images: a network of another library, or no network at all.
 
+    Each call has all modules that the function is or reaches in evaluation mode, and leaves them as it found them
+    (:func:`anomaly.evaluation_mode.evaluation_mode`). Where the first images, shown twice, get two answers, a warning
+    says so (:class:`anomaly.evaluation_mode.Steady`).
+
     Args:
         function: Takes a batch of inputs ``(B, 3, h, w)``, float32, and gives logits ``(B, C, h', w')`` of any
             resolution, or several fields of :class:`Prediction` by name. Called without gradients.
@@ -141,6 +146,7 @@ class FunctionDetector:
             named = unknown if "logits" in gives else list(gives)
             raise InputError(f"gives: expected logits and maybe others of {', '.join(known)}, found {named}")
         self._function = function
+        self._steady = Steady()
         self._mean, self._std = (torch.tensor(each)[:, None, None] for each in (mean, std))
         self.classes = classes
         self.gives = frozenset(gives)
@@ -157,6 +163,11 @@ class FunctionDetector:
         Raises:
             InputError: The function gives other fields than it said, or logits of another shape.
         """
+        with evaluation_mode(self._function):
+            maps: dict[str, Any] = dict(self._steady(self._ask, inputs))
+        return Prediction(**maps)
+
+    def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
         found = self._function(inputs)
         fields = {"logits": found} if isinstance(found, Tensor) else dict(found)
         if fields.keys() != self.gives:
@@ -164,12 +175,11 @@ class FunctionDetector:
                 f"detector function: expected {', '.join(sorted(self.gives))}, found {', '.join(sorted(fields))}; name "
                 "in gives what it gives"
             )
-        maps: dict[str, Any] = {name: value.float() for name, value in fields.items()}
-        prediction = Prediction(**maps)
-        shape = tuple(prediction.logits.shape)
+        maps = {name: value.float() for name, value in fields.items()}
+        shape = tuple(maps["logits"].shape)
         if len(shape) != 4 or shape[0] != len(inputs) or shape[1] < 2:
             raise InputError(
                 f"detector function: expected logits (B, C, h, w) of {len(inputs)} inputs and at least two classes, "
                 f"found shape {shape}"
             )
-        return prediction
+        return maps

@@ -1,6 +1,7 @@
 """Scores that know nothing, through the same evaluation; fails if they look good.
 
-A random score must have the share of anomalies as AP, a constant one too, and labels dealt out anew likewise.
+A random score must have an AUROC of 50 % and the share of anomalies as AP, and so must any where labels are dealt out
+anew, within bounds that chance leaves once in a million times at most; a constant score exactly.
 
 Example:
     python tools/negative_control.py --sets road_anomaly
@@ -21,19 +22,25 @@ def main() -> None:
     """Run the controls; status 1 if one of them looks better, or worse, than nothing."""
     parser = tool_parser(__doc__)
     add_sets(parser)
+    parser.add_argument("--seed", type=int, default=0, help="draws other noise and other labels (default: 0)")
     args = parser.parse_args()
     splits = open_sets(args)
     with frame_progress() as progress:
         bar = progress.add_task("controls", total=3 * sum(map(len, splits)))
-        controls = negative_controls(splits, on_frame=lambda: progress.advance(bar))
-    print(f"{'set':<28}{'score':<17}{'AUROC':>9}{'AP':>9}{'share':>9}  (percent; AUROC 50 and AP = share are nothing)")
+        controls = negative_controls(splits, seed=args.seed, on_frame=lambda: progress.advance(bar))
+    print(f"{'set':<28}{'score':<17}{'AUROC':>9}{'by chance':>20}{'AP':>10}{'by chance':>20}{'share':>9}  (percent)")
     for one in controls:
-        figures = f"{100 * one.auroc:9.3f}{100 * one.ap:9.3f}{100 * one.share:9.3f}"
-        print(f"{one.set:<28}{one.name:<17}{figures}  {'passed' if one.passed else 'FAILED'}")
+        auroc = f"{100 * one.auroc:9.3f}{_told(one.auroc_range)}"
+        ap = f"{100 * one.ap:10.3f}{_told(one.ap_range)}{100 * one.share:9.3f}"
+        print(f"{one.set:<28}{one.name:<17}{auroc}{ap}  {'passed' if one.passed else f'FAILED: {one.fault}'}")
     failed = [one for one in controls if not one.passed]
     if failed:
         print(f"{len(failed)} of {len(controls)} controls failed: do not believe any figure of these sets")
         sys.exit(1)
+
+
+def _told(bounds: tuple[float, float]) -> str:
+    return f"{100 * bounds[0]:9.3f} to{100 * bounds[1]:8.3f}"
 
 
 if __name__ == "__main__":

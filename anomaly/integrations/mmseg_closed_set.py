@@ -21,6 +21,7 @@ from anomaly.background import read_ahead
 from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES, decode, read_label
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
+from anomaly.evaluation_mode import evaluation_mode
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
 
@@ -103,7 +104,7 @@ def evaluate_closed_set(
 
     Args:
         config: Its ``val_evaluator`` says which label is ignored.
-        model: The network, in eval mode on its device.
+        model: The network on its device; in evaluation mode while it segments, afterwards as it was.
         dataset: What :func:`open_closed_set` gives for the config.
         limit: Number of frames, from the first; ``None`` takes all.
         on_frame: Called after each frame.
@@ -126,7 +127,7 @@ def evaluate_closed_set(
         for _ in range(frames):
             with profile.stage("reading"):
                 batch = next(batches)
-            with profile.stage("forward"), torch.inference_mode():
+            with profile.stage("forward"), torch.inference_mode(), evaluation_mode(model):
                 (sample,) = model.val_step(pseudo_collate([batch]))
             with profile.stage("metrics"):
                 _check_size(sample)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
+from anomaly.evaluation_mode import Steady, evaluation_mode
 from anomaly.inference import Inference
 from anomaly.labels import Image
 
@@ -72,7 +73,7 @@ class MMSegDetector:
 
     Args:
         config: Its ``test_dataloader.dataset.pipeline`` (or ``test_pipeline``) is the preprocessing.
-        model: The network; put into eval mode on ``device``.
+        model: The network; put on ``device``. Each call has it in evaluation mode, and leaves it in the mode it was in.
         device: As torch names it.
 
     Attributes:
@@ -89,10 +90,11 @@ class MMSegDetector:
                 "out_channels=1, whose softmax is 1 everywhere; train it again with out_channels=2"
             )
         init_default_scope(config.get("default_scope", "mmseg"))
-        self._model = model.to(device).eval()
+        self._model = model.to(device)
+        self._steady = Steady()
         self._device = device
         self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])
-        self._normalise = copy.deepcopy(model.data_preprocessor).to("cpu")
+        self._normalise = copy.deepcopy(model.data_preprocessor).to("cpu").eval()
         self._padding = dict(getattr(self._normalise, "test_cfg", None) or {})
         self._normalise.test_cfg = None  # padded by __call__: windows want the same
         self._describe = getattr(model, "describe", None)
@@ -120,9 +122,13 @@ class MMSegDetector:
         if self._padding:
             inputs = stack_batch(list(inputs), pad_val=self._normalise.pad_val, **self._padding)[0]
         size = (inputs.shape[2], inputs.shape[3])
-        maps = self._logits(inputs) if self._describe is None else self._describe(inputs)
-        maps = {name: found.float() for name, found in maps.items()}
+        with evaluation_mode(self._model):
+            maps: dict[str, Any] = dict(self._steady(self._ask, inputs))
         return Prediction(**maps, covers=size, align_corners=self.align_corners)
+
+    def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
+        maps = self._logits(inputs) if self._describe is None else self._describe(inputs)
+        return {name: found.float() for name, found in maps.items()}
 
     def _logits(self, inputs: Tensor) -> dict[str, Tensor]:
         """Logits, and features where there is a last layer that makes logits of them."""

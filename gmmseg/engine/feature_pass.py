@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def collect_features(
     """Pass once over some photographs, and sample the labelled pixels of every class at the features' resolution.
 
     Args:
-        model: The network, on its device; put into eval mode.
+        model: The network, on its device; in evaluation mode while it looks, afterwards as it was.
         embed: Gives the features of its inputs: of images ``(B, 3, H, W)`` and mmseg's metainfo, ``(B, D, h, w)``.
         dim: D.
         dataset: As :func:`open_training_set` gives it.
@@ -95,11 +96,25 @@ def collect_features(
             "config it was trained with"
         )
     sample = StratifiedSample(classes, min(pixels, max(1, 2**29 // (classes * dim))), dim, generator)
-    model.eval()
     for index in torch.randperm(len(dataset), generator=generator)[:photographs].tolist():
-        _add_photograph(model, embed, _read(dataset, index), sample)
+        data = _read(dataset, index)
+        with _evaluation_mode(model):
+            _add_photograph(model, embed, data, sample)
         on_frame(Path(dataset.get_data_info(index)["img_path"]))
     return sample
+
+
+@contextmanager
+def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Have every module of the network in evaluation mode while the context lasts, then as it was found."""
+    found = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in found:
+            module.training = False
+        yield
+    finally:
+        for module, training in found:
+            module.training = training
 
 
 def _read(dataset: Any, index: int) -> dict[str, Any]:

@@ -1,14 +1,20 @@
 """Mixtures of frozen features: the fit against scikit-learn, the sample against chance, the network against itself."""
 
+import copy
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
+from gmmseg.engine.feature_pass import collect_features
 from gmmseg.errors import InputError
 from gmmseg.models.posthoc_segmentor import PosthocCascadeSegmentor, PosthocSegmentor, posthoc_config
 from gmmseg.posthoc import (
@@ -276,3 +282,47 @@ def test_what_cannot_be_fitted_is_refused():
 def test_registered_under_their_names():
     assert type(build(posthoc_config(network_config(), 1))) is PosthocSegmentor
     assert type(build(posthoc_config(network_config(cascade=True), 1))) is PosthocCascadeSegmentor
+
+
+class Labelled:
+    """Images of noise with their labels, as mmseg packs them."""
+
+    metainfo: ClassVar = {"classes": tuple("abcd")}
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        draw = torch.Generator().manual_seed(index)
+        sample = SegDataSample(metainfo={"img_shape": (64, 64), "ori_shape": (64, 64), "img_path": str(index)})
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 4, (1, 64, 64), generator=draw))
+        return {"inputs": torch.randint(0, 256, (3, 64, 64), generator=draw).byte(), "data_samples": sample}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_fitting_asks_in_evaluation_mode_and_leaves_the_network_as_it_was(fails):
+    config = network_config()
+    config.model.data_preprocessor = {"type": "SegDataPreProcessor", "mean": [120.0] * 3, "std": [60.0] * 3}
+    config.model.decode_head.dropout_ratio = 0.5
+    torch.manual_seed(0)
+    model = build(posthoc_config(config, 2)).train()
+    model.backbone.eval()
+    flags = {name: module.training for name, module in model.named_modules()}
+    state = copy.deepcopy(model.state_dict())
+
+    def embed(inputs, metas):
+        if fails and metas[0]["img_path"] == "1":
+            raise RuntimeError("out of memory")
+        return model.embed(inputs, metas)[1]
+
+    def collect():
+        return collect_features(model, embed, 12, Labelled(), 2, 50, torch.Generator().manual_seed(0))
+
+    if fails:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            collect()
+    else:
+        found, again = collect(), collect()
+        assert torch.equal(found.of_class(0), again.of_class(0))
+    assert {name: module.training for name, module in model.named_modules()} == flags
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
