@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anomaly.background import Worker, read_ahead
-from anomaly.datasets.fingerprint import Fingerprint
+from anomaly.datasets.fingerprint import Fingerprint, image_hash
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector
 from anomaly.errors import InputError
@@ -61,7 +61,7 @@ def evaluate(
         post: Chains of post-processing, each applied to every score; none by default.
         check: Called with each frame's name and photograph, stored or not; raises where it must not be evaluated.
         stores: By set, where score maps are: a frame whose scores are all there is not shown to the detector. What a
-            :class:`anomaly.score_store.ScoreWriter` lacks is written to it.
+            :class:`anomaly.score_store.ScoreWriter` lacks, or has of another image, is written to it.
         measures: What to measure beside the pixel metrics.
         pictures: Draws a panel of each frame.
         views: Keeps what a report shows.
@@ -91,8 +91,8 @@ def evaluate(
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
 
-    def stored(name: str, frame: Frame) -> bool:
-        return runs[name].stored(frame)
+    def stored(name: str, frame: Frame, image: str) -> bool:
+        return runs[name].stored(frame, image)
 
     _visit(_Reader(detector, stored, check, profile), method.inference, first + rest, add, on_frame)
     if pictures is not None:
@@ -145,9 +145,9 @@ def calibrate(
     def add(worker: Worker, visited: int, name: str, frame: Frame, seen: Seen | None) -> None:
         worker.submit(update, frame, seen)
 
-    def stored(name: str, frame: Frame) -> bool:
+    def stored(name: str, frame: Frame, image: str) -> bool:
         names = [score.name for score in scores]
-        return store is not None and not method.needs_classes and store.has(frame.id, names)
+        return store is not None and store.has(frame.id, names, image) and not method.needs_classes
 
     visits = [(split, i) for i in range(len(split))]
     _visit(_Reader(detector, stored, check, profile), method.inference, visits, add, on_frame)
@@ -189,11 +189,11 @@ class _SetRun:
         self._fingerprint = Fingerprint()
         self._seen = {KNOWN: False, ANOMALY: False}
 
-    def stored(self, frame: Frame) -> bool:
+    def stored(self, frame: Frame, image: str) -> bool:
         """Whether the frame's scores can be read, and nothing else is needed of the network."""
         names = [score.name for score in self._method.scores]
         asked = self._needs_classes or self._wants(frame)
-        return self._store is not None and not asked and self._store.has(frame.id, names)
+        return self._store is not None and self._store.has(frame.id, names, image) and not asked
 
     @property
     def _needs_classes(self) -> bool:
@@ -264,7 +264,7 @@ class _Reader:
     """Reads frames in the background, and prepares those that the network is asked about."""
 
     detector: Detector | None
-    stored: Callable[[str, Frame], bool]
+    stored: Callable[[str, Frame, str], bool]
     check: Callable[[str, Image], None] | None
     profile: Profile
 
@@ -274,7 +274,7 @@ class _Reader:
             frame = split.frame(i)
             if self.check is not None:
                 self.check(frame.id, frame.image)
-            if self.detector is None or self.stored(split.name, frame):
+            if self.stored(split.name, frame, image_hash(frame.image)) or self.detector is None:
                 return _Visited(split.name, frame, None)
             return _Visited(split.name, frame, self.detector.prepare(frame.image))
 
