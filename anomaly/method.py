@@ -165,7 +165,10 @@ class Method:
             raise InputError(
                 f"frame {frame.id!r}: expected a network or stored scores, found neither; give one of them"
             )
-        maps = {score.name: store.read(score.name, frame.id) for score in self.scores}
+        names = [score.name for score in self.scores]
+        if isinstance(store, ScoreWriter):  # which says that it has them not, while others raise
+            store.check(frame.id, names, image_hash(frame.image))
+        maps = {name: store.read(name, frame.id) for name in names}
         for name, stored in maps.items():
             if stored.shape != frame.label.shape:
                 (h, w), (height, width) = stored.shape, frame.label.shape

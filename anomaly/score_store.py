@@ -122,6 +122,15 @@ class ScoreWriter:
             self._other_set = None
         return same
 
+    def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
+        """Refuse scores of a frame that are known to be of another image.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in names:
+            _check_image(self._path(frame_id, name), frame_id, self._images.get((name, frame_id)), image)
+
     def read(self, name: str, frame_id: str) -> ScoreArray:
         """Read a map that is there. Shape: ``(H, W)``.
 
@@ -253,11 +262,7 @@ class StoredScores:
         """
         for name in names:
             path = self.files[name][frame_id]
-            if self.images.get(path, image) != image:
-                raise InputError(
-                    f"{path}: expected the scores of the image of frame {frame_id!r}, found those of another image of "
-                    f"that name (by {IMAGES}); name the folder with the maps of these images, or compute them"
-                )
+            _check_image(path, frame_id, self.images.get(path), image)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Every score's name with every frame."""
@@ -360,6 +365,14 @@ def _find_set(folder: Path, split: Split, scale: Scale | None) -> StoredScores:
         f"{folder}: expected the maps of {split.name}, found those of {', '.join(place.name for place in places)}, "
         f"none of which has every frame; name its folder ({faults[0]})"
     )
+
+
+def _check_image(path: Path, frame_id: str, of: str | None, image: str) -> None:
+    if of is not None and of != image:
+        raise InputError(
+            f"{path}: expected the scores of the image of frame {frame_id!r}, found those of another image of that "
+            f"name (by {IMAGES}); name the folder with the maps of these images, or compute them"
+        )
 
 
 def _whole(name: str) -> str:

@@ -113,6 +113,8 @@ def test_maps_of_images_that_were_replaced_give_no_figure(split, tmp_path):
     with pytest.raises(InputError, match=message):
         evaluate(None, [split], scores, stores={split.name: stored})
     with pytest.raises(InputError, match=message):
+        evaluate(None, [split], scores, stores={split.name: writer(tmp_path / "maps")})
+    with pytest.raises(InputError, match=message):
         calibrate(None, Calibration(split, "best_f1", None), scores, store=stored)
 
 
