@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -100,7 +100,7 @@ class _Store:
         self._split, self._make = split, make
         self._places = {files.id: place for place, files in enumerate(split.files)}
 
-    def has(self, frame_id: str, names: Iterable[str]) -> bool:
+    def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
         return frame_id in self._places
 
     def read(self, name: str, frame_id: str) -> Score:

@@ -62,7 +62,7 @@ def evaluate(
         post: Chains of post-processing, each applied to every score; none by default.
         check: Called with each frame's name and photograph, stored or not; raises where it must not be evaluated.
         stores: By set, where score maps are: a frame whose scores are all there is not shown to the detector. What a
-            :class:`anomaly.score_store.ScoreWriter` lacks is written to it.
+            :class:`anomaly.score_store.ScoreWriter` lacks, or has of another image, is written to it.
         measures: What to measure beside the pixel metrics.
         pictures: Draws a panel of each frame.
         views: Keeps what a report shows.
@@ -97,8 +97,8 @@ def evaluate(
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
 
-    def stored(name: str, frame: Frame) -> bool:
-        return runs[name].stored(frame)
+    def stored(name: str, frame: Frame, image: str) -> bool:
+        return runs[name].stored(frame, image)
 
     reader = _Reader(detector, stored, check, profile, tuple(measures.thresholds.values()))
     _visit(reader, method.inference, first + rest, add, on_frame)
@@ -155,9 +155,9 @@ def calibrate(
     def add(worker: Worker, visited: int, each: _Visited, seen: Seen | None) -> None:
         worker.submit(update, each, seen)
 
-    def stored(name: str, frame: Frame) -> bool:
+    def stored(name: str, frame: Frame, image: str) -> bool:
         names = [score.name for score in scores]
-        return store is not None and not method.needs_classes and store.has(frame.id, names)
+        return store is not None and store.has(frame.id, names, image) and not method.needs_classes
 
     visits = [(split, i) for i in range(len(split))]
     _visit(_Reader(detector, stored, check, profile), method.inference, visits, add, on_frame)
@@ -201,11 +201,11 @@ class _SetRun:
         self._images: dict[str, str] = {}
         self._seen = {KNOWN: False, ANOMALY: False}
 
-    def stored(self, frame: Frame) -> bool:
+    def stored(self, frame: Frame, image: str) -> bool:
         """Whether the frame's scores can be read, and nothing else is needed of the network."""
         names = [score.name for score in self._method.scores]
         asked = self._needs_classes or self._wants(frame)
-        return self._store is not None and not asked and self._store.has(frame.id, names)
+        return self._store is not None and self._store.has(frame.id, names, image) and not asked
 
     @property
     def _needs_classes(self) -> bool:
@@ -287,7 +287,7 @@ class _Reader:
     """Reads frames in the background, and prepares those that the network is asked about."""
 
     detector: Detector | None
-    stored: Callable[[str, Frame], bool]
+    stored: Callable[[str, Frame, str], bool]
     check: Callable[[str, Image], None] | None
     profile: Profile
     thresholds: tuple[Threshold, ...] = ()
@@ -302,7 +302,7 @@ class _Reader:
             for threshold in self.thresholds:
                 if image in threshold.images and threshold.set != split.name:
                     raise InputError(chosen_on_it(split.name, threshold.set, [frame.id]))
-            if self.detector is None or self.stored(split.name, frame):
+            if self.stored(split.name, frame, image) or self.detector is None:
                 return _Visited(split.name, frame, image, None)
             return _Visited(split.name, frame, image, self.detector.prepare(frame.image))
 

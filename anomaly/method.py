@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from anomaly.datasets.fingerprint import image_hash
 from anomaly.detectors import Detector
 from anomaly.errors import InputError
 from anomaly.inference import Inference, Look
@@ -29,8 +30,12 @@ WHOLE = Inference()
 class Store(Protocol):
     """Where score maps are: :class:`anomaly.score_store.StoredScores`, or a writer of them."""
 
-    def has(self, frame_id: str, names: Iterable[str]) -> bool:
-        """Whether these scores of a frame are there."""
+    def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
+        """Whether these scores of a frame are there, of the image that :func:`image_hash` calls ``image``.
+
+        Raises:
+            InputError: They are of another image, and nothing computes them again.
+        """
         ...
 
     def read(self, name: str, frame_id: str) -> npt.NDArray[Any]:
@@ -151,8 +156,9 @@ class Method:
         """
         found = self.score(seen, frame.label.shape) if seen is not None else self._stored(frame, store)
         if seen is not None and isinstance(store, ScoreWriter):
+            image = image_hash(frame.image)
             for name, score in found.items():
-                store.write(frame.id, name, score)
+                store.write(frame.id, name, score, image)
         context = Context(frame.id, frame.image, classes, self.classes)
         return {_name(name, chain): chain(score, context) for name, score in found.items() for chain in self.post}
 
@@ -166,7 +172,10 @@ class Method:
             raise InputError(
                 f"frame {frame.id!r}: expected a network or stored scores, found neither; give one of them"
             )
-        maps = {score.name: store.read(score.name, frame.id) for score in self.scores}
+        names = [score.name for score in self.scores]
+        if isinstance(store, ScoreWriter):  # which says that it has them not, while others raise
+            store.check(frame.id, names, image_hash(frame.image))
+        maps = {name: store.read(name, frame.id) for name in names}
         for name, stored in maps.items():
             if stored.shape != frame.label.shape:
                 (h, w), (height, width) = stored.shape, frame.label.shape

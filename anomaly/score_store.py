@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
@@ -13,12 +14,15 @@ from urllib.parse import quote, unquote
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.datasets.catalog import SETS
 from anomaly.datasets.split import Split
+from anomaly.datasets.walk import files_below, is_folder, listed
 from anomaly.errors import InputError
 from anomaly.labels import check_score
 from anomaly.score_formats import READERS, Scale, read_map
 
 MANIFEST = "scores.json"
+IMAGES = "images.jsonl"
 FORMAT, VERSION = "anomaly-scores", 1
 ScoreArray = npt.NDArray[np.floating[Any]]
 
@@ -29,10 +33,14 @@ class ScoreWriter:
     The folder holds ``scores.json``, which says what the maps are of, and ``SCORE/FRAME.npy`` for each score and frame:
     float32 (float64 where float32 does not hold every value), ``(H, W)``, higher = more anomalous. What is not a
     letter, digit, ``_``, ``-``, ``.`` or ``~`` in a frame's name is percent-encoded.
+    ``images.jsonl`` has a line for each map, with its score, frame and image
+    (:func:`anomaly.datasets.fingerprint.image_hash`), of which the last counts. No stop leaves a map with the line of
+    another image: a map of another image is removed first, then comes the line, then the map.
 
     Args:
         folder: Where to; made if missing. What an earlier run of the same wrote there stays and counts.
-        set: Name of the evaluation set.
+        set: Name of the evaluation set. Where maps of a set of another name are there, nothing is written until
+            :meth:`has` was asked for one that is of the same frame and image: the set was renamed.
         method: What computed the scores, such as a network's name.
         settings: What the scores depend on beside; containers, strings and numbers.
 
@@ -44,14 +52,16 @@ class ScoreWriter:
         self.folder = folder
         self.manifest = {"format": FORMAT, "version": VERSION, "set": set, "method": method}
         self.manifest["settings"] = json.loads(json.dumps(settings or {}))
+        self._images: dict[tuple[str, str], str | None] = {}
+        self._other_set: str | None = None
         if (folder / MANIFEST).is_file():
             there = _read_manifest(folder)
-            if differing := [key for key, value in self.manifest.items() if there.get(key) != value]:
-                key = differing[0]
-                raise InputError(
-                    f"{folder}: expected score maps of {key} {self.manifest[key]!r}, found those of "
-                    f"{there.get(key)!r}; name another folder, or remove this one"
-                )
+            self._images = _read_images(folder)
+            differing = [key for key, value in self.manifest.items() if there.get(key) != value]
+            if differing == ["set"] and self._images:
+                self._other_set = there["set"]
+            elif differing:
+                raise InputError(self._of_another(differing[0], there.get(differing[0])))
         elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(
                 f"{folder}: expected no folder or one with score maps, found other files; name another folder"
@@ -63,13 +73,22 @@ class ScoreWriter:
                 raise InputError(f"{folder}: expected a folder or a place for one, found {error.strerror}") from error
             _write(folder / MANIFEST, (json.dumps(self.manifest, indent=2) + "\n").encode())
 
-    def write(self, frame_id: str, name: str, score: npt.NDArray[Any]) -> None:
+    def write(self, frame_id: str, name: str, score: npt.NDArray[Any], image: str | None = None) -> None:
         """Write one map. Shape: ``(H, W)``.
 
+        Args:
+            frame_id: Name of the frame.
+            name: Of the score.
+            score: The map.
+            image: :func:`anomaly.datasets.fingerprint.image_hash` of the frame's image; ``None`` where it is not known.
+
         Raises:
-            InputError: A value is NaN or infinite, it is no map of real numbers, or the disk is full.
+            InputError: A value is NaN or infinite, it is no map of real numbers, the frame's name is no text, the
+                folder has the maps of other images, or the disk is full.
         """
-        score = np.asarray(score)
+        if self._other_set is not None:
+            raise InputError(self._of_another("set", self._other_set))
+        path, score = self._path(frame_id, name), np.asarray(score)
         if score.ndim != 2 or score.dtype.kind not in "fiub":
             raise InputError(
                 f"frame {frame_id!r}: expected a score map (H, W) of real numbers, found {score.dtype} of shape "
@@ -78,20 +97,39 @@ class ScoreWriter:
         check_score(frame_id, name, score, score.shape)
         narrow = score.astype(np.float32)
         exact = narrow if (narrow == score).all() else score.astype(np.float64)
-        path = self._path(frame_id, name)
-        path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
+            path.parent.mkdir(exist_ok=True)
             with temporary.open("wb") as file:
                 np.save(file, exact, allow_pickle=False)
+            if self._images.get((name, frame_id)) != image:
+                path.unlink(missing_ok=True)
+                _append(self.folder / IMAGES, {"score": name, "frame": frame_id, "image": image})
+                self._images[name, frame_id] = image
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise InputError(f"{path}: cannot be written ({error.strerror}); make room, then run it again") from error
 
-    def has(self, frame_id: str, names: Iterable[str]) -> bool:
-        """Whether these scores of a frame are there."""
-        return all(self._path(frame_id, name).is_file() for name in names)
+    def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
+        """Whether these scores of a frame are there; if an image is named, scores of this image."""
+        if not all(self._path(frame_id, name).is_file() for name in names):
+            return False
+        if image is None:
+            return True
+        same = all(self._images.get((name, frame_id)) == image for name in names)
+        if same and names:
+            self._other_set = None
+        return same
+
+    def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
+        """Refuse scores of a frame that are known to be of another image.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in names:
+            _check_image(self._path(frame_id, name), frame_id, self._images.get((name, frame_id)), image)
 
     def read(self, name: str, frame_id: str) -> ScoreArray:
         """Read a map that is there. Shape: ``(H, W)``.
@@ -101,7 +139,18 @@ class ScoreWriter:
         """
         return _read(self._path(frame_id, name), name, frame_id, None)
 
+    def _of_another(self, key: str, found: Any) -> str:
+        return (
+            f"{self.folder}: expected score maps of {key} {self.manifest[key]!r}, found those of {found!r}; name "
+            "another folder, or remove this one"
+        )
+
     def _path(self, frame_id: str, name: str) -> Path:
+        if not isinstance(frame_id, str) or not frame_id:
+            raise InputError(
+                f"score {name!r}: expected a frame's name, as text, found {frame_id!r}; give every frame a name of its "
+                "own"
+            )
         return self.folder / quote(name, safe="") / f"{quote(frame_id, safe='')}.npy"
 
 
@@ -112,11 +161,14 @@ class StoredScores:
     Args:
         folder: Where.
         format: ``own``, or the suffix of the files.
+        files: The file of each frame, by score.
         set: Name of their set; empty where nothing tells it.
         method: What computed them; likewise.
         settings: What they depend on; likewise.
-        files: The file of each frame, by score.
         scale: What integers mean.
+        images: :func:`anomaly.datasets.fingerprint.image_hash` of the image that a file has the scores of, where the
+            folder tells it.
+        unused: Names of maps that are there and not in ``files``, as they are of no frame that was asked for.
     """
 
     folder: Path
@@ -126,6 +178,8 @@ class StoredScores:
     method: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     scale: Scale | None = None
+    images: Mapping[Path, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -135,40 +189,45 @@ class StoredScores:
     def of_frames(self, frame_ids: Sequence[str]) -> StoredScores:
         """The same with the files under the names of a set's frames, and of no others.
 
-        A file belongs to the frame whose whole name it has; or else to the one whose name ends in it, where that leaves
+        A file belongs to the frame whose whole name it has; or else to the one whose name its own ends in, at a
+        folder's border, or the other way round; or else to the one with the same last part. Each only where that leaves
         no doubt.
 
         Raises:
-            InputError: A frame has no score, or more than one file could be meant.
+            InputError: A frame has no score, or more than one file or frame could be meant.
         """
-        return StoredScores(
-            **{**vars(self), "files": {name: self._match(name, files, frame_ids) for name, files in self.files.items()}}
-        )
+        found = {name: self._match(name, files, frame_ids) for name, files in self.files.items()}
+        taken = {path for files in found.values() for path in files.values()}
+        left = {frame for files in self.files.values() for frame, path in files.items() if path not in taken}
+        return replace(self, files=found, unused=(*self.unused, *sorted(left)))
 
     def _match(self, name: str, files: Mapping[str, Path], frame_ids: Sequence[str]) -> dict[str, Path]:
-        stems: dict[str, list[Path]] = {}
-        for frame, path in files.items():
-            stems.setdefault(PurePosixPath(frame).name, []).append(path)
-        short = [PurePosixPath(one).name for one in frame_ids]
-        found, missing = {}, []
-        for frame, stem in zip(frame_ids, short, strict=True):
-            if frame in files:
-                found[frame] = files[frame]
-            elif len(stems.get(stem, ())) == 1 and short.count(stem) == 1:
-                found[frame] = stems[stem][0]
-            elif stem in stems:
+        by_last: dict[str, list[str]] = {}
+        for file in files:
+            by_last.setdefault(PurePosixPath(file).name, []).append(file)
+        last_parts = Counter(PurePosixPath(frame).name for frame in frame_ids)
+        found: dict[str, str] = {}  # file: frame
+        missing = []
+        for frame in frame_ids:
+            last = PurePosixPath(frame).name
+            alike = by_last.get(last, [])
+            fitting = [file for file in alike if f"/{file}".endswith(f"/{frame}") or f"/{frame}".endswith(f"/{file}")]
+            fitting = [frame] if frame in files else fitting or (alike if last_parts[last] == 1 else [])
+            if not alike:
+                missing.append(frame)
+            elif len(fitting) != 1 or fitting[0] in found:
                 raise InputError(
-                    f"{self.folder}: expected one file for frame {frame!r}, found {stems[stem][0]} and maybe others; "
-                    "name the files as the frames, folders included"
+                    f"{self.folder}: expected one file for frame {frame!r}, and for no other, found "
+                    f"{' and '.join(alike[:2])}; name the files as the frames, folders included"
                 )
             else:
-                missing.append(frame)
+                found[fitting[0]] = frame
         if missing:
             raise InputError(
                 f"{self.folder}: expected a map of {name} for each of {len(frame_ids)} frames, found none for "
                 f"{missing[0]!r} ({len(missing)} are missing); complete the folder, no figure of a part is given"
             )
-        return found
+        return {frame: files[file] for file, frame in found.items()}
 
     def read(self, name: str, frame_id: str) -> ScoreArray:
         """Read one map. Shape: ``(H, W)``, float32 or float64 as it is stored.
@@ -179,9 +238,31 @@ class StoredScores:
         path = self.files[name][frame_id]
         return _read(path, name, frame_id, self.scale)
 
-    def has(self, frame_id: str, names: Iterable[str]) -> bool:
-        """Whether these scores of a frame are there."""
-        return all(frame_id in self.files.get(name, ()) for name in names)
+    def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
+        """Whether these scores of a frame are there.
+
+        Raises:
+            InputError: As :meth:`check`, if an image is named.
+        """
+        there = all(frame_id in self.files.get(name, ()) for name in names)
+        if there and image is not None:
+            self.check(frame_id, names, image)
+        return there
+
+    def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
+        """Refuse scores of a frame that are there and, where the folder tells it, of another image.
+
+        Args:
+            frame_id: Name of the frame.
+            names: Of scores.
+            image: :func:`anomaly.datasets.fingerprint.image_hash` of the frame's image.
+
+        Raises:
+            InputError: They are of another image.
+        """
+        for name in names:
+            path = self.files[name][frame_id]
+            _check_image(path, frame_id, self.images.get(path), image)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Every score's name with every frame."""
@@ -193,7 +274,7 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
 
     Recognised are what :class:`ScoreWriter` writes, and otherwise files at any depth of one format: ``.npy``; ``.npz``
     with one array; PNG or TIFF of one channel, whose integers need ``scale``; SegmentMeIfYouCan's ``.hdf5``. A file's
-    path below the folder, without suffix, is the name of its frame.
+    path below the folder, without suffix, is the name of its frame. Links are followed; hidden files do not count.
 
     Args:
         folder: Where to look.
@@ -206,10 +287,10 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
         raise InputError(f"{folder}: expected a folder with score maps, found none; check the path")
     if (folder / MANIFEST).is_file():
         return _open_own(folder)
-    if sets := sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}")):
+    files_there = files_below(folder)
+    if sets := [str(place.relative_to(folder)) for place in _own_folders(files_there)]:
         raise InputError(f"{folder}: expected the maps of one set, found those of {', '.join(sets)}; name one's folder")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READERS and path.is_file())
-    found = [path for path in found if not path.name.startswith(".")]
+    found = [path for path in files_there if path.suffix.lower() in READERS]
     kinds = sorted({READERS[path.suffix.lower()].name for path in found})
     if len(kinds) != 1:
         raise InputError(
@@ -237,18 +318,70 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
 
 
 def open_set(folder: Path, split: Split, *, scale: Scale | None = None) -> StoredScores:
-    """Find the score maps of a set's frames: in a folder of the set's name below ``folder``, or in ``folder`` itself.
+    """Find the score maps of a set's frames.
+
+    They are in a folder of the set's name below ``folder`` (for a half of a set, also of the whole set's name), in
+    ``folder`` itself, or in the only folder below it that has a map of every frame, whatever its name.
 
     Raises:
-        InputError: As :func:`open_scores`; or a frame has no score, or the maps say that they are of another set.
+        InputError: As :func:`open_scores`; a frame has no score; several folders have the scores of all frames; or
+            nothing tells of which images the maps are, and they say that they are of another set of the catalogue.
     """
-    below = folder / split.name
-    stored = open_scores(below if below.is_dir() else folder, scale=scale)
-    if stored.format == "own" and split.name.removesuffix("-first").removesuffix("-second") != stored.set != split.name:
+    stored = _find_set(folder, split, scale)
+    told = all(path in stored.images for files in stored.files.values() for path in files.values())
+    if stored.format == "own" and not told and _whole(split.name) != _whole(stored.set) in SETS:
         raise InputError(
             f"{stored.folder}: expected score maps of {split.name}, found those of {stored.set}; name its folder"
         )
     return stored.of_frames([files.id for files in split.files])
+
+
+def _find_set(folder: Path, split: Split, scale: Scale | None) -> StoredScores:
+    for below in (folder / split.name, folder / _whole(split.name)):
+        if below.is_dir():
+            return open_scores(below, scale=scale)
+    if not folder.is_dir() or (folder / MANIFEST).is_file():
+        return open_scores(folder, scale=scale)
+    places = _own_folders(files_below(folder))
+    if not places:
+        return open_scores(folder, scale=scale)
+    fitting, faults = [], []
+    for stored in map(_open_own, places):
+        try:
+            stored.of_frames([files.id for files in split.files])
+            fitting.append(stored)
+        except InputError as error:
+            faults.append(str(error))
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(str(stored.folder) for stored in fitting)
+        raise InputError(
+            f"{folder}: expected the maps of {split.name} in one folder, found its frames in {names}; name it"
+        )
+    if len(places) == 1:
+        raise InputError(faults[0])
+    raise InputError(
+        f"{folder}: expected the maps of {split.name}, found those of {', '.join(place.name for place in places)}, "
+        f"none of which has every frame; name its folder ({faults[0]})"
+    )
+
+
+def _check_image(path: Path, frame_id: str, of: str | None, image: str) -> None:
+    if of is not None and of != image:
+        raise InputError(
+            f"{path}: expected the scores of the image of frame {frame_id!r}, found those of another image of that "
+            f"name (by {IMAGES}); name the folder with the maps of these images, or compute them"
+        )
+
+
+def _whole(name: str) -> str:
+    """The name of the set that this is, or is a half of."""
+    return name.removesuffix("-first").removesuffix("-second")
+
+
+def _own_folders(files: Iterable[Path]) -> list[Path]:
+    return [path.parent for path in files if path.name == MANIFEST]
 
 
 def _read(path: Path, name: str, frame_id: str, scale: Scale | None) -> ScoreArray:
@@ -259,14 +392,38 @@ def _read(path: Path, name: str, frame_id: str, scale: Scale | None) -> ScoreArr
 
 def _open_own(folder: Path) -> StoredScores:
     manifest = _read_manifest(folder)
-    files = {
-        unquote(place.name): {unquote(path.stem): path for path in sorted(place.glob("*.npy"))}
-        for place in sorted(folder.iterdir())
-        if place.is_dir()
-    }
+    images = _read_images(folder)
+    files: dict[str, dict[str, Path]] = {}
+    hashes: dict[Path, str] = {}
+    for place in filter(is_folder, listed(folder)):
+        for path in listed(place, hidden=True):
+            if path.suffix == ".npy" and not is_folder(path):
+                name, frame = unquote(place.name), unquote(path.stem)
+                files.setdefault(name, {})[frame] = path
+                if (image := images.get((name, frame))) is not None:
+                    hashes[path] = image
     if not files:
         raise InputError(f"{folder}: expected score maps, found only {MANIFEST}; compute them first")
-    return StoredScores(folder, "own", files, manifest["set"], manifest["method"], manifest["settings"])
+    found = {path for of_score in files.values() for path in of_score.values()}
+    strays = [str(path.relative_to(folder)) for path in files_below(folder) if path.suffix == ".npy"]
+    unused = tuple(name for name in strays if folder / name not in found)
+    described = (manifest["set"], manifest["method"], manifest["settings"])
+    return StoredScores(folder, "own", files, *described, images=hashes, unused=unused)
+
+
+def _read_images(folder: Path) -> dict[tuple[str, str], str | None]:
+    """The image of each map by score and frame. A line that is cut counts as none: a stopped run has lost its end."""
+    found: dict[tuple[str, str], str | None] = {}
+    path = folder / IMAGES
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+            name, frame, image = entry["score"], entry["frame"], entry["image"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(name, str) and isinstance(frame, str) and (image is None or isinstance(image, str)):
+            found[name, frame] = image
+    return found
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -293,3 +450,13 @@ def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+def _append(path: Path, entry: Mapping[str, str | None]) -> None:
+    """Add a line of JSON, behind a line that was cut."""
+    with path.open("a+b") as file:
+        start = b""
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            start = b"" if file.read() == b"\n" else b"\n"
+        file.write(start + json.dumps(entry).encode() + b"\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from anomaly.datasets.fingerprint import image_hash
 from anomaly.datasets.images import read_image
 from anomaly.detectors import Detector
 from anomaly.inference import Inference
@@ -26,11 +27,13 @@ def write_scores(
 ) -> int:
     """Show photographs to a network and write their scores, as large as the photograph.
 
+    Those that have scores come first, as they tell whether the writer's folder is of these photographs.
+
     Args:
         detector: The network.
         photographs: Name and file of each frame.
         scores: At least one.
-        writer: Where to; a frame whose scores are all there is passed over.
+        writer: Where to; a frame whose scores are all there, of the same image, is passed over.
         inference: How the network looks at a photograph; once, and whole, by default.
         check: Called with each frame's name and photograph, stored scores or not; raises where it must not be scored.
         on_frame: Called after each frame.
@@ -45,15 +48,14 @@ def write_scores(
     check_scores(scores, detector)
     method = Method(scores, inference or WHOLE)
     shown = 0
-    for frame, path in photographs:
-        stored = writer.has(frame, method.names)
-        if not stored or check is not None:
-            image = read_image(path)
+    for frame, path in sorted(photographs, key=lambda one: not writer.has(one[0], method.names)):
+        image = read_image(path)
+        name_of_image = image_hash(image)
         if check is not None:
             check(frame, image)
-        if not stored:
+        if not writer.has(frame, method.names, name_of_image):
             for name, score in method.score(see(detector, image, method.inference), image.shape[:2]).items():
-                writer.write(frame, name, score)
+                writer.write(frame, name, score, name_of_image)
             shown += 1
         if on_frame is not None:
             on_frame()

@@ -253,3 +253,22 @@ def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, n
     assert message in err.rstrip().splitlines()[-1]
     assert "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("scenes")
+@pytest.mark.parametrize(
+    ("tool", "part", "words"),
+    [
+        ("fit_gmm", "train", ("--out", "made")),
+        ("fit_scores", "train", ("--out", "made.npz")),
+        ("test", "val", ("--work-dir", "made")),
+        ("ood_eval", "val", ("--sets", "street_scenes", "--out", "made")),
+    ],
+)
+def test_frames_of_another_suffix_are_not_passed_over(call, tool, part, words):
+    path = next(Path("data/street_scenes/leftImg8bit", part).rglob("*_leftImg8bit.png"))
+    path.rename(path.with_suffix(".jpg"))
+    status, err = call(tool, "net.py", "net.pth", *words)
+    assert status == 2
+    assert "expected images that end in _leftImg8bit.png and label maps" in err
+    assert f"found {path.with_suffix('.jpg')} with a label map (1 such frames beside" in err

@@ -1,5 +1,6 @@
 """``tools/save_scores.py``: score maps of photographs without labels."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from mmengine.config import Config
 
 from anomaly.score_store import open_scores
 from tests.anomaly import set_trees, tiny_segmentor
+from tests.test_ood_eval import write_set
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,3 +86,95 @@ def test_bad_input(place, call, words, message):
     assert status == 2
     assert message in complaint
     assert not (place / "maps").exists()
+
+
+# Tools that follow one another
+
+
+@pytest.fixture
+def tool(place, monkeypatch, capsys):
+    """Run any tool on the set that is written here: three frames of RoadAnomaly's layout."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    write_set(place / "data/road_anomaly")
+    for i in range(3):
+        set_trees.write(place / f"mine/labels/f{i}.png", set_trees.label((0, 0, 0, 1, 1, 0, 0), 48, 72))
+
+    def run(name, *words):
+        network = ("tiny.py", "tiny.pth") if "--predictions" not in words and name != "export_scores" else ()
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *network, *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+QUICK = ("--heatmaps", "none", "--scores", "msp", "--out", "out")
+FRAMES = "data/road_anomaly/frames"
+
+
+def figures(place):
+    (found,) = json.loads((place / "out/results.json").read_text())["sets"]
+    return found["scores"]["msp"]
+
+
+def test_maps_of_a_folder_serve_the_set_and_the_folder_whatever_is_renamed(place, tool):
+    with pytest.warns(
+        UserWarning, match=r"3 files such as f0\.labels/labels_semantic\.png are left out: they are label"
+    ):
+        status, printed, complaint = tool("save_scores", "--images", FRAMES, "--scores", "msp", "--out", "maps/frames")
+    assert (status, "3 frames are in maps/frames, 3 of them new" in printed) == (0, True), complaint
+    assert tool("ood_eval", "--sets", "road_anomaly", "--no-closed-set", *QUICK)[0] == 0
+    expected = figures(place)
+    own = ("--folder", FRAMES, "mine/labels")
+    for words in (("--sets", "road_anomaly"), own):
+        status, _, complaint = tool("ood_eval", "--predictions", "maps", *words, *QUICK)
+        assert (status, figures(place)) == (0, expected), complaint
+        assert "score maps" not in complaint
+    (place / "maps/frames").rename(place / "maps/before")
+    (place / "maps").rename(place / "elsewhere")
+    (place / "data").rename(place / "moved")
+    own = ("--folder", "moved/road_anomaly/frames", "mine/labels")
+    for words in (("--sets", "road_anomaly", "--data-root", "moved"), own):
+        assert tool("ood_eval", "--predictions", "elsewhere", *words, *QUICK)[0] == 0
+        assert figures(place) == expected
+
+
+def test_a_stopped_run_goes_on_after_its_images_were_renamed_or_replaced(place, tool):
+    words = ("--scores", "msp", "--out", "maps")
+    assert tool("save_scores", "--images", FRAMES, *words)[0] == 0
+    (place / FRAMES).rename(place / "renamed")
+    (place / "maps/msp/f1.npy").unlink()
+    assert "3 frames are in maps, 1 of them new" in tool("save_scores", "--images", "renamed", *words)[1]
+    set_trees.write(place / "renamed/f2.png", set_trees.photo(9, 48, 72))
+    assert "3 frames are in maps, 1 of them new" in tool("save_scores", "--images", "renamed", *words)[1]
+    status, _, complaint = tool("save_scores", "--images", "photos", *words)
+    assert (status, "expected score maps of set 'photos', found those of 'frames'" in complaint) == (2, True)
+    assert open_scores(place / "maps").scores == ("msp",)
+
+
+def test_maps_of_images_that_were_replaced_are_refused(place, tool):
+    assert tool("ood_eval", "--sets", "road_anomaly", "--no-closed-set", *QUICK, "--save-scores", "maps")[0] == 0
+    set_trees.write(place / FRAMES / "f2.png", set_trees.photo(9, 48, 72))
+    export = ("maps/road_anomaly", "--method", "m", "--set", "S", "--out", "sent", "--sets", "road_anomaly")
+    for name, words in (
+        ("ood_eval", ("--predictions", "maps", "--sets", "road_anomaly", *QUICK)),
+        ("export_scores", export),
+    ):
+        status, _, complaint = tool(name, *words)
+        assert status == 2
+        assert "f2.npy: expected the scores of the image of frame 'f2', found those of another" in complaint
+    assert not (place / "sent").exists()
+    assert tool("ood_eval", "--sets", "road_anomaly", "--no-closed-set", *QUICK, "--save-scores", "maps")[0] == 0
+    expected = figures(place)
+    assert tool("ood_eval", "--predictions", "maps", "--sets", "road_anomaly", *QUICK)[0] == 0
+    assert figures(place) == expected
+
+
+def test_maps_that_are_of_no_frame_are_told(place, tool):
+    assert tool("save_scores", "--images", FRAMES, "--scores", "msp", "--out", "maps")[0] == 0
+    set_trees.write_list(place / "data/road_anomaly", ["f0.png"])
+    status, _, complaint = tool("ood_eval", "--predictions", "maps", "--sets", "road_anomaly", *QUICK)
+    assert status == 0
+    assert "note: 2 score maps in maps, such as f1, are of no frame of road_anomaly and are left out" in complaint
+    assert "2 label maps, such as frames/f1.labels/labels_semantic.png, are of no frame in the set's list" in complaint

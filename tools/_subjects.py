@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from _maps import open_maps
 from _network import Chosen, choose_network, settings_of
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.run import Subject
 from anomaly.score_formats.base import check_scale
-from anomaly.score_store import open_set
 from anomaly.scores.table import SCORES, stored_scores
 
 
@@ -51,7 +51,7 @@ def choose_subject(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
 
 def _stored(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     scale = check_scale(args.score_scale)
-    stores = {split.name: open_set(args.predictions, split, scale=scale) for split in splits}
+    stores = {split.name: open_maps(args.predictions, split, scale) for split in splits}
     found = set.intersection(*(set(store.scores) for store in stores.values()))
     names = args.scores or [name for name in next(iter(stores.values())).scores if name in found]
     if missing := [name for name in names if name not in found] or ([] if names else ["any common to all sets"]):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from _maps import open_maps
 from _parser import tool_parser
 from _run import run
 from _sets import add_sets, open_sets
+from anomaly.datasets.fingerprint import image_hash
 from anomaly.errors import InputError
 from anomaly.score_export import write_smiyc
 from anomaly.score_formats.base import check_scale
-from anomaly.score_store import open_scores, open_set
+from anomaly.score_store import open_scores
 
 
 def main() -> None:
@@ -33,14 +35,17 @@ def main() -> None:
     splits = open_sets(args) if args.sets or args.folder else []
     if len(splits) > 1:
         raise InputError(f"expected one set whose labels the maps have, found {len(splits)}; name one")
-    stored = open_set(args.maps, splits[0], scale=scale) if splits else open_scores(args.maps, scale=scale)
+    stored = open_maps(args.maps, splits[0], scale) if splits else open_scores(args.maps, scale=scale)
     score = args.score or (stored.scores[0] if len(stored.scores) == 1 else "")
     if score not in stored.scores:
         raise InputError(
             f"--score: expected one of {', '.join(stored.scores)}, found {score or 'none'}; name one of them"
         )
-    labels = {frame.id: frame.label for split in splits for frame in split} or None
-    print(write_smiyc(stored, score, args.out, method=args.method, set=args.set, labels=labels))
+    labels = {}
+    for frame in splits[0] if splits else ():
+        stored.check(frame.id, [score], image_hash(frame.image))
+        labels[frame.id] = frame.label
+    print(write_smiyc(stored, score, args.out, method=args.method, set=args.set, labels=labels or None))
 
 
 if __name__ == "__main__":

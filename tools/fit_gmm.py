@@ -60,6 +60,7 @@ def main() -> None:
 
     from anomaly.datasets.fingerprint import image_hash
     from anomaly.datasets.images import read_image
+    from anomaly.integrations.mmseg_closed_set import check_whole
     from anomaly.integrations.mmseg_detector import build_model, pick_device
     from anomaly.provenance import config_record, file_record, portable, provenance
     from anomaly.staging import staged
@@ -76,6 +77,7 @@ def main() -> None:
     load_weights(model, {**checkpoint["state_dict"], **fresh}, args.checkpoint)
     classes = (dataset := open_training_set(config)).metainfo["classes"]
     check_classes(checkpoint, classes, args.checkpoint)
+    check_whole(dataset, "training data")
 
     name = f"{args.config.stem}_{'posthoc' if args.frozen is None else 'frozen'}-gmm"
     draw = torch.Generator().manual_seed(args.seed)

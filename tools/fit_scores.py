@@ -50,6 +50,7 @@ def main() -> None:
 
     import torch
 
+    from anomaly.integrations.mmseg_closed_set import check_whole
     from anomaly.integrations.mmseg_detector import MMSegDetector, config_inference
     from anomaly.integrations.mmseg_fitting import sample_pixels
     from anomaly.method import check_served
@@ -64,6 +65,7 @@ def main() -> None:
     check_served(scores, detector)
     dataset, draw = open_training_set(network.config), torch.Generator().manual_seed(args.seed)
     check_classes(network.checkpoint, dataset.metainfo["classes"], args.checkpoint)
+    check_whole(dataset, "training data")
     with frame_progress() as progress:
         bar = progress.add_task("photographs", total=min(args.images, len(dataset)))
         sample, seen = sample_pixels(

@@ -44,7 +44,7 @@ def main() -> None:
     if (args.set is None) == (args.images is None):
         raise InputError("expected --set NAME or --images DIR, found both or neither; name one of them")
     if args.set is None:
-        name, photographs = args.images.name, find_photographs(args.images)
+        name, photographs = args.images.name or args.images.resolve().name, find_photographs(args.images)
     else:
         name, photographs = args.set, find_set(args.set).photographs(data_root(args))
     chosen = choose_network(args, [])

@@ -18,8 +18,9 @@ from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN
 
+_PICTURES = (*PHOTO_SUFFIXES, *UNREAD_SUFFIXES)
 _LABELS = (".png",)
-_NO_LABELS = (*UNREAD_SUFFIXES, *(suffix for suffix in PHOTO_SUFFIXES if suffix not in _LABELS))
+_NO_LABELS = tuple(suffix for suffix in _PICTURES if suffix not in _LABELS)
 MEANINGS = {"known": KNOWN, "anomaly": ANOMALY, "ignore": IGNORE}
 
 
@@ -128,7 +129,7 @@ def _without_label_maps(folder: Path) -> list[Path]:
     """The files below a folder of images that are no label maps; warns of those."""
     files = files_below(folder)
     maps = find_label_maps(folder, files)
-    if left := [path.relative_to(folder) for path in files if path in maps and _ends(path, PHOTO_SUFFIXES)]:
+    if left := [path.relative_to(folder) for path in files if path in maps and _ends(path, _PICTURES)]:
         warnings.warn(
             f"{folder}: {len(left)} files such as {left[0]} are left out: they are label maps by where they lie, as "
             "sets of the catalogue have theirs (docs/datasets.md), and no images",

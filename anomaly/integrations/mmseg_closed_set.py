@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.evaluation import IoUMetric
@@ -50,14 +50,29 @@ def open_closed_set(config: Config) -> BaseSegDataset:
             f"closed set of {config.filename}: expected photographs and labels in {settings.get('data_root')} "
             f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
-    for part in getattr(dataset, "datasets", [dataset]):
-        if isinstance(part, BaseSegDataset):
-            _check_whole(part)
+    check_whole(dataset, "closed set", ", or leave the closed set out with --no-closed-set")
     return dataset
 
 
-def _check_whole(dataset: BaseSegDataset) -> None:
-    """Tell what lies in a data set's folders and is no frame of it; where a file names its frames, these are all."""
+def check_whole(dataset: BaseDataset, what: str, otherwise: str = "") -> None:
+    """Tell what lies in a data set's folders and is no frame of it: mmseg lists the images that end in one suffix.
+
+    Warns of images and label maps of no frame. Where a file names the frames of a data set, these are all.
+
+    Args:
+        dataset: One data set, or several in one; those that are not mmseg's are passed over.
+        what: What it is called in messages.
+        otherwise: What else can be done about frames that are passed over, for the message.
+
+    Raises:
+        InputError: An image that ends otherwise has a label map, a link leads to nothing, or a folder cannot be listed.
+    """
+    for part in getattr(dataset, "datasets", [dataset]):
+        if isinstance(part, BaseSegDataset):
+            _check_whole(part, what, otherwise)
+
+
+def _check_whole(dataset: BaseSegDataset, what: str, otherwise: str) -> None:
     folders = [dataset.data_prefix.get(name) or "" for name in ("img_path", "seg_map_path")]
     if not all(map(os.path.isdir, folders)) or os.path.isfile(dataset.ann_file):
         return
@@ -77,17 +92,17 @@ def _check_whole(dataset: BaseSegDataset) -> None:
     ]
     if lost:
         raise InputError(
-            f"closed set: expected images that end in {dataset.img_suffix} and label maps that end in "
+            f"{what}: expected images that end in {dataset.img_suffix} and label maps that end in "
             f"{dataset.seg_map_suffix}, as the config's data set reads them, found {lost[0]} with a label map "
-            f"({len(lost)} such frames beside {len(frames)}); give all frames these endings, change img_suffix, or "
-            "leave the closed set out with --no-closed-set"
+            f"({len(lost)} such frames beside {len(frames)}); give all frames these endings, or change "
+            f"img_suffix{otherwise}"
         )
     if left := sorted({*others, *maps}):
         warnings.warn(
-            f"closed set: {len(left)} pictures such as {left[0]} are of none of its {len(frames)} frames and are left "
+            f"{what}: {len(left)} pictures such as {left[0]} are of none of its {len(frames)} frames and are left "
             f"out: a frame is an image that ends in {dataset.img_suffix} and a label map that ends in "
             f"{dataset.seg_map_suffix}",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
