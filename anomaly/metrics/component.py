@@ -18,7 +18,7 @@ from anomaly.metrics.functional.components import FrameComponents, Track, frame_
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.metrics.repeats import FrameKeys, count_label, frame_key
+from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 from anomaly.metrics.spill import SpillFile, Stored
 
 LEVELS = np.linspace(0.25, 0.75, 11)
@@ -136,7 +136,7 @@ class ComponentMetrics:
                 f"frame {frame_id!r}: expected a label of height and width, as components are of neighbours, found the "
                 f"shape {label.shape}; give the maps as (H, W)"
             )
-        key = frame_key(count_label(frame_id, label), score, label)
+        key = FrameKey.of(count_label(frame_id, label), score, label)
         if self._keys.repeats(frame_id, key):
             return
         if self.threshold != BEST_F1:

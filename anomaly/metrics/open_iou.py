@@ -19,7 +19,7 @@ from anomaly.metrics.functional.curve import Counts
 from anomaly.metrics.functional.open_iou import closed_confusion, count_decisions, iou, open_confusion
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
-from anomaly.metrics.repeats import FrameKeys, count_label, frame_key
+from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 
 ClassMap = npt.NDArray[np.integer]
 
@@ -129,16 +129,19 @@ class OpenIoUMetrics:
             for what, values in (("label", label), ("prediction", prediction), ("class label", class_label))
         )
         score = as_score(frame_id, self.name, score, label.shape)
-        key = frame_key(count_label(frame_id, label), score, label)
+        key = FrameKey.of(count_label(frame_id, label), score, label)
         known, anomaly = label == KNOWN, label == ANOMALY
         self._check_classes(frame_id, "prediction", prediction, known | anomaly)
         self._check_classes(frame_id, "class label", class_label, known)
         if self._keys.repeats(frame_id, key):
             return
         counted = known | anomaly
-        truth = np.where(anomaly, len(self.classes), class_label.astype(np.int64))[counted]
+        if len(self.classes) > np.iinfo(class_label.dtype).max:
+            class_label = class_label.astype(np.int64)
+        truth = np.where(anomaly, len(self.classes), class_label)[counted]
         called = score[counted] >= np.float64(self._value)
-        counts = count_decisions(truth, prediction[counted].astype(np.int64), called, len(self.classes)).ravel()
+        said = prediction[counted].astype(np.int64) if prediction.dtype == np.uint64 else prediction[counted]
+        counts = count_decisions(truth, said, called, len(self.classes)).ravel()
         places = np.flatnonzero(counts)
         self._frames[frame_id] = (places.astype(np.int32), counts[places])
         self._keys.add(frame_id, key)

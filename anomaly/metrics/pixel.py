@@ -25,7 +25,7 @@ from anomaly.metrics.functional.thinned import Curve
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.measured import FrameCounts, Interval
 from anomaly.metrics.merging import check_same_settings
-from anomaly.metrics.repeats import FrameKeys, frame_key
+from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
 from anomaly.state_file import read_state, write_state
 
@@ -153,7 +153,7 @@ class PixelMetrics:
         ignored = int(np.count_nonzero(label == IGNORE))
         if known.size + anomaly.size + ignored != label.size:
             check_label(frame_id, label)
-        key = frame_key(FrameCounts(known.size, anomaly.size, ignored), scores, label)
+        key = FrameKey.of(FrameCounts(known.size, anomaly.size, ignored), scores, label)
         if self._keys.repeats(frame_id, key):
             return
         known += 0.0  # -0.0, which equals 0.0, becomes 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Container, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from anomaly.errors import InputError
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, check_label
 from anomaly.metrics.measured import FrameCounts
 
-SAMPLE = 4096  # pixels of a frame that are looked at, evenly spaced
+SAMPLE = 1024  # pixels of a frame that are looked at, at most
+RUN = 8  # of these so many lie side by side, as they come from memory together
 TOLERANCE = 1e-2  # of the scores' spread: by so much the same frame may differ, computed in another batch
 ROUNDING = 1e-6  # of a score, in float32
 
@@ -32,29 +34,56 @@ class Sample(NamedTuple):
         return abs(self.mean - other.mean) <= within and abs(self.std - other.std) <= within
 
 
-class FrameKey(NamedTuple):
-    """What tells a frame from another of its name; of a state of an earlier version the sample is missing."""
+class FrameKey:
+    """What tells a frame from another of its name; of a state of an earlier version the sample is missing.
 
-    counts: FrameCounts
-    sample: Sample | None
+    What the sample tells is worked out when it is asked for, as it seldom is: until then the sample itself is kept.
+    """
+
+    def __init__(self, counts: FrameCounts, sample: Sample | None) -> None:
+        self.counts = counts
+        self._sample = sample
+        self._taken: tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]] | None = None
+
+    @classmethod
+    def of(cls, counts: FrameCounts, score: npt.NDArray[Any], label: npt.NDArray[Any]) -> FrameKey:
+        """Make the key of a frame. Shape: score and label ``(H, W)``; score may be flat."""
+        key, places = cls(counts, None), sample_places(label.shape)
+        values, scores = (
+            each.reshape(-1)[places] if each.flags.c_contiguous else each.flat[places] for each in (label, score)
+        )
+        key._taken = label.shape, values, scores
+        return key
+
+    @property
+    def sample(self) -> Sample | None:
+        """What some pixels tell."""
+        if self._taken is not None:
+            self._sample, self._taken = _summed(*self._taken), None
+        return self._sample
 
 
-def frame_key(counts: FrameCounts, score: npt.NDArray[Any], label: npt.NDArray[Any]) -> FrameKey:
-    """Make the key of a frame. Shape: score and label ``(H, W)``."""
-    step = max(1, -(-label.size // SAMPLE))
-    while math.gcd(step, label.shape[-1] if label.ndim else 1) > 1:  # so that no column is looked at alone
-        step += 1
-    values, scores = label.flat[::step], score.flat[::step]
-    scores = scores[values != IGNORE].astype(np.float64)
-    largest = float(np.abs(scores).max(initial=0)) or 1.0
+def _summed(shape: tuple[int, ...], label: npt.NDArray[Any], score: npt.NDArray[Any]) -> Sample:
+    checksum = zlib.crc32(label.astype(np.uint8).tobytes(), zlib.crc32(repr(shape).encode()))
+    scores = score[label != IGNORE].astype(np.float64)
+    if not scores.size:
+        return Sample(checksum, 0.0, 0.0)
+    largest = float(np.abs(scores).max()) or 1.0
     scores /= largest  # so that no square is infinite
-    mean, std = (float(scores.mean()) * largest, float(scores.std()) * largest) if scores.size else (0.0, 0.0)
-    return FrameKey(counts, Sample(zlib.crc32(values.astype(np.uint8).tobytes(), hash_shape(label.shape)), mean, std))
+    return Sample(checksum, float(scores.mean()) * largest, float(scores.std()) * largest)
 
 
-def hash_shape(shape: tuple[int, ...]) -> int:
-    """A checksum of an array's shape."""
-    return zlib.crc32(repr(shape).encode())
+@lru_cache(maxsize=16)
+def sample_places(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Pixels, numbered row after row, that stand for a frame: all, or short runs spread evenly over it."""
+    size, width = math.prod(shape), shape[-1] if shape else 1
+    if size <= SAMPLE:
+        return np.arange(size)
+    run, at = min(RUN, width), np.arange(SAMPLE // RUN)
+    rows = at * (size // width) // at.size
+    columns = at * 40503 % 65536 * (width - run + 1) // 65536  # multiples of the golden ratio, the most even of all
+    places: npt.NDArray[np.int64] = ((rows * width + columns)[:, None] + np.arange(run)).ravel()
+    return places
 
 
 def count_label(frame_id: str, label: npt.NDArray[Any]) -> FrameCounts:
