@@ -83,7 +83,7 @@ def evaluate(
     classes = () if detector is None else detector.classes
     method = Method(scores, inference or Inference(), post, classes)
     profile = profile or Profile()
-    measures = (measures or Measures()).shared_by(len(splits) * len(method.names))
+    measures = measures or Measures()
     measures = measures if views is None else replace(measures, curves=True)
     first, rest = _visits(splits)
     stores = stores or {}
@@ -140,7 +140,7 @@ def calibrate(
     """
     check_scores(scores, detector)
     method = Method(scores, inference or Inference(), post, () if detector is None else detector.classes)
-    profile, measures = profile or Profile(), (measures or Measures()).shared_by(len(method.names))
+    profile, measures = profile or Profile(), measures or Measures()
     split = calibration.split
     metrics = {name: measures.pixel_metrics(name, split.name) for name in method.names}
     images: set[str] = set()

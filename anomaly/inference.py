@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anomaly.detectors import Detector, Prediction
 from anomaly.errors import InputError
+from anomaly.given import choice, real, switch, whole
 from anomaly.scores.table import Score
 
 Resolution = Literal["features", "input"]
@@ -65,8 +66,10 @@ class Inference:
         precision: ``"float32"``, or ``"bfloat16"`` for the network's own arithmetic by autocast; densities, scores and
             what a last layer ``conv_seg`` makes of the features stay float32.
 
+    Numbers may be of any type, and are kept as Python's own.
+
     Raises:
-        InputError: A value is out of range.
+        InputError: A value is out of range, or not of its kind.
     """
 
     window: tuple[int, int] | None = None
@@ -78,9 +81,9 @@ class Inference:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name, sides in (("window", self.window), ("stride", self.stride)):
-            if sides is not None and min(sides) < 1:
-                raise InputError(f"{name}: expected a height and a width of 1 or more, found {sides[0]}x{sides[1]}")
+        for name in ("window", "stride"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _sides(name, getattr(self, name)))
         if self.window is None and self.stride is not None:
             raise InputError("stride: expected a window too, found none; name both or neither")
         if self.window and self.stride and (self.stride[0] > self.window[0] or self.stride[1] > self.window[1]):
@@ -88,10 +91,14 @@ class Inference:
             raise InputError(
                 f"stride {down}x{across}: expected no more than the window {high}x{wide}, or pixels are left out"
             )
-        if not self.scales or not all(0.05 <= scale <= 20 for scale in self.scales):
+        scales = tuple(real("scales", scale) for scale in _items("scales", self.scales))
+        if not scales or not all(0.05 <= scale <= 20 for scale in scales):
             raise InputError(f"scales: expected numbers from 0.05 to 20, found {self.scales}")
-        if self.batch < 1:
-            raise InputError(f"batch: expected 1 or more, found {self.batch}")
+        object.__setattr__(self, "scales", scales)
+        object.__setattr__(self, "batch", whole("batch", self.batch, 1, "1 or more"))
+        object.__setattr__(self, "flip", switch("flip", self.flip))
+        choice("resolution", self.resolution, ("features", "input"))
+        choice("precision", self.precision, ("float32", "bfloat16"))
 
     def record(self) -> dict[str, Any]:
         """The settings that scores depend on, for a result."""
@@ -169,6 +176,23 @@ class Inference:
             return prediction.resize(getattr(prediction, field), view.part)
 
         return _blend(looks, size, maps)
+
+
+def _items(name: str, values: Any) -> list[Any]:
+    try:
+        return [] if isinstance(values, str) else list(values)
+    except TypeError as error:
+        raise InputError(
+            f"{name}: expected several numbers, as a tuple, found {values!r}; write ({values},)"
+        ) from error
+
+
+def _sides(name: str, sides: Any) -> tuple[int, int]:
+    found = [whole(name, side, expected="a height and a width, whole numbers") for side in _items(name, sides)]
+    if len(found) != 2 or min(found) < 1:
+        size = "x".join(map(str, found)) or "nothing"
+        raise InputError(f"{name}: expected a height and a width of 1 or more, found {size}")
+    return found[0], found[1]
 
 
 def _places(length: int, window: int, stride: int) -> list[slice]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
+from anomaly.given import text
 
 KNOWN = 0
 ANOMALY = 1
@@ -30,7 +32,7 @@ class Frame:
             ``(H, W)``, uint8.
 
     Raises:
-        InputError: Shapes, types or label values are not as above.
+        InputError: Shapes, types or label values are not as above, or the id is no text.
     """
 
     id: str
@@ -39,6 +41,11 @@ class Frame:
     class_label: Label | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "id", as_frame_id(self.id))
+        for name in ("image", "label", "class_label"):
+            if getattr(self, name) is not None:
+                array = as_array(self.id, name.replace("_", " "), getattr(self, name))
+                object.__setattr__(self, name, array)
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise InputError(
                 f"frame {self.id!r}: expected an RGB image (H, W, 3) of uint8, "
@@ -55,6 +62,78 @@ class Frame:
                 f"frame {self.id!r}: the label has {_size(self.label)} pixels (height x width) but its class label has "
                 f"{_size(self.class_label)}; give both of one size"
             )
+
+
+def as_frame_id(frame_id: Any) -> str:
+    """Give a frame's name as a str; a number is none, since files keep names as text. Raises ``InputError`` for it."""
+    return text("frame id", frame_id)
+
+
+def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
+    """Give what somebody calls an array of numbers as numpy's, in the machine's byte order, with the values it has.
+
+    Tensors of torch may be on any device, need a gradient, or be of bfloat16, which becomes float32. Lists and what
+    else numpy reads as numbers is read so.
+
+    Args:
+        frame_id: Of the frame, for the message.
+        what: The array, for the message, such as ``label``.
+        values: The array.
+
+    Raises:
+        InputError: It is a masked array, whose mask would be lost, or holds something else than real numbers and truth
+            values.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(
+            f"frame {frame_id!r}: expected a plain array as {what}, found a masked one; fill it, and label what is not "
+            f"to count {IGNORE}"
+        )
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"frame {frame_id!r}: expected an array of numbers as {what}, found {type(values).__name__} that numpy "
+            f"does not take ({str(error).splitlines()[0]}); give a numpy array of them"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"frame {frame_id!r}: {what} is of type {array.dtype}; expected floats, integers or bool; convert it"
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_score(frame_id: str, name: str, score: Any, shape: tuple[int, ...]) -> npt.NDArray[np.floating]:
+    """Give scores as float32 where that holds each value of their type, else as float64.
+
+    Args:
+        frame_id: Of the frame, for the message.
+        name: Of the score, for the message.
+        score: See :func:`as_array`.
+        shape: Of the label.
+
+    Raises:
+        InputError: The shape is another, a value is NaN or infinite, or float64 cannot tell the type's values apart.
+    """
+    score = as_array(frame_id, f"score {name!r}", score)
+    check_score(frame_id, name, score, shape)
+    kind, size = score.dtype.kind, score.dtype.itemsize
+    if kind in "iu" and size == 8 and score.size and max(abs(int(score.min())), abs(int(score.max()))) > 2**53:
+        raise InputError(
+            f"frame {frame_id!r}: score {name!r} has integers beyond 2^53, which float64 cannot tell apart; subtract "
+            "a constant, or give ranks"
+        )
+    if kind == "f" and size <= 8:
+        return score if size >= 4 else score.astype(np.float32)
+    if kind in "biu":
+        return score.astype(np.float32 if size <= 2 else np.float64)
+    raise InputError(
+        f"frame {frame_id!r}: score {name!r} is of type {score.dtype}; expected float16, float32, float64, an integer "
+        "or bool"
+    )
 
 
 def check_label(frame_id: str, label: npt.NDArray[np.integer]) -> None:

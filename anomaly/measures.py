@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
+from anomaly.given import switch, whole
 from anomaly.labels import Frame
 from anomaly.labels import Score as ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.calibration import Rule, Threshold, apply_threshold, check_level
-from anomaly.metrics.component import BEST_F1, ComponentMetrics
+from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
 from anomaly.metrics.functional.components import Track
+from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.open_iou import OpenIoUMetrics
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
 from anomaly.report.curves import ScoreCurves
@@ -42,7 +44,9 @@ class Calibration:
     level: float | None = None
 
     def __post_init__(self) -> None:
-        check_level(self.rule, self.level)
+        level = check_level(self.rule, self.level)
+        if self.level is not None:
+            object.__setattr__(self, "level", level)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Measures:
     Args:
         mode: Of the pixel metrics, ``exact`` or ``binned``. What needs every pixel's score (thresholds, replicates)
             needs ``exact``.
-        memory_budget: Bytes for the pixel metrics of all scores and sets together.
+        memory_budget: Bytes for the pixel metrics of all scores and sets together, which share them while they last; or
+            the ledger of what else shares them.
         spill_dir: Folder of the temporary files; the system's by default.
         track: Which components count; None leaves component metrics out.
         components_at: Their threshold: ``best_f1`` of the set's own pixels, as SegmentMeIfYouCan takes it;
@@ -64,12 +69,15 @@ class Measures:
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
         fpr: False-positive rate at which the recall is taken, ``0 <= fpr < 1``.
 
+    Numbers may be of any type, and are kept as Python's own.
+
     Raises:
-        InputError: ``components_at`` is given without a track, which it would do nothing without.
+        InputError: A number is out of range, or not of its kind; or ``components_at`` is given without a track, which
+            it would do nothing without.
     """
 
     mode: Mode = "exact"
-    memory_budget: int = MEMORY_BUDGET
+    memory_budget: int | Ledger = MEMORY_BUDGET
     spill_dir: Path | None = None
     track: Track | None = None
     components_at: float | Literal["best_f1", "calibrated"] = BEST_F1
@@ -80,13 +88,21 @@ class Measures:
     tpr: float = 0.95
     fpr: float = 0.05
 
+    _ledger: Ledger = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
+        if not (isinstance(self.components_at, str) and self.components_at == "calibrated"):
+            object.__setattr__(self, "components_at", component_threshold(self.components_at))
         if self.track is None and self.components_at != BEST_F1:
             raise InputError(f"components_at={self.components_at}: expected a track too, found none; give both")
-
-    def shared_by(self, metrics: int) -> Measures:
-        """The same with one of so many equal shares of the memory."""
-        return replace(self, memory_budget=max(1, self.memory_budget // max(1, metrics)))
+        object.__setattr__(
+            self, "replicates", whole("replicates", self.replicates, 0, "a number of draws, or 0 for none")
+        )
+        object.__setattr__(self, "curves", switch("curves", self.curves))
+        ledger = Ledger.of(self.memory_budget)
+        object.__setattr__(self, "_ledger", ledger)
+        if ledger is not self.memory_budget:
+            object.__setattr__(self, "memory_budget", ledger.limit)
 
     def pixel_metrics(self, score: str, split: str) -> PixelMetrics:
         """Empty pixel metrics of one score on one set."""
@@ -96,7 +112,7 @@ class Measures:
             mode=self.mode,
             tpr=self.tpr,
             fpr=self.fpr,
-            memory_budget=self.memory_budget,
+            memory_budget=self._ledger,
             spill_dir=self.spill_dir,
         )
 

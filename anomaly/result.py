@@ -7,12 +7,13 @@ import io
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from anomaly.errors import InputError
+from anomaly.given import plain
 from anomaly.metrics.pixel import PixelResult
 from anomaly.names import check_distinct
 
@@ -172,8 +173,14 @@ class RunResult:
         check_distinct((entry.set for entry in self.sets if isinstance(entry, SetResult)), "datasets in one result")
 
     def to_json(self) -> str:
-        """Write as indented JSON, keys in the order of the fields; NaN and infinity become null."""
-        return json.dumps(_without_nan(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Write as indented JSON, keys in the order of the fields; NaN and infinity become null.
+
+        Numbers of numpy or torch are written as numbers, paths as texts; see :func:`anomaly.given.plain`.
+
+        Raises:
+            InputError: Something that JSON cannot hold is in the record; the message names its key.
+        """
+        return json.dumps(_without_nan(plain(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunResult:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
+from anomaly.given import plain
 
 METRICS = "pixel metrics"
 VERSION = 1
@@ -30,16 +31,16 @@ def write_state(path: Path, header: dict[str, Any], arrays: Iterable[npt.NDArray
 
     Args:
         path: Ends in ``.npz``.
-        header: What JSON can hold.
+        header: What JSON can hold; see :func:`anomaly.given.plain`.
         arrays: Written one at a time, as ``array_000000`` and so on.
         kind: What the state is of.
 
     Raises:
-        InputError: The name has another ending, or the file cannot be written.
+        InputError: The name has another ending, the header has something else in it, or the file cannot be written.
     """
     if path.suffix != ".npz":
         raise InputError(f"{path}: a state's file name ends in .npz; name it so")
-    text = json.dumps({"format": kind, "version": VERSION, **header}).encode()
+    text = json.dumps(plain({"format": kind, "version": VERSION, **header})).encode()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:

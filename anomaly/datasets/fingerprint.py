@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.labels import Image, Label
+from anomaly.labels import Image, Label, as_array, as_frame_id
 
 
 class Fingerprint:
@@ -30,11 +30,24 @@ class Fingerprint:
         self._frames: dict[str, str] = {}
 
     def add(self, frame_id: str, label: Label) -> None:
-        """Take a frame into account; one that was seen before stays as it is. Shape of the label: ``(H, W)``, uint8."""
-        if frame_id not in self._frames:
-            digest = hashlib.sha256(f"{label.shape[0]}x{label.shape[1]}:".encode())
-            digest.update(label.tobytes())
-            self._frames[frame_id] = digest.hexdigest()
+        """Take a frame into account; a frame that was seen before counts once. Shape of the label: ``(H, W)``, uint8.
+
+        Raises:
+            InputError: The id is no str, the label is not of uint8 and two dimensions, or a frame of that id had
+                another label.
+        """
+        frame_id, label = as_frame_id(frame_id), as_array(frame_id, "label", label)
+        if label.ndim != 2 or label.dtype != np.uint8:
+            raise InputError(
+                f"frame {frame_id!r}: expected a label (H, W) of uint8, found {label.shape} of {label.dtype}"
+            )
+        digest = hashlib.sha256(f"{label.shape[0]}x{label.shape[1]}:".encode())
+        digest.update(label.tobytes())
+        if self._frames.setdefault(frame_id, digest.hexdigest()) != digest.hexdigest():
+            raise InputError(
+                f"frame {frame_id!r} was seen before with another label; give every frame a name of its own, "
+                "such as its path"
+            )
 
     def hexdigest(self) -> str:
         """The checksum of the frames so far, SHA-256 in hexadecimal."""

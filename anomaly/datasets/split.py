@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from anomaly.datasets.images import add_overlay, image_size, read_image, read_label
 from anomaly.errors import InputError
+from anomaly.given import whole
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
 
 _MEANING = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignore"}
@@ -180,8 +181,9 @@ class Split:
         """Give the split's first ``n`` frames (all where it has fewer); ``n`` is at least 1.
 
         Raises:
-            InputError: ``n`` is less than 1.
+            InputError: ``n`` is less than 1, or no whole number.
         """
+        n = whole("limit", n, expected="a number of frames")
         if n < 1:
             raise InputError(f"limit: expected at least 1 frame, found {n}; leave it out to take them all")
         return replace(self, files=self.files[:n])

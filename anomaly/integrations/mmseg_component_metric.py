@@ -15,9 +15,10 @@ from anomaly.errors import InputError
 from anomaly.integrations.mmseg_metric_base import AnomalyMetric, chosen, on_main
 from anomaly.labels import Label
 from anomaly.labels import Score as ScoreMap
-from anomaly.metrics.component import BEST_F1, ComponentMetrics
+from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.pixel import MEMORY_BUDGET, PixelMetrics
 from anomaly.metrics.spill import SpillFile, Stored
 from anomaly.registry import METRICS
@@ -47,7 +48,7 @@ class ComponentAnomalyMetric(AnomalyMetric):
         images: See there.
         figures: Names as of :class:`anomaly.metrics.component.ComponentResult`, and ``threshold``; by default
             ``f1_mean``, ``siou`` and ``ppv``. Numbers of components and the threshold are not percentages.
-        memory_budget: Bytes for each score, while the best threshold is looked for.
+        memory_budget: Bytes for all scores together, while the best threshold is looked for.
         spill_dir: Folder of the temporary file; the system's by default.
         prefix: See there.
 
@@ -76,21 +77,23 @@ class ComponentAnomalyMetric(AnomalyMetric):
         super().__init__(anomaly_index, scores, set, ignore_index, known, images, prefix)
         if track not in TRACKS:
             raise InputError(f"track: expected one of {', '.join(TRACKS)}, found {track!r}")
-        self.track, self.threshold, self._budget = TRACKS[track], threshold, memory_budget
+        self.track, self.threshold = TRACKS[track], component_threshold(threshold)
+        self._budget = Ledger.of(memory_budget)
         self._folder = None if spill_dir is None else Path(spill_dir)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
-            allowed = [*self._components("", threshold).compute(0.0).figures, "threshold"]
-        if threshold != BEST_F1:
-            self._check_one_score(threshold)
+            allowed = [*self._components("", self.threshold).compute(0.0).figures, "threshold"]
+        if self.threshold != BEST_F1:
+            self._check_one_score(self.threshold)
         self.figures = chosen(figures, DEFAULT, allowed)
         self._reset()
 
     def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
         if self.threshold != BEST_F1:
             self._found.setdefault(score, self._components(score, self.threshold)).update(frame, score_map, label)
-        elif (score, frame) not in self._maps:
-            self._pixels.setdefault(score, self._pixel_metrics(score)).update(frame, score_map, label)
+            return
+        self._pixels.setdefault(score, self._pixel_metrics(score)).update(frame, score_map, label)
+        if (score, frame) not in self._maps:
             self._file = self._file or SpillFile(self._folder)
             self._maps[score, frame] = (self._file, self._file.write(score_map), self._file.write(label))
 

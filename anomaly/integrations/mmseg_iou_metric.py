@@ -14,6 +14,7 @@ from mmseg.evaluation import IoUMetric
 from anomaly.errors import InputError
 from anomaly.integrations.mmseg_samples import LabelReader, Sample, frame_id, label_values
 from anomaly.labels import KNOWN
+from anomaly.metrics.repeats import TOLERANCE
 from anomaly.registry import METRICS
 
 
@@ -65,12 +66,25 @@ class ClosedSetIoUMetric(IoUMetric):
         """Give mmseg's figures, in percent, rounded to two decimals.
 
         Raises:
-            InputError: No frame was seen.
+            InputError: No frame was seen, or two frames have one ``img_path``.
         """
         if not results:
             raise InputError(
                 f"ClosedSetIoUMetric: expected frames whose img_path matches {self.images!r}, found none; correct "
                 "images=..., or the data set"
             )
-        figures: dict[str, float] = super().compute_metrics(list(dict(results).values()))
+        frames: dict[str, Any] = {}
+        for frame, areas in results:
+            if not _same(frames.setdefault(frame, areas), areas):
+                raise InputError(
+                    f"frame {frame!r} was seen twice, with another label or prediction; give every frame an "
+                    "img_path of its own, and call evaluate() before process() sees another state of the network"
+                )
+        figures: dict[str, float] = super().compute_metrics(list(frames.values()))
         return figures
+
+
+def _same(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
+    """Whether areas (intersection, union, prediction, label) may be of one frame, computed in another batch."""
+    pixels = float(one[3].sum())
+    return torch.equal(one[3], other[3]) and bool(((one[2] - other[2]).abs() <= TOLERANCE * pixels).all())

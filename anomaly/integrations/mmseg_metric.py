@@ -10,6 +10,7 @@ from anomaly.integrations.mmseg_metric_base import AnomalyMetric, chosen, on_mai
 from anomaly.labels import Label
 from anomaly.labels import Score as ScoreMap
 from anomaly.metrics.figures import FIGURES, PER_IMAGE
+from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
 from anomaly.registry import METRICS
 
@@ -36,7 +37,7 @@ class PixelAnomalyMetric(AnomalyMetric):
         tpr: As there.
         fpr: As there.
         threshold: As there; it takes exactly one score.
-        memory_budget: As there, for each score.
+        memory_budget: As there, for all scores together.
         spill_dir: As there.
         prefix: First part of the figures' names, ``anomaly`` by default.
 
@@ -64,10 +65,11 @@ class PixelAnomalyMetric(AnomalyMetric):
     ) -> None:
         super().__init__(anomaly_index, scores, set, ignore_index, known, images, prefix)
         self._settings: dict[str, Any] = {"set": set, "mode": mode, "tpr": tpr, "fpr": fpr, "threshold": threshold}
-        self._settings |= {"memory_budget": memory_budget, "spill_dir": None if spill_dir is None else Path(spill_dir)}
+        self._settings |= {"memory_budget": Ledger.of(memory_budget)}
+        self._settings |= {"spill_dir": None if spill_dir is None else Path(spill_dir)}
         levels = PixelMetrics(**self._settings).levels
-        if threshold is not None:
-            self._check_one_score(threshold)
+        if levels.threshold is not None:
+            self._check_one_score(levels.threshold)
         at_threshold = [] if threshold is None else ["f1", "iou"]
         means = [figure.at(levels) for figure in FIGURES if figure.per_image] + at_threshold
         pooled = [figure.at(levels) for figure in FIGURES] + at_threshold

@@ -11,7 +11,8 @@ import torch
 
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label
+from anomaly.given import whole
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label, as_array
 from anomaly.labels import Score as ScoreMap
 from anomaly.scores.table import SCORES, Score, serves
 
@@ -98,14 +99,19 @@ def label_values(sample: Sample) -> npt.NDArray[np.int64]:
     """Give the sample's label as it comes out of the pipeline. Shape: ``(H, W)``.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or it has values that are no whole numbers.
     """
     if "gt_sem_seg" not in sample:
         raise InputError(
             f"frame {frame_id(sample)!r}: expected a label, found none; put LoadAnnotations into the pipeline"
         )
-    values: npt.NDArray[np.int64] = sample["gt_sem_seg"]["data"][0].cpu().numpy().astype(np.int64)
-    return values
+    values = as_array(frame_id(sample), "label", sample["gt_sem_seg"]["data"][0])
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
+        raise InputError(
+            f"frame {frame_id(sample)!r}: expected label values that are whole numbers, found others; resize labels by "
+            "the nearest pixel"
+        )
+    return values.astype(np.int64)
 
 
 def check_carried(scores: Iterable[Score]) -> None:
@@ -165,15 +171,22 @@ def score_map(sample: Sample, score: Score) -> ScoreMap:
                 "mmseg turns into a probability; train the network with out_channels=2, or measure a score of "
                 "likelihoods by tools/ood_eval.py"
             )
-    result: ScoreMap = score(Prediction(**{"logits": torch.empty(0), **maps}))[0].cpu().numpy()
-    return result
+    return as_array(frame_id(sample), score.name, score(Prediction(**{"logits": torch.empty(0), **maps}))[0])
 
 
 def _values(argument: str, values: int | Sequence[int]) -> set[int]:
-    found = [values] if isinstance(values, int) else list(values)
-    if not all(isinstance(value, int) and 0 <= value <= 255 for value in found):
+    given: Any = values
+    try:
+        given = list(given)
+    except TypeError:
+        given = [given]
+    try:
+        found = {whole(argument, value, 0) for value in given}
+    except InputError as error:
+        raise InputError(f"{argument}: expected label values from 0 to 255, found {values!r}") from error
+    if max(found, default=0) > 255:
         raise InputError(f"{argument}: expected label values from 0 to 255, found {values!r}")
-    return set(found)
+    return found
 
 
 def _list(values: Iterable[int]) -> str:

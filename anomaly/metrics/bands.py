@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.errors import InputError
-from anomaly.metrics.bootstrap import FrameTable, draw_frames
+from anomaly.metrics.bootstrap import FrameTable, check_draws, draw_frames
 from anomaly.metrics.functional.resampling import Floats
 
 # Dense where curves are steep: at low false-positive rates and at low recall.
@@ -57,8 +56,7 @@ def curve_bands(table: FrameTable, *, replicates: int = 1000, level: float = 0.9
     Raises:
         InputError: An argument is out of range.
     """
-    if replicates < 1 or not 0 < level < 1:
-        raise InputError(f"expected replicates of 1 or more and 0 < level < 1, found {replicates} and {level}")
+    replicates, level, seed = check_draws(replicates, level, seed)
     draws, _ = draw_frames(len(table.frames), replicates, seed)
     found = [_at_rates(table, draws[i : i + _CHUNK]) for i in range(0, replicates, _CHUNK)]
     ends = [_ends(np.concatenate(part), level, len(table.frames)) for part in zip(*found, strict=True)]

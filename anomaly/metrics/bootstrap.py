@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from anomaly.errors import InputError
+from anomaly.given import choice, real, whole
 from anomaly.metrics.figures import Levels
 from anomaly.metrics.functional.curve import Scores
 from anomaly.metrics.functional.resampling import Floats, SharedCounts, weighted_figures
@@ -147,7 +148,8 @@ def bootstrap(
     Warns:
         DegenerateBootstrapWarning: Draws without a known or an anomaly pixel were left out, or BCa had no value.
     """
-    _check(replicates, level, method)
+    replicates, level, seed = check_draws(replicates, level, seed)
+    choice("method", method, METHODS)
     draws, left_out = draw_frames(len(table.frames), replicates, seed)
     samples, jackknife = _replicates(table, draws), _replicates(table, left_out)
     intervals = {
@@ -186,7 +188,8 @@ def paired_bootstrap(
     Warns:
         DegenerateBootstrapWarning: As :func:`bootstrap`.
     """
-    _check(replicates, level, method)
+    replicates, level, seed = check_draws(replicates, level, seed)
+    choice("method", method, METHODS)
     _check_paired(a, b)
     draws, left_out = draw_frames(len(a.frames), replicates, seed)
     samples, jackknife = _replicates(a, draws), _replicates(a, left_out)
@@ -214,6 +217,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     Raises:
         InputError: A p-value is out of range.
     """
+    p_values = {name: real(f"p-value of {name!r}", p_value) for name, p_value in p_values.items()}
     for name, p_value in p_values.items():
         if not (math.isnan(p_value) or 0 <= p_value <= 1):
             raise InputError(f"p-value of {name!r}: expected a fraction from 0 to 1, found {p_value}")
@@ -303,13 +307,17 @@ def _spread(scores: Scores) -> Scores:
     return np.concatenate([values, np.nextafter(values[times > 1], scores.dtype.type(math.inf))])
 
 
-def _check(replicates: int, level: float, method: str) -> None:
-    if replicates < 1:
-        raise InputError(f"replicates: expected at least 1, found {replicates}; 2000 is a usual number")
+def check_draws(replicates: int, level: float, seed: int) -> tuple[int, float, int]:
+    """Give how often to draw, the level of confidence and the seed, of any number type, as Python's own.
+
+    Raises:
+        InputError: One is out of range, or no such number.
+    """
+    level = real("level", level, "a fraction above 0 and below 1")
     if not 0 < level < 1:
         raise InputError(f"level: expected a fraction above 0 and below 1, found {level}; 0.95 is the usual level")
-    if method not in METHODS:
-        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+    replicates = whole("replicates", replicates, 1, "at least 1, such as 2000")
+    return replicates, level, whole("seed", seed, 0, "a whole number from 0 on")
 
 
 def _check_paired(a: FrameTable, b: FrameTable) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from anomaly.errors import InputError
+from anomaly.given import choice, real, text
 from anomaly.metrics.figures import at_threshold
 from anomaly.metrics.functional.curve import from_ordered_keys, ordered_keys
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, check_fpr, check_tpr, missing_pixels
@@ -34,6 +35,11 @@ class Threshold:
         images: What tells the images of that set from others, by
             :func:`anomaly.datasets.fingerprint.image_hash`; empty where that is not known. The threshold is not to be
             applied to them.
+
+    Numbers may be of any type, and are kept as Python floats of the same value.
+
+    Raises:
+        InputError: There is no such rule, the value or the level is no number, or the value is NaN.
     """
 
     value: float
@@ -42,6 +48,17 @@ class Threshold:
     name: str
     set: str
     images: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", real("threshold", self.value, "a score"))
+        object.__setattr__(self, "level", real("level", self.level))
+        object.__setattr__(self, "rule", choice("rule", self.rule, RULES))
+        object.__setattr__(self, "name", text("name", self.name))
+        object.__setattr__(self, "set", text("set", self.set))
+        if math.isnan(self.value):
+            raise InputError(
+                "threshold: expected a score, found nan; choose it on a split that has the pixels it needs"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,19 +93,18 @@ class Achieved:
 
 
 def check_level(rule: Rule, level: float | None) -> float:
-    """The level of a rule, its default where none is given.
+    """The level of a rule as a Python float, its default where none is given.
 
     Raises:
-        InputError: It is out of range, or the rule has none.
+        InputError: It is out of range or no number, the rule has none, or there is no such rule.
     """
+    choice("rule", rule, RULES)
     if rule == "best_f1" and level is not None:
         raise InputError(f"level: best_f1 has none, found {level}; leave it out, or choose the rule tpr or fpr")
     level = {"tpr": 0.95, "fpr": 0.05, "best_f1": math.nan}[rule] if level is None else level
-    if rule == "tpr":
-        check_tpr(level)
-    elif rule == "fpr":
-        check_fpr(level)
-    return level
+    if rule == "best_f1":
+        return level
+    return check_tpr(level) if rule == "tpr" else check_fpr(level)
 
 
 def check_pixels(rule: Rule, known: int, anomaly: int, set: str) -> None:
@@ -139,8 +155,6 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
         >>> choose_threshold(metrics, "fpr", 0.5).value  # the next number after 1
         1.0000001192092896
     """
-    if rule not in RULES:
-        raise InputError(f"rule: expected one of {', '.join(RULES)}, found {rule!r}")
     level = check_level(rule, level)
     check_pixels(rule, metrics.num_known, metrics.num_anomaly, metrics.set)
     if rule == "tpr":

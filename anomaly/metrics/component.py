@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import Label, check_label, check_score
+from anomaly.given import real, text
+from anomaly.labels import Label, as_array, as_frame_id, as_score
 from anomaly.metrics.functional.components import FrameComponents, Track, frame_components
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 from anomaly.metrics.spill import SpillFile, Stored
 
 LEVELS = np.linspace(0.25, 0.75, 11)
@@ -72,11 +74,12 @@ class ComponentMetrics:
     ``score > threshold``: give ``numpy.nextafter(threshold, numpy.inf)``, in the scores' type, to do the same. And it
     would drop the background of a frame if that were too small for a component; here it stays.
 
-    ``merge`` is associative and commutative, and a frame counts once however often its id is seen.
+    ``merge`` is associative and commutative, and a frame counts once however often it is seen; that it is the same one
+    is checked as :class:`anomaly.metrics.PixelMetrics` does.
 
     Args:
         track: Which components count; see :data:`anomaly.metrics.functional.components.TRACKS`.
-        threshold: A finite score, or ``"best_f1"``.
+        threshold: A finite score, of any number type, kept as a Python float of the same value; or ``"best_f1"``.
         name: Name of the score, for error messages; only parts of one name merge.
         set: Name of the evaluation set; likewise.
         spill_dir: Folder of the temporary file; the system's by default.
@@ -101,67 +104,80 @@ class ComponentMetrics:
         set: str = "",
         spill_dir: Path | None = None,
     ) -> None:
-        if threshold != BEST_F1 and not (isinstance(threshold, (int, float)) and math.isfinite(threshold)):
-            raise InputError(f"threshold: expected a finite score or {BEST_F1!r}, found {threshold!r}")
         self.track = track
-        self.threshold: float | Literal["best_f1"] = threshold
-        self.name = name
-        self.set = set
+        self.threshold = component_threshold(threshold)
+        self.name = text("name", name)
+        self.set = text("set", set)
         self.spill_dir = spill_dir
+        self._keys = FrameKeys()
         self._frames: dict[str, FrameComponents] = {}
         self._maps: dict[str, tuple[SpillFile, Stored, Stored]] = {}
         self._file: SpillFile | None = None
 
     def update(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
-        """Add one frame; do nothing if its id was seen before.
+        """Add one frame; a frame that was seen before stays as it was.
 
         Args:
-            frame_id: Name of the frame, unique in its set.
-            score: Higher = more anomalous, every value finite.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel.
+            frame_id: Name of the frame, a str, unique in its set.
+            score: Higher = more anomalous, every value finite; as of :meth:`anomaly.metrics.PixelMetrics.update`.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel; likewise.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: The shapes differ, a score is NaN or infinite, a label has another value, or the disk is full.
+            InputError: As of that, or the arrays are not of two dimensions, or of no pixel.
         """
-        if frame_id in self._frames or frame_id in self._maps:
+        frame_id = as_frame_id(frame_id)
+        label = as_array(frame_id, "label", label)
+        score = as_score(frame_id, self.name, score, label.shape)
+        if label.ndim != 2 or not label.size:
+            raise InputError(
+                f"frame {frame_id!r}: expected a label of height and width, as components are of neighbours, found the "
+                f"shape {label.shape}; give the maps as (H, W)"
+            )
+        key = FrameKey.of(count_label(frame_id, label), score, label)
+        if self._keys.repeats(frame_id, key):
             return
-        score, label = np.asarray(score), np.asarray(label)
-        check_score(frame_id, self.name, score, label.shape)
-        check_label(frame_id, label)
         if self.threshold != BEST_F1:
             self._frames[frame_id] = self._match(score, label, self.threshold)
-            return
-        self._file = self._file or SpillFile(self.spill_dir)
-        self._maps[frame_id] = (self._file, self._file.write(score), self._file.write(label.astype(np.uint8)))
+        else:
+            self._file = self._file or SpillFile(self.spill_dir)
+            self._maps[frame_id] = (self._file, self._file.write(score), self._file.write(label.astype(np.uint8)))
+        self._keys.add(frame_id, key)
 
     def merge(self, other: ComponentMetrics) -> None:
         """Take over the frames of ``other``, which stays as it is.
 
         Raises:
-            InputError: ``other`` measures another score, set or track, or at another threshold.
+            InputError: ``other`` measures another score, set or track, or at another threshold; or a frame of both is
+                another one there.
         """
         settings = ("name", "set", "track", "threshold")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
         check_same_settings("component metrics", mine, theirs)
+        self._keys.check(other._keys)
         self._frames = {**other._frames, **self._frames}
         self._maps = {**other._maps, **self._maps}
+        self._keys.take(other._keys)
 
     def compute(self, best_f1_threshold: float | None = None) -> ComponentResult:
         """Measure all frames; ``update`` and ``merge`` may go on afterwards.
 
         Args:
             best_f1_threshold: With ``threshold="best_f1"``, the set's ``best_f1_threshold`` where it is known already,
-                which saves its search.
+                which saves its search; NaN where there is none.
+
+        Raises:
+            InputError: It is no number, or not finite although there are known and anomaly pixels.
 
         Warns:
             UndefinedMetricWarning: There is no component in the labels, and F1 and sIoU are NaN.
         """
         threshold, frames = self.threshold, self._frames
         if threshold == BEST_F1:
-            threshold = self._best_f1_threshold() if best_f1_threshold is None else best_f1_threshold
+            given = None if best_f1_threshold is None else self._given(best_f1_threshold)
+            threshold = self._best_f1_threshold() if given is None else given
             frames = {name: self._match(*self._read(name), threshold) for name in self._maps}
         frames = {name: frames[name] for name in sorted(frames)}
         siou, ppv, mirrored = (
@@ -189,7 +205,12 @@ class ComponentMetrics:
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._frames, self._maps, self._file = {}, {}, None
+        self._frames, self._maps, self._file, self._keys = {}, {}, None, FrameKeys()
+
+    def _given(self, threshold: float) -> float:
+        """Check a threshold that is said to be the best one."""
+        both = all(any(key.counts[i] for key in self._keys) for i in (0, 1))
+        return real("best_f1_threshold", threshold, "the set's best_f1_threshold, a score", finite=both)
 
     def _best_f1_threshold(self) -> float:
         pixels = PixelMetrics(self.name, spill_dir=self.spill_dir)
@@ -205,6 +226,13 @@ class ComponentMetrics:
 
     def _match(self, score: npt.NDArray[Any], label: Label, threshold: float) -> FrameComponents:
         return frame_components(score >= np.float64(threshold), label, self.track)
+
+
+def component_threshold(threshold: Any) -> float | Literal["best_f1"]:
+    """Give a threshold as a Python float of the same value, or ``"best_f1"``. Raises ``InputError`` for another."""
+    if isinstance(threshold, str) and threshold == BEST_F1:
+        return BEST_F1
+    return real("threshold", threshold, f"a finite score or {BEST_F1!r}", finite=True)
 
 
 def _f1(siou: npt.NDArray[np.float64], ppv: npt.NDArray[np.float64], level: float) -> tuple[float, float, float, float]:

@@ -16,6 +16,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from anomaly.errors import InputError
+from anomaly.labels import as_array, as_frame_id
 from anomaly.metrics.functional.curve import OperatingPoints, Scores, check_ascending, operating_points
 from anomaly.metrics.functional.other_rules import (
     TPR,
@@ -69,12 +70,18 @@ class SetScores:
         frames: Each frame's sorted scores, by its id; such as ``PixelMetrics.frames()`` in exact mode.
 
     Raises:
-        InputError: A frame's scores are not ascending, or not finite.
+        InputError: A frame's scores are not ascending, or not finite; its id is no str, or that of another.
     """
 
     def __init__(self, frames: Frames) -> None:
-        self.frames: dict[str, FrameScores] = dict(frames)
-        for frame_id, frame in self.frames.items():
+        self.frames: dict[str, FrameScores] = {}
+        for frame_id, frame in frames.items() if isinstance(frames, Mapping) else frames:
+            if as_frame_id(frame_id) in self.frames:
+                raise InputError(f"frame {frame_id!r}: expected every frame once, found it twice; rename one of them")
+            known, anomaly = (
+                as_array(frame_id, f"{kind} scores", getattr(frame, kind)) for kind in ("known", "anomaly")
+            )
+            frame = self.frames[as_frame_id(frame_id)] = FrameScores(known, anomaly, frame.ignored)
             for kind, scores in (("known", frame.known), ("anomaly", frame.anomaly)):
                 check_ascending(f"frame {frame_id!r}, {kind}", scores)
                 if scores.size and not np.isfinite(scores[[0, -1]]).all():

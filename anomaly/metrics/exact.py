@@ -24,6 +24,7 @@ from anomaly.metrics.functional.curve import (
     part_of_curve,
 )
 from anomaly.metrics.functional.thinned import ThinnedCurve
+from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.measured import FrameCounts, Measured, check_stored
 from anomaly.metrics.runs import FileRun, FrameScores, MemoryRun, Run
 from anomaly.metrics.spill import SpillFile
@@ -43,22 +44,22 @@ class _Frame:
 class ExactScores:
     """All scores of the frames seen.
 
-    Runs stay in memory up to half the budget, and go to disk when there are more; the other half is for putting
-    them in order, block by block. Each block holds the scores between two values, of all runs, so that a curve
-    comes out in parts.
+    Runs stay in memory while all metrics that share it hold at most half the budget, and go to disk when there are
+    more; the other half is for putting them in order, block by block. Each block holds the scores between two values,
+    of all runs, so that a curve comes out in parts.
 
     Args:
-        memory_budget: Bytes.
+        memory_budget: Bytes, or what shares them with other metrics.
         spill_dir: Folder of the temporary file; the system's by default.
     """
 
-    def __init__(self, memory_budget: int, spill_dir: Path | None = None) -> None:
-        self.memory_budget = memory_budget
+    def __init__(self, memory_budget: int | Ledger, spill_dir: Path | None = None) -> None:
         self.spill_dir = spill_dir
         self.counts: dict[str, FrameCounts] = {}
+        self._ledger = Ledger.of(memory_budget)
         self._frames: dict[str, _Frame] = {}
         self._unsorted: list[Scores] = []
-        self._in_memory: dict[str, int] = {}  # bytes by frame
+        self._in_memory: dict[str, None] = {}
         self._file: SpillFile | None = None
 
     def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int) -> None:
@@ -68,14 +69,7 @@ class ExactScores:
             InputError: The memory budget is used up and the disk is full; the frame stays out.
         """
         self._unsorted += [known, anomaly]
-        self._frames[frame_id] = _Frame(MemoryRun(known), MemoryRun(anomaly), ignored)
-        self._in_memory[frame_id] = known.nbytes + anomaly.nbytes
-        try:
-            self._spill()
-        except BaseException:
-            del self._frames[frame_id]
-            self._in_memory.pop(frame_id, None)
-            raise
+        self._keep(frame_id, _Frame(MemoryRun(known), MemoryRun(anomaly), ignored))
         self.counts[frame_id] = FrameCounts(known.size, anomaly.size, ignored)
 
     @property
@@ -90,11 +84,8 @@ class ExactScores:
         other._sort()
         for name, frame in other._frames.items():
             if name not in self._frames:
-                self._frames[name] = frame
+                self._keep(name, frame)
                 self.counts[name] = other.counts[name]
-                if name in other._in_memory:
-                    self._in_memory[name] = other._in_memory[name]
-        self._spill()
 
     def frames(self) -> Iterator[tuple[str, FrameScores]]:
         """Each frame's sorted scores, in the order of the frames' names."""
@@ -171,18 +162,31 @@ class ExactScores:
             list(pool.map(np.ndarray.sort, self._unsorted))
         self._unsorted.clear()
 
-    def _spill(self) -> None:
-        """Move all runs to disk if they are too many for the memory."""
-        if sum(self._in_memory.values()) <= self.memory_budget / 2:
+    def _keep(self, name: str, frame: _Frame) -> None:
+        """Keep a frame in memory, or move it and all others of these scores to disk where there is no room."""
+        runs = [run for run in (frame.known, frame.anomaly) if isinstance(run, MemoryRun)]
+        if self._ledger.hold(*runs):
+            self._frames[name] = frame
+            if runs:
+                self._in_memory[name] = None
             return
         self._sort()
         if self._file is None:
             self._file = SpillFile(self.spill_dir)
-        for name in list(self._in_memory):
-            frame = self._frames[name]
-            known, anomaly = (FileRun(run.read(), self._file, STRIDE) for run in (frame.known, frame.anomaly))
-            self._frames[name] = _Frame(known, anomaly, frame.ignored)
-            del self._in_memory[name]
+        for each in list(self._in_memory):
+            self._frames[each] = self._on_disk(self._frames[each], self._file)
+            del self._in_memory[each]
+        self._frames[name] = self._on_disk(frame, self._file)
+
+    def _on_disk(self, frame: _Frame, file: SpillFile) -> _Frame:
+        known, anomaly = (FileRun(run.read(), file, STRIDE) for run in (frame.known, frame.anomaly))
+        return _Frame(known, anomaly, frame.ignored)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come out of a pickle, or of a copy: to what its ledger has no room for, the next frame sees."""
+        vars(self).update(state)
+        for frame in self._frames.values():
+            self._ledger.hold(*(run for run in (frame.known, frame.anomaly) if isinstance(run, MemoryRun)))
 
 
 class _Blocks:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from anomaly.errors import InputError
+from anomaly.given import real
 from anomaly.metrics.functional.curve import OperatingPoints
 from anomaly.metrics.functional.ranking import (
     Auroc,
@@ -26,7 +27,7 @@ PER_IMAGE = "_per_image"
 
 @dataclass(frozen=True)
 class Levels:
-    """At which levels and thresholds figures are taken.
+    """At which levels and thresholds figures are taken; of any number type, kept as Python floats of the same value.
 
     Args:
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
@@ -34,7 +35,7 @@ class Levels:
         threshold: Score from which on a pixel is called anomalous, for F1 and IoU at it; None leaves them out.
 
     Raises:
-        InputError: A level is out of range, or the threshold is not finite.
+        InputError: A level is out of range, the threshold is not finite, or one is no number.
     """
 
     tpr: float = 0.95
@@ -42,10 +43,11 @@ class Levels:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        check_tpr(self.tpr)
-        check_fpr(self.fpr)
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise InputError(f"threshold: expected a finite score, or None, found {self.threshold}")
+        object.__setattr__(self, "tpr", check_tpr(self.tpr))
+        object.__setattr__(self, "fpr", check_fpr(self.fpr))
+        if self.threshold is not None:
+            threshold = real("threshold", self.threshold, "a finite score, or None", finite=True)
+            object.__setattr__(self, "threshold", threshold)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, KNOWN, Label, check_label, check_score
+from anomaly.given import real, text
+from anomaly.labels import ANOMALY, KNOWN, Label, as_array, as_frame_id, as_score
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.curve import Counts
 from anomaly.metrics.functional.open_iou import closed_confusion, count_decisions, iou, open_confusion
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
+from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 
 ClassMap = npt.NDArray[np.integer]
 
@@ -63,17 +65,19 @@ class OpenIoUMetrics:
     is to come from another split, as :func:`anomaly.metrics.calibration.choose_threshold` gives it: chosen on the same
     one it would know the labels that it is judged by.
 
-    ``merge`` is associative and commutative, and a frame counts once however often its id is seen.
+    ``merge`` is associative and commutative, and a frame counts once however often it is seen; that it is the same one
+    is checked as :class:`anomaly.metrics.PixelMetrics` does.
 
     Args:
         classes: Names of the known classes, in the order of their ids.
-        threshold: What ``choose_threshold`` gave, or a finite score.
+        threshold: What ``choose_threshold`` gave, or a finite score, of any number type, kept as a Python float of the
+            same value.
         name: Name of the score, for error messages; only parts of one name merge.
         set: Name of the evaluation set; likewise.
 
     Raises:
-        InputError: There is no class, a name occurs twice, or the threshold is not finite, of another score or chosen
-            on this set.
+        InputError: There is no class, a name occurs twice or is no str, or the threshold is not finite, of another
+            score or chosen on this set.
 
     Examples:
         >>> metrics = OpenIoUMetrics(("road", "sky"), threshold=0.5)
@@ -88,63 +92,75 @@ class OpenIoUMetrics:
         self, classes: Sequence[str], threshold: Threshold | float, *, name: str = "score", set: str = ""
     ) -> None:
         value = threshold.value if isinstance(threshold, Threshold) else threshold
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"threshold: expected a finite score, found {value!r}; choose one on another split")
+        value = real("threshold", value, "a finite score, chosen on another split", finite=True)
         if isinstance(threshold, Threshold) and threshold.name != name:
             raise InputError(f"threshold: expected one of score {name!r}, found one of {threshold.name!r}")
         if isinstance(threshold, Threshold) and set and threshold.set == set:
             raise InputError(f"threshold: it was chosen on {set!r} itself, whose labels it knows; choose it on another")
-        if not classes or len({*classes}) != len(classes):
-            raise InputError(f"classes: expected names that differ, at least one, found {list(classes)}")
-        self.classes = tuple(classes)
-        self.threshold = threshold
-        self.name = name
-        self.set = set
+        found = () if isinstance(classes, str) else tuple(text("classes", each) for each in classes)
+        if not found or len({*found}) != len(found):
+            raise InputError(f"classes: expected a list of names that differ, at least one, found {classes!r}")
+        self.classes = found
+        self.threshold = threshold if isinstance(threshold, Threshold) else value
+        self.name = text("name", name)
+        self.set = text("set", set)
+        self._keys = FrameKeys()
         self._frames: dict[str, tuple[npt.NDArray[np.int32], Counts]] = {}  # where counts are not 0, and the counts
 
     def update(
         self, frame_id: str, prediction: ClassMap, score: npt.NDArray[Any], label: Label, class_label: ClassMap
     ) -> None:
-        """Add one frame; do nothing if its id was seen before.
+        """Add one frame; a frame that was seen before stays as it was.
 
         Args:
-            frame_id: Name of the frame, unique in its set.
+            frame_id: Name of the frame, a str, unique in its set.
             prediction: The network's class for every pixel, from 0; anomaly is none of them.
-            score: Higher = more anomalous, every value finite.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel.
+            score: Higher = more anomalous, every value finite; as of :meth:`anomaly.metrics.PixelMetrics.update`.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel; likewise.
             class_label: The class of each ``KNOWN`` pixel; its other values are not looked at.
 
         Shape:
             All ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: Shapes differ, a score is NaN or infinite, or a label or a class has another value.
+            InputError: As of that, or a class is none of the network's.
         """
-        if frame_id in self._frames:
-            return
-        score, label, prediction, class_label = map(np.asarray, (score, label, prediction, class_label))
-        check_score(frame_id, self.name, score, label.shape)
-        check_label(frame_id, label)
+        frame_id = as_frame_id(frame_id)
+        label, prediction, class_label = (
+            as_array(frame_id, what, values)
+            for what, values in (("label", label), ("prediction", prediction), ("class label", class_label))
+        )
+        score = as_score(frame_id, self.name, score, label.shape)
+        key = FrameKey.of(count_label(frame_id, label), score, label)
         known, anomaly = label == KNOWN, label == ANOMALY
         self._check_classes(frame_id, "prediction", prediction, known | anomaly)
         self._check_classes(frame_id, "class label", class_label, known)
+        if self._keys.repeats(frame_id, key):
+            return
         counted = known | anomaly
+        if len(self.classes) > np.iinfo(class_label.dtype).max:
+            class_label = class_label.astype(np.int64)
         truth = np.where(anomaly, len(self.classes), class_label)[counted]
         called = score[counted] >= np.float64(self._value)
-        counts = count_decisions(truth, prediction[counted], called, len(self.classes)).ravel()
+        said = prediction[counted].astype(np.int64) if prediction.dtype == np.uint64 else prediction[counted]
+        counts = count_decisions(truth, said, called, len(self.classes)).ravel()
         places = np.flatnonzero(counts)
         self._frames[frame_id] = (places.astype(np.int32), counts[places])
+        self._keys.add(frame_id, key)
 
     def merge(self, other: OpenIoUMetrics) -> None:
         """Take over the frames of ``other``, which stays as it is.
 
         Raises:
-            InputError: ``other`` measures another score, set or classes, or at another threshold.
+            InputError: ``other`` measures another score, set or classes, or at another threshold; or a frame of both is
+                another one there.
         """
         settings = ("name", "set", "classes", "threshold")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
         check_same_settings("open-world IoU", mine, theirs)
+        self._keys.check(other._keys)
         self._frames = {**other._frames, **self._frames}
+        self._keys.take(other._keys)
 
     def compute(self) -> OpenIoUResult:
         """Measure all frames; ``update`` and ``merge`` may go on afterwards.
@@ -187,11 +203,11 @@ class OpenIoUMetrics:
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._frames = {}
+        self._frames, self._keys = {}, FrameKeys()
 
     @property
     def _value(self) -> float:
-        return self.threshold.value if isinstance(self.threshold, Threshold) else float(self.threshold)
+        return self.threshold.value if isinstance(self.threshold, Threshold) else self.threshold
 
     def _check_classes(self, frame_id: str, what: str, values: ClassMap, where: npt.NDArray[np.bool_]) -> None:
         """Raise ``InputError`` unless an array has the label's shape and holds class ids at the pixels that count."""

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label, check_label, check_score
+from anomaly.given import choice, text
+from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
 from anomaly.metrics.binned import BinnedScores
 from anomaly.metrics.distributed import gather
 from anomaly.metrics.exact import ExactScores
@@ -21,8 +22,10 @@ from anomaly.metrics.figures import PER_IMAGE, Levels
 from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
 from anomaly.metrics.functional.thinned import Curve
-from anomaly.metrics.measured import Interval
+from anomaly.metrics.ledger import Ledger
+from anomaly.metrics.measured import FrameCounts, Interval
 from anomaly.metrics.merging import check_same_settings
+from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
 from anomaly.state_file import read_state, write_state
 
@@ -77,7 +80,9 @@ class PixelMetrics:
     """AUROC, average precision, FPR at TPR and more over all pixels of the frames seen.
 
     ``merge`` is associative and commutative: one process and many give the same result. A frame counts once however
-    often its id is seen, as it happens with a padded distributed sampler; the scores seen first are kept.
+    often its id is seen, as it happens with a padded distributed sampler; the scores seen first are kept. That it is
+    the same frame is checked, by its label and by mean and spread of its scores: these may differ by 1 % of the spread,
+    as they do where a network computes the frame in another batch.
 
     ``mode="exact"`` keeps each frame's scores (4 bytes a pixel for float32, 8 for float64) and no labels, in memory
     up to its budget, then in a temporary file. ``mode="binned"`` counts them in about a million bins, in constant
@@ -91,7 +96,8 @@ class PixelMetrics:
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
         fpr: False-positive rate that the recall may not exceed, ``0 <= fpr < 1``.
         threshold: Score from which on a pixel is called anomalous, for F1 and IoU at it.
-        memory_budget: Bytes that exact mode may use before it takes disk space.
+        memory_budget: Bytes that exact mode may use before it takes disk space; or a
+            :class:`anomaly.metrics.ledger.Ledger`, which metrics share.
         spill_dir: Folder of that temporary file; the system's by default.
 
     Raises:
@@ -113,65 +119,62 @@ class PixelMetrics:
         tpr: float = 0.95,
         fpr: float = 0.05,
         threshold: float | None = None,
-        memory_budget: int = MEMORY_BUDGET,
+        memory_budget: int | Ledger = MEMORY_BUDGET,
         spill_dir: Path | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise InputError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
-        if memory_budget <= 0:
-            raise InputError(f"memory_budget: expected a number of bytes above 0, found {memory_budget}")
-        self.name = name
-        self.set = set
-        self.mode: Mode = mode
+        self.name = text("name", name)
+        self.set = text("set", set)
+        self.mode: Mode = choice("mode", mode, MODES)  # type: ignore[assignment]
         self.levels = Levels(tpr, fpr, threshold)
-        self.memory: dict[str, Any] = {"memory_budget": memory_budget, "spill_dir": spill_dir}
+        self.memory: dict[str, Any] = {"memory_budget": Ledger.of(memory_budget), "spill_dir": spill_dir}
         self.reset()
 
     def update(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
-        """Add one frame; do nothing if its id was seen before.
+        """Add one frame; a frame that was seen before stays as it was.
 
         Args:
-            frame_id: Name of the frame, unique in its set.
-            score: Higher = more anomalous, every value finite; any real type (bool and integers count exactly).
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel.
+            frame_id: Name of the frame, a str, unique in its set.
+            score: Higher = more anomalous, every value finite; any real type (bool and integers count exactly). An
+                array, or a tensor of torch, on any device.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, likewise of any real type.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: The shapes differ, a score is NaN or infinite or of a type that is not real, a label has
-                another value, or neither memory nor disk has room. The frame then stays out.
+            InputError: The id is no str, the shapes differ, a score is NaN or infinite or of a type that is not real, a
+                label has another value, an array is masked, another frame of that id was seen, or neither memory nor
+                disk has room. The frame then stays out.
         """
-        if frame_id in self._scores.counts:
-            return
-        score, label = np.asarray(score), np.asarray(label)
-        check_score(frame_id, self.name, score, label.shape)
-        score = _as_float(frame_id, self.name, score).ravel()
-        known, anomaly = (np.compress((label == value).ravel(), score) for value in (KNOWN, ANOMALY))
+        frame_id = as_frame_id(frame_id)
+        label = as_array(frame_id, "label", label)
+        scores: Scores = as_score(frame_id, self.name, score, label.shape).ravel()
+        known, anomaly = (np.compress((label == value).ravel(), scores) for value in (KNOWN, ANOMALY))
         ignored = int(np.count_nonzero(label == IGNORE))
         if known.size + anomaly.size + ignored != label.size:
             check_label(frame_id, label)
+        key = FrameKey.of(FrameCounts(known.size, anomaly.size, ignored), scores, label)
+        if self._keys.repeats(frame_id, key):
+            return
         known += 0.0  # -0.0, which equals 0.0, becomes 0.0
         anomaly += 0.0
         self._scores.add(frame_id, known, anomaly, ignored)
+        self._keys.add(frame_id, key)
 
     def merge(self, other: PixelMetrics) -> None:
         """Take over the frames of ``other``, which stays as it is.
 
         Raises:
             InputError: ``other`` measures another score, on another set, in another mode or at other levels; a
-                frame of both has other numbers of pixels there; or, in binned mode, both have counted a frame.
+                frame of both is another one there; or, in binned mode, both have counted a frame.
         """
         self._check_mergeable(other)
-        mine, theirs = self._scores.counts, other._scores.counts
-        for frame_id in mine.keys() & theirs.keys():
-            if mine[frame_id] != theirs[frame_id]:
-                raise InputError(
-                    f"cannot merge: frame {frame_id!r} has {mine[frame_id]} pixels in one part and "
-                    f"{theirs[frame_id]} in the other; take both from the same labels"
-                )
+        self._keys.check(other._keys)
         scores: Any = self._scores
-        scores.take(other._scores)  # of the same mode
+        try:
+            scores.take(other._scores)  # of the same mode
+        finally:
+            self._keys.take(other._keys, among=scores.counts)
 
     def gather(self) -> None:
         """Make process 0 of ``torch.distributed`` take over the frames of all others; see :mod:`.distributed`."""
@@ -214,6 +217,7 @@ class PixelMetrics:
         """Forget all frames."""
         self._scores: ExactScores | BinnedScores
         self._scores = ExactScores(**self.memory) if self.mode == "exact" else BinnedScores(self.levels)
+        self._keys = FrameKeys()
 
     @property
     def num_known(self) -> int:
@@ -256,7 +260,9 @@ class PixelMetrics:
         write_state(path, header, arrays)
 
     @classmethod
-    def load(cls, path: Path, *, memory_budget: int = MEMORY_BUDGET, spill_dir: Path | None = None) -> PixelMetrics:
+    def load(
+        cls, path: Path, *, memory_budget: int | Ledger = MEMORY_BUDGET, spill_dir: Path | None = None
+    ) -> PixelMetrics:
         """Read what :meth:`save` wrote, to go on with, to merge or to compute.
 
         Args:
@@ -274,7 +280,7 @@ class PixelMetrics:
         """Give everything as what JSON can hold and as arrays, made one at a time."""
         header, arrays = self._scores.state()
         settings = {"name": self.name, "set": self.set, "mode": self.mode, **vars(self.levels)}
-        return {"settings": settings, **header}, arrays
+        return {"settings": settings, **header, "keys": self._keys.record()}, arrays
 
     @classmethod
     def from_state(
@@ -282,12 +288,16 @@ class PixelMetrics:
         header: dict[str, Any],
         arrays: Iterator[npt.NDArray[Any]],
         *,
-        memory_budget: int = MEMORY_BUDGET,
+        memory_budget: int | Ledger = MEMORY_BUDGET,
         spill_dir: Path | None = None,
     ) -> PixelMetrics:
-        """Make metrics from what :meth:`state` gave. Raises ``InputError`` where it is not that."""
+        """Make metrics from what :meth:`state` gave. Raises ``InputError`` where it is not that.
+
+        States of earlier versions have no keys of their frames; of these the numbers of pixels alone are compared.
+        """
         metrics = cls(**header["settings"], memory_budget=memory_budget, spill_dir=spill_dir)
         metrics._scores.restore(header, arrays)
+        metrics._keys = FrameKeys.of(metrics._scores.counts, header.get("keys", {}))
         return metrics
 
     def _exact(self) -> ExactScores:
@@ -302,24 +312,6 @@ class PixelMetrics:
             {"score": one.name, "set": one.set, "mode": one.mode, **vars(one.levels)} for one in (self, other)
         )
         check_same_settings("pixel metrics", mine, theirs)
-
-
-def _as_float(frame_id: str, name: str, score: npt.NDArray[Any]) -> Scores:
-    """Give the scores as float32 where that holds each of their type's values, else as float64."""
-    kind, size = score.dtype.kind, score.dtype.itemsize
-    if kind in "biu" and size == 8 and score.size and max(abs(int(score.min())), abs(int(score.max()))) > 2**53:
-        raise InputError(
-            f"frame {frame_id!r}: score {name!r} has integers beyond 2^53, which float64 cannot tell apart; subtract "
-            "a constant, or give ranks"
-        )
-    if kind == "f" and size <= 8:
-        return score if size >= 4 else score.astype(np.float32)
-    if kind in "biu":
-        return score.astype(np.float32 if size <= 2 else np.float64)
-    raise InputError(
-        f"frame {frame_id!r}: score {name!r} is of type {score.dtype}; expected float16, float32, float64, an integer "
-        "or bool"
-    )
 
 
 def _mean(values: list[float]) -> float:

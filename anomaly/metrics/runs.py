@@ -38,6 +38,7 @@ class MemoryRun:
     def __init__(self, scores: Scores) -> None:
         self._scores = scores
         self.size = scores.size
+        self.nbytes = scores.nbytes
         self.dtype = scores.dtype
 
     def samples(self, stride: int) -> Scores:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
+from anomaly.given import whole
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Label
 from anomaly.labels import Score as ScoreMap
 from anomaly.method import Likeliest
@@ -199,10 +200,8 @@ class ViewWriter:
     """
 
     def __init__(self, folder: Path, frames: int = FRAMES) -> None:
-        if frames < 1:
-            raise InputError(f"frames of the report: expected 1 or more, found {frames}")
         self._folder = folder
-        self._frames = frames
+        self._frames = whole("frames of the report", frames, 1, "1 or more")
 
     def open(self, split: Split) -> SetWriter:
         """Begin with a set."""

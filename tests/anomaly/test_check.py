@@ -86,7 +86,7 @@ class TestFingerprint:
     def test_order_and_repetition_do_not_matter(self):
         a, b = label((0, 1)), label((0, 0, 1))
         one = Fingerprint()
-        for name, values in (("b", b), ("a", a), ("b", a)):
+        for name, values in (("b", b), ("a", a), ("b", b)):
             one.add(name, values)
         assert one.hexdigest() == self.of(a=a, b=b)
 

@@ -141,7 +141,7 @@ def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("disk full")
 
-    with pytest.raises(TypeError):
+    with pytest.raises(InputError, match=r"^settings\.path: expected what JSON can hold .* found <object"):
         write_results(run(settings={"path": object()}), tmp_path)
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):

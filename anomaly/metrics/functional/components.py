@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from anomaly.errors import InputError
+from anomaly.given import text, whole
 from anomaly.labels import ANOMALY, IGNORE, Label
 
 
@@ -23,7 +23,7 @@ class Track:
         min_truth: Label components with fewer pixels are ignored, with what is predicted on them.
 
     Raises:
-        InputError: A size is negative.
+        InputError: A size is negative, or no whole number.
     """
 
     name: str
@@ -31,8 +31,10 @@ class Track:
     min_truth: int
 
     def __post_init__(self) -> None:
-        if min(self.min_predicted, self.min_truth) < 0:
-            raise InputError(f"track {self.name}: expected sizes in pixels from 0 on, found {self}")
+        object.__setattr__(self, "name", text("track", self.name))
+        for size in ("min_predicted", "min_truth"):
+            number = whole(f"track {self.name}, {size}", getattr(self, size), 0, "sizes in pixels from 0 on")
+            object.__setattr__(self, size, number)
 
 
 TRACKS = {track.name: track for track in (Track("anomaly_track", 500, 100), Track("obstacle_track", 50, 10))}

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from anomaly.errors import InputError
+from anomaly.given import real
 from anomaly.metrics.functional.curve import OperatingPoints
 
 
@@ -200,8 +201,7 @@ def fpr_at_tpr(points: OperatingPoints, tpr: float = 0.95) -> float:
         >>> fpr_at_tpr(operating_points(np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.5, 4.0])))
         0.25
     """
-    check_tpr(tpr)
-    return _figure("FPR at TPR", FprAtTpr(tpr), points)
+    return _figure("FPR at TPR", FprAtTpr(check_tpr(tpr)), points)
 
 
 def recall_at_fpr(points: OperatingPoints, fpr: float = 0.05) -> float:
@@ -225,8 +225,7 @@ def recall_at_fpr(points: OperatingPoints, fpr: float = 0.05) -> float:
         >>> recall_at_fpr(operating_points(np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.5, 4.0])), fpr=0.1)
         0.5
     """
-    check_fpr(fpr)
-    return _figure("recall at FPR", RecallAtFpr(fpr), points)
+    return _figure("recall at FPR", RecallAtFpr(check_fpr(fpr)), points)
 
 
 def best_f1(points: OperatingPoints) -> tuple[float, float]:
@@ -248,16 +247,20 @@ def best_f1(points: OperatingPoints) -> tuple[float, float]:
     return _figure("best F1", figure, points), figure.threshold
 
 
-def check_tpr(tpr: float) -> None:
-    """Raise ``InputError`` unless ``0 < tpr <= 1``."""
+def check_tpr(tpr: float) -> float:
+    """Give the level as a Python float; raise ``InputError`` unless ``0 < tpr <= 1``."""
+    tpr = real("tpr", tpr, "a fraction above 0 and up to 1")
     if not 0 < tpr <= 1:
         raise InputError(f"tpr: expected a fraction above 0 and up to 1, found {tpr}; 0.95 is the usual level")
+    return tpr
 
 
-def check_fpr(fpr: float) -> None:
-    """Raise ``InputError`` unless ``0 <= fpr < 1``."""
+def check_fpr(fpr: float) -> float:
+    """Give the level as a Python float; raise ``InputError`` unless ``0 <= fpr < 1``."""
+    fpr = real("fpr", fpr, "a fraction from 0 and below 1")
     if not 0 <= fpr < 1:
         raise InputError(f"fpr: expected a fraction from 0 and below 1, found {fpr}; 0.05 is a usual level")
+    return fpr
 
 
 def missing_pixels(num_known: int, num_anomaly: int) -> str:
