@@ -21,7 +21,7 @@ MOST = 10_000
 """Objects that are looked into on the way to modules: more would take longer than a network does."""
 STEADY = 1e-3
 """Of the largest value of a map: by how much rounding may change it from one call to the next."""
-_PLAIN = (str, bytes, bytearray, int, float, complex, type(None), range, slice, Tensor, np.ndarray, np.generic)
+_PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), Tensor, nn.Parameter, np.ndarray, torch.device})
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
@@ -38,12 +38,14 @@ def evaluation_mode(*subjects: object) -> Iterator[None]:
     """
     found = [(module, module.training) for module in modules_of(*subjects)]
     try:
-        for module, _ in found:
-            module.training = False
+        for module, training in found:
+            if training:
+                module.training = False
         yield
     finally:
         for module, training in found:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 def modules_of(*subjects: object) -> list[nn.Module]:
@@ -58,17 +60,23 @@ def modules_of(*subjects: object) -> list[nn.Module]:
     waiting: deque[object] = deque(subjects)
     while waiting and len(seen) < MOST:
         each = waiting.popleft()
-        if id(each) in seen or issubclass(type(each), _PLAIN):  # never isinstance: a proxy may lie about its class
+        if id(each) in seen:
             continue
         seen[id(each)] = each
-        if issubclass(type(each), nn.Module):
+        if issubclass(type(each), nn.Module):  # never isinstance: a proxy may lie about its class
             own = [module for module in each.modules() if id(module) not in modules]  # type: ignore[attr-defined]
             modules.update((id(module), module) for module in own)
-            for module in own:
-                waiting.extend(value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+            found = [v for module in own for name, v in vars(module).items() if name not in _OF_EVERY_MODULE]
         else:
-            waiting.extend(_reached(each))
+            found = list(_reached(each))
+        waiting.extend(value for value in found if not _is_plain(value))
     return [module for module in modules.values() if hasattr(module, "training")]  # a frozen ScriptModule has none
+
+
+def _is_plain(value: object) -> bool:
+    """Whether nothing is to be found in it."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(type(each) in _PLAIN for each in value))  # type: ignore[attr-defined]
 
 
 def _reached(each: Any) -> Iterator[object]:

@@ -92,7 +92,7 @@ SCORES: dict[str, Score] = _table(
     Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
     Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
     Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit, knn.check),
-    Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit),
+    Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit, vim.check),
 )
 COMBINATIONS: dict[str, Score] = _table(
     Score("rank_average", rank_average, (), "Dwork et al., Rank Aggregation, WWW 2001"),

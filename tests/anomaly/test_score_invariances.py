@@ -368,6 +368,19 @@ def test_statistics_that_were_written_with_a_constant_part_are_refused():
         found.attach(get_scores(["zscore_sum:of=entropy+msp"]))
 
 
+def test_statistics_of_an_earlier_version_serve_but_where_they_turn_vim_upside_down(tmp_path):
+    named = {"network": "n", "classes": tuple("abcd"), "photographs": [], "origin": {}}
+    written = Statistics.of(world("training").sample, get_scores(["vim", "sml"]), **named)
+    written.save(tmp_path / "good.npz")
+    Statistics.load(tmp_path / "good.npz").attach(get_scores(["vim", "sml"]))
+    written.fitted["vim"]["alpha"] = torch.tensor(-0.7)
+    written.save(tmp_path / "bad.npz")
+    found = Statistics.load(tmp_path / "bad.npz")
+    found.attach(get_scores(["sml"]))
+    with pytest.raises(InputError, match=r"score 'vim': expected .* a scale above 0, found -0.7, .*; fit it again"):
+        found.attach(get_scores(["vim"]))
+
+
 def test_scores_that_nobody_named_are_left_out_where_they_cannot_be_fitted():
     training = replace(world("training"), features=np.ones((N, D)))
     named = {"network": "n", "classes": tuple("abcd"), "photographs": [], "origin": {}}
