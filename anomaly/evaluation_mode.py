@@ -9,7 +9,7 @@ import types
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -102,11 +102,11 @@ def _reached(each: Any) -> Iterator[object]:
                 value for base in each.__mro__ if not _of_library(base.__module__) for value in vars(base).values()
             )
     elif not _of_standard_library(kind.__module__) or issubclass(kind, types.SimpleNamespace | argparse.Namespace):
-        yield getattr(each, "__dict__", None)
         yield kind
         slots = [vars(base).get("__slots__", ()) for base in kind.__mro__]
-        names = [name for of in slots for name in ((of,) if isinstance(of, str) else of)]
-        yield from (getattr(each, name, None) for name in names)
+        for name in ("__dict__", *(name for of in slots for name in ((of,) if isinstance(of, str) else of))):
+            with suppress(Exception):  # a proxy may have nothing yet that it stands for
+                yield getattr(each, name)
     else:
         owner = getattr(each, "__self__", None)  # of a method that is no function, such as one of C
         yield None if isinstance(owner, types.ModuleType) else owner
@@ -119,7 +119,7 @@ def _of_function(function: types.FunctionType) -> Iterator[object]:
         except ValueError:  # not assigned yet
             continue
     yield from (function.__defaults__, function.__kwdefaults__, vars(function))
-    if not _of_library(function.__module__ or ""):
+    if not _of_library(function.__module__):
         names = {name for code in _codes(function.__code__) for name in code.co_names}
         yield from _named(function.__globals__, names, set())
 
@@ -137,20 +137,20 @@ def _named(namespace: Mapping[str, object], names: Collection[str], visited: set
         value = namespace.get(name)
         if not issubclass(type(value), types.ModuleType):
             yield value
-        elif id(value) not in visited and not _of_library(str(vars(value).get("__name__"))):
+        elif id(value) not in visited and not _of_library(vars(value).get("__name__")):
             visited.add(id(value))
             yield from _named(vars(value), names, visited)
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_library(name: str) -> bool:
+def _of_library(name: object) -> bool:
     """Whether a module of Python is of the standard library or was installed."""
-    file = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None) or ""
+    file = getattr(sys.modules.get(str(name).partition(".")[0]), "__file__", None) or ""
     return _of_standard_library(name) or "site-packages" in file or "dist-packages" in file
 
 
-def _of_standard_library(name: str) -> bool:
-    return name.partition(".")[0] in sys.stdlib_module_names
+def _of_standard_library(name: object) -> bool:
+    return str(name).partition(".")[0] in sys.stdlib_module_names
 
 
 class Steady:
