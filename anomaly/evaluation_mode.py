@@ -9,7 +9,7 @@ import types
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,7 @@ MOST = 10_000
 """Objects that are looked into on the way to modules: more would take longer than a network does."""
 STEADY = 1e-3
 """Of the largest value of a map: by how much rounding may change it from one call to the next."""
-_PLAIN = (str, bytes, bytearray, int, float, complex, type(None), range, slice, Tensor, np.ndarray, np.generic)
+_PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), Tensor, nn.Parameter, np.ndarray, torch.device})
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
@@ -38,12 +38,14 @@ def evaluation_mode(*subjects: object) -> Iterator[None]:
     """
     found = [(module, module.training) for module in modules_of(*subjects)]
     try:
-        for module, _ in found:
-            module.training = False
+        for module, training in found:
+            if training:
+                module.training = False
         yield
     finally:
         for module, training in found:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 def modules_of(*subjects: object) -> list[nn.Module]:
@@ -58,17 +60,23 @@ def modules_of(*subjects: object) -> list[nn.Module]:
     waiting: deque[object] = deque(subjects)
     while waiting and len(seen) < MOST:
         each = waiting.popleft()
-        if id(each) in seen or issubclass(type(each), _PLAIN):  # never isinstance: a proxy may lie about its class
+        if id(each) in seen:
             continue
         seen[id(each)] = each
-        if issubclass(type(each), nn.Module):
+        if issubclass(type(each), nn.Module):  # never isinstance: a proxy may lie about its class
             own = [module for module in each.modules() if id(module) not in modules]  # type: ignore[attr-defined]
             modules.update((id(module), module) for module in own)
-            for module in own:
-                waiting.extend(value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+            found = [v for module in own for name, v in vars(module).items() if name not in _OF_EVERY_MODULE]
         else:
-            waiting.extend(_reached(each))
+            found = list(_reached(each))
+        waiting.extend(value for value in found if not _is_plain(value))
     return [module for module in modules.values() if hasattr(module, "training")]  # a frozen ScriptModule has none
+
+
+def _is_plain(value: object) -> bool:
+    """Whether nothing is to be found in it."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(type(each) in _PLAIN for each in value))  # type: ignore[attr-defined]
 
 
 def _reached(each: Any) -> Iterator[object]:
@@ -94,11 +102,11 @@ def _reached(each: Any) -> Iterator[object]:
                 value for base in each.__mro__ if not _of_library(base.__module__) for value in vars(base).values()
             )
     elif not _of_standard_library(kind.__module__) or issubclass(kind, types.SimpleNamespace | argparse.Namespace):
-        yield getattr(each, "__dict__", None)
         yield kind
         slots = [vars(base).get("__slots__", ()) for base in kind.__mro__]
-        names = [name for of in slots for name in ((of,) if isinstance(of, str) else of)]
-        yield from (getattr(each, name, None) for name in names)
+        for name in ("__dict__", *(name for of in slots for name in ((of,) if isinstance(of, str) else of))):
+            with suppress(Exception):  # a proxy may have nothing yet that it stands for
+                yield getattr(each, name)
     else:
         owner = getattr(each, "__self__", None)  # of a method that is no function, such as one of C
         yield None if isinstance(owner, types.ModuleType) else owner
@@ -111,7 +119,7 @@ def _of_function(function: types.FunctionType) -> Iterator[object]:
         except ValueError:  # not assigned yet
             continue
     yield from (function.__defaults__, function.__kwdefaults__, vars(function))
-    if not _of_library(function.__module__ or ""):
+    if not _of_library(function.__module__):
         names = {name for code in _codes(function.__code__) for name in code.co_names}
         yield from _named(function.__globals__, names, set())
 
@@ -129,20 +137,20 @@ def _named(namespace: Mapping[str, object], names: Collection[str], visited: set
         value = namespace.get(name)
         if not issubclass(type(value), types.ModuleType):
             yield value
-        elif id(value) not in visited and not _of_library(str(vars(value).get("__name__"))):
+        elif id(value) not in visited and not _of_library(vars(value).get("__name__")):
             visited.add(id(value))
             yield from _named(vars(value), names, visited)
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_library(name: str) -> bool:
+def _of_library(name: object) -> bool:
     """Whether a module of Python is of the standard library or was installed."""
-    file = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None) or ""
+    file = getattr(sys.modules.get(str(name).partition(".")[0]), "__file__", None) or ""
     return _of_standard_library(name) or "site-packages" in file or "dist-packages" in file
 
 
-def _of_standard_library(name: str) -> bool:
-    return name.partition(".")[0] in sys.stdlib_module_names
+def _of_standard_library(name: object) -> bool:
+    return str(name).partition(".")[0] in sys.stdlib_module_names
 
 
 class Steady:

@@ -90,7 +90,7 @@ SCORES: dict[str, Score] = by_name(
         Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
         Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
         Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit, knn.check),
-        Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit),
+        Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit, vim.check),
     ),
     "scores",
 )

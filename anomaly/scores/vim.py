@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from anomaly.errors import InputError
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.spread import ROUNDING, cannot_be_fitted, rounding_of
 
@@ -34,6 +35,19 @@ def vim(features: Tensor, logits: Tensor, *, origin: Tensor, residual: Tensor, a
     flat = features.float() - origin.to(features)[:, None, None]
     norm = torch.einsum("bdhw,dk->bkhw", flat, residual.to(flat)).norm(dim=1)
     return alpha.to(norm) * norm - logits.float().logsumexp(1)
+
+
+def check(*, alpha: Tensor | None = None, **_: Tensor) -> None:
+    """Refuse statistics that turn the score upside down, as files of earlier versions may hold them.
+
+    Raises:
+        InputError: The scale is not above 0.
+    """
+    if alpha is not None and not alpha > 0:
+        raise InputError(
+            f"score 'vim': expected statistics with a scale above 0, found {float(alpha):.6g}, by which it would "
+            "point downwards, as of an earlier version; fit it again, by tools/fit_scores.py"
+        )
 
 
 def fit(sample: PixelSample) -> dict[str, Tensor]:

@@ -262,6 +262,26 @@ def test_functions_of_libraries_are_not_searched():
     assert modules_of(lambda images: np.linalg.norm(F.softmax(images, 1)), torch.softmax, open_split) == []
 
 
+class Unbound:
+    """As a proxy that stands for nothing yet: whatever is asked of it fails."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("not bound")
+
+
+class Nameless:
+    __module__ = None
+
+    def __init__(self, net):
+        self.net = net
+
+
+def test_things_that_cannot_be_looked_into():
+    net = trained()
+    values = [Unbound(), Nameless(net), type("Odd", (), {"__slots__": "net"})()]
+    assert set(modules_of(lambda images: values)) == set(net.modules())
+
+
 @pytest.mark.parametrize("loop", [lambda a: a.append(a), lambda a: a.append({"again": a})])
 def test_things_that_hold_themselves(loop):
     values = [net := trained()]

@@ -189,7 +189,7 @@ INVARIANT: dict[str, set[str]] = {
 
 
 def test_every_fitted_score_has_its_line():
-    assert set(INVARIANT) == set(ALL)
+    assert set(INVARIANT) == set(ALL), "say in INVARIANT which changes of a network change no rank of it"
 
 
 def equal_ranks(before: np.ndarray, after: np.ndarray, most: int) -> None:
@@ -366,6 +366,19 @@ def test_statistics_that_were_written_with_a_constant_part_are_refused():
     found = Statistics({"msp": {}, "entropy": {}}, {"msp": constant, "entropy": varied}, **named)
     with pytest.raises(InputError, match="found that msp is the same, 3, of all training pixels; leave it out"):
         found.attach(get_scores(["zscore_sum:of=entropy+msp"]))
+
+
+def test_statistics_of_an_earlier_version_serve_but_where_they_turn_vim_upside_down(tmp_path):
+    named = {"network": "n", "classes": tuple("abcd"), "photographs": [], "origin": {}}
+    written = Statistics.of(world("training").sample, get_scores(["vim", "sml"]), **named)
+    written.save(tmp_path / "good.npz")
+    Statistics.load(tmp_path / "good.npz").attach(get_scores(["vim", "sml"]))
+    written.fitted["vim"]["alpha"] = torch.tensor(-0.7)
+    written.save(tmp_path / "bad.npz")
+    found = Statistics.load(tmp_path / "bad.npz")
+    found.attach(get_scores(["sml"]))
+    with pytest.raises(InputError, match=r"score 'vim': expected .* a scale above 0, found -0.7, .*; fit it again"):
+        found.attach(get_scores(["vim"]))
 
 
 def test_scores_that_nobody_named_are_left_out_where_they_cannot_be_fitted():
