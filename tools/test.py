@@ -38,7 +38,6 @@ def main() -> None:
 
     from mmengine.dist import is_main_process
 
-    from anomaly.integrations.mmseg_closed_set import check_whole
     from anomaly.integrations.mmseg_detector import build_model
 
     checkpoint = load_checkpoint_file(args.checkpoint)
@@ -47,7 +46,6 @@ def main() -> None:
     runner = build_runner(config, "test_dataloader")
     check_classes(checkpoint, runner.test_dataloader.dataset.metainfo["classes"], args.checkpoint)
     load_weights(runner.model, weights, args.checkpoint)
-    check_whole(runner.test_dataloader.dataset, "closed set")
     figures = runner.test()
     if args.out is not None and is_main_process():
         args.out.parent.mkdir(parents=True, exist_ok=True)
