@@ -262,13 +262,16 @@ def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, n
         ("fit_gmm", "train", ("--out", "made")),
         ("fit_scores", "train", ("--out", "made.npz")),
         ("test", "val", ("--work-dir", "made")),
+        ("train", "train", ("--work-dir", "made")),
+        ("train", "val", ("--work-dir", "made")),
         ("ood_eval", "val", ("--sets", "street_scenes", "--out", "made")),
     ],
 )
 def test_frames_of_another_suffix_are_not_passed_over(call, tool, part, words):
     path = next(Path("data/street_scenes/leftImg8bit", part).rglob("*_leftImg8bit.png"))
     path.rename(path.with_suffix(".jpg"))
-    status, err = call(tool, "net.py", "net.pth", *words)
+    status, err = call(tool, "net.py", *(() if tool == "train" else ("net.pth",)), *words)
     assert status == 2
+    assert not Path("made").exists()
     assert "expected images that end in _leftImg8bit.png and label maps" in err
     assert f"found {path.with_suffix('.jpg')} with a label map (1 such frames beside" in err

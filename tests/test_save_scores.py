@@ -148,6 +148,10 @@ def test_a_stopped_run_goes_on_after_its_images_were_renamed_or_replaced(place, 
     assert "3 frames are in maps, 1 of them new" in tool("save_scores", "--images", "renamed", *words)[1]
     set_trees.write(place / "renamed/f2.png", set_trees.photo(9, 48, 72))
     assert "3 frames are in maps, 1 of them new" in tool("save_scores", "--images", "renamed", *words)[1]
+    (place / "renamed/f1.png").unlink()
+    status, printed, complaint = tool("save_scores", "--images", "renamed", *words)
+    assert (status, "2 frames are in maps, 0 of them new" in printed) == (0, True)
+    assert "note: maps has score maps of 1 other frames too, such as f1; remove them" in complaint
     status, _, complaint = tool("save_scores", "--images", "photos", *words)
     assert (status, "expected score maps of set 'photos', found those of 'frames'" in complaint) == (2, True)
     assert open_scores(place / "maps").scores == ("msp",)

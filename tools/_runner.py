@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,8 @@ def build_runner(config: Any, *loaders: str) -> Any:
 
     Args:
         config: An mmengine config.
-        *loaders: The data loaders that will run, such as ``"train_dataloader"``; their folders have to exist.
+        *loaders: The data loaders that will run, such as ``"train_dataloader"``; their folders have to exist, without
+            a frame that mmseg passes over.
 
     Raises:
         InputError: Data, work dir or ``load_from`` are not there, or the config describes nothing that can be built.
@@ -55,6 +57,7 @@ def build_runner(config: Any, *loaders: str) -> Any:
 
     for loader in loaders:
         _check_data_folders(config, loader)
+        _check_frames(config, loader)
         if config.get(loader) and not config[loader].get("num_workers"):
             config[loader].persistent_workers = False  # torch refuses workers that persist where there are none
     if Path(config.work_dir).is_file():
@@ -81,3 +84,20 @@ def _check_data_folders(config: Any, loader: str) -> None:
                 "there, or name the folder that holds the data sets with --data-root (generated scenes are made "
                 "by tools/prepare_data.py street_scenes)"
             )
+
+
+def _check_frames(config: Any, loader: str) -> None:
+    """Refuse frames that the data set passes over, before anything is written."""
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import DATASETS
+
+    from anomaly.integrations.mmseg_closed_set import check_whole
+
+    if not config.get(loader):
+        return
+    init_default_scope(config.get("default_scope", "mmseg"))
+    try:
+        dataset = DATASETS.build(copy.deepcopy(config[loader].dataset))
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError, OSError):
+        return  # the runner will say what is wrong
+    check_whole(dataset, f"{config.filename}, {loader}")

@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import _environment  # noqa: F401
@@ -21,7 +22,7 @@ from _sets import data_root
 from anomaly.datasets.catalog import find_set
 from anomaly.datasets.folder import find_photographs
 from anomaly.errors import InputError
-from anomaly.score_store import ScoreWriter
+from anomaly.score_store import ScoreWriter, open_scores
 from anomaly.scores.table import SCORES
 
 
@@ -64,6 +65,12 @@ def main() -> None:
             inference=inference,
             check=chosen.subject.check,
             on_frame=on_frame,
+        )
+    if others := sorted({frame for _, frame in open_scores(args.out)} - {frame for frame, _ in photographs}):
+        print(
+            f"note: {args.out} has score maps of {len(others)} other frames too, such as {others[0]}; remove them if "
+            "they are not to be exported",
+            file=sys.stderr,
         )
     print(f"{len(photographs)} frames are in {args.out}, {shown} of them new (docs/scores.md)")
 

@@ -42,7 +42,6 @@ def main() -> None:
 
     from mmengine.dist import is_main_process
 
-    from anomaly.integrations.mmseg_closed_set import check_whole
     from anomaly.integrations.mmseg_detector import build_model
 
     checkpoint = load_checkpoint_file(args.checkpoint)
@@ -51,7 +50,6 @@ def main() -> None:
     runner = build_runner(config, "test_dataloader")
     check_classes(checkpoint, runner.test_dataloader.dataset.metainfo["classes"], args.checkpoint)
     load_weights(runner.model, weights, args.checkpoint)
-    check_whole(runner.test_dataloader.dataset, "closed set")
     _tell_unlabelled(runner)
     figures = runner.test()
     if args.out is not None and is_main_process():

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.evaluation import IoUMetric
@@ -54,22 +54,25 @@ def open_closed_set(config: Config) -> BaseSegDataset:
     return dataset
 
 
-def check_whole(dataset: BaseDataset, what: str, otherwise: str = "") -> None:
+def check_whole(dataset: Any, what: str, otherwise: str = "") -> None:
     """Tell what lies in a data set's folders and is no frame of it: mmseg lists the images that end in one suffix.
 
     Warns of images and label maps of no frame. Where a file names the frames of a data set, these are all.
 
     Args:
-        dataset: One data set, or several in one; those that are not mmseg's are passed over.
+        dataset: A data set, or what repeats one or joins several; those that are not mmseg's are passed over.
         what: What it is called in messages.
         otherwise: What else can be done about frames that are passed over, for the message.
 
     Raises:
         InputError: An image that ends otherwise has a label map, a link leads to nothing, or a folder cannot be listed.
     """
-    for part in getattr(dataset, "datasets", [dataset]):
-        if isinstance(part, BaseSegDataset):
-            _check_whole(part, what, otherwise)
+    if isinstance(dataset, BaseSegDataset):
+        _check_whole(dataset, what, otherwise)
+    else:
+        for part in getattr(dataset, "datasets", [getattr(dataset, "dataset", None)]):
+            if part is not None:
+                check_whole(part, what, otherwise)
 
 
 def _check_whole(dataset: BaseSegDataset, what: str, otherwise: str) -> None:

@@ -336,6 +336,23 @@ def test_linked_folders_of_maps_are_read_and_hidden_ones_are_not(tmp_path, suffi
         open_scores(tmp_path / "maps")
 
 
+def test_files_of_other_software_are_found_below_any_folder(split, tmp_path):
+    for i in range(6):
+        (tmp_path / "maps/renamed/frames").mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / f"maps/renamed/frames/f{i}.npy", np.full((24, 32), i, np.float32))
+    for frames in (split, split.half("second")):
+        stored = open_set(tmp_path / "maps", frames)
+        assert [stored.read("predictions", files.id)[0, 0] for files in frames.files] == [
+            int(files.id[1:]) for files in frames.files
+        ]
+    (tmp_path / "maps/copy").mkdir()
+    shutil.copy(tmp_path / "maps/renamed/frames/f3.npy", tmp_path / "maps/copy")
+    with pytest.raises(
+        InputError, match="expected one file for frame 'f3', and for no other, found copy/f3 and renamed"
+    ):
+        open_set(tmp_path / "maps", split)
+
+
 def test_a_real_set_of_another_name_is_found_by_its_frames(data_root, tmp_path):
     split = open_split("road_anomaly", data_root).limit(3)
     store = writer(tmp_path / "maps/frames", "frames")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.runner import Runner
 from mmseg.apis import inference_model
 from mmseg.registry import MODELS
@@ -15,7 +16,7 @@ from PIL import Image
 
 from anomaly.errors import InputError
 from anomaly.inference import Inference
-from anomaly.integrations.mmseg_closed_set import evaluate_closed_set, open_closed_set
+from anomaly.integrations.mmseg_closed_set import check_whole, evaluate_closed_set, open_closed_set
 from anomaly.integrations.mmseg_detector import MMSegDetector, build_model, config_inference, pick_device
 from anomaly.method import WHOLE
 from tests.anomaly import set_trees, tiny_segmentor
@@ -210,6 +211,15 @@ def test_frames_that_a_file_names_are_all_of_the_closed_set(config, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(open_closed_set(config)) == 2
+
+
+@pytest.mark.parametrize("kind", [RepeatDataset, ConcatDataset])
+def test_frames_are_looked_for_in_data_sets_of_data_sets(config, tmp_path, kind):
+    part = open_closed_set(config)
+    (tmp_path / "closed/images/1.png").rename(tmp_path / "closed/images/1.jpg")
+    whole = RepeatDataset(part, 2) if kind is RepeatDataset else ConcatDataset([part])
+    with pytest.raises(InputError, match=r"training data: expected images .*1\.jpg with a label map"):
+        check_whole(whole, "training data")
 
 
 def test_a_link_to_nothing_in_the_closed_set_is_refused(config, tmp_path):
