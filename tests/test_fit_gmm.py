@@ -233,9 +233,9 @@ BAD = {
     "no labels loaded": (lambda: edit("tiny.py", ("dict(type='LoadAnnotations'),", "")), (), "loads no labels"),
     "missing label": (lambda: Path("closed/labels/1.png").unlink(), (), "1.png"),
     "NaN features": (nan_weights, (), "are not finite"),
-    "no images": (lambda: None, ("--images", 0), "the number of photographs must be 1 or more"),
-    "no pixels": (lambda: None, ("--pixels", 0), "the number of pixels of a class must be 1 or more"),
-    "no components": (lambda: None, ("--components", 0), "num_components must be"),
+    "no images": (lambda: None, ("--images", 0), "--images"),
+    "no pixels": (lambda: None, ("--pixels", 0), "--pixels"),
+    "no components": (lambda: None, ("--components", 0), "--components"),
     "output is a file": (lambda: None, ("--out", "tiny.py"), "tiny.py"),
     "unknown device": (lambda: None, ("--device", "abacus"), "device 'abacus'"),
 }
@@ -247,7 +247,8 @@ def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, n
     spoil, arguments, message = BAD[name]
     spoil()
     before = sorted(tmp_path.rglob("*"))
-    status, err = call("fit_gmm", "tiny.py", "tiny.pth", "--out", "fitted", *arguments)
+    out = () if "--out" in arguments else ("--out", "fitted")
+    status, err = call("fit_gmm", "tiny.py", "tiny.pth", *out, *arguments)
     assert status == 2, err
     assert err.rstrip().splitlines()[-1].startswith("error: ")
     assert message in err.rstrip().splitlines()[-1]
