@@ -154,8 +154,9 @@ def every_key(node, path=()):
 
 def test_no_key_of_a_config_that_is_run_is_refused(read):
     """Of ours, and of mmseg's with other heads, backbones and constructors, where these are installed."""
-    from _config_options import ALL, _names
     from mmengine.config import Config
+
+    from _config_options import ALL, _names
 
     theirs = Path(mmseg.__path__[0], ".mim/configs")
     files = [path for pattern in NAMES for path in sorted(ROOT.glob(pattern))]
