@@ -237,6 +237,12 @@ BAD = {
     "no pixels": (lambda: None, ("--pixels", 0), "--pixels"),
     "no components": (lambda: None, ("--components", 0), "--components"),
     "output is a file": (lambda: None, ("--out", "tiny.py"), "tiny.py"),
+    "misspelt mode": (lambda: edit("tiny.py", ("mode='whole'", "mode='silde'")), (), "did you mean 'slide'"),
+    "no windows": (lambda: None, ("--cfg-options", "model.test_cfg.mode=slide"), "model.test_cfg.crop_size"),
+    "misspelt setting": (lambda: None, ("--cfg-options", "model.decode_head.chanels=3"), "did you mean channels"),
+    "data root of no effect": (lambda: None, ("--data-root", "elsewhere"), "--data-root elsewhere"),
+    "seed too large": (lambda: None, ("--seed", 2**64), "--seed"),
+    "unnamed device": (lambda: None, ("--device", ""), "device ''"),
     "unknown device": (lambda: None, ("--device", "abacus"), "device 'abacus'"),
 }
 

@@ -90,6 +90,11 @@ def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     assert result.closed_set.miou * 100 == pytest.approx(figures["mIoU"], abs=0.01)
     assert len(list((tmp_path / "evaluated/heatmaps/street_scenes/gmm_nll").glob("*.png"))) == 2
 
+    assert call("test", CONFIG, "run/iter_4.pth", "--work-dir", "none", *TESTED, "model.test_cfg.mode=slid") == 2
+    _ends_with_one_sentence(capsys, "did you mean 'slide'")
+    assert call("test", CONFIG, "run/iter_4.pth", *TESTED, "load_from=run/iter_4.pth") == 2
+    _ends_with_one_sentence(capsys, "CHECKPOINT")
+    assert not (tmp_path / "none").exists()
     letters = ",".join("abcdefghijk")
     for tool, loader, arguments, settings in (
         ("test", "test_dataloader", ("--out", "figures/none.json"), TESTED),
@@ -194,6 +199,14 @@ def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
             "none.pth",
         ),
         (("--launcher", "pytorch", *SMALL), "is for processes that torchrun starts"),
+        ((*SMALL, "model.test_cfg.mode=slide"), "model.test_cfg.crop_size: expected two positive integers"),
+        ((*SMALL, "model.test_cfg.mode=hole"), "did you mean 'whole'"),
+        (("--resume", "weights.pth", *SMALL, "load_from=other.pth"), "load_from=other.pth has no effect"),
+        (("--resume", *SMALL, "resume=False"), "--resume says so"),
+        (("--work-dir", "here", *SMALL, "work_dir=there"), "--work-dir says so"),
+        (("--amp", *SMALL, "optim_wrapper.type=OptimWrapper"), "--amp says so"),
+        ((*SMALL, "launcher=pytorch"), "--launcher says so"),
+        ((*SMALL, "find_unused_parameters=True"), "--launcher"),
     ],
 )
 @pytest.mark.usefixtures("scenes")

@@ -201,7 +201,7 @@ def _nearest(name: str, names: Iterable[str], elsewhere: Sequence[str] = ()) -> 
 
 def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
     """Which name of a key nothing knows; empty if all are known."""
-    parts, before, after, fault = key.split("."), config._cfg_dict, changed._cfg_dict, ""
+    parts, before, after = key.split("."), config._cfg_dict, changed._cfg_dict
     for depth, part in enumerate(parts):
         path = ".".join(parts[:depth])
         if isinstance(after, list):
@@ -218,9 +218,22 @@ def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
             return f"{path}{_of(after)} takes no {part!r}{whole}; " + _nearest(part, names, elsewhere)
         before = before.get(part) if isinstance(before, Mapping) else None
         after = after.get(part)
-    if re.fullmatch(r"model\.test_cfg\.(crop_size|stride)", key) and changed.model.test_cfg.get("mode") != "slide":
-        fault = "it is read with model.test_cfg.mode=slide alone; set that too, or leave it out"
-    return fault
+    return next((_alone(needed) for pattern, needed in _needed(value, changed) if re.fullmatch(pattern, key)), "")
+
+
+def _alone(needed: str) -> str:
+    return f"it is read with {needed} alone; set that too, or leave it out"
+
+
+def _needed(value: Any, config: Any) -> Iterator[tuple[str, str]]:
+    """Keys that need another setting, which is not there, to have an effect."""
+    if ((config.get("model") or {}).get("test_cfg") or {}).get("mode") != "slide":
+        yield r"model\.test_cfg\.(crop_size|stride)", "model.test_cfg.mode=slide"
+    if not (config.get("auto_scale_lr") or {}).get("enable"):
+        yield r"auto_scale_lr\.base_batch_size", "auto_scale_lr.enable=True"
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if value is True and not (config.get(loader) or {}).get("num_workers"):
+            yield rf"{loader}\.persistent_workers", f"{loader}.num_workers above 0"
 
 
 def _of(node: Any) -> str:
