@@ -81,6 +81,11 @@ def refusal(read, *options, **how):
         ("train_dataloader.dataset.data_prefix.img_paths=x", "img_path"),
         ("train_dataloader.dataset.metainfo.clases=a,b", "classes"),
         ("default_hooks.timr=None", "timer"),
+        ("model.test_cfg.type=slide", "mode"),
+        ("model.train_cfg.mode=slide", "model.test_cfg.mode"),
+        ("train_dataloader.type=DataLoader", "train_dataloader.dataset.type"),
+        ("auto_scale_lr.enabled=True", "enable"),  # of a dict that is not in the file
+        ("compile.mod=default", "mode"),
         # a name that is somewhere else
         ("model.num_classes=3", "model.decode_head.num_classes"),
         ("train_cfg.lr=3", "max_iters"),
@@ -213,6 +218,8 @@ def test_a_variable_of_the_file_is_refused_and_its_places_are_named(read, option
         (["model.backbone.num_stages=2", "model.backbone=None"], "model.backbone.num_stages"),
         (["model.test_cfg.crop_size=(64,64)"], "model.test_cfg.mode=slide"),
         (["model.test_cfg.stride=(64,64)"], "model.test_cfg.mode=slide"),
+        (["auto_scale_lr.base_batch_size=8"], "auto_scale_lr.enable=True"),
+        (["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=True"], "num_workers above 0"),
         (["model.backbone._delete_=False"], "_delete_"),
         (["=3"], "KEY=VALUE"),
         (["model..type=3"], "model"),
