@@ -233,10 +233,16 @@ BAD = {
     "no labels loaded": (lambda: edit("tiny.py", ("dict(type='LoadAnnotations'),", "")), (), "loads no labels"),
     "missing label": (lambda: Path("closed/labels/1.png").unlink(), (), "1.png"),
     "NaN features": (nan_weights, (), "are not finite"),
-    "no images": (lambda: None, ("--images", 0), "the number of photographs must be 1 or more"),
-    "no pixels": (lambda: None, ("--pixels", 0), "the number of pixels of a class must be 1 or more"),
-    "no components": (lambda: None, ("--components", 0), "num_components must be"),
+    "no images": (lambda: None, ("--images", 0), "--images"),
+    "no pixels": (lambda: None, ("--pixels", 0), "--pixels"),
+    "no components": (lambda: None, ("--components", 0), "--components"),
     "output is a file": (lambda: None, ("--out", "tiny.py"), "tiny.py"),
+    "misspelt mode": (lambda: edit("tiny.py", ("mode='whole'", "mode='silde'")), (), "did you mean 'slide'"),
+    "no windows": (lambda: None, ("--cfg-options", "model.test_cfg.mode=slide"), "model.test_cfg.crop_size"),
+    "misspelt setting": (lambda: None, ("--cfg-options", "model.decode_head.chanels=3"), "did you mean channels"),
+    "data root of no effect": (lambda: None, ("--data-root", "elsewhere"), "--data-root elsewhere"),
+    "seed too large": (lambda: None, ("--seed", 2**64), "--seed"),
+    "unnamed device": (lambda: None, ("--device", ""), "device ''"),
     "unknown device": (lambda: None, ("--device", "abacus"), "device 'abacus'"),
 }
 
@@ -247,7 +253,8 @@ def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, n
     spoil, arguments, message = BAD[name]
     spoil()
     before = sorted(tmp_path.rglob("*"))
-    status, err = call("fit_gmm", "tiny.py", "tiny.pth", "--out", "fitted", *arguments)
+    out = () if "--out" in arguments else ("--out", "fitted")
+    status, err = call("fit_gmm", "tiny.py", "tiny.pth", *out, *arguments)
     assert status == 2, err
     assert err.rstrip().splitlines()[-1].startswith("error: ")
     assert message in err.rstrip().splitlines()[-1]

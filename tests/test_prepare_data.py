@@ -43,13 +43,17 @@ def test_street_scenes_are_written_to_data_by_default(tmp_path):
     [
         (["--size", "big"], "error: --size: expected height x width such as 360x480, found 'big'"),
         (["--size", "8x8"], "error: street_scenes: expected train, val"),
+        (["--size", "99999999999x99999999999"], "error: street_scenes: expected train, val"),
+        (["--size", "64x96", "--seed", "-1"], "error: street_scenes: expected train, val"),
+        (["--root", "taken", "--root", "other"], "error: --root is there twice"),
         (["--root", "taken"], "error: taken: expected nothing or generated street scenes, found other files"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, message):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").touch()
-    done = prepare("street_scenes", *SMALL, *arguments, cwd=tmp_path)
+    small = [] if "--size" in arguments else SMALL
+    done = prepare("street_scenes", *small, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1

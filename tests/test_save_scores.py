@@ -79,6 +79,9 @@ def test_hidden_test_split(place, call):
         (("--images", "nowhere", "--out", "maps"), "nowhere: expected a folder"),
         (("--set", "anomaly_track-test", "--out", "maps"), "found it in none of"),
         (("--images", "photos", "--out", "photos"), "found other files"),
+        (("--images", "photos", "--out", "maps", "--data-root", "data"), "--data-root: expected --set"),
+        (("--images", "photos", "--out", "maps", "--cfg-options", "model.pretrained=x.pth"), "checkpoint"),
+        (("--images", "photos", "--out", "maps", "--cfg-options", "val_dataloader.batch_size=2"), "batch_size=2"),
     ],
 )
 def test_bad_input(place, call, words, message):

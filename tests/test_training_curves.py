@@ -35,6 +35,13 @@ def test_log_becomes_a_row_a_step(tmp_path):
     assert Image.open(tmp_path / "curves.png").width > 500
 
 
+def test_nothing_to_do_is_said(tmp_path):
+    done = _curves("--out", tmp_path / "curves")
+    assert done.returncode == 2
+    assert "--plot" in done.stderr
+    assert not (tmp_path / "curves").exists()
+
+
 def test_folder_without_a_log_is_named(tmp_path):
     done = _curves(tmp_path, "--out", tmp_path / "curves")
     assert done.returncode == 2

@@ -171,6 +171,10 @@ def test_export_of_scores(call, maps, tmp_path):
     with h5py.File(tmp_path / "out/anomaly_p/net/S-val/f0.hdf5") as file:
         assert file["value"].dtype == np.float16
     assert call("export_scores.py", *words, "--score", "msp")[0] == 2
+    assert call("export_scores.py", *words, "--score", "")[0] == 2
+    for option in (("--data-root", "data"), ("--limit", 1), ("--as-found",), ("--label-values", "1=anomaly")):
+        status, _, complaint = call("export_scores.py", *words, *option)
+        assert (status, complaint.startswith(f"error: {option[0]}: ")) == (2, True)
     np.save(maps / "f9.npy", np.zeros((6, 8), np.float32))
     (maps / "f0.npy").unlink()
     status, _, complaint = call("export_scores.py", *words)
@@ -188,5 +192,8 @@ def test_what_is_no_result(call, maps, words):
         assert status == 2
         assert "expected the results.json of an evaluation, found" in complaint
     assert call("compare.py", "x.json", "--paired", "--conventions")[0] == 2
+    for table in ("--paired", "--conventions"):
+        status, _, complaint = call("compare.py", "x.json", table, "--format", "markdown")
+        assert (status, complaint.startswith("error: --format")) == (2, True)
     status, _, complaint = call("compare.py", "x.json", "--conventions", "--json", "nowhere/x.json")
     assert (status, "--json: expected a file in a folder that is there" in complaint) == (2, True)

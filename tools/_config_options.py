@@ -59,7 +59,7 @@ CHECKPOINT_FOLLOWS = {
 """Beside a network that is built for a checkpoint's weights."""
 
 _REPLACES = {"data_preprocessor": "model.data_preprocessor", "test_pipeline": "test_dataloader.dataset.pipeline"}
-_ANYWHERE = {"type", "_scope_", "_delete_"}
+_TYPED = {"type", "_scope_"}  # of whatever a registry builds
 _MANY = 4  # places that a message names
 
 
@@ -201,7 +201,7 @@ def _nearest(name: str, names: Iterable[str], elsewhere: Sequence[str] = ()) -> 
 
 def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
     """Which name of a key nothing knows; empty if all are known."""
-    parts, before, after, fault = key.split("."), config._cfg_dict, changed._cfg_dict, ""
+    parts, before, after = key.split("."), config._cfg_dict, changed._cfg_dict
     for depth, part in enumerate(parts):
         path = ".".join(parts[:depth])
         if isinstance(after, list):
@@ -210,17 +210,30 @@ def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
             continue
         if part == "_delete_":
             return "" if value is True else "it means something with the value True alone; leave it out"
-        names = None if not depth or part in _ANYWHERE else _names(path, before, after, changed)
+        names = _names(path, before, after, changed) if depth else None
         if names is not None and part not in names:
-            elsewhere = [place for place in _keys(config[parts[0]], parts[0]) if place.endswith(f".{parts[-1]}")]
+            elsewhere = [place for place in _keys(config.get(parts[0]), parts[0]) if place.endswith(f".{parts[-1]}")]
             rest = "".join(f".{each}" for each in parts[depth + 1 :])
             whole = "" if not rest else f" (of {key})"
             return f"{path}{_of(after)} takes no {part!r}{whole}; " + _nearest(part, names, elsewhere)
         before = before.get(part) if isinstance(before, Mapping) else None
         after = after.get(part)
-    if re.fullmatch(r"model\.test_cfg\.(crop_size|stride)", key) and changed.model.test_cfg.get("mode") != "slide":
-        fault = "it is read with model.test_cfg.mode=slide alone; set that too, or leave it out"
-    return fault
+    return next((_alone(needed) for pattern, needed in _needed(value, changed) if re.fullmatch(pattern, key)), "")
+
+
+def _alone(needed: str) -> str:
+    return f"it is read with {needed} alone; set that too, or leave it out"
+
+
+def _needed(value: Any, config: Any) -> Iterator[tuple[str, str]]:
+    """Keys that need another setting, which is not there, to have an effect."""
+    if ((config.get("model") or {}).get("test_cfg") or {}).get("mode") != "slide":
+        yield r"model\.test_cfg\.(crop_size|stride)", "model.test_cfg.mode=slide"
+    if not (config.get("auto_scale_lr") or {}).get("enable"):
+        yield r"auto_scale_lr\.base_batch_size", "auto_scale_lr.enable=True"
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if value is True and not (config.get(loader) or {}).get("num_workers"):
+            yield rf"{loader}\.persistent_workers", f"{loader}.num_workers above 0"
 
 
 def _of(node: Any) -> str:
@@ -229,9 +242,9 @@ def _of(node: Any) -> str:
 
 
 def _keys(node: Any, path: str) -> Iterator[str]:
-    for key, child in node.items() if isinstance(node, Mapping) else enumerate(node):
-        yield f"{path}.{key}"
-        if isinstance(child, Mapping | list | tuple):
+    if isinstance(node, Mapping | list | tuple):
+        for key, child in node.items() if isinstance(node, Mapping) else enumerate(node):
+            yield f"{path}.{key}"
             yield from _keys(child, f"{path}.{key}")
 
 
@@ -247,7 +260,7 @@ def _names(path: str, before: Any, after: Mapping[str, Any], config: Mapping[str
     before = before if isinstance(before, Mapping) else {}
     documented = next((names for pattern, names in _documented(config) if re.fullmatch(pattern, path)), None)
     if documented is None:
-        names = _typed(after["type"]) if "type" in after else set()
+        names = _TYPED | taken if (taken := _typed(after.get("type"))) is not None else None
     else:
         names = documented(after)
     return None if names is None else names | {str(name) for name in before}
@@ -280,9 +293,8 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
         """What the class takes, or the default one, and more."""
 
         def names(node: Mapping[str, Any]) -> set[str] | None:
-            kind = node.get("type", default)
-            taken = set() if kind is None else _typed(kind)
-            return None if taken is None else taken | set(more)
+            taken = _typed(node.get("type", default))
+            return None if taken is None else taken | _TYPED | set(more)
 
         return names
 
@@ -303,7 +315,7 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
         arguments(clip, more=("type",)) for clip in (torch.nn.utils.clip_grad_norm_, torch.nn.utils.clip_grad_value_)
     )
     loops = arguments(IterBasedTrainLoop, EpochBasedTrainLoop, more=("by_epoch",))
-    keeping = arguments(CheckpointHook, SafeRunner.save_checkpoint, Runner.save_checkpoint, more=("priority",))
+    keeping = arguments(CheckpointHook, SafeRunner.save_checkpoint, Runner.save_checkpoint, more=_TYPED | {"priority"})
     keeps = lambda node: node.get("type", "CheckpointHook") == "CheckpointHook"  # noqa: E731
     return [
         (r"(train|val|test)_dataloader", arguments(torch.utils.data.DataLoader, more=loader)),
@@ -329,6 +341,7 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
         (r"randomness", arguments(SafeRunner.set_randomness)),
         (r"auto_scale_lr", only("enable", "base_batch_size")),
         (r"compile", arguments(torch.compile)),
+        (r"model\.train_cfg", only()),
         (r"model\.test_cfg", only("mode", "crop_size", "stride")),
         (r"model\..*data_preprocessor\.test_cfg", only("size", "size_divisor")),
         (r"model\..*\.mixture", anything),  # the head refuses what is no setting of it
@@ -341,7 +354,9 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
 
 
 def _typed(kind: Any) -> set[str] | None:
-    """Names of the arguments that a registered class or function takes; None where that cannot be told."""
+    """Names of the arguments of a registered class or function, none without one; None where they are not known."""
+    if kind is None:
+        return set()
     found = [kind] if callable(kind) else _registered(str(kind))
     sets = [_parameters(each) for each in found]
     return set().union(*sets) if sets and None not in sets else None  # type: ignore[arg-type]

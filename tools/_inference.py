@@ -11,6 +11,9 @@ from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.postprocess.table import STEPS, Chain, parse_chain
 
+THREADS = 1024
+"""Most threads: torch ends the process where the system has not enough."""
+
 
 def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
     """Add the arguments about looking to a parser; for fitting scores, those that matter there."""
@@ -59,8 +62,8 @@ def read_inference(args: argparse.Namespace, configured: Inference) -> Inference
         given["stride"] = _size("--stride", args.stride)
     given |= {"flip": args.flip, "scales": tuple(args.scales), "resolution": args.score_at}
     if args.threads is not None:
-        if args.threads < 1:
-            raise InputError(f"--threads: expected 1 or more, found {args.threads}")
+        if not 1 <= args.threads <= THREADS:
+            raise InputError(f"--threads: expected 1 to {THREADS}, found {args.threads}")
         import torch
 
         torch.set_num_threads(args.threads)

@@ -47,6 +47,16 @@ class ToolParser(argparse.ArgumentParser):
         return super()._parse_optional(arg_string)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a ``--seed`` that torch cannot take.
+
+    Raises:
+        InputError: It has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"--seed: expected an integer of 64 bits, found {seed}; give a smaller one")
+
+
 def tool_parser(doc: str | None) -> ToolParser:
     """Make a parser whose help opens with the tool's docstring, examples included, lines kept."""
     return ToolParser(

@@ -30,11 +30,14 @@ def runner_config(args: argparse.Namespace, keys: Sequence[str], said: Mapping[s
     Args:
         args: Parsed.
         keys: What the tool reads of the config.
-        said: Which of these an argument says, by key.
+        said: Which of these it does not read after all, by key, and why.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    said = {"launcher": "--launcher", **({} if args.work_dir is None else {"work_dir": "--work-dir"}), **said}
-    but = {re.escape(key): f"{argument} says so instead" for key, argument in said.items()}
+    but = {re.escape(key): why for key, why in said.items()} | {"launcher": "--launcher says so"}
+    if args.work_dir is not None:
+        but["work_dir"] = "--work-dir says so"
+    if args.launcher == "none":
+        but[r"sync_bn|find_unused_parameters|env_cfg\.dist_cfg"] = "it is of several processes, which --launcher starts"
     config = read_config(args.config, args.cfg_options, args.data_root, Reads(keys, but))
     check_data_root(config, args.data_root)
     config.launcher = args.launcher

@@ -55,4 +55,4 @@ def by_windows(args: argparse.Namespace) -> dict[str, str]:
     """What ``--window`` and ``--stride`` say in the place of the config."""
     said = {r"model\.test_cfg": "--window"} if args.window is not None else {}
     said |= {r"model\.test_cfg\.stride": "--stride"} if args.stride is not None else {}
-    return {key: f"{option} says so instead" for key, option in said.items()}
+    return {key: f"{option} says so" for key, option in said.items()}

@@ -41,6 +41,10 @@ def main() -> None:
     args = parser.parse_args()
     if (args.json and not args.conventions) or (args.paired and args.conventions):
         raise InputError("--json goes with --conventions, and --paired without; leave one out")
+    if "format" in args.given and (args.paired or args.conventions):
+        raise InputError(
+            "--format is of the table of runs, which --paired and --conventions leave out; give one of them"
+        )
     if args.json and not args.json.absolute().parent.is_dir():
         raise InputError(f"--json: expected a file in a folder that is there, found {args.json}")
     if args.conventions:

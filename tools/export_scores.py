@@ -32,11 +32,14 @@ def main() -> None:
     add_sets(parser)
     args = parser.parse_args()
     scale = check_scale(args.score_scale)
+    if not (args.sets or args.folder) and (extra := args.given & {"data_root", "limit", "as_found", "label_values"}):
+        options = ", ".join(sorted("--" + name.replace("_", "-") for name in extra))
+        raise InputError(f"{options}: expected --sets or --folder too, of which they are, found neither; name one")
     splits = open_sets(args) if args.sets or args.folder else []
     if len(splits) > 1:
         raise InputError(f"expected one set whose labels the maps have, found {len(splits)}; name one")
     stored = open_maps(args.maps, splits[0], scale) if splits else open_scores(args.maps, scale=scale)
-    score = args.score or (stored.scores[0] if len(stored.scores) == 1 else "")
+    score = stored.scores[0] if args.score is None and len(stored.scores) == 1 else args.score
     if score not in stored.scores:
         raise InputError(
             f"--score: expected one of {', '.join(stored.scores)}, found {score or 'none'}; name one of them"

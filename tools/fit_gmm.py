@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from _config_options import ALL, Reads
-from _parser import tool_parser
+from _parser import check_seed, tool_parser
 from _progress import frame_progress
 from _run import check_data_root, read_config, run
 from gmmseg.errors import InputError
@@ -52,7 +52,8 @@ def main() -> None:
             "expected --images, --components and --pixels of 1 or more, found "
             f"{args.images}, {args.components} and {args.pixels}"
         )
-    said = {} if args.frozen is None else {r"model\.frozen": "--frozen says so instead"}
+    check_seed(args.seed)
+    said = {} if args.frozen is None else {r"model\.frozen": "--frozen says so"}
     config = read_config(args.config, args.cfg_options, args.data_root, Reads(ALL, said))
     check_data_root(config, args.data_root)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import _environment  # noqa: F401
 from _config_options import CHECKPOINT_FOLLOWS, LOOKING, Reads
 from _inference import add_inference, read_inference
-from _parser import tool_parser
+from _parser import check_seed, tool_parser
 from _progress import frame_progress
 from _run import check_data_root, run
 from _weights import by_windows, load_network
@@ -42,6 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.images, args.pixels) < 1:
         raise InputError(f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}")
+    check_seed(args.seed)
     if args.out.suffix != ".npz":
         raise InputError(f"--out: expected a file name that ends in .npz, found {args.out}")
     reads = Reads((*LOOKING, *FITTING), {**CHECKPOINT_FOLLOWS, **BY_OTHERS, **by_windows(args)})

@@ -44,6 +44,8 @@ def main() -> None:
     args = parser.parse_args()
     if (args.set is None) == (args.images is None):
         raise InputError("expected --set NAME or --images DIR, found both or neither; name one of them")
+    if args.set is None and args.data_root is not None:
+        raise InputError("--data-root: expected --set too, which is looked for there, found --images; leave one out")
     if args.set is None:
         name, photographs = args.images.name or args.images.resolve().name, find_photographs(args.images)
     else:

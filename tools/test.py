@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Load the checkpoint safely and run mmengine's test loop."""
     args = parse_args()
-    config = runner_config(args, TESTING, dict.fromkeys(("load_from", "resume"), "CHECKPOINT"))
+    config = runner_config(args, TESTING, dict.fromkeys(("load_from", "resume"), "the weights are those of CHECKPOINT"))
     config.load_from, config.resume = None, False
     if args.out is not None and args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; name a file")

@@ -36,9 +36,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Build mmengine's runner from the config and train."""
     args = parse_args()
-    said = {} if args.resume is None else {"resume": "--resume"}
-    said |= {} if args.resume in (None, "newest") else {"load_from": "--resume CHECKPOINT"}
-    said |= {"optim_wrapper.type": "--amp"} if args.amp else {}
+    said = {} if args.resume is None else {"resume": "--resume says so"}
+    said |= {} if args.resume in (None, "newest") else {"load_from": "training goes on from what --resume names"}
+    said |= {"optim_wrapper.type": "--amp says so"} if args.amp else {}
     config = runner_config(args, ALL, said)
     if args.resume == "newest":
         config.resume = args.resume

@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/curves"), help="folder of the CSV files")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw all files in --out")
     args = parser.parse_args()
+    if not (args.work_dirs or args.plot):
+        raise InputError("expected WORK_DIR, or --plot to draw what --out holds, found neither; name one")
     logs = {folder.name: read_log(folder) for folder in args.work_dirs}
     args.out.mkdir(parents=True, exist_ok=True)
     for name, log in logs.items():

@@ -35,6 +35,9 @@ __all__ = ["CLASSES", "PALETTE", "Scene", "render_scene", "write_street_scenes"]
 VERSION = 1
 """Raise this whenever the same seed gives another scene."""
 
+LARGEST = 8192
+"""Longest side of a scene in pixels."""
+
 ANOMALY_FREE = 0.15
 """Share of the open-world frames that hold no anomaly."""
 
@@ -104,9 +107,9 @@ def write_street_scenes(
     Raises:
         InputError: ``root`` holds something else, or a number is out of its range.
     """
-    if min(train, val, open_world, seed) < 0 or min(size) < 32:
+    if min(train, val, open_world, seed) < 0 or min(size) < 32 or max(size) > LARGEST:
         raise InputError(
-            "street_scenes: expected train, val, open-world and seed >= 0 and a size of at least 32x32, "
+            f"street_scenes: expected train, val, open-world and seed >= 0 and a size of 32x32 to {LARGEST}x{LARGEST}, "
             f"found train={train}, val={val}, open-world={open_world}, seed={seed}, size={size[0]}x{size[1]}"
         )
     settings: dict[str, object] = {

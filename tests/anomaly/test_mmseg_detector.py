@@ -105,6 +105,29 @@ def test_config_says_how_the_network_looks(config):
     assert config_inference(config) == Inference(window=(32, 48), stride=(16, 24))
 
 
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        ({"mode": "silde"}, "mode", "silde"),
+        ({"mode": None}, "mode", "None"),
+        ({"mode": "slide"}, "crop_size", "None"),
+        ({"mode": "slide", "crop_size": (32, 32)}, "stride", "None"),
+        ({"mode": "slide", "crop_size": (32, 0), "stride": (16, 16)}, "crop_size", "(32, 0)"),
+        ({"mode": "slide", "crop_size": 32, "stride": (16, 16)}, "crop_size", "32"),
+        ({"mode": "slide", "crop_size": (32, 32), "stride": (16, 16, 16)}, "stride", "(16, 16, 16)"),
+        ({"mode": "slide", "crop_size": (32, 32), "stride": (16.5, 16)}, "stride", "(16.5, 16)"),
+        ({"mode": "slide", "crop_size": ("32", True), "stride": (16, 16)}, "crop_size", "('32', True)"),
+        ({"mode": "slide", "crop_size": (32, 32), "stride": (33, 16)}, "stride", "33"),
+    ],
+)
+def test_windows_that_make_no_sense_are_refused(config, setting, name, value):
+    config.model.test_cfg = setting
+    with pytest.raises(InputError) as refused:
+        config_inference(config)
+    assert name in str(refused.value)
+    assert value in str(refused.value)
+
+
 def test_channels_are_rgb(config, model):
     photograph = set_trees.photo(1, 48, 64)
     detector = MMSegDetector(config, model, "cpu")

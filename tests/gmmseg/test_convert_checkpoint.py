@@ -240,6 +240,16 @@ TOOL_FAULTS = {
         ("--config", "config.py", "--cfg-options", "model.decode_head.num_classes=7"),
         "in.pth is of 5 classes, and the config of 7",
     ),
+    "settings of no config": (
+        lambda s: s,
+        ("--cfg-options", "model.decode_head.channels=16"),
+        "--cfg-options: expected --config too",
+    ),
+    "setting of a training": (
+        lambda s: s,
+        ("--config", "config.py", "--cfg-options", "train_cfg.max_iters=3"),
+        "train_cfg",
+    ),
     "softmax checkpoint": (
         lambda s: segformer(mixture=None).state_dict(),
         (),
