@@ -14,6 +14,7 @@ from torch import Tensor
 from anomaly.errors import InputError
 from anomaly.evaluation_mode import Steady, evaluation_mode
 from anomaly.labels import Image
+from anomaly.names import check_distinct
 
 MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features")
 
@@ -148,6 +149,7 @@ class FunctionDetector:
         self._function = function
         self._steady = Steady()
         self._mean, self._std = (torch.tensor(each)[:, None, None] for each in (mean, std))
+        check_distinct(classes, "classes")
         self.classes = classes
         self.gives = frozenset(gives)
 

@@ -371,7 +371,8 @@ def _check_image(path: Path, frame_id: str, of: str | None, image: str) -> None:
     if of is not None and of != image:
         raise InputError(
             f"{path}: expected the scores of the image of frame {frame_id!r}, found those of another image of that "
-            f"name (by {IMAGES}); name the folder with the maps of these images, or compute them"
+            f"name (by {IMAGES}); name the folder with the maps of these images, or compute them (where it is "
+            f"another JPEG decoder that reads the same images otherwise, remove {IMAGES}: then names alone count)"
         )
 
 

@@ -430,3 +430,10 @@ def test_a_class_without_a_labelled_pixel_is_named(call, place):
     status, text = call("test", *NETWORK, "--work-dir", "tested")
     assert status == 0
     assert "mIoU: no pixel is labelled tree" in text
+
+
+def test_two_classes_of_one_name(refused, place):
+    """``class_iou`` would have one of them."""
+    config = (place / "tiny.py").read_text().replace("'sky'", "'road'")
+    (place / "tiny.py").write_text(config)
+    assert "classes of different names, found 'road' 2 times" in refused(*NETWORK, "--sets", "road_anomaly", *QUICK[1:])

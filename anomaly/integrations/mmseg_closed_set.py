@@ -22,6 +22,7 @@ from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES, decode, rea
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
 from anomaly.evaluation_mode import evaluation_mode
+from anomaly.names import check_distinct
 from anomaly.profile import Profile
 from anomaly.result import ClosedSet
 
@@ -51,6 +52,7 @@ def open_closed_set(config: Config) -> BaseSegDataset:
             f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
     check_whole(dataset, "closed set", ", or leave the closed set out with --no-closed-set")
+    check_distinct(dataset.metainfo.get("classes") or (), "classes", "correct the metainfo of the config's data set")
     return dataset
 
 

@@ -25,6 +25,7 @@ from anomaly.errors import InputError
 from anomaly.evaluation_mode import Steady, evaluation_mode
 from anomaly.inference import Inference
 from anomaly.labels import Image
+from anomaly.names import check_distinct
 
 _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
 
@@ -102,6 +103,7 @@ class MMSegDetector:
         self._ends_there: bool | None = None  # whether the last layer's output are the logits
         self.align_corners = bool(getattr(model, "align_corners", False))
         self.classes = _class_names(config)
+        check_distinct(self.classes, "classes", "correct the metainfo of the config's data set")
         self.gives: frozenset[str] = frozenset(
             getattr(model, "describes", ()) or (("logits",) if self._last is None else ("logits", "features"))
         )

@@ -198,6 +198,8 @@ class PixelMetrics:
             intervals[name + PER_IMAGE] = (low, high)
         if missing := missing_pixels(self.num_known, self.num_anomaly):
             message = f"score {self.name!r}: AUROC, AP and all other figures are NaN: there are no {missing} pixels"
+            if "anomaly" in missing and any(count.ignored for count in counts.values()):
+                message += f" ({IGNORE} means ignored: of a mask of 0 and {IGNORE} make 0 and {ANOMALY} first)"
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         return PixelResult(
             figures=figures,

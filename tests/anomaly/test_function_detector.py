@@ -65,3 +65,8 @@ def test_what_does_not_fit_is_told():
         FunctionDetector(brightness, gives=("logits", "depth"))
     with pytest.raises(InputError, match=r"found \['features'\]"):
         FunctionDetector(brightness, gives=("features",))
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(InputError, match="classes of different names, found 'road' 2 times"):
+        FunctionDetector(lambda images: images, classes=("road", "sky", "road"))
