@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from anomaly.background import Worker, read_ahead
-from anomaly.datasets.fingerprint import Fingerprint, image_hash
+from anomaly.datasets.fingerprint import Fingerprint
 from anomaly.datasets.split import Split
 from anomaly.detectors import Detector
 from anomaly.errors import InputError
 from anomaly.inference import Inference, Look
-from anomaly.labels import ANOMALY, KNOWN, Frame, Image
+from anomaly.labels import ANOMALY, KNOWN, Frame
 from anomaly.measures import Calibration, Measures, ScoreMetrics
 from anomaly.method import NO_POST, Method, Seen, Store, check_scores
 from anomaly.metrics.calibration import Threshold, choose_threshold
@@ -40,7 +40,7 @@ def evaluate(
     *,
     inference: Inference | None = None,
     post: Sequence[Chain] = NO_POST,
-    check: Callable[[str, Image], None] | None = None,
+    check: Callable[[str, str], None] | None = None,
     stores: Mapping[str, Store] | None = None,
     measures: Measures | None = None,
     pictures: PanelWriter | None = None,
@@ -60,7 +60,8 @@ def evaluate(
         scores: At least one; their names are distinct.
         inference: How the network looks at a photograph; once, and whole, by default.
         post: Chains of post-processing, each applied to every score; none by default.
-        check: Called with each frame's name and photograph, stored or not; raises where it must not be evaluated.
+        check: Called with each frame's name and :func:`anomaly.labels.image_hash`, stored or not; raises where it must
+            not be evaluated.
         stores: By set, where score maps are: a frame whose scores are all there is not shown to the detector. What a
             :class:`anomaly.score_store.ScoreWriter` lacks, or has of another image, is written to it.
         measures: What to measure beside the pixel metrics.
@@ -97,8 +98,8 @@ def evaluate(
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
 
-    def stored(name: str, frame: Frame, image: str) -> bool:
-        return runs[name].stored(frame, image)
+    def stored(name: str, frame: Frame) -> bool:
+        return runs[name].stored(frame)
 
     reader = _Reader(detector, stored, check, profile, tuple(measures.thresholds.values()))
     _visit(reader, method.inference, first + rest, add, on_frame)
@@ -115,7 +116,7 @@ def calibrate(
     *,
     inference: Inference | None = None,
     post: Sequence[Chain] = NO_POST,
-    check: Callable[[str, Image], None] | None = None,
+    check: Callable[[str, str], None] | None = None,
     store: Store | None = None,
     measures: Measures | None = None,
     on_frame: Callable[[str], None] | None = None,
@@ -147,7 +148,7 @@ def calibrate(
 
     def update(each: _Visited, seen: Seen | None) -> None:
         frame = each.frame
-        images.add(each.image)
+        images.add(frame.image_hash)
         classes = method.classify(seen, frame.label.shape) if seen is not None and method.needs_classes else None
         for name, score in method.maps(frame, seen, store, classes).items():
             metrics[name].update(frame.id, score, frame.label)
@@ -155,9 +156,9 @@ def calibrate(
     def add(worker: Worker, visited: int, each: _Visited, seen: Seen | None) -> None:
         worker.submit(update, each, seen)
 
-    def stored(name: str, frame: Frame, image: str) -> bool:
+    def stored(name: str, frame: Frame) -> bool:
         names = [score.name for score in scores]
-        return store is not None and store.has(frame.id, names, image) and not method.needs_classes
+        return store is not None and store.has(frame.id, names, frame.image_hash) and not method.needs_classes
 
     visits = [(split, i) for i in range(len(split))]
     _visit(_Reader(detector, stored, check, profile), method.inference, visits, add, on_frame)
@@ -201,11 +202,11 @@ class _SetRun:
         self._images: dict[str, str] = {}
         self._seen = {KNOWN: False, ANOMALY: False}
 
-    def stored(self, frame: Frame, image: str) -> bool:
+    def stored(self, frame: Frame) -> bool:
         """Whether the frame's scores can be read, and nothing else is needed of the network."""
         names = [score.name for score in self._method.scores]
         asked = self._needs_classes or self._wants(frame)
-        return self._store is not None and self._store.has(frame.id, names, image) and not asked
+        return self._store is not None and self._store.has(frame.id, names, frame.image_hash) and not asked
 
     @property
     def _needs_classes(self) -> bool:
@@ -216,7 +217,7 @@ class _SetRun:
 
     def add(self, each: _Visited, seen: Seen | None) -> None:
         frame = each.frame
-        self._images[frame.id] = each.image
+        self._images[frame.id] = frame.image_hash
         with self._profile.stage("scores", background=True):
             classes = None
             if seen is not None and (self._needs_classes or self._wants(frame)):
@@ -272,13 +273,11 @@ class _Visited:
     Args:
         set: Name of its set.
         frame: The frame.
-        image: What tells its image from others, by :func:`anomaly.datasets.fingerprint.image_hash`.
         inputs: The network's input of it; None where the network is not asked.
     """
 
     set: str
     frame: Frame
-    image: str
     inputs: Tensor | None
 
 
@@ -287,8 +286,8 @@ class _Reader:
     """Reads frames in the background, and prepares those that the network is asked about."""
 
     detector: Detector | None
-    stored: Callable[[str, Frame, str], bool]
-    check: Callable[[str, Image], None] | None
+    stored: Callable[[str, Frame], bool]
+    check: Callable[[str, str], None] | None
     profile: Profile
     thresholds: tuple[Threshold, ...] = ()
 
@@ -297,14 +296,13 @@ class _Reader:
         with self.profile.stage("reading", background=True):
             frame = split.frame(i)
             if self.check is not None:
-                self.check(frame.id, frame.image)
-            image = image_hash(frame.image)
+                self.check(frame.id, frame.image_hash)
             for threshold in self.thresholds:
-                if image in threshold.images and threshold.set != split.name:
+                if frame.image_hash in threshold.images and threshold.set != split.name:
                     raise InputError(chosen_on_it(split.name, threshold.set, [frame.id]))
-            if self.stored(split.name, frame, image) or self.detector is None:
-                return _Visited(split.name, frame, image, None)
-            return _Visited(split.name, frame, image, self.detector.prepare(frame.image))
+            if self.stored(split.name, frame) or self.detector is None:
+                return _Visited(split.name, frame, None)
+            return _Visited(split.name, frame, self.detector.prepare(frame.image))
 
 
 def _visit(

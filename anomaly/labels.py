@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,11 @@ class Frame:
     image: Image
     label: Label
     class_label: Label | None = None
+
+    @cached_property
+    def image_hash(self) -> str:
+        """What tells the image from others: :func:`image_hash` of it."""
+        return image_hash(self.image)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", as_frame_id(self.id))
@@ -134,6 +141,11 @@ def as_score(frame_id: str, name: str, score: Any, shape: tuple[int, ...]) -> np
         f"frame {frame_id!r}: score {name!r} is of type {score.dtype}; expected float16, float32, float64, an integer "
         "or bool"
     )
+
+
+def image_hash(image: Image) -> str:
+    """Name an image by its pixels, whatever its file is called. Shape: ``(H, W, 3)``, uint8."""
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:24]
 
 
 def check_label(frame_id: str, label: npt.NDArray[np.integer]) -> None:

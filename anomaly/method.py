@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.detectors import Detector
 from anomaly.errors import InputError
 from anomaly.inference import Inference, Look
@@ -156,9 +155,8 @@ class Method:
         """
         found = self.score(seen, frame.label.shape) if seen is not None else self._stored(frame, store)
         if seen is not None and isinstance(store, ScoreWriter):
-            image = image_hash(frame.image)
             for name, score in found.items():
-                store.write(frame.id, name, score, image)
+                store.write(frame.id, name, score, frame.image_hash)
         context = Context(frame.id, frame.image, classes, self.classes)
         return {_name(name, chain): chain(score, context) for name, score in found.items() for chain in self.post}
 
@@ -174,7 +172,7 @@ class Method:
             )
         names = [score.name for score in self.scores]
         if isinstance(store, ScoreWriter):  # which says that it has them not, while others raise
-            store.check(frame.id, names, image_hash(frame.image))
+            store.check(frame.id, names, frame.image_hash)
         maps = {name: store.read(name, frame.id) for name in names}
         for name, stored in maps.items():
             if stored.shape != frame.label.shape:

@@ -101,7 +101,7 @@ class SetResult:
             an earlier format does not tell.
         published_frames: Number of frames of the set as published; 0 where it is not known.
         notes: In what way the set is not as published.
-        images: By frame, what tells its image from others, by :func:`anomaly.datasets.fingerprint.image_hash`; empty
+        images: By frame, what tells its image from others, by :func:`anomaly.labels.image_hash`; empty
             where a result of an earlier format does not tell.
     """
 

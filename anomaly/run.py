@@ -19,7 +19,6 @@ from anomaly.detectors import Detector
 from anomaly.errors import InputError
 from anomaly.evaluator import calibrate, chosen_on_it, evaluate
 from anomaly.inference import Inference
-from anomaly.labels import Image
 from anomaly.measures import Calibration, Measures
 from anomaly.method import NO_POST, WHOLE, Method, Store, check_scores
 from anomaly.metrics.calibration import check_pixels
@@ -68,8 +67,8 @@ class Subject:
     statistics: Statistics | None = None
     mixtures: frozenset[str] = frozenset()
 
-    def check(self, frame: str, image: Image) -> None:
-        """Refuse an image that must not be evaluated. Shape: ``(H, W, 3)``, uint8.
+    def check(self, frame: str, image: str) -> None:
+        """Refuse an image that must not be evaluated, by :func:`anomaly.labels.image_hash`.
 
         Raises:
             InputError: It is one that the scores or the mixtures were fitted on.

@@ -34,7 +34,7 @@ class ScoreWriter:
     float32 (float64 where float32 does not hold every value), ``(H, W)``, higher = more anomalous. What is not a
     letter, digit, ``_``, ``-``, ``.`` or ``~`` in a frame's name is percent-encoded.
     ``images.jsonl`` has a line for each map, with its score, frame and image
-    (:func:`anomaly.datasets.fingerprint.image_hash`), of which the last counts. No stop leaves a map with the line of
+    (:func:`anomaly.labels.image_hash`), of which the last counts. No stop leaves a map with the line of
     another image: a map of another image is removed first, then comes the line, then the map.
 
     Args:
@@ -80,7 +80,7 @@ class ScoreWriter:
             frame_id: Name of the frame.
             name: Of the score.
             score: The map.
-            image: :func:`anomaly.datasets.fingerprint.image_hash` of the frame's image; ``None`` where it is not known.
+            image: :func:`anomaly.labels.image_hash` of the frame's image; ``None`` where it is not known.
 
         Raises:
             InputError: A value is NaN or infinite, it is no map of real numbers, the frame's name is no text, the
@@ -166,7 +166,7 @@ class StoredScores:
         method: What computed them; likewise.
         settings: What they depend on; likewise.
         scale: What integers mean.
-        images: :func:`anomaly.datasets.fingerprint.image_hash` of the image that a file has the scores of, where the
+        images: :func:`anomaly.labels.image_hash` of the image that a file has the scores of, where the
             folder tells it.
         unused: Names of maps that are there and not in ``files``, as they are of no frame that was asked for.
     """
@@ -255,7 +255,7 @@ class StoredScores:
         Args:
             frame_id: Name of the frame.
             names: Of scores.
-            image: :func:`anomaly.datasets.fingerprint.image_hash` of the frame's image.
+            image: :func:`anomaly.labels.image_hash` of the frame's image.
 
         Raises:
             InputError: They are of another image.

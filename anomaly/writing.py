@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.datasets.images import read_image
 from anomaly.detectors import Detector
 from anomaly.inference import Inference
-from anomaly.labels import Image
+from anomaly.labels import image_hash
 from anomaly.method import WHOLE, Method, check_scores, see
 from anomaly.score_store import ScoreWriter
 from anomaly.scores.table import Score
@@ -22,7 +21,7 @@ def write_scores(
     writer: ScoreWriter,
     *,
     inference: Inference | None = None,
-    check: Callable[[str, Image], None] | None = None,
+    check: Callable[[str, str], None] | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> int:
     """Show photographs to a network and write their scores, as large as the photograph.
@@ -35,7 +34,7 @@ def write_scores(
         scores: At least one.
         writer: Where to; a frame whose scores are all there, of the same image, is passed over.
         inference: How the network looks at a photograph; once, and whole, by default.
-        check: Called with each frame's name and photograph, stored scores or not; raises where it must not be scored.
+        check: Called with each frame's name and :func:`anomaly.labels.image_hash`, stored scores or not; raises where it must not be scored.
         on_frame: Called after each frame.
 
     Returns:
@@ -52,7 +51,7 @@ def write_scores(
         image = read_image(path)
         name_of_image = image_hash(image)
         if check is not None:
-            check(frame, image)
+            check(frame, name_of_image)
         if not writer.has(frame, method.names, name_of_image):
             for name, score in method.score(see(detector, image, method.inference), image.shape[:2]).items():
                 writer.write(frame, name, score, name_of_image)

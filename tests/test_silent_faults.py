@@ -233,7 +233,7 @@ def test_a_threshold_from_copies_under_other_names(refused, place):
 
 
 def test_a_record_tells_its_images_and_those_of_the_threshold(call, place):
-    from anomaly.datasets.fingerprint import image_hash
+    from anomaly.labels import image_hash
 
     write_set(place / "data/road_anomaly", frames=4)
     words = ("--sets", "road_anomaly-first", "road_anomaly-second", "--calibrate-on", "road_anomaly-first")

@@ -12,7 +12,6 @@ from _maps import open_maps
 from _parser import tool_parser
 from _run import run
 from _sets import add_sets, open_sets
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.errors import InputError
 from anomaly.score_export import write_smiyc
 from anomaly.score_formats.base import check_scale
@@ -46,7 +45,7 @@ def main() -> None:
         )
     labels = {}
     for frame in splits[0] if splits else ():
-        stored.check(frame.id, [score], image_hash(frame.image))
+        stored.check(frame.id, [score], frame.image_hash)
         labels[frame.id] = frame.label
     print(write_smiyc(stored, score, args.out, method=args.method, set=args.set, labels=labels or None))
 

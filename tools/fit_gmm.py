@@ -59,10 +59,10 @@ def main() -> None:
 
     import torch
 
-    from anomaly.datasets.fingerprint import image_hash
     from anomaly.datasets.images import read_image
     from anomaly.integrations.mmseg_closed_set import check_whole
     from anomaly.integrations.mmseg_detector import build_model, pick_device
+    from anomaly.labels import image_hash
     from anomaly.provenance import config_record, file_record, portable, provenance
     from anomaly.staging import staged
     from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights

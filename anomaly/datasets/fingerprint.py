@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.labels import Image, Label, as_array, as_frame_id
+from anomaly.labels import Label, as_array, as_frame_id
 
 
 class Fingerprint:
@@ -57,25 +57,20 @@ class Fingerprint:
         return digest.hexdigest()
 
 
-def check_unseen(frame: str, image: Image, fitted: Collection[str], what: str) -> None:
+def check_unseen(frame: str, image: str, fitted: Collection[str], what: str) -> None:
     """Refuse an image that something was fitted on, where values look better than they are.
 
     Args:
         frame: Name of the frame.
-        image: Shape ``(H, W, 3)``, uint8.
-        fitted: :func:`image_hash` of the images that it was fitted on.
+        image: :func:`anomaly.labels.image_hash` of its image.
+        fitted: The same of the images that it was fitted on.
         what: What was fitted, in the plural.
 
     Raises:
         InputError: It is one of them.
     """
-    if image_hash(image) in fitted:
+    if image in fitted:
         raise InputError(
             f"frame {frame!r} is one of the {len(fitted)} images that {what} were fitted on, where they look better "
             "than they are; evaluate other images, or fit on others"
         )
-
-
-def image_hash(image: Image) -> str:
-    """Name an image by its pixels, whatever its file is called. Shape: ``(H, W, 3)``, uint8."""
-    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:24]

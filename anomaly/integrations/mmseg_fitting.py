@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from mmseg.datasets import BaseSegDataset
 from torch import Tensor
 
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.datasets.images import read_image
 from anomaly.errors import InputError
 from anomaly.inference import Inference, Look
 from anomaly.integrations.mmseg_detector import MMSegDetector
+from anomaly.labels import image_hash
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 
 

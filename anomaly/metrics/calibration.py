@@ -33,7 +33,7 @@ class Threshold:
         name: Of the score.
         set: That it was chosen on.
         images: What tells the images of that set from others, by
-            :func:`anomaly.datasets.fingerprint.image_hash`; empty where that is not known. The threshold is not to be
+            :func:`anomaly.labels.image_hash`; empty where that is not known. The threshold is not to be
             applied to them.
 
     Numbers may be of any type, and are kept as Python floats of the same value.

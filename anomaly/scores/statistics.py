@@ -16,7 +16,6 @@ from torch import Tensor
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.inference import Inference
-from anomaly.labels import Image
 from anomaly.scores.combinations import fit_distribution, is_constant
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.table import SCORES, Score, serves
@@ -191,7 +190,7 @@ class Statistics:
         names = [name for name in LOOKING if name in fitted and fitted[name] != here[name]]
         return ", ".join(f"{name} {_told(fitted[name])} (here {_told(here[name])})" for name in names)
 
-    def check_unseen(self, frame: str, image: Image) -> None:
+    def check_unseen(self, frame: str, image: str) -> None:
         """Refuse a photograph that the scores were fitted on.
 
         Raises:

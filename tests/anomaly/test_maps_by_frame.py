@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.datasets.catalog import open_split
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
 from anomaly.evaluator import calibrate, evaluate
+from anomaly.labels import image_hash
 from anomaly.measures import Calibration
 from anomaly.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_scores, open_set
 from anomaly.scores.table import get_scores, stored_scores

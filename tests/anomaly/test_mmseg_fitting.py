@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.integrations.mmseg_fitting import sample_pixels
+from anomaly.labels import image_hash
 from tests.anomaly import set_trees
 
 C, STRIDE, PAD = 3, 4, 8

@@ -10,9 +10,9 @@ import torch
 from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal
 
-from anomaly.datasets.fingerprint import image_hash
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
+from anomaly.labels import image_hash
 from anomaly.scores import SCORES, get_scores, knn
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
@@ -302,9 +302,9 @@ def test_photograph_that_was_learned_from_is_refused():
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     seen = Statistics({}, {}, "", (), frozenset([image_hash(image)]), {})
     with pytest.raises(InputError, match="frame 'f' is one of the 1 photographs that the scores' statistics"):
-        seen.check_unseen("f", image.copy())
+        seen.check_unseen("f", image_hash(image.copy()))
     image[0, 0, 0] ^= 1
-    seen.check_unseen("f", image)
+    seen.check_unseen("f", image_hash(image))
 
 
 def test_network_is_named_by_its_tensors():
