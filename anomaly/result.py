@@ -226,8 +226,8 @@ class RunResult:
         in every row and empty where it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
-        rows = [
-            {"set": entry.set, "score": name, **_columns(score), "miou": miou}
+        rows: list[dict[str, Any]] = [
+            plain({"set": entry.set, "score": name, **_columns(score), "miou": miou}, f"{entry.set}, {name}")
             for entry in self.sets
             for name, score in entry.scores.items()
         ]

@@ -58,16 +58,25 @@ class ClosedSetIoUMetric(IoUMetric):
                 self.results[-1:] = [(frame, areas) for areas in self.results[-1:]]
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Measure the frames of all processes; a frame that a sampler repeats counts once by its ``img_path``."""
-        figures: dict[str, float] = super().evaluate(sys.maxsize)  # so that none is taken for a repeated one
-        return figures
-
-    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Give mmseg's figures, in percent, rounded to two decimals.
+        """Measure the frames of all processes; a frame that a sampler repeats counts once by its ``img_path``.
 
         Raises:
-            InputError: No frame was seen, or two frames have one ``img_path``.
+            InputError: No frame was seen, or two frames have one ``img_path``; on every process.
         """
+        figures: dict[str, Any] = super().evaluate(sys.maxsize)  # so that none is taken for a repeated one
+        for value in figures.values():
+            if isinstance(value, str):
+                raise InputError(value)
+        return figures
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+        """Give mmseg's figures, in percent, rounded to two decimals; or what is wrong, which only process 0 can see."""
+        try:
+            return self._figures(results)
+        except InputError as error:
+            return {"fault": str(error)}
+
+    def _figures(self, results: list[Any]) -> dict[str, float]:
         if not results:
             raise InputError(
                 f"ClosedSetIoUMetric: expected frames whose img_path matches {self.images!r}, found none; correct "

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.given import choice, text
+from anomaly.given import choice, real, text
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
 from anomaly.metrics.binned import BinnedScores
 from anomaly.metrics.distributed import gather
@@ -244,8 +244,14 @@ class PixelMetrics:
 
         Shape:
             thresholds ``(T,)`` to two arrays ``(T,)`` of int64.
+
+        Raises:
+            InputError: A threshold is no number, or NaN; or the metrics are binned.
         """
-        return self._exact().counts_at(thresholds)
+        values = np.array([real("thresholds", each, "a list of scores") for each in thresholds], np.float64)
+        if np.isnan(values).any():
+            raise InputError("thresholds: expected scores, found nan; leave it out")
+        return self._exact().counts_at(values)
 
     @property
     def dtype(self) -> np.dtype[Any]:

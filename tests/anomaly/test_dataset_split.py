@@ -44,6 +44,8 @@ def test_limit_takes_the_first_frames(tmp_path):
     assert [frame.id for frame in split.limit(2)] == ["b", "a"]
     assert len(split.limit(99)) == 3
     assert len(split) == 3
+    for two in (np.int64(2), np.array(2), 2.0):
+        assert split.limit(two) == split.limit(2)
     with pytest.raises(InputError, match="at least 1 frame, found 0"):
         split.limit(0)
 

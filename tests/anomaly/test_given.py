@@ -217,6 +217,19 @@ def test_every_whole_number(make, tmp_path):
     ViewWriter(tmp_path, make(2))
 
 
+def test_pixels_are_counted_at_thresholds_of_any_kind():
+    metrics, values = filled(), [-0.5, 0.25, 1.0]
+    expected = [
+        [int((score[label == kind] >= t).sum()) for t in values] for kind in (1, 0) for _, score, label in frames()
+    ]
+    expected = np.array(expected).reshape(2, -1, 3).sum(1)
+    for make in (list, np.array, np.float16, np.float32, torch.tensor, lambda x: [np.float32(each) for each in x]):
+        np.testing.assert_array_equal(metrics.counts_at(make(values)), expected)
+    for bad in ([math.nan], ["0.5"], [True], [[0.5]], np.ma.array([0.5], mask=[True])):
+        with pytest.raises(InputError, match="thresholds: expected"):
+            metrics.counts_at(bad)
+
+
 def test_sides_may_be_an_array():
     assert Inference(np.array([64, 32]), torch.tensor([16, 8])) == Inference((64, 32), (16, 8))
 

@@ -18,7 +18,7 @@ from anomaly.integrations.mmseg_component_metric import ComponentAnomalyMetric
 from anomaly.integrations.mmseg_iou_metric import ClosedSetIoUMetric
 from anomaly.integrations.mmseg_metric import PixelAnomalyMetric
 from anomaly.labels import ANOMALY, IGNORE, KNOWN
-from anomaly.metrics import PixelMetrics, UndefinedMetricWarning
+from anomaly.metrics import PixelMetrics, UndefinedMetricWarning, exact, spill
 from anomaly.metrics.component import ComponentMetrics
 from anomaly.metrics.functional.components import TRACKS
 from tests.anomaly.metric_samples import ANOMALOUS, CLASSES, FRAMES, SIZE, data_sample, labels, run
@@ -355,6 +355,81 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_bad_component_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         ComponentAnomalyMetric(ANOMALOUS, **arguments)
+
+
+@pytest.mark.parametrize("make", [PixelAnomalyMetric, obstacles, ClosedSetIoUMetric])
+def test_values_may_be_numpys(make):
+    samples = [data_sample(seed) for seed in range(FRAMES)]
+    for value in (np.int64(ANOMALOUS), np.array(ANOMALOUS), torch.tensor(ANOMALOUS), np.array([ANOMALOUS])):
+        assert run(make(value), samples) == run(make(ANOMALOUS), samples)
+    for value in (True, 12.5, np.array([12.5]), np.datetime64(12, "ns")):
+        with pytest.raises(InputError, match="anomaly_index: expected label values from 0 to 255"):
+            make(value)
+
+
+@pytest.mark.parametrize("make", [PixelAnomalyMetric, obstacles])
+@pytest.mark.parametrize("threshold", [np.float32(-1.25), np.float64(-1.25), np.array(-1.25), torch.tensor(-1.25)])
+def test_thresholds_may_be_numpys(make, threshold):
+    samples = [data_sample(seed) for seed in range(FRAMES)]
+    names = ["f1", "iou"] if make is PixelAnomalyMetric else ["f1_mean", "threshold"]
+    given, expected = (
+        run(make(ANOMALOUS, threshold=value, scores=["max_logit"], figures=names), samples)
+        for value in (threshold, -1.25)
+    )
+    assert given == expected
+
+
+@pytest.mark.parametrize(
+    "make", [PixelAnomalyMetric, obstacles, partial(PixelAnomalyMetric, mode="binned"), ClosedSetIoUMetric]
+)
+def test_another_frame_of_a_path_is_refused(make):
+    """Folders with files of one name, or a pass that did not end in evaluate()."""
+    with pytest.raises(InputError, match=r"frame '/data/set/0.png' was seen .*another label"):
+        run(make(ANOMALOUS), [data_sample(0), data_sample(1, img_path="/data/set/0.png")])
+    other = data_sample(0)
+    other.seg_logits.data = 2 * other.seg_logits.data.flip(0)
+    other.class_log_likelihood.data = 2 * other.class_log_likelihood.data
+    other.pred_sem_seg.data = other.seg_logits.data.argmax(0, keepdim=True)
+    with pytest.raises(InputError, match=r"frame '/data/set/0.png' was seen .*other (scores|label or prediction)"):
+        run(make(ANOMALOUS), [data_sample(0), other])
+
+
+@pytest.mark.parametrize("metric", [PixelAnomalyMetric, ComponentAnomalyMetric, ClosedSetIoUMetric])
+@pytest.mark.parametrize("value", [0.5, np.nan, 11.9])
+def test_label_values_between_whole_numbers_are_refused(metric, value):
+    """Once they were cut off: 0.5 counted as class 0, and 11.9 as 11."""
+    sample = data_sample(0)
+    sample.gt_sem_seg = PixelData(data=torch.full((1, SIZE, SIZE), value))
+    with pytest.raises(InputError, match=r"frame '/data/set/0.png': expected label values that are whole numbers"):
+        run(metric(ANOMALOUS), [sample])
+
+
+def test_labels_of_any_number_type_and_maps_of_half_precision():
+    for dtype in (torch.uint8, torch.int32, torch.float32, torch.bfloat16):
+        sample, plain = data_sample(0), data_sample(0)
+        sample.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data.to(dtype))
+        assert run(PixelAnomalyMetric(ANOMALOUS, scores=["max_logit"]), [sample]) == run(
+            PixelAnomalyMetric(ANOMALOUS, scores=["max_logit"]), [plain]
+        )
+    for dtype in (torch.float16, torch.bfloat16):
+        sample, plain = data_sample(0), data_sample(0)
+        sample.seg_logits = PixelData(data=sample.seg_logits.data.to(dtype))
+        plain.seg_logits = PixelData(data=sample.seg_logits.data.float())
+        found = [run(PixelAnomalyMetric(ANOMALOUS, scores=["max_logit"]), [each]) for each in (sample, plain)]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("make", [PixelAnomalyMetric, ComponentAnomalyMetric])
+def test_all_scores_share_the_memory(make, monkeypatch):
+    """Five scores that fit together stay in memory; of a budget for fewer something goes to disk."""
+    samples = [data_sample(seed) for seed in range(FRAMES)]
+    made = []
+    monkeypatch.setattr(exact, "SpillFile", lambda folder: made.append(folder) or spill.SpillFile(folder))
+    held = 5 * FRAMES * SIZE**2 * 4
+    expected = run(make(ANOMALOUS, memory_budget=2 * held), samples)
+    assert not made
+    assert run(make(ANOMALOUS, memory_budget=held), samples) == pytest.approx(expected, abs=0, nan_ok=True)
+    assert made
 
 
 def test_data_set_without_classes_needs_the_known_values():

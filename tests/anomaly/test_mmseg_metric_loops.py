@@ -189,4 +189,6 @@ def test_two_processes_equal_one_to_the_last_bit(tmp_path, monkeypatch):
     assert first["overlapping"] == expected
     assert first["uneven"] == expected
     assert "PixelAnomalyMetric: expected frames" in first["empty"]
-    assert all("frame '/data/set/2.png' has" in first["contradictory"][name] for name in ("exact", "spilled", "best"))
+    for name in ("exact", "spilled", "binned", "best", "given", "iou"):
+        assert "frame '/data/set/2.png' " in first["contradictory"][name], name
+        assert "another label" in first["contradictory"][name], name

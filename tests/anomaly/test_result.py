@@ -1,12 +1,17 @@
+import csv
 import io
 import json
 import math
 import os
 import re
+import threading
 from dataclasses import replace
+from datetime import datetime
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
 from anomaly.errors import InputError
@@ -148,6 +153,63 @@ def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
         write_results(run(sets=[]), tmp_path)
     assert (tmp_path / "results.json").read_bytes() == old
     assert sorted(os.listdir(tmp_path)) == ["results.csv", "results.json"]
+
+
+def test_numbers_and_paths_of_others_are_written_as_what_they_are(tmp_path):
+    settings = {
+        "threshold": np.float32(0.1),
+        "window": (np.int64(512), np.array(256)),
+        "deep": [{"scale": torch.tensor(0.5), "flip": np.True_, "none": None, "undefined": np.float64("nan")}],
+        "folder": tmp_path / "a b",
+        7: "a number of a class",
+    }
+    given = run(settings=settings, model={"name": np.str_("net"), "size": np.uint8(3)}, provenance={"file": tmp_path})
+    found = json.loads(given.to_json())
+    assert found["settings"] == {
+        "threshold": 0.10000000149011612,
+        "window": [512, 256],
+        "deep": [{"scale": 0.5, "flip": True, "none": None, "undefined": None}],
+        "folder": str(tmp_path / "a b"),
+        "7": "a number of a class",
+    }
+    assert found["model"] == {"name": "net", "size": 3}
+    assert found["provenance"] == {"file": str(tmp_path)}
+    write_results(given, tmp_path)
+    assert read_results(tmp_path / "results.json").settings == found["settings"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"settings": {"a": {"b": [0, np.zeros(2)]}}}, r"settings\.a\.b\[1\]"),
+        ({"settings": {"a": {1, 2}}}, r"settings\.a"),
+        ({"settings": {"a": 1j}}, r"settings\.a"),
+        ({"settings": {"a": b"text"}}, r"settings\.a"),
+        ({"settings": {1: 0, "1": 0}}, "settings"),
+        ({"settings": {(1, 2): 0}}, "settings"),
+        ({"model": {"name": "net", "device": torch.device("cpu")}}, r"model\.device"),
+        ({"provenance": {"date": datetime(2026, 1, 1)}}, r"provenance\.date"),
+        ({"timings": {"forward": np.ma.masked}}, r"timings\.forward"),
+        ({"protocol": {"lock": threading.Lock()}}, r"protocol\.lock"),
+        ({"settings": {"loss": torch.ones(1, requires_grad=True) * 2}}, r"settings\.loss"),
+    ],
+    ids=str,
+)
+def test_what_json_cannot_hold_is_named_by_its_key(changes, key, tmp_path):
+    with pytest.raises(InputError, match=rf"^{key}: expected "):
+        write_results(run(**changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_of_other_types_are_the_same_in_both_files():
+    figures = {"auroc": np.float32(0.1), "ap": torch.tensor(0.1, dtype=torch.float64), "fpr95": np.array(0.25)}
+    score = replace(pixels(0.5, 0.5, 0.5), figures=figures, frames=np.int64(3))
+    given = run(sets=[SetResult("a", 3, "flat", {"msp": score})])
+    found = json.loads(given.to_json())["sets"][0]["scores"]["msp"]["figures"]
+    assert found == {"auroc": 0.10000000149011612, "ap": 0.1, "fpr95": 0.25}
+    (row,) = csv.DictReader(io.StringIO(given.to_csv()))
+    assert {name: float(row[name]) for name in found} == found
+    assert row["frames"] == "3"
 
 
 def test_results_need_a_folder(tmp_path):
