@@ -34,7 +34,8 @@ def write_scores(
         scores: At least one.
         writer: Where to; a frame whose scores are all there, of the same image, is passed over.
         inference: How the network looks at a photograph; once, and whole, by default.
-        check: Called with each frame's name and :func:`anomaly.labels.image_hash`, stored scores or not; raises where it must not be scored.
+        check: Called with each frame's name and :func:`anomaly.labels.image_hash`, stored scores or not; raises where
+            it must not be scored.
         on_frame: Called after each frame.
 
     Returns:

@@ -129,7 +129,7 @@ def test_maps_of_a_folder_serve_the_set_and_the_folder_whatever_is_renamed(place
     assert (status, "3 frames are in maps/frames, 3 of them new" in printed) == (0, True), complaint
     assert tool("ood_eval", "--sets", "road_anomaly", "--no-closed-set", *QUICK)[0] == 0
     expected = figures(place)
-    own = ("--folder", FRAMES, "mine/labels")
+    own = ("--folder", FRAMES, "mine/labels", "--label-values", "0=known", "1=anomaly")
     for words in (("--sets", "road_anomaly"), own):
         status, _, complaint = tool("ood_eval", "--predictions", "maps", *words, *QUICK)
         assert (status, figures(place)) == (0, expected), complaint
@@ -137,7 +137,7 @@ def test_maps_of_a_folder_serve_the_set_and_the_folder_whatever_is_renamed(place
     (place / "maps/frames").rename(place / "maps/before")
     (place / "maps").rename(place / "elsewhere")
     (place / "data").rename(place / "moved")
-    own = ("--folder", "moved/road_anomaly/frames", "mine/labels")
+    own = ("--folder", "moved/road_anomaly/frames", *own[2:])
     for words in (("--sets", "road_anomaly", "--data-root", "moved"), own):
         assert tool("ood_eval", "--predictions", "elsewhere", *words, *QUICK)[0] == 0
         assert figures(place) == expected

@@ -30,6 +30,7 @@ for _remark in ("Fail to import ``MultiScaleDeformableAttention``", "Default ``a
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Call ``main`` and end the process: 0 when done, 2 on input the user can mend, 130 on Ctrl-C."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # a user has no use for our lines
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()

@@ -301,7 +301,7 @@ def test_unfitted_score_names_what_is_missing(statistics):
 def test_photograph_that_was_learned_from_is_refused():
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     seen = Statistics({}, {}, "", (), frozenset([image_hash(image)]), {})
-    with pytest.raises(InputError, match="frame 'f' is one of the 1 photographs that the scores' statistics"):
+    with pytest.raises(InputError, match="frame 'f' is one of the 1 images that the scores' statistics"):
         seen.check_unseen("f", image_hash(image.copy()))
     image[0, 0, 0] ^= 1
     seen.check_unseen("f", image_hash(image))
