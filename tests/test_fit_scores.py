@@ -76,7 +76,7 @@ def test_what_is_refused(fitted, tmp_path):
         ("--statistics", "none.npz"): "none.npz: expected the state of score statistics, found no such file",
         ("--window", "64"): "--window: expected HEIGHTxWIDTH such as 512x1024, found '64'",
         ("--stride", "8x8"): "stride: expected a window too",
-        ("--threads", "0"): "--threads: expected 1 or more, found 0",
+        ("--threads", "0"): "--threads: expected 1 to 1024, found 0",
         ("--post", "never:names=moon"): "expected names of the network's classes",
     }
     for extra, message in refused.items():
