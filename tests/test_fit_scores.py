@@ -119,11 +119,11 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
     folder = ("--folder", "own/images", "own/labels", *meaning)
     status, err = fitted("ood_eval", *words, *folder, "--statistics", "made/scores.npz")
     assert status == 2
-    assert "is one of the 3 photographs that the scores' statistics were fitted on" in err
+    assert "is one of the 3 images that the scores' statistics were fitted on" in err
     options = ("--statistics", "made/scores.npz", "--scores", "sml", "--images", "own/images", "--out", "maps")
     status, err = fitted("save_scores", "net.py", "net.pth", *options)
     assert status == 2
-    assert "is one of the 3 photographs that the scores' statistics were fitted on" in err
+    assert "is one of the 3 images that the scores' statistics were fitted on" in err
 
 
 @pytest.mark.parametrize(

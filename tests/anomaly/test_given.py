@@ -196,7 +196,7 @@ class TestEveryNumberOfTheMetrics:
     def test_settings(self, make):
         assert Inference(scales=(make(0.5),)).record() == Inference(scales=(0.5,)).record()
         assert type(Inference(scales=[make(0.5)]).scales[0]) is float
-        assert Measures(components_at=make(0.5)).components_at == 0.5
+        assert Measures(track=TRACKS["obstacle_track"], components_at=make(0.5)).components_at == 0.5
 
 
 @pytest.mark.parametrize("make", INTS.values(), ids=INTS)

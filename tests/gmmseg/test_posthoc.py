@@ -292,6 +292,9 @@ class Labelled:
     def __len__(self):
         return 2
 
+    def get_data_info(self, index):
+        return {"img_path": str(index)}
+
     def __getitem__(self, index):
         draw = torch.Generator().manual_seed(index)
         sample = SegDataSample(metainfo={"img_shape": (64, 64), "ori_shape": (64, 64), "img_path": str(index)})
