@@ -32,7 +32,10 @@ def check_together(args: argparse.Namespace) -> None:
             raise InputError(f"{_option(one)} belongs to {_option(other)}, which is not there; give both or neither")
     if args.predictions is not None and (given := [name for name in OF_A_NETWORK if name in args.given]):
         options = ", ".join(map(_option, given))
-        raise InputError(f"{options}: of a network, and --predictions has none; name one of the two")
+        raise InputError(
+            f"{options}: expected only options of stored scores beside --predictions, found those of a network; leave "
+            "them out, or leave --predictions out and name CONFIG and CHECKPOINT"
+        )
     if args.binned and (asked := [name for name in BINNED if name in args.given]):
         raise InputError(
             f"{_option(asked[0])} needs every pixel's score, which --binned does not keep; leave one of them out"
