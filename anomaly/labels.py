@@ -146,7 +146,7 @@ def as_score(frame_id: str, name: str, score: Any, shape: tuple[int, ...]) -> np
 def image_hash(image: Image) -> str:
     """Name an image by its pixels, whatever its file is called. Shape: ``(H, W, 3)``, uint8."""
     digest = hashlib.sha256(str(image.shape).encode())
-    digest.update(np.ascontiguousarray(image))  # which lets other threads run meanwhile
+    digest.update(np.ascontiguousarray(image).data)  # which lets other threads run meanwhile
     return digest.hexdigest()[:24]
 
 
