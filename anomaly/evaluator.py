@@ -298,8 +298,7 @@ class _Reader:
             if self.check is not None:
                 self.check(frame.id, frame.image_hash)
             for threshold in self.thresholds:
-                if frame.image_hash in threshold.images and threshold.set != split.name:
-                    raise InputError(chosen_on_it(split.name, threshold.set, [frame.id]))
+                _check_apart(threshold, split.name, frame)
             if self.stored(split.name, frame) or self.detector is None:
                 return _Visited(split.name, frame, None)
             return _Visited(split.name, frame, self.detector.prepare(frame.image))
@@ -386,6 +385,18 @@ def chosen_on_it(measured: str, chosen: str, frames: Sequence[str]) -> str:
         f"{measured}: expected images that no threshold was chosen on, found {len(frames)} of {chosen}, such as frame "
         f"{frames[0]!r}; a threshold knows the labels of these: choose it on other images, or leave {measured} out"
     )
+
+
+def _check_apart(threshold: Threshold, name: str, frame: Frame) -> None:
+    """Refuse an image that a threshold was chosen on, and one of another set than that, but of its name."""
+    if frame.image_hash in threshold.images:
+        if threshold.set != name:
+            raise InputError(chosen_on_it(name, threshold.set, [frame.id]))
+    elif threshold.images and threshold.set == name:
+        raise InputError(
+            f"{name}: expected the images of the set of that name that the threshold was chosen on, found another, "
+            f"frame {frame.id!r}; no threshold is applied to its own set, so give two datasets names that differ"
+        )
 
 
 def _check_used(what: str, given: Iterable[str], used: Sequence[str]) -> None:

@@ -57,12 +57,12 @@ def split(tmp_path):
     return make_split(tmp_path)
 
 
-def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0)):
+def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0), first=0):
     folder = root / {"road_anomaly": "road_anomaly", "street_scenes": "street_scenes/open_world"}[name]
     set_trees.write_list(folder, [f"f{seed}.png" for seed in range(frames)])
     for seed in range(frames):
         frame = folder / "frames" / f"f{seed}"
-        set_trees.write(frame.with_suffix(".png"), set_trees.photo(seed, HEIGHT, WIDTH))
+        set_trees.write(frame.with_suffix(".png"), set_trees.photo(first + seed, HEIGHT, WIDTH))
         labels = frame.with_suffix(".labels") / "labels_semantic.png"
         set_trees.write(labels, set_trees.label(values, HEIGHT, WIDTH))
     return open_split(name, root)
@@ -284,6 +284,9 @@ def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_p
     part = replace(make_split(tmp_path / "b", frames=2, values=(2, 0)), name="part")
     with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
         evaluate(ColourDetector(), [part], scores, measures=Measures(thresholds=thresholds))
+    with pytest.raises(InputError, match="found another, frame 'f0'; no threshold is applied to its own set"):
+        other = make_split(tmp_path / "c", frames=2, first=20)
+        evaluate(ColourDetector(), [other], scores, measures=Measures(thresholds=thresholds))
     (same,) = evaluate(ColourDetector(), [split], scores, measures=Measures(thresholds=thresholds))
     assert same.scores["msp"].at_threshold == {}
 
