@@ -284,8 +284,8 @@ def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_p
     part = replace(make_split(tmp_path / "b", frames=2, values=(2, 0)), name="part")
     with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
         evaluate(ColourDetector(), [part], scores, measures=Measures(thresholds=thresholds))
+    other = make_split(tmp_path / "c", frames=2, first=20)
     with pytest.raises(InputError, match="found another, frame 'f0'; no threshold is applied to its own set"):
-        other = make_split(tmp_path / "c", frames=2, first=20)
         evaluate(ColourDetector(), [other], scores, measures=Measures(thresholds=thresholds))
     (same,) = evaluate(ColourDetector(), [split], scores, measures=Measures(thresholds=thresholds))
     assert same.scores["msp"].at_threshold == {}
