@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly.errors import InputError
-from anomaly.evaluation_mode import Steady, evaluation_mode
+from anomaly.evaluation_mode import Steady, evaluation_mode, state_kept
+from anomaly.given import real
 from anomaly.labels import Image
 from anomaly.names import check_distinct
 
@@ -146,15 +148,26 @@ class FunctionDetector:
         if "logits" not in gives or (unknown := sorted(set(gives) - set(known))):
             named = unknown if "logits" in gives else list(gives)
             raise InputError(f"gives: expected logits and maybe others of {', '.join(known)}, found {named}")
+        if not callable(function):
+            raise InputError(f"function: expected a function or a module, found {function!r}")
         self._function = function
         self._steady = Steady()
-        self._mean, self._std = (torch.tensor(each)[:, None, None] for each in (mean, std))
-        check_distinct(classes, "classes")
-        self.classes = classes
+        self._asked = False
+        self._mean, self._std = _channels("mean", mean), _channels("std", std)
+        if not (self._std > 0).all():
+            raise InputError(f"std: expected three numbers above 0, found {std}")
+        self.classes = tuple(classes)
+        check_distinct(self.classes, "classes")
         self.gives = frozenset(gives)
 
     def prepare(self, image: Image) -> Tensor:
-        """Scale to 0..1 and normalise. Shape: ``(H, W, 3)``, uint8 -> ``(3, H, W)``, float32."""
+        """Scale to 0..1 and normalise. Shape: ``(H, W, 3)``, uint8 -> ``(3, H, W)``, float32.
+
+        Raises:
+            InputError: It is no such image.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(f"image: expected (H, W, 3) of uint8, found {image.shape} of {image.dtype}; convert it")
         scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
         return (scaled - self._mean) / self._std
 
@@ -163,15 +176,22 @@ class FunctionDetector:
         """Predict inputs of one size. Shape: ``(B, 3, h, w)``.
 
         Raises:
-            InputError: The function gives other fields than it said, or logits of another shape.
+            InputError: The function gives other fields than it said, or maps of another shape; or it changes its own
+                state, as batch normalisation in training mode does.
         """
-        with evaluation_mode(self._function):
-            maps: dict[str, Any] = dict(self._steady(self._ask, inputs))
+        with evaluation_mode(self._function) as modules:
+            with nullcontext() if self._asked else state_kept(modules):
+                maps: dict[str, Any] = dict(self._steady(self._ask, inputs))
+            self._asked = True
         return Prediction(**maps)
 
     def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
         found = self._function(inputs)
-        fields = {"logits": found} if isinstance(found, Tensor) else dict(found)
+        fields = {"logits": found} if isinstance(found, Tensor) else dict(found) if isinstance(found, Mapping) else {}
+        if not fields or not all(isinstance(value, Tensor) for value in fields.values()):
+            raise InputError(
+                f"detector function: expected a tensor of logits, or tensors by name, found {type(found).__name__}"
+            )
         if fields.keys() != self.gives:
             raise InputError(
                 f"detector function: expected {', '.join(sorted(self.gives))}, found {', '.join(sorted(fields))}; name "
@@ -184,4 +204,27 @@ class FunctionDetector:
                 f"detector function: expected logits (B, C, h, w) of {len(inputs)} inputs and at least two classes, "
                 f"found shape {shape}"
             )
+        if self.classes and len(self.classes) != shape[1]:
+            raise InputError(
+                f"detector function: expected logits of the {len(self.classes)} classes, found {shape[1]}; name all"
+            )
+        for name, value in maps.items():
+            batched = name in MAPS and (value.ndim < 4 or len(value) != shape[0])
+            if batched or (name == "class_log_likelihood" and value.shape[1] != shape[1]):
+                raise InputError(
+                    f"detector function: expected {name} of {shape[0]} inputs and {shape[1]} classes, found shape "
+                    f"{tuple(value.shape)}"
+                )
         return maps
+
+
+def _channels(name: str, values: Sequence[float]) -> Tensor:
+    """Give the value of each of three channels. Shape: ``(3, 1, 1)``, float32."""
+    try:
+        found = list(values)
+    except TypeError:
+        found = []
+    if len(found) != 3:
+        raise InputError(f"{name}: expected three numbers, one of each channel, found {values!r}")
+    numbers = [real(name, value, "three numbers", finite=True) for value in found]
+    return torch.tensor(numbers)[:, None, None]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import sys
 import types
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -16,18 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from anomaly.errors import InputError
 
 MOST = 10_000
 """Objects that are looked into on the way to modules: more would take longer than a network does."""
-STEADY = 1e-3
-"""Of the largest value of a map: by how much rounding may change it from one call to the next."""
+STEADY, ROUNDING = 1e-3, 4e-6
+"""Of the range of a map's values, and of the largest: by how much rounding may change it from one call to the next."""
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), Tensor, nn.Parameter, np.ndarray, torch.device})
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 @contextmanager
-def evaluation_mode(*subjects: object) -> Iterator[None]:
+def evaluation_mode(*subjects: object) -> Iterator[list[nn.Module]]:
     """Have every module in evaluation mode that subjects are or reach, while the context lasts.
 
     Only the flag ``training`` of each module is set, and each is put back as it was found, whatever happens inside:
@@ -41,7 +45,7 @@ def evaluation_mode(*subjects: object) -> Iterator[None]:
         for module, training in found:
             if training:
                 module.training = False
-        yield
+        yield [module for module, _ in found]
     finally:
         for module, training in found:
             if module.training != training:
@@ -153,6 +157,35 @@ def _of_standard_library(name: object) -> bool:
     return str(name).partition(".")[0] in sys.stdlib_module_names
 
 
+@contextmanager
+def state_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Refuse a network that changes its state while it is asked, and put the state back.
+
+    That is batch normalisation in training mode where :func:`modules_of` does not find it, or where the flag
+    ``training`` does nothing, as in a traced module. Looked at are the buffers of these modules, and of all others of
+    the process that normalise by running statistics and are in training mode.
+
+    Args:
+        modules: Those of the network that are known.
+
+    Raises:
+        InputError: The state has changed.
+    """
+    hidden = [each for each in gc.get_objects() if issubclass(type(each), _NormBase) and each.training]
+    buffers = {id(one): one for module in (*modules, *hidden) for one in module.buffers()}
+    before = {key: one.clone() for key, one in buffers.items()}
+    yield
+    changed = [key for key, one in buffers.items() if not torch.equal(one, before[key])]
+    for key in changed:
+        buffers[key].copy_(before[key])
+    if changed:
+        raise InputError(
+            f"expected a network that is the same after it was asked, found {len(changed)} buffers changed, such as "
+            "running statistics of batch normalisation; put it into evaluation mode yourself (net.eval(), before it is "
+            "traced or exported)"
+        )
+
+
 class Steady:
     """Asks a network, and warns where it does not give one image the same answer again.
 
@@ -190,8 +223,10 @@ class Steady:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    finite = one[one.isfinite()].abs()
-    most = STEADY * float(finite.max()) if len(finite) else 0.0
+    finite = one[one.isfinite()]
+    most = 0.0
+    if len(finite):
+        most = STEADY * float(finite.max() - finite.min()) + ROUNDING * float(finite.abs().max())
     return one.shape == other.shape and bool(torch.isclose(one, other, rtol=0, atol=most, equal_nan=True).all())
 
 

@@ -27,7 +27,7 @@ from anomaly.postprocess.table import Chain
 from anomaly.profile import Profile
 from anomaly.report.views import ViewWriter
 from anomaly.result import SetResult
-from anomaly.scores.table import Score
+from anomaly.scores.table import Score, check_not_learned
 from anomaly.visualize.writer import PanelWriter
 
 LOOK = 4  # frames of each set that the colour scales of the pictures are taken from
@@ -76,9 +76,13 @@ def evaluate(
     Raises:
         InputError: Two sets, or two scores with their post-processing, have one name; a threshold or a store is of a
             score or a set that is not evaluated; a score needs what the detector does not give (all of this is found
-            before a frame is read); a frame cannot be read, or is one of the images that a threshold was chosen on; a
+            before a frame is read); a frame cannot be read, or is one of the images that a threshold was chosen on or
+            a score was fitted on; a
             score is NaN or infinite; or a set has no anomalous or no known pixel.
     """
+    splits, scores, post = list(splits), list(scores), list(post)
+    if not (splits and scores and post):
+        raise InputError("expected datasets, scores and chains of post-processing, one each at least; found none")
     check_distinct((split.name for split in splits), "datasets", "evaluate them one by one, or rename one")
     check_scores(scores, detector)
     classes = () if detector is None else detector.classes
@@ -90,6 +94,9 @@ def evaluate(
     stores = stores or {}
     _check_used("stores", stores, [split.name for split in splits])
     _check_used("thresholds", measures.thresholds, method.names)
+    without = [name for name in method.names if name not in measures.thresholds]
+    if measures.components_at == "calibrated" and without:
+        raise InputError(f"components_at='calibrated': expected a threshold of {without[0]}, found none; choose one")
     outputs = _Outputs(pictures, views, profile)
     runs = {split.name: _SetRun(split, method, stores.get(split.name), measures, outputs) for split in splits}
 
@@ -101,7 +108,7 @@ def evaluate(
     def stored(name: str, frame: Frame) -> bool:
         return runs[name].stored(frame)
 
-    reader = _Reader(detector, stored, check, profile, tuple(measures.thresholds.values()))
+    reader = _Reader(detector, stored, check, profile, scores, tuple(measures.thresholds.values()))
     _visit(reader, method.inference, first + rest, add, on_frame)
     if pictures is not None:
         with profile.stage("pictures"):
@@ -161,7 +168,7 @@ def calibrate(
         return store is not None and store.has(frame.id, names, frame.image_hash) and not method.needs_classes
 
     visits = [(split, i) for i in range(len(split))]
-    _visit(_Reader(detector, stored, check, profile), method.inference, visits, add, on_frame)
+    _visit(_Reader(detector, stored, check, profile, scores), method.inference, visits, add, on_frame)
     chosen = {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
     return {name: replace(threshold, images=frozenset(images)) for name, threshold in chosen.items()}
 
@@ -289,12 +296,14 @@ class _Reader:
     stored: Callable[[str, Frame], bool]
     check: Callable[[str, str], None] | None
     profile: Profile
+    scores: Sequence[Score]
     thresholds: tuple[Threshold, ...] = ()
 
     def __call__(self, visit: tuple[Split, int]) -> _Visited:
         split, i = visit
         with self.profile.stage("reading", background=True):
             frame = split.frame(i)
+            check_not_learned(self.scores, frame.id, frame.image_hash)
             if self.check is not None:
                 self.check(frame.id, frame.image_hash)
             for threshold in self.thresholds:

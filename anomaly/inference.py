@@ -122,7 +122,7 @@ class Inference:
                     for columns in _places(scaled[1], window[1], stride[1]):
                         yield View(scaled, rows, columns, flipped)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference mode would leave tensors in a network that it cannot be trained with any more
     def look(self, detector: Detector, inputs: Tensor) -> list[Look]:
         """Show all views of inputs of one size to the network. Shape: ``(B, 3, h, w)``."""
         size = (inputs.shape[2], inputs.shape[3])

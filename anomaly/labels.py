@@ -91,7 +91,8 @@ def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
         InputError: It is a masked array, whose mask would be lost, or holds something else than real numbers and truth
             values.
     """
-    if isinstance(values, np.ma.MaskedArray):
+    rows = values if isinstance(values, (list, tuple)) else [values]
+    if any(isinstance(row, np.ma.MaskedArray) for row in rows):
         raise InputError(
             f"frame {frame_id!r}: expected a plain array as {what}, found a masked one; fill it, and label what is not "
             f"to count {IGNORE}"

@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.given import switch, whole
+from anomaly.given import choice, switch, whole
 from anomaly.labels import Frame
 from anomaly.labels import Score as ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.calibration import Rule, Threshold, apply_threshold, check_level
 from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
+from anomaly.metrics.figures import Levels
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.open_iou import OpenIoUMetrics
-from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
+from anomaly.metrics.pixel import MEMORY_BUDGET, MODES, Mode, PixelMetrics
 from anomaly.report.curves import ScoreCurves
 from anomaly.result import ScoreResult, state_name
 from anomaly.score_remarks import SeenValues, unlabelled_classes
@@ -91,6 +92,15 @@ class Measures:
     _ledger: Ledger = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        levels = Levels(self.tpr, self.fpr)
+        object.__setattr__(self, "tpr", levels.tpr)
+        object.__setattr__(self, "fpr", levels.fpr)
+        choice("mode", self.mode, MODES)
+        if self.mode == "binned" and (self.replicates or self.thresholds or self.curves):
+            raise InputError(
+                "mode='binned': expected no replicates, thresholds or curves, which need every pixel's score, found "
+                "some; use mode='exact'"
+            )
         if not (isinstance(self.components_at, str) and self.components_at == "calibrated"):
             object.__setattr__(self, "components_at", component_threshold(self.components_at))
         if self.track is None and self.components_at != BEST_F1:

@@ -264,8 +264,9 @@ def write_results(result: RunResult, out: Path) -> None:
 
 
 def state_name(set: str, score: str) -> str:
-    """The file of a set's and score's pixel metrics; a score's name may have paths among its parameters."""
-    return STATE.format(set, quote(score, safe=" +:,="))
+    """The file of a set's and score's pixel metrics; names may have paths and dots in them."""
+    safe = " +:,="
+    return STATE.format(quote(set, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
 
 
 def read_results(path: Path) -> RunResult:

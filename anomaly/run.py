@@ -71,10 +71,8 @@ class Subject:
         """Refuse an image that must not be evaluated, by :func:`anomaly.labels.image_hash`.
 
         Raises:
-            InputError: It is one that the scores or the mixtures were fitted on.
+            InputError: It is one that the network's mixtures were fitted on.
         """
-        if self.statistics is not None:
-            self.statistics.check_unseen(frame, image)
         if self.mixtures:
             check_unseen(frame, image, self.mixtures, "the network's mixtures")
 

@@ -13,6 +13,10 @@ REVERSED_BELOW = 0.4
 """AUROC below which a score seems to point the wrong way."""
 
 
+ROUNDING = 4 * 2.0**-23
+"""Of a value: four steps of a float32."""
+
+
 class SeenValues:
     """The smallest and the largest value of a score, over a dataset and in each frame."""
 
@@ -34,10 +38,10 @@ class SeenValues:
         if not self._ends:
             return []
         low, high = min(low for low, _ in self._ends.values()), max(high for _, high in self._ends.values())
-        if low == high:
+        if _equal(low, high):
             return [f"all values are equal ({low:g}), so this score tells no pixel from another"]
         found = []
-        constant = sorted(frame for frame, (least, most) in self._ends.items() if least == most)
+        constant = sorted(frame for frame, (least, most) in self._ends.items() if _equal(least, most))
         if constant:
             found.append(
                 f"in {len(constant)} of {len(self._ends)} frames, such as {constant[0]!r}, all values are equal; was "
@@ -49,6 +53,11 @@ class SeenValues:
                 "more anomalous"
             )
         return found
+
+
+def _equal(least: float, most: float) -> bool:
+    """Whether two values are one up to what resizing in float32 changes."""
+    return most - least <= ROUNDING * max(abs(least), abs(most))
 
 
 def unlabelled_classes(measure: str, classes: Sequence[str]) -> list[str]:

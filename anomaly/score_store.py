@@ -18,8 +18,10 @@ from anomaly.datasets.catalog import SETS
 from anomaly.datasets.split import Split
 from anomaly.datasets.walk import files_below, is_folder, listed
 from anomaly.errors import InputError
-from anomaly.labels import check_score
+from anomaly.given import plain, text
+from anomaly.labels import as_array, as_score, check_score
 from anomaly.score_formats import READERS, Scale, read_map
+from anomaly.score_formats.base import check_scale
 
 MANIFEST = "scores.json"
 IMAGES = "images.jsonl"
@@ -50,8 +52,9 @@ class ScoreWriter:
 
     def __init__(self, folder: Path, *, set: str, method: str, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
-        self.manifest = {"format": FORMAT, "version": VERSION, "set": set, "method": method}
-        self.manifest["settings"] = json.loads(json.dumps(settings or {}))
+        self.manifest = {"format": FORMAT, "version": VERSION}
+        self.manifest |= {"set": text("set", set), "method": text("method", method)}
+        self.manifest["settings"] = plain(dict(settings or {}), "settings")
         self._images: dict[tuple[str, str], str | None] = {}
         self._other_set: str | None = None
         if (folder / MANIFEST).is_file():
@@ -88,13 +91,10 @@ class ScoreWriter:
         """
         if self._other_set is not None:
             raise InputError(self._of_another("set", self._other_set))
-        path, score = self._path(frame_id, name), np.asarray(score)
-        if score.ndim != 2 or score.dtype.kind not in "fiub":
-            raise InputError(
-                f"frame {frame_id!r}: expected a score map (H, W) of real numbers, found {score.dtype} of shape "
-                f"{score.shape}"
-            )
-        check_score(frame_id, name, score, score.shape)
+        path, score = self._path(frame_id, name), as_array(frame_id, f"score {name!r}", score)
+        if score.ndim != 2:
+            raise InputError(f"frame {frame_id!r}: expected a score map (H, W), found one of shape {score.shape}")
+        score = as_score(frame_id, name, score, score.shape)
         narrow = score.astype(np.float32)
         exact = narrow if (narrow == score).all() else score.astype(np.float64)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -151,7 +151,7 @@ class ScoreWriter:
                 f"score {name!r}: expected a frame's name, as text, found {frame_id!r}; give every frame a name of its "
                 "own"
             )
-        return self.folder / quote(name, safe="") / f"{quote(frame_id, safe='')}.npy"
+        return self.folder / _quoted(name) / f"{_quoted(frame_id)}.npy"
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,7 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
     Raises:
         InputError: There are no score maps, files of several formats or methods, or two files of one frame.
     """
+    scale = check_scale(scale)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder with score maps, found none; check the path")
     if (folder / MANIFEST).is_file():
@@ -365,6 +366,12 @@ def _find_set(folder: Path, split: Split, scale: Scale | None) -> StoredScores:
         f"{folder}: expected the maps of {split.name}, found those of {', '.join(place.name for place in places)}, "
         f"none of which has every frame; name its folder ({faults[0]})"
     )
+
+
+def _quoted(name: str) -> str:
+    """A name as that of a file that is not hidden, in this very folder."""
+    quoted = quote(text("name", name), safe="")
+    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
 
 
 def _check_image(path: Path, frame_id: str, of: str | None, image: str) -> None:

@@ -11,7 +11,7 @@ from anomaly.inference import Inference
 from anomaly.labels import image_hash
 from anomaly.method import WHOLE, Method, check_scores, see
 from anomaly.score_store import ScoreWriter
-from anomaly.scores.table import Score
+from anomaly.scores.table import Score, check_not_learned
 
 
 def write_scores(
@@ -53,6 +53,7 @@ def write_scores(
         name_of_image = image_hash(image)
         if check is not None:
             check(frame, name_of_image)
+        check_not_learned(scores, frame, name_of_image)
         if not writer.has(frame, method.names, name_of_image):
             for name, score in method.score(see(detector, image, method.inference), image.shape[:2]).items():
                 writer.write(frame, name, score, name_of_image)

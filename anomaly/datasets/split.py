@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from anomaly.datasets.images import add_overlay, image_size, read_image, read_label
 from anomaly.errors import InputError
-from anomaly.given import whole
+from anomaly.given import choice, whole
 from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
 
 _MEANING = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignore"}
@@ -195,8 +195,9 @@ class Split:
         video neighbours look alike.
 
         Raises:
-            InputError: There is but one frame.
+            InputError: There is but one frame, or no such half.
         """
+        choice("half", which, ("first", "second"))
         if len(self) < 2:
             raise InputError(f"{self.name}: expected at least 2 frames to halve, found {len(self)}; evaluate it whole")
         middle = len(self) // 2

@@ -147,7 +147,7 @@ def evaluate_closed_set(
         for _ in range(frames):
             with profile.stage("reading"):
                 batch = next(batches)
-            with profile.stage("forward"), torch.inference_mode(), evaluation_mode(model):
+            with profile.stage("forward"), torch.no_grad(), evaluation_mode(model):
                 (sample,) = model.val_step(pseudo_collate([batch]))
             with profile.stage("metrics"):
                 _check_size(sample)

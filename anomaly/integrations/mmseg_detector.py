@@ -117,7 +117,7 @@ class MMSegDetector:
         inputs: Tensor = self._normalise(pseudo_collate([data]), False)["inputs"][0]
         return inputs
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
         """Predict inputs of one size. Shape: ``(B, 3, h, w)``."""
         inputs = inputs.to(self._device)

@@ -70,7 +70,15 @@ class Figure:
 
     def at(self, levels: Levels) -> str:
         """The name with its level."""
-        return self.name.format(tpr=f"{100 * levels.tpr:g}", fpr=f"{100 * levels.fpr:02g}")
+        return self.name.format(tpr=_percent(levels.tpr), fpr=_percent(levels.fpr).zfill(2))
+
+
+def _percent(level: float) -> str:
+    """A level in percent, with as many digits as it has, and no exponent."""
+    text = f"{100 * level:.10f}".rstrip("0").rstrip(".")
+    if float(text) in (0.0, 100.0) and level not in (0.0, 1.0):
+        raise InputError(f"level: expected one that ten digits of a percentage tell from 0 and 1, found {level!r}")
+    return text
 
 
 FIGURES: tuple[Figure, ...] = (

@@ -103,7 +103,7 @@ def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:
 
     Told by the images where both are known, else by the names of sets, of which the two halves share nothing.
     """
-    if isinstance(images := fitted.get("images"), list) and entry.images:
+    if isinstance(images := fitted.get("images"), list) and images and entry.images:
         return not {str(image) for image in images}.isdisjoint(entry.images.values())
     if fitted.get("fingerprint") and fitted["fingerprint"] == entry.fingerprint:
         return True

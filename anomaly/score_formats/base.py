@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
+from anomaly.given import real
 
 Scale = tuple[float, float]
 
@@ -24,7 +25,9 @@ def check_scale(values: Sequence[float] | None) -> Scale | None:
     """
     if values is None:
         return None
-    low, high = values
+    if isinstance(values, str) or len(values) != 2:
+        raise InputError(f"scale: expected two scores, the smaller one first, found {values!r}")
+    low, high = (real("scale", value, "two scores") for value in values)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"scale: expected two finite scores, the smaller one first, found {low} and {high}")
     return low, high

@@ -46,7 +46,8 @@ def _distances(features: Tensor, coreset: Tensor, k: int) -> Tensor:
     """To the k-th nearest. Shape: ``(n, D)``, ``(M, D)`` -> ``(n,)``."""
     squares = torch.addmm(coreset.square().sum(1), features, coreset.T, alpha=-2)  # less that of the feature itself
     found = squares.topk(k, dim=1, largest=False).indices[:, -1]
-    return (features - coreset[found]).norm(dim=1)
+    distances = (features - coreset[found]).norm(dim=1)
+    return torch.where(distances > ROUNDING, distances, 0)  # of a feature to itself
 
 
 def check(*, k: int = 1, coreset: Tensor | None = None) -> None:

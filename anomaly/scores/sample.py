@@ -22,12 +22,27 @@ class PixelSample:
         weights: How many of the photographs' pixels each stands for. Shape ``(n,)``, float32.
         linear: Weight ``(C, D)`` and bias ``(C,)`` by which the network's last layer makes logits of features, where
             it has one.
+
+    Raises:
+        InputError: A label is no class, or a weight not a finite number above 0.
     """
 
     prediction: Prediction
     labels: Tensor
     weights: Tensor
     linear: tuple[Tensor, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        count, classes = self.prediction.logits.shape[-2], self.classes
+        labels, weights = self.labels, self.weights
+        if labels.shape != (count,) or labels.dtype != torch.int64 or not ((labels >= 0) & (labels < classes)).all():
+            raise InputError(
+                f"pixel sample: expected int64 labels from 0 to {classes - 1}, of shape ({count},), found "
+                f"{labels.dtype} of shape {tuple(labels.shape)} with the values {labels.unique().tolist()[:8]}; leave out pixels "
+                "without a class"
+            )
+        if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
+            raise InputError(f"pixel sample: expected finite weights above 0, of shape ({count},), found others")
 
     def rows(self, name: str) -> Tensor:
         """A field of the prediction with the pixels first, such as logits. Shape ``(n, C)``, float64."""

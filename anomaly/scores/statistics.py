@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.inference import Inference
 from anomaly.scores.combinations import fit_distribution, is_constant
@@ -154,11 +153,12 @@ class Statistics:
                     )
             wanted = ("quantiles",) if score.name.startswith("rank_average") else ("mean", "std")
             statistics = {name: torch.stack([each[name] for each in found]) for name in wanted}
-            return replace(score, parts=tuple(self.attach(score.parts)), statistics=statistics)
+            parts = tuple(self.attach(score.parts))
+            return replace(score, parts=parts, statistics=statistics, learned_from=self.photographs)
         self._require([] if score.base in self.fitted else [score.base], score)
         if score.check is not None:
             score.check(**score.parameters, **self.fitted[score.base])
-        return replace(score, statistics=self.fitted[score.base])
+        return replace(score, statistics=self.fitted[score.base], learned_from=self.photographs)
 
     def _require(self, missing: list[str], score: Score) -> None:
         if missing:
@@ -173,7 +173,7 @@ class Statistics:
         Raises:
             InputError: They are.
         """
-        if self.classes != classes:
+        if self.classes != tuple(classes):
             raise InputError(
                 f"{path}: expected statistics of a network with the classes {', '.join(classes)}, found "
                 f"{', '.join(self.classes)}; fit the scores to this network, by tools/fit_scores.py"
@@ -189,14 +189,6 @@ class Statistics:
         fitted, here = self.origin.get("inference") or {}, inference.record()
         names = [name for name in LOOKING if name in fitted and fitted[name] != here[name]]
         return ", ".join(f"{name} {_told(fitted[name])} (here {_told(here[name])})" for name in names)
-
-    def check_unseen(self, frame: str, image: str) -> None:
-        """Refuse a photograph that the scores were fitted on.
-
-        Raises:
-            InputError: It is one.
-        """
-        check_unseen(frame, image, self.photographs, "the scores' statistics")
 
 
 def weights_hash(state: dict[str, Tensor]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anomaly.datasets.fingerprint import check_unseen
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
 from anomaly.names import by_name
@@ -38,6 +39,7 @@ class Score:
         parts: The scores that a combination is of; its function takes them stacked, ``(S, B, h, w)``.
         parameters: That differ from the function's defaults.
         statistics: What was fitted.
+        learned_from: :func:`anomaly.labels.image_hash` of the images that it was fitted on; an evaluation refuses them.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Score:
     parts: tuple[Score, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    learned_from: frozenset[str] = frozenset()
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Score every pixel. Shape: ``(B, h, w)``, float32."""
@@ -123,6 +126,16 @@ def get_scores(texts: Iterable[str]) -> list[Score]:
             that it does not have or that is out of range.
     """
     return [_get_score(text) for text in dict.fromkeys(texts)]
+
+
+def check_not_learned(scores: Iterable[Score], frame: str, image: str) -> None:
+    """Refuse an image that a score was fitted on, by :func:`anomaly.labels.image_hash`.
+
+    Raises:
+        InputError: It is one.
+    """
+    for score in scores:
+        check_unseen(frame, image, score.learned_from, "the scores' statistics")
 
 
 def serves(score: Score, gives: Iterable[str]) -> bool:

@@ -11,13 +11,15 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.background import Worker, read_ahead
 from anomaly.datasets.catalog import open_split
-from anomaly.detectors import Prediction
+from anomaly.detectors import FunctionDetector, Prediction
 from anomaly.errors import InputError
 from anomaly.evaluator import calibrate, evaluate
+from anomaly.inference import Inference
 from anomaly.labels import image_hash
 from anomaly.measures import Calibration, Measures
 from anomaly.method import resize_score
 from anomaly.metrics.calibration import Threshold
+from anomaly.metrics.functional.components import TRACKS
 from anomaly.postprocess.table import parse_chain
 from anomaly.profile import Profile
 from anomaly.score_store import ScoreWriter
@@ -309,3 +311,31 @@ def test_images_are_told_by_their_pixels(split):
         frame: sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()[:24] for frame, image in photos.items()
     }
     assert result.images == names
+
+
+def test_scores_refuse_the_images_that_they_learned_from(split):
+    (knn,) = get_scores(["knn"])
+    images = frozenset({next(iter(split)).image_hash})
+    learned = replace(knn, statistics={"coreset": torch.eye(4)}, learned_from=images)
+    detector = ColourDetector(("logits", "features"))
+    for ask, of in ((evaluate, [split]), (calibrate, Calibration(split))):
+        with pytest.raises(InputError, match="frame 'f0' is one of the 1 images that the scores' statistics"):
+            ask(detector, of, [learned])
+
+
+def test_what_is_asked_for_is_measured_or_refused(split):
+    scores = get_scores(["msp"])
+    (result,) = evaluate(ColourDetector(), (each for each in [split]), (each for each in scores))
+    assert list(result.scores) == ["msp"]
+    for splits, some, post in (([], scores, None), ([split], [], None), ([split], scores, [])):
+        with pytest.raises(InputError, match="one each at least; found none"):
+            evaluate(ColourDetector(), splits, some, **({} if post is None else {"post": post}))
+    measures = Measures(track=TRACKS["obstacle_track"], components_at="calibrated")
+    with pytest.raises(InputError, match="components_at='calibrated': expected a threshold of msp, found none"):
+        evaluate(ColourDetector(), [split], scores, measures=measures)
+
+
+def test_a_constant_score_is_called_so_whatever_resizing_leaves_of_it(split):
+    constant = FunctionDetector(lambda inputs: torch.full((len(inputs), 3, 7, 5), 0.3))
+    (result,) = evaluate(constant, [split], get_scores(["entropy", "energy"]), inference=Inference(window=(13, 17)))
+    assert all("all values are equal" in score.remarks[0] for score in result.scores.values())

@@ -1,10 +1,14 @@
 """Any function as a detector."""
 
+import functools
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from anomaly.datasets.catalog import open_split
 from anomaly.datasets.street_scenes import write_street_scenes
@@ -70,3 +74,86 @@ def test_what_does_not_fit_is_told():
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(InputError, match="classes of different names, found 'road' 2 times"):
         FunctionDetector(lambda images: images, classes=("road", "sky", "road"))
+
+
+def norm(training=True):
+    return nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train(training)
+
+
+@pytest.mark.parametrize("hide", ["cached", "weak", "traced"])
+def test_a_network_that_changes_its_state_is_refused_and_put_back(hide):
+    """These are not found, or their flag does nothing: the state tells."""
+    network = norm()
+    get = functools.lru_cache(lambda: network)
+    reference = weakref.ref(network)
+    asked = {"cached": lambda x: get()(x), "weak": _Weak(reference)}.get(hide)
+    if hide == "traced":
+        network = asked = torch.jit.trace(network, torch.rand(1, 3, 4, 4))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    detector = FunctionDetector(asked)
+    with pytest.raises(InputError, match="buffers changed, such as running statistics"):
+        detector(torch.rand(1, 3, 4, 4))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+class _Weak:
+    def __init__(self, reference):
+        self._reference = reference
+
+    def __call__(self, inputs):
+        return self._reference()(inputs)
+
+
+def test_a_network_can_be_trained_after_it_was_evaluated():
+    network = nn.Sequential(nn.LazyConv2d(3, 1))
+    detector = FunctionDetector(network)
+    Inference().look(detector, torch.rand(1, 3, 4, 4))
+    network(torch.rand(1, 3, 4, 4)).sum().backward()
+    assert network[0].weight.grad is not None
+
+
+def test_a_random_network_is_told_of_whatever_is_added_to_its_logits():
+    detector = FunctionDetector(lambda images: F.dropout(torch.cat([images, -images], 1)) - 1e4)
+    with pytest.warns(UserWarning, match="is random"):
+        detector(torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"std": (1, 0, 1)},
+        {"std": (1, -1, 1)},
+        {"std": (1, torch.nan, 1)},
+        {"mean": 0.5},
+        {"mean": (0.5, 0.5)},
+        {"mean": ("a", "b", "c")},
+        {"function": None},
+    ],
+)
+def test_what_cannot_be_meant_is_refused(settings):
+    with pytest.raises(InputError, match="expected"):
+        FunctionDetector(**{"function": lambda images: images, **settings})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda images: images.numpy(),
+        lambda images: None,
+        lambda images: [images],
+        lambda images: torch.cat([images, images]),
+        lambda images: torch.cat([images, images], 1),
+    ],
+)
+def test_what_is_no_prediction_of_the_images_is_refused(function):
+    with pytest.raises(InputError, match="detector function: expected"):
+        FunctionDetector(function, classes=("a", "b", "c"))(torch.rand(2, 3, 4, 4))
+
+
+def test_numbers_of_any_precision_normalise_in_float32():
+    numbers = {"mean": np.array([0.5] * 3), "std": [np.float64(2)] * 3}
+    detector = FunctionDetector(lambda images: images, **numbers, classes=["a", "b", "c"])
+    prepared = detector.prepare(np.full((2, 2, 3), 255, np.uint8))
+    assert (prepared.dtype, prepared.unique().tolist(), detector.classes) == (torch.float32, [0.25], ("a", "b", "c"))
+    with pytest.raises(InputError, match=r"expected \(H, W, 3\) of uint8"):
+        detector.prepare(np.zeros((2, 2, 3), np.float32))

@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics, UndefinedMetricWarning, exact
+from anomaly.metrics.figures import title_of
 from anomaly.metrics.functional import bins
 from tests import oracles
 from tests.metric_tester import MetricTester
@@ -183,3 +184,32 @@ def test_compute_needs_little_beside_the_scores():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 * label.size * 4
+
+
+@pytest.mark.parametrize(
+    ("levels", "names"),
+    [
+        ((0.95, 0.05), ("fpr95", "recall_at_fpr05")),
+        ((0.9, 0.2), ("fpr90", "recall_at_fpr20")),
+        ((0.999, 0.001), ("fpr99.9", "recall_at_fpr0.1")),
+        ((0.9999999, 1e-7), ("fpr99.99999", "recall_at_fpr0.00001")),
+        ((1e-7, 0.015), ("fpr0.00001", "recall_at_fpr1.5")),
+        ((1, 0), ("fpr100", "recall_at_fpr00")),
+    ],
+)
+def test_levels_have_names_of_their_own(levels, names):
+    metrics = PixelMetrics(tpr=levels[0], fpr=levels[1])
+    metrics.update("a", np.float32([[1, 2]]), np.uint8([[0, 1]]))
+    assert set(names) <= metrics.compute().figures.keys()
+    assert all(title_of(name)[0] for name in names)
+
+
+def test_a_level_that_no_name_tells_from_0_or_1_is_refused():
+    with pytest.raises(InputError, match="ten digits"):
+        PixelMetrics(tpr=1 - 1e-15).compute()
+
+
+def test_rows_with_masks_are_refused():
+    rows = [np.ma.array([1.0, 2.0], mask=[True, False]), np.array([1.0, 2.0])]
+    with pytest.raises(InputError, match="masked"):
+        PixelMetrics().update("a", rows, np.zeros((2, 2), np.uint8))

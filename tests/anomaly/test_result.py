@@ -16,7 +16,7 @@ from rich.console import Console
 
 from anomaly.errors import InputError
 from anomaly.report.table import results_markdown, results_table
-from anomaly.result import ClosedSet, RunResult, ScoreResult, SetResult, read_results, write_results
+from anomaly.result import ClosedSet, RunResult, ScoreResult, SetResult, read_results, state_name, write_results
 
 
 def pixels(auroc, ap, fpr95):
@@ -353,3 +353,11 @@ def test_terminal_shows_intervals_and_a_second_table_within_80_columns():
     assert ["set", "score", "F1*", "sIoU", "PPV", "TPR@t", "FPR@t", "open", "mIoU", "gap"] in rows
     assert ["a", "msp", "20.00", "30.00", "nan", "94.00", "30.00", "40.00", "10.00"] in rows
     assert ["b", "msp", "10.00", "20.00", "40.00", "-", "-", "-", "-"] in rows
+
+
+def test_states_of_any_two_names_have_files_of_their_own():
+    names = [("a", "b.c"), ("a.b", "c"), ("../out", "c"), ("my/set", "c"), ("a", "c")]
+    files = [state_name(*each) for each in names]
+    assert len(set(files)) == len(names)
+    assert not any("/" in name for name in files)
+    assert state_name("road_anomaly-second", "msp") == "road_anomaly-second.msp.npz"

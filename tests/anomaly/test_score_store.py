@@ -117,8 +117,8 @@ def test_folder_with_other_files_is_left_alone(tmp_path):
         (np.float32([[1, np.nan]]), "'frame_7'"),
         (np.float32([[1, np.inf]]), "'frame_7'"),
         (np.zeros((2, 3, 4)), r"\(H, W\)"),
-        (np.zeros((2, 3), complex), "real numbers"),
-        (np.array([["a"]]), "real numbers"),
+        (np.zeros((2, 3), complex), "expected floats"),
+        (np.array([["a"]]), "expected floats"),
     ],
 )
 def test_what_is_no_score_is_not_written(tmp_path, score, message):
@@ -387,3 +387,42 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="plain names"):
         write_smiyc(open_scores(tmp_path / "in"), "predictions", tmp_path / "out", method=name, set="S")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/../b", "score.with.dots"])
+def test_scores_and_frames_of_any_name_stay_in_the_folder_and_are_found(tmp_path, name):
+    writer = ScoreWriter(tmp_path / "maps", set="set", method="net")
+    values = np.float32([[1, 2]])
+    writer.write(name, name, values)
+    assert [path.name for path in tmp_path.iterdir()] == ["maps"]
+    stored = open_scores(tmp_path / "maps")
+    assert stored.scores == (name,)
+    assert (stored.read(name, name) == values).all()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ma.array([[1.0, 2.0]], mask=[[True, False]]), np.array([[2**53 + 1]]), np.array([["a"]]), np.zeros((2, 2, 2))],
+)
+def test_maps_that_would_not_be_what_they_are_given_as_are_refused(tmp_path, values):
+    writer = ScoreWriter(tmp_path / "maps", set="set", method="net")
+    with pytest.raises(InputError):
+        writer.write("f", "msp", values)
+    assert not (tmp_path / "maps/msp").exists()
+
+
+def test_what_a_folder_cannot_say_of_itself_is_refused_before_a_map_is_written(tmp_path):
+    for wrong in ({"set": None}, {"method": 5}, {"settings": {"a": {1, 2}}}):
+        with pytest.raises(InputError):
+            ScoreWriter(tmp_path / "maps", **{"set": "set", "method": "net", **wrong})
+    assert not (tmp_path / "maps").exists()
+    settings = {"steps": np.int64(3), "at": np.float32(0.5), "from": tmp_path}
+    writer = ScoreWriter(tmp_path / "maps", set="set", method="net", settings=settings)
+    assert writer.manifest["settings"] == {"steps": 3, "at": 0.5, "from": str(tmp_path)}
+
+
+@pytest.mark.parametrize("scale", [(1, 0), (0, 0), (np.nan, 1), ("0", "1"), (0,), (0, 1, 2)])
+def test_a_scale_has_two_numbers_the_smaller_first(tmp_path, scale):
+    Image.fromarray(np.uint8([[0, 255]])).save(tmp_path / "f.png")
+    with pytest.raises(InputError, match="scale: expected"):
+        open_scores(tmp_path, scale=scale)

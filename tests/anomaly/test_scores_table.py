@@ -18,7 +18,7 @@ from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 from anomaly.scores.statistics import Statistics, weights_hash
-from anomaly.scores.table import COMBINATIONS
+from anomaly.scores.table import COMBINATIONS, check_not_learned
 from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels, coreset, vim
 
 C, P, D, N = 4, 3, 6, 400
@@ -118,7 +118,7 @@ def test_vim_of_a_network_whose_last_layer_is_known(sample):
     np.testing.assert_allclose(score(sample.prediction)[0, :, 0], expected, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "rank_average:of=gmm_nll+knn", "zscore_sum:of=gmm_nll+entropy"])
+@pytest.mark.parametrize("name", [*NAMES, "rank_average:of=gmm_nll+mahalanobis", "zscore_sum:of=gmm_nll+entropy"])
 def test_outlier_scores_higher_than_what_was_learned(name, statistics):
     """An outlier of the toy mixture, between its classes, against means of components."""
     means, _, _ = mixture()
@@ -301,10 +301,11 @@ def test_unfitted_score_names_what_is_missing(statistics):
 def test_photograph_that_was_learned_from_is_refused():
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     seen = Statistics({}, {}, "", (), frozenset([image_hash(image)]), {})
+    (score,) = replace(seen, fitted={"knn": {"coreset": torch.eye(2)}}).attach(get_scores(["knn"]))
     with pytest.raises(InputError, match="frame 'f' is one of the 1 images that the scores' statistics"):
-        seen.check_unseen("f", image_hash(image.copy()))
+        check_not_learned([score], "f", image_hash(image.copy()))
     image[0, 0, 0] ^= 1
-    seen.check_unseen("f", image_hash(image))
+    check_not_learned([score], "f", image_hash(image))
 
 
 def test_network_is_named_by_its_tensors():
@@ -354,3 +355,32 @@ def test_the_document_lists_every_score():
     assert scores == [*SCORES, *COMBINATIONS]
     usual = {row.split("`")[1] for row in rows if row.startswith("| `") and row.split("|")[1].strip().endswith("*")}
     assert usual == {name for name, score in SCORES.items() if score.usual}
+
+
+def test_a_combination_with_neighbours_that_are_the_training_pixels_themselves_is_refused():
+    """Of at most 2,000 pixels all are kept, so each is at distance 0 of itself, and no scale can be told."""
+    draw = torch.Generator().manual_seed(0)
+    maps = {"logits": torch.randn(1, 3, 500, 1, generator=draw), "features": torch.randn(1, 4, 500, 1, generator=draw)}
+    sample = PixelSample(Prediction(**maps), torch.randint(0, 3, (500,), generator=draw), torch.ones(500))
+    for name in ("zscore_sum:of=msp+knn", "rank_average:of=msp+knn"):
+        (score,) = get_scores([name])
+        fitted = Statistics.of(sample, [score], network="", classes=(), photographs=[], origin={})
+        with pytest.raises(InputError, match="knn is the same, 0, of all training pixels"):
+            fitted.attach([score])
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights"),
+    [
+        (torch.tensor([0, 1, 255]), torch.ones(3)),
+        (torch.tensor([0, 1, -1]), torch.ones(3)),
+        (torch.tensor([0.0, 1.0, 1.0]), torch.ones(3)),
+        (torch.tensor([0, 1]), torch.ones(3)),
+        (torch.tensor([0, 1, 1]), torch.tensor([1.0, 0.0, 1.0])),
+        (torch.tensor([0, 1, 1]), torch.tensor([1.0, torch.nan, 1.0])),
+        (torch.tensor([0, 1, 1]), torch.tensor([1.0, -1.0, 1.0])),
+    ],
+)
+def test_a_sample_of_pixels_has_a_class_and_a_weight_for_each(labels, weights):
+    with pytest.raises(InputError, match="pixel sample: expected"):
+        PixelSample(Prediction(logits=torch.zeros(1, 2, 3, 1)), labels, weights)
