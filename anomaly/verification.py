@@ -44,7 +44,7 @@ def agreements(recorded: RunResult, again: RunResult, tolerance: float) -> list[
         tolerance: Largest absolute difference of a figure (fractions, thresholds relative to their size).
     """
     found = [_inputs(recorded, again)]
-    if recorded.protocol:
+    if recorded.protocol or any(entry.fingerprint for entry in recorded.sets):  # formats before 3 had none
         keys = {**recorded.protocol, **again.protocol}
         faults = [_differs(k, recorded.protocol.get(k), again.protocol.get(k)) for k in keys]
         found.append(Agreement("protocol", 0.0, tuple(fault for fault in faults if fault)))
@@ -116,9 +116,9 @@ def _set(entry: SetResult, other: SetResult, tolerance: float) -> Iterator[Agree
         if name in other.scores:
             yield _agreement(
                 f"{entry.set}, {name}",
-                list(_pairs(score, other.scores[name])),
+                list(_pairs(score, other.scores[name], whole=bool(entry.fingerprint))),
                 tolerance,
-                _counts(score, other.scores[name]),
+                _counts(score, other.scores[name]) + (_remarks(score, other.scores[name]) if entry.images else []),
             )
         else:
             yield Agreement(f"{entry.set}, {name}", 0.0, ("it was not measured again",))
@@ -129,17 +129,25 @@ def _counts(score: ScoreResult, other: ScoreResult) -> list[str]:
     return [f"{name}: recorded {mine}, found {theirs}" for name, mine, theirs in pairs if mine != theirs]
 
 
-def _pairs(score: ScoreResult, other: ScoreResult) -> Iterator[tuple[str, float, float]]:
+def _remarks(score: ScoreResult, other: ScoreResult) -> list[str]:
+    fault = _differs("remarks", score.remarks, other.remarks)
+    return [fault] if fault else []
+
+
+def _pairs(score: ScoreResult, other: ScoreResult, *, whole: bool) -> Iterator[tuple[str, float, float]]:
+    """Values by name: recorded, and measured again; of a record that is whole also what only the second has."""
     for part in ("figures", *PARTS):
         mine, theirs = getattr(score, part), getattr(other, part)
         if not theirs:  # stored scores have no classes, so no open-world IoU
             continue
-        names = {**mine, **(theirs if part == "figures" and score.per_frame else {})}  # formats before 3 had fewer
+        names = {**mine, **(theirs if whole else {})}  # formats before 3 had fewer
         yield from ((name, mine.get(name, math.nan), theirs.get(name, math.nan)) for name in names)
-    for frame, figures in score.per_frame.items():
-        others = other.per_frame.get(frame, {})
-        yield from ((f"{name} of frame {frame}", value, others.get(name, math.nan)) for name, value in figures.items())
-    for name, (low, high) in score.intervals.items():
+    for frame in {**score.per_frame, **(other.per_frame if whole else {})}:
+        mine, theirs = score.per_frame.get(frame, {}), other.per_frame.get(frame, {})
+        names = {**mine, **(theirs if whole else {})}
+        yield from ((f"{n} of frame {frame}", mine.get(n, math.nan), theirs.get(n, math.nan)) for n in names)
+    for name in {**score.intervals, **(other.intervals if whole else {})}:
+        low, high = score.intervals.get(name, [math.nan, math.nan])
         ends = other.intervals.get(name, [math.nan, math.nan])
         yield from ((f"{name}'s interval", low, ends[0]), (f"{name}'s interval", high, ends[1]))
 

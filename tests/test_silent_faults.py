@@ -437,3 +437,80 @@ def test_two_classes_of_one_name(refused, place):
     config = (place / "tiny.py").read_text().replace("'sky'", "'road'")
     (place / "tiny.py").write_text(config)
     assert "classes of different names, found 'road' 2 times" in refused(*NETWORK, "--sets", "road_anomaly", *QUICK[1:])
+
+
+# ---- found by trials of the commands
+
+
+def test_a_record_that_keeps_silent_about_a_part_does_not_come_out_again(call, place):
+    write_maps(place, good)
+    words = ("--sets", "road_anomaly", "--bootstrap", "20", "--components", "obstacle_track")
+    assert call("ood_eval", *STORED, *words)[0] == 0
+    path = place / "out/run/results.json"
+    record = path.read_text()
+    assert call("verify", path, "--predictions", "maps")[0] == 0
+
+    def edited(change):
+        found = json.loads(record)
+        change(found, found["sets"][0]["scores"]["predictions"])
+        path.write_text(json.dumps(found))
+        return call("verify", path, "--predictions", "maps")
+
+    for change in (
+        lambda whole, score: whole.update(protocol={}),
+        lambda whole, score: score["per_frame"].pop("f0"),
+        lambda whole, score: score["per_frame"]["f0"].pop("ap"),
+        lambda whole, score: score.update(intervals={}),
+        lambda whole, score: score.update(components={}),
+        lambda whole, score: score.update(remarks=["all is well"]),
+    ):
+        status, text = edited(change)
+        assert (status, "DIFFERS" in text) == (1, True), text
+    status, text = edited(lambda whole, score: whole.update(settings={}))
+    assert (status, "error: " in text, "Traceback" in text) == (2, True, False)
+
+
+def test_results_of_one_name_are_told_apart_by_their_folders(call, place):
+    write_maps(place, good)
+    for name in ("one", "two"):
+        words = ("--sets", "road_anomaly", "--save-states", "--heatmaps", "none", "--out", name)
+        assert call("ood_eval", "--predictions", "maps", *words)[0] == 0
+    status, text = call("compare", "one/results.json", "two/results.json")
+    assert (status, "maps (one)" in text, "maps (two) predictions" in text) == (0, True, True)
+    status, text = call("compare", "one/results.json", "./one/results.json")
+    assert (status, "name each file once" in text) == (2, True)
+
+
+def test_one_image_under_two_names_is_told(call, place):
+    write_folder(place / "mine", (0, 1))
+    set_trees.write(place / "mine/images/f2.png", set_trees.photo(0, 48, 72))
+    words = ("--folder", "mine/images", "mine/labels", *DECLARED, "--scores", "msp")
+    status, text = call("ood_eval", *NETWORK, *words, *QUICK)
+    assert (status, "1 of 3 frames have the image of another, such as 'f2' that of 'f0'" in text) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--as-found",), "--as-found"),
+        (("--temporary", "nowhere"), "--temporary nowhere"),
+        (("--binned", "--save-states"), "--save-states"),
+        (("--post", "smooth", "smooth"), "'smooth' 2 times"),
+        (("--bootstrap", "1e3"), "--bootstrap"),
+        (("--limit",), "--limit"),
+        (("--memory", "inf"), "--memory inf"),
+    ],
+)
+def test_more_that_would_do_nothing_is_one_sentence(refused, place, words, told):
+    write_maps(place, good)
+    write_folder(place / "mine", (0, 1))
+    assert told in refused(*STORED, "--folder", "mine/images", "mine/labels", *DECLARED, *words)
+
+
+def test_a_score_twice_is_refused(refused):
+    assert "'msp' 2 times" in refused(*NETWORK, "--sets", "road_anomaly", "--scores", "msp", "msp", *QUICK)
+
+
+def test_a_pipeline_that_cannot_prepare_an_image_is_one_sentence(refused, place):
+    words = ("--sets", "road_anomaly", "--cfg-options", "test_dataloader.dataset.pipeline.1.scale=64,48")
+    assert "cannot prepare an image of 72x48" in refused(*NETWORK, *words, *QUICK)

@@ -9,6 +9,7 @@ from typing import Any
 
 from anomaly.errors import InputError
 from anomaly.inference import Inference
+from anomaly.names import check_distinct
 from anomaly.postprocess.table import STEPS, Chain, parse_chain
 
 THREADS = 1024
@@ -71,8 +72,9 @@ def read_inference(args: argparse.Namespace, configured: Inference) -> Inference
 
 
 def read_post(args: argparse.Namespace) -> list[Chain]:
-    """Parse the chains, each once."""
-    return [parse_chain(text) for text in dict.fromkeys(args.post)]
+    """Parse the chains. Raises ``InputError`` where one is there twice."""
+    check_distinct(args.post, "--post chains", "name each once")
+    return [parse_chain(text) for text in args.post]
 
 
 def _size(option: str, text: str) -> tuple[int, int]:

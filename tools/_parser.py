@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any
+from typing import Any, NoReturn
 
 from anomaly.errors import InputError
 
@@ -39,6 +39,10 @@ class ToolParser(argparse.ArgumentParser):
         if action.option_strings or arg_strings:  # a positional argument that may be left out comes without words
             self._given.add(action.dest)
         return super()._get_values(action, arg_strings)
+
+    def error(self, message: str) -> NoReturn:
+        """End with one sentence, and not with the whole usage."""
+        raise InputError(f"{message}; {self.prog} --help shows what there is")
 
     def _parse_optional(self, arg_string: str) -> Any:
         with contextlib.suppress(ValueError):

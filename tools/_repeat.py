@@ -14,6 +14,8 @@ from anomaly.result import RunResult
 def settings_of(record: RunResult, *, folder: bool, label_values: bool, network: bool) -> list[str]:
     """The record's settings as arguments; nothing else of the record, which may be anybody's, is acted on."""
     settings: dict[str, Any] = record.settings
+    if not isinstance(settings.get("scores"), list) or not record.sets:
+        raise InputError("expected a result that tells its scores and has sets, found none; evaluate again")
     names = [entry.set for entry in record.sets]
     own = [name for name in names if not in_catalogue(name)]
     if len(own) != int(folder):

@@ -45,6 +45,8 @@ def open_sets(args: argparse.Namespace) -> list[Split]:
         splits.append(open_folders(_folder_name(args), images, labels, folder_encoding(args)))
     elif unused := [name for name in ("label-values", "folder-name") if name.replace("-", "_") in args.given]:
         raise InputError(f"--{unused[0]} belongs to --folder; a set of the catalogue says what its label values mean")
+    if args.as_found and not args.sets and getattr(args, "calibrate_on", None) is None:
+        raise InputError(f"{AS_FOUND} does nothing here, as no --sets are named; leave it out")
     if not splits:
         raise InputError("expected --sets NAME... or --folder IMAGES LABELS, found neither")
     check_distinct((split.name for split in splits), "sets", "name each once, or give a --folder-name")

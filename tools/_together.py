@@ -18,7 +18,7 @@ OF_A_NETWORK = (
     *("config", "checkpoint", "cfg_options", "device", "threads", "precision", "batch", "window", "stride"),
     *("flip", "scales", "score_at", "statistics", "save_scores", "no_closed_set"),
 )
-BINNED = ("bootstrap", "calibrate_on", "report")
+BINNED = ("bootstrap", "calibrate_on", "report", "save_states")
 
 
 def check_together(args: argparse.Namespace) -> None:

@@ -13,6 +13,8 @@ Examples:
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from _parser import tool_parser
@@ -20,12 +22,13 @@ from _run import run
 from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import FrameTable
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.names import check_distinct
 from anomaly.report.comparable import check_comparable, remarks
 from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
 from anomaly.report.formats import FORMATS
 from anomaly.report.paired import paired_markdown
 from anomaly.report.table import runs_table
-from anomaly.result import have_states, read_results, state_files
+from anomaly.result import RunResult, have_states, read_results, state_files
 
 
 def main() -> None:
@@ -53,9 +56,26 @@ def main() -> None:
         compare_paired(args.results) if args.paired else compare_runs(args.results, args.format)
 
 
+def named_results(paths: list[Path]) -> dict[Path, RunResult]:
+    """Read results; where two have one name, each gets its folder's too.
+
+    Raises:
+        InputError: A file is there twice.
+    """
+    check_distinct((str(path.resolve()) for path in paths), "results", "name each file once")
+    results = {path: read_results(path) for path in paths}
+    names = Counter(result.model["name"] for result in results.values())
+    return {
+        path: result
+        if names[result.model["name"]] == 1
+        else replace(result, model={**result.model, "name": f"{result.model['name']} ({path.parent})"})
+        for path, result in results.items()
+    }
+
+
 def compare_runs(paths: list[Path], form: str) -> None:
     """Print one table, what it does not show on stderr, and the paired differences where all scores were kept."""
-    check_comparable(results := [read_results(path) for path in paths])
+    check_comparable(results := list(named_results(paths).values()))
     print(FORMATS[form](runs_table(results)), end="")
     for remark in remarks(results):
         print(f"note: {remark}", file=sys.stderr)
@@ -67,8 +87,9 @@ def compare_runs(paths: list[Path], form: str) -> None:
 def compare_paired(results: list[Path]) -> None:
     """Print a table for each set: the first method, and by how much the others differ."""
     tables: dict[str, dict[str, FrameTable]] = {}
+    named = named_results([path for path in results if path.suffix != ".npz"])
     for path in results:
-        model = path if path.suffix == ".npz" else read_results(path).model["name"]
+        model = named[path].model["name"] if path in named else path
         for state in state_files(path):
             metrics = PixelMetrics.load(state)
             methods, name = tables.setdefault(metrics.set, {}), f"{model} {metrics.name}"

@@ -113,7 +113,13 @@ class MMSegDetector:
 
     def prepare(self, image: Image) -> Tensor:
         """Prepare one RGB photograph. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
-        data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
+        try:
+            data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise InputError(
+                f"the config's test pipeline cannot prepare an image of {image.shape[1]}x{image.shape[0]}: "
+                f"{type(error).__name__}: {error}; correct its settings"
+            ) from error
         inputs: Tensor = self._normalise(pseudo_collate([data]), False)["inputs"][0]
         return inputs
 

@@ -71,6 +71,14 @@ def measured_remarks(result: RunResult) -> list[str]:
     """What has to be known of values before they are believed, such as that a score is constant or seems reversed."""
     closed = result.closed_set
     found = [] if closed is None else unlabelled_classes("closed-set mIoU", closed.unlabelled)
+    for entry in result.sets:
+        first: dict[str, str] = {}
+        twice = [frame for frame, image in entry.images.items() if first.setdefault(image, frame) != frame]
+        if twice:
+            found.append(
+                f"{entry.set}: {len(twice)} of {entry.frames} frames have the image of another, such as {twice[0]!r} "
+                f"that of {first[entry.images[twice[0]]]!r}; both count"
+            )
     return found + [
         f"{entry.set}, {name}: {remark}"
         for entry in result.sets

@@ -38,8 +38,8 @@ class PixelSample:
         if labels.shape != (count,) or labels.dtype != torch.int64 or not ((labels >= 0) & (labels < classes)).all():
             found = f"{labels.dtype} of shape {tuple(labels.shape)} with the values {labels.unique().tolist()[:8]}"
             raise InputError(
-                f"pixel sample: expected int64 labels from 0 to {classes - 1}, of shape ({count},), found {found}; leave "
-                "out pixels without a class"
+                f"pixel sample: expected int64 labels from 0 to {classes - 1}, of shape ({count},), found {found}; "
+                "leave out pixels without a class"
             )
         if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
             raise InputError(f"pixel sample: expected finite weights above 0, of shape ({count},), found others")

@@ -13,7 +13,7 @@ from torch import Tensor
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.names import by_name
+from anomaly.names import by_name, check_distinct
 from anomaly.parameters import bind, parse_call
 from anomaly.scores import density, knn, logits, mahalanobis, softmax, standardised, typicality, vim
 from anomaly.scores.combinations import rank_average, zscore_sum
@@ -116,16 +116,18 @@ def stored_scores(names: Iterable[str]) -> list[Score]:
 
 
 def get_scores(texts: Iterable[str]) -> list[Score]:
-    """Look scores up as they are written on the command line, in the order given, each once.
+    """Look scores up as they are written on the command line, in the order given.
 
     ``NAME``, ``NAME:PARAMETER=VALUE`` such as ``energy:temperature=2``, or a combination of others by their default
     parameters, ``rank_average:of=gmm_nll+energy``.
 
     Raises:
-        InputError: There is no score of that name (the message lists all, the closest name first), or a parameter
-            that it does not have or that is out of range.
+        InputError: There is no score of that name (the message lists all, the closest name first), one is there twice,
+            or a parameter that it does not have or that is out of range.
     """
-    return [_get_score(text) for text in dict.fromkeys(texts)]
+    found = list(texts)
+    check_distinct(found, "scores", "name each once")
+    return [_get_score(text) for text in found]
 
 
 def check_not_learned(scores: Iterable[Score], frame: str, image: str) -> None:
