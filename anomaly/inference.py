@@ -94,6 +94,8 @@ class Inference:
         scales = tuple(real("scales", scale) for scale in _items("scales", self.scales))
         if not scales or not all(0.05 <= scale <= 20 for scale in scales):
             raise InputError(f"scales: expected numbers from 0.05 to 20, found {self.scales}")
+        if len(set(scales)) < len(scales):
+            raise InputError(f"scales: expected different numbers, each of which counts once, found {self.scales}")
         object.__setattr__(self, "scales", scales)
         object.__setattr__(self, "batch", whole("batch", self.batch, 1, "1 or more"))
         object.__setattr__(self, "flip", switch("flip", self.flip))
@@ -107,7 +109,7 @@ class Inference:
 
     def views(self, size: tuple[int, int]) -> Iterator[View]:
         """The views of an input of height and width ``size``."""
-        for scale in dict.fromkeys(self.scales):
+        for scale in self.scales:
             scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
             window = scaled if self.window is None else self.window
             stride = self.stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
