@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?= -r requirements/torch.txt
 
+WORKERS ?= 2
+
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 BASE := .venv/.installed-base
@@ -17,7 +19,8 @@ DEMO_CHECKPOINT = $$(cat $(DEMO)/train/last_checkpoint)
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
-	@echo 'Variables: PYTHON=python3.12 picks the interpreter, TORCH="..." what pip installs as torch (see README.md).'
+	@echo 'Variables: PYTHON=python3.12 picks the interpreter, TORCH="..." what pip installs as torch (see README.md),'
+	@echo 'WORKERS=2 how many processes run the tests.'
 
 # ---- environment -----------------------------------------------------------------------------------------------
 # venv writes bin/activate last, so its presence means that the environment is whole.
@@ -63,11 +66,11 @@ lint: $(TEST) ## style and types
 
 check: lint ## the fast part of `make test`, for use while working
 	@echo "==> fast tests"
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test: lint ## everything: style, types, all tests, doc examples
 	@echo "==> tests and doc examples"
-	@$(PY) -m pytest --doctest-modules gmmseg anomaly tests
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --doctest-modules gmmseg anomaly tests
 
 clean: ## remove the demo's output and caches; .venv, data/ and work_dirs/ stay
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -246,8 +246,8 @@ BAD = {
     "level that is no number": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "tpr=x"], "found 'x'"),
     "level out of range": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "tpr=95"], "found 95"),
     "bins and bootstrap": (nothing, ["--binned", "--bootstrap"], "--bootstrap needs every pixel's score"),
-    "negative replicates": (nothing, ["--bootstrap", "-5"], "found -5"),
-    "no memory": (nothing, ["--memory", "0"], "--memory above 0"),
+    "negative replicates": (nothing, ["--bootstrap", "-5"], "--bootstrap -5: expected"),
+    "no memory": (nothing, ["--memory", "0"], "--memory 0: expected"),
     "no calibration": (nothing, [*TRACK, "--components-at", "calibrated"], "--calibrate-on"),
     "rule without a set": (nothing, ["--calibrate-by", "tpr=0.9"], "--calibrate-by belongs to --calibrate-on, which"),
     "components of no track": (

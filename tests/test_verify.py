@@ -154,7 +154,7 @@ def test_compare_refuses_other_frames(call, result, maps, tmp_path):
     status, _, complaint = call("compare.py", result, other)
     assert status == 2
     assert "street_scenes: expected results of the same frames and labels, found 3 and 4 frames" in complaint
-    assert call("compare.py", other, other, "--format", "latex")[1].startswith(r"\begin{tabular}")
+    assert call("compare.py", other, "--format", "latex")[1].startswith(r"\begin{tabular}")
 
 
 def test_negative_control(call, maps):

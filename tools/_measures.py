@@ -38,7 +38,7 @@ def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
         InputError: A value is out of range, two do not go together, or there is no set to choose a threshold on.
     """
     if args.bootstrap < 0 or not 0 < args.memory < 2**30:
-        wrong = f"--bootstrap {args.bootstrap}" if args.bootstrap < 0 else f"--memory {args.memory}"
+        wrong = f"--bootstrap {args.bootstrap}" if args.bootstrap < 0 else f"--memory {args.memory:g}"
         raise InputError(f"{wrong}: expected draws of 0 or more, and a finite number of GiB above 0")
     if args.temporary is not None and not args.temporary.is_dir():
         raise InputError(f"--temporary {args.temporary}: expected a folder, found none; name one on a large disk")

@@ -146,7 +146,9 @@ def test_softmax_scores_forget_the_level_and_the_others_do_not():
 
 
 def test_scores_by_name_in_order_each_once():
-    assert [score.name for score in get_scores(["energy", "msp", "energy"])] == ["energy", "msp"]
+    assert [score.name for score in get_scores(["energy", "msp"])] == ["energy", "msp"]
+    with pytest.raises(InputError, match="scores of different names, found 'energy' 2 times"):
+        get_scores(["energy", "msp", "energy"])
 
 
 def test_an_unknown_score_lists_all_the_closest_first():
