@@ -193,7 +193,7 @@ def test_numbers_and_paths_of_others_are_written_as_what_they_are(tmp_path):
         ({"protocol": {"lock": threading.Lock()}}, r"protocol\.lock"),
         ({"settings": {"loss": torch.ones(1, requires_grad=True) * 2}}, r"settings\.loss"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "record",
 )
 def test_what_json_cannot_hold_is_named_by_its_key(changes, key, tmp_path):
     with pytest.raises(InputError, match=rf"^{key}: expected "):
