@@ -29,7 +29,7 @@ def results(path="out"):
 
 
 def test_all_scores_with_their_statistics(fitted):
-    combined = "rank_average:of=entropy+knn"
+    combined = "rank_average:of=entropy+mahalanobis"
     words = ("net.py", "net.pth", *QUICK, "--statistics", "made/scores.npz", "--out", "out")
     status, err = fitted("ood_eval", *words, "--scores", "all", combined)
     assert status == 0, err
