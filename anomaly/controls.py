@@ -31,7 +31,7 @@ class Control:
         ap: Likewise; the anomalous share of the pixels is nothing.
         share: That share, of the labels as they are read, not as the evaluation counts them.
         auroc_range: Lowest and highest AUROC that chance allows (:mod:`anomaly.chance`); both 0.5 for a constant.
-        ap_range: Likewise of AP; both the share for a constant.
+        ap_range: Lowest and highest AP that chance allows; both the share for a constant.
     """
 
     set: str

@@ -54,7 +54,7 @@ class Subject:
         stores: By set, where score maps are, or are to be written.
         closed_set: Measures the network on known classes.
         inference: How the network looks at a photograph.
-        statistics: What the scores learned; the images they learned it from are refused.
+        statistics: What the scores learned; an evaluation by such scores refuses the images that they learned from.
         mixtures: What tells the images that the network's mixtures were fitted on after its training; these are
             refused too.
     """

@@ -115,7 +115,7 @@ class Layout:
         return photos
 
     def unread(self, root: Path) -> dict[str, Path]:
-        """Name and file of every picture in the photographs' places whose format is not read; none likewise."""
+        """Name and file of every picture where images lie whose format is not read, if its pattern names its frame."""
         return dict(self._named(root, os.path.splitext(self.images[0])[0] + UNREAD))
 
     def _named(self, root: Path, pattern: str) -> Iterator[tuple[str, Path]]:

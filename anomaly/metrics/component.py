@@ -120,7 +120,7 @@ class ComponentMetrics:
         Args:
             frame_id: Name of the frame, a str, unique in its set.
             score: Higher = more anomalous, every value finite; as of :meth:`anomaly.metrics.PixelMetrics.update`.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel; likewise.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, as an array of any real type.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.

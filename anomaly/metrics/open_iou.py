@@ -116,7 +116,7 @@ class OpenIoUMetrics:
             frame_id: Name of the frame, a str, unique in its set.
             prediction: The network's class for every pixel, from 0; anomaly is none of them.
             score: Higher = more anomalous, every value finite; as of :meth:`anomaly.metrics.PixelMetrics.update`.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel; likewise.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, as an array of any real type.
             class_label: The class of each ``KNOWN`` pixel; its other values are not looked at.
 
         Shape:

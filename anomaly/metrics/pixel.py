@@ -136,7 +136,7 @@ class PixelMetrics:
             frame_id: Name of the frame, a str, unique in its set.
             score: Higher = more anomalous, every value finite; any real type (bool and integers count exactly). An
                 array, or a tensor of torch, on any device.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, likewise of any real type.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, as an array of any real type.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.

@@ -18,7 +18,7 @@ def rank_average(scores: Tensor, *, quantiles: Tensor) -> Tensor:
 
     Above the largest training score a rank goes on rising, by 1 for each distance from the median to that, or for a
     tenth of the training scores' range where that is more: what is beyond all training pixels is what anomalies should
-    be told apart by. Below the smallest it falls likewise. Between two of ``LEVELS`` ranks are linear in the score, so
+    be told apart by. Below the smallest it falls alike. Between two of ``LEVELS`` ranks are linear in the score, so
     that a monotone map of a score changes them by less than these are apart, and one with a slope not at all.
 
     Args:
