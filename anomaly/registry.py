@@ -8,8 +8,8 @@ METRICS = Registry(
     parent=ROOT_METRICS,
     scope="anomaly",
     locations=[
-        "anomaly.integrations.mmseg_metric",
-        "anomaly.integrations.mmseg_component_metric",
-        "anomaly.integrations.mmseg_iou_metric",
+        "anomaly.mmengine.pixel_metric",
+        "anomaly.mmengine.component_metric",
+        "anomaly.mmengine.iou_metric",
     ],
 )

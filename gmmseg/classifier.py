@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmmseg.distributed import all_sum, num_processes
 from gmmseg.em import EMUpdater
+from gmmseg.functional.collectives import all_sum, num_processes
 from gmmseg.mixture import GaussianMixture
 from gmmseg.settings import MixtureSettings
 

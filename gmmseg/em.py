@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmmseg.distributed import all_max, all_sum, gather_equal, gather_rows, process_rank
 from gmmseg.functional import direction_and_variance, scale_to_unit, sinkhorn_assign
+from gmmseg.functional.collectives import all_max, all_sum, gather_equal, gather_rows, process_rank
 from gmmseg.memory import FeatureMemory, places_of_even_choice
 from gmmseg.mixture import GaussianMixture
 from gmmseg.settings import MixtureSettings

@@ -9,6 +9,8 @@ from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=ROOT_MODELS, scope="gmmseg", locations=["gmmseg.models"])
 DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope="gmmseg", locations=["gmmseg.datasets"])
-DATA_SAMPLERS = Registry("data sampler", parent=ROOT_DATA_SAMPLERS, scope="gmmseg", locations=["gmmseg.engine"])
-HOOKS = Registry("hook", parent=ROOT_HOOKS, scope="gmmseg", locations=["gmmseg.engine"])
-OPTIM_WRAPPERS = Registry("optimizer wrapper", parent=ROOT_OPTIM_WRAPPERS, scope="gmmseg", locations=["gmmseg.engine"])
+DATA_SAMPLERS = Registry("data sampler", parent=ROOT_DATA_SAMPLERS, scope="gmmseg", locations=["gmmseg.training"])
+HOOKS = Registry("hook", parent=ROOT_HOOKS, scope="gmmseg", locations=["gmmseg.training"])
+OPTIM_WRAPPERS = Registry(
+    "optimizer wrapper", parent=ROOT_OPTIM_WRAPPERS, scope="gmmseg", locations=["gmmseg.training"]
+)

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.memory import MemoryStart, block_size
 
 

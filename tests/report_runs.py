@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from anomaly.datasets.split import FrameFiles, Split
-from anomaly.detectors import Prediction
-from anomaly.measures import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.profile import Profile
+from anomaly.evaluation.run import Subject, run
 from anomaly.metrics.functional.components import TRACKS
-from anomaly.profile import Profile
-from anomaly.result import ClosedSet
-from anomaly.run import Subject, run
+from anomaly.models.base import Prediction
+from anomaly.results.records import ClosedSet
 from anomaly.scores.table import get_scores
 from tests.anomaly import set_trees
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def _tools(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
     yield
     for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
         del sys.modules[name]  # another folder may hold modules of this name
@@ -101,7 +101,7 @@ def test_scaling_page_shows_the_committed_figures():
 
     page, figures = PAGE.read_text(), json.loads(FIGURES.read_text())
     assert all(f"<!-- {name} -->" in page for name in TABLES)
-    assert page == render(page, figures), "run tools/scaling_page.py"
+    assert page == render(page, figures), "run tools/dev/scaling_page.py"
     assert f"| {figures['estimated_ratio']:.2f} |" in page
 
 

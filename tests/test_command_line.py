@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def tools(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse of other Pythons lays its help out otherwise")
@@ -28,11 +28,11 @@ def test_every_tool_is_on_the_page():
 
 
 def test_progress_is_lines_where_there_is_no_terminal(capfd, monkeypatch):
-    import _progress
+    from anomaly.cli import progress as progress_module
 
     clock = iter(range(0, 10_000, 7))  # seven seconds a frame
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
-    with _progress.frame_progress() as progress:
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    with progress_module.frame_progress() as progress:
         bar = progress.add_task("road_anomaly", total=10)
         for _ in range(10):
             progress.advance(bar)
@@ -49,10 +49,10 @@ def test_progress_is_lines_where_there_is_no_terminal(capfd, monkeypatch):
 
 
 def test_progress_of_unknown_length(capfd, monkeypatch):
-    import _progress
+    from anomaly.cli import progress as progress_module
 
-    monkeypatch.setattr(_progress, "SECONDS", 0.0)
-    with _progress.download_progress() as progress:
+    monkeypatch.setattr(progress_module, "SECONDS", 0.0)
+    with progress_module.download_progress() as progress:
         bar = progress.add_task("set.zip", total=None)
         progress.update(bar, completed=5, total=None)
         progress.update(bar, completed=8, total=8)

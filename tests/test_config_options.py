@@ -7,7 +7,7 @@ import mmseg
 import pytest
 import torch
 
-import gmmseg.errors
+import anomaly.errors
 from tests.anomaly import tiny_segmentor
 from tests.test_train import CONFIG, call  # noqa: F401
 
@@ -18,20 +18,19 @@ NAMES = ("configs/demo/*.py", "configs/gmmseg/*camvid*.py", "configs/softmax/ocr
 @pytest.fixture
 def read(monkeypatch):
     """Read the demo's config, or another, with options as a tool does; give the config."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setenv("DATA_ROOT", "data")
-    import _run
-    from _config_options import Reads
+    from anomaly.cli.config_options import Reads
+    from anomaly.cli.mmseg_config import read_config
 
     def read_with(*options, config=CONFIG, **reads):
-        return _run.read_config(Path(config), options, reads=Reads(**reads))
+        return read_config(Path(config), options, reads=Reads(**reads))
 
     return read_with
 
 
 def refusal(read, *options, **how):
-    with pytest.raises(gmmseg.errors.InputError) as refused:
+    with pytest.raises(anomaly.errors.InputError) as refused:
         read(*options, **how)
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -161,7 +160,7 @@ def test_no_key_of_a_config_that_is_run_is_refused(read):
     """Of ours, and of mmseg's with other heads, backbones and constructors, where these are installed."""
     from mmengine.config import Config
 
-    from _config_options import ALL, _names
+    from anomaly.cli.config_options import ALL, _names
 
     theirs = Path(mmseg.__path__[0], ".mim/configs")
     files = [path for pattern in NAMES for path in sorted(ROOT.glob(pattern))]
@@ -233,7 +232,7 @@ def test_options_that_contradict_each_other_or_the_config(read, options, named):
 
 
 def test_what_a_tool_does_not_read_is_refused(read):
-    from _config_options import CHECKPOINT_FOLLOWS, CLOSED_SET, LOOKING, NETWORK, TESTING
+    from anomaly.cli.config_options import CHECKPOINT_FOLLOWS, CLOSED_SET, LOOKING, NETWORK, TESTING
 
     training = ("train_cfg.max_iters=3", "optim_wrapper.optimizer.lr=1", "load_from=x", "resume=True", "launcher=mpi")
     for keys in (NETWORK, LOOKING, TESTING):
@@ -254,7 +253,7 @@ def test_what_a_tool_does_not_read_is_refused(read):
 
 
 def test_a_test_pipeline_is_read_where_no_loader_has_one(read, tmp_path):
-    from _config_options import LOOKING
+    from anomaly.cli.config_options import LOOKING
 
     tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path)
     option = "test_pipeline.1.scale=(64,64)"
@@ -311,6 +310,6 @@ def function(first, *, second=2):
     ],
 )
 def test_names_that_a_class_knows(read, kind, names):
-    from _config_options import _parameters
+    from anomaly.cli.config_options import _parameters
 
     assert _parameters(kind) == names

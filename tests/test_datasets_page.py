@@ -15,12 +15,12 @@ PAGE = (ROOT / "docs" / "datasets.md").read_text()
 
 @pytest.fixture
 def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
 
     def call(path):
         monkeypatch.setattr(sys, "argv", ["datasets_page.py", "--file", str(path)])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / "datasets_page.py"), run_name="__main__")
+            runpy.run_path(str(ROOT / "tools/dev" / "datasets_page.py"), run_name="__main__")
         return end.value.code
 
     return call

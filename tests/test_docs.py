@@ -73,7 +73,7 @@ def test_links_lead_to_files(document):
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, MAKEFILE], ids=lambda path: path.name)
 def test_commands_exist_with_the_options_shown(document, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
     for words in commands(document):
         assert (ROOT / "tools" / words[0]).is_file(), f"{document.name} calls tools/{words[0]}, which is not there"
         subcommand = [word for word in words[1:2] if re.fullmatch(r"[a-z_]+", word)]

@@ -1,4 +1,4 @@
-"""tools/_ending.py: how a process of many ends."""
+"""``anomaly.cli.process``: how a process of many ends."""
 
 import os
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import atexit, sys
 import torch.distributed as dist
-from _ending import end
+from anomaly.cli.process import end
 
 class Late:
     def __del__(self, write=print):
@@ -32,7 +32,7 @@ end(int(sys.argv[2]))
 def test_a_process_of_many_keeps_its_output_and_status_and_skips_the_interpreters_end(kind, last, status):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, kind, str(status)],
-        env={**os.environ, "PYTHONPATH": str(TOOLS)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
+ROOT = Path(__file__).resolve().parents[1]
 CPU = "vendor_id\t: {}\ncpu family\t: {}\nmodel name\t: x: y\nflags\t\t: fpu {}\n\nvendor_id\t: second\n"
 
 
@@ -21,15 +21,14 @@ CPU = "vendor_id\t: {}\ncpu family\t: {}\nmodel name\t: x: y\nflags\t\t: fpu {}\
     ],
 )
 def test_zen_4(monkeypatch, vendor, family, flags, expected):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    from _environment import zen_4
+    from anomaly.cli.environment import zen_4
 
     assert zen_4(CPU.format(vendor, family, flags)) is expected
     assert not zen_4("processor\t: 0\nFeatures\t: asimd\n")
 
 
-@pytest.mark.parametrize("tool", ["ood_eval", "compare", "benchmark", "train", "test"])
-def test_set_before_numpy_loads(tool):
+@pytest.mark.parametrize("module", ["anomaly.cli.evaluate", "anomaly.cli.compare", "gmmseg.cli.train", "gmmseg.cli.test"])
+def test_set_before_numpy_loads(module):
     code = f"""
 import os, sys
 class Watch:
@@ -38,10 +37,10 @@ class Watch:
             print("OMP_WAIT_POLICY" in os.environ)
             sys.meta_path.remove(self)
 sys.meta_path.insert(0, Watch())
-import {tool}
+import {module}
 import numpy
 """
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment["PYTHONPATH"] = f"{TOOLS}{os.pathsep}{TOOLS.parent}"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=TOOLS)
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "True\n", done.stderr

@@ -1,7 +1,6 @@
 """``tools/fit_gmm.py``: from a softmax network to a config and checkpoint that the other tools take like any other."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,10 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 from anomaly.datasets.street_scenes import write_street_scenes
-from anomaly.integrations.mmseg_detector import build_model
-from anomaly.result import read_results
+from anomaly.models.mmseg import build_model
+from anomaly.results.records import read_results
 from tests.anomaly import set_trees, tiny_segmentor
+from tests.commands import TOOLS, status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = tiny_segmentor.CONFIG[: tiny_segmentor.CONFIG.index("test_pipeline")].replace(
@@ -30,19 +30,11 @@ BASES = [
 def call(tmp_path, monkeypatch, capfd):
     """Run a tool's main in this process, in an empty folder; give its exit status and what it wrote to stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.setenv("DATA_ROOT", "data")
-    monkeypatch.delitem(sys.modules, "test", raising=False)
 
     def run(tool, *arguments):
-        import importlib
-
-        import _run
-
-        monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            _run.run(importlib.import_module(tool).main)
-        return ended.value.code, capfd.readouterr().err
+        status = status_of(TOOLS[tool], *arguments)
+        return status, capfd.readouterr().err
 
     return run
 

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import sys
 import zlib
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import torch
 from PIL import Image
 
 from anomaly.datasets.folder import find_photographs
-from anomaly.detectors import FunctionDetector
 from anomaly.errors import InputError
+from anomaly.models.base import FunctionDetector
 from anomaly.report.look import write_look
 from anomaly.scores import get_scores
+from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -117,15 +117,8 @@ def test_pictures_of_other_formats_are_told(photographs):
 
 
 def call(monkeypatch, capfd, *arguments):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.setattr(sys, "argv", ["look.py", *map(str, arguments)])
-    import importlib
-
-    import _run
-
-    with pytest.raises(SystemExit) as ended:
-        _run.run(importlib.import_module("look").main)
-    return ended.value.code, capfd.readouterr()
+    status = status_of("anomaly look", *map(str, arguments))
+    return status, capfd.readouterr()
 
 
 def test_the_shipped_network_shows_a_folder(photographs, tmp_path, monkeypatch, capfd):

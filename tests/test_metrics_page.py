@@ -21,12 +21,12 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text()
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Run a tool; give its status, what it printed and what it complained of."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
 
     def call(name, *words):
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+            runpy.run_path(str(ROOT / "tools/dev" / name), run_name="__main__")
         return end.value.code, *capsys.readouterr()
 
     return call
@@ -59,7 +59,9 @@ def rows(table):
 
 
 def test_page_is_up_to_date(tool, tmp_path):
-    (tmp_path / "page.md").write_text(re.sub(r"(tools/metrics_page.py -->\n).*?(<!-- end)", r"\1\2", PAGE, flags=re.S))
+    (tmp_path / "page.md").write_text(
+        re.sub(r"(tools/dev/metrics_page.py -->\n).*?(<!-- end)", r"\1\2", PAGE, flags=re.S)
+    )
     assert tool("metrics_page.py", "--file", tmp_path / "page.md")[0] == 0
     assert (tmp_path / "page.md").read_text() == PAGE
 

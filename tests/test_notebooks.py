@@ -60,7 +60,9 @@ def test_stored_outputs_read_well(path):
     notebook, cells = read(path), code_cells(read(path))
     assert path.stat().st_size < MAX_BYTES
     assert notebook["metadata"]["kernelspec"] == {"display_name": "Python 3", "language": "python", "name": "python3"}
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), "run tools/run_notebooks.py"
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), (
+        "run tools/dev/run_notebooks.py"
+    )
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] in ("stream", "error")], "warnings or bars"
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 1
@@ -83,7 +85,7 @@ def test_sources_write_to_temporary_folders_alone(path):
 @pytest.mark.slow
 @by_name
 def test_notebook_shows_the_stored_figures(path, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
     monkeypatch.delitem(sys.modules, "run_notebooks", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     import run_notebooks
@@ -108,9 +110,9 @@ def test_comparison_of_figures_sees_what_differs():
 def test_failing_cell_is_told(tmp_path, monkeypatch):
     import nbformat
 
-    from gmmseg.errors import InputError
+    from anomaly.errors import InputError
 
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
     import run_notebooks
 
     cells = [nbformat.v4.new_code_cell("value = 1"), nbformat.v4.new_code_cell("value / 0")]

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-import anomaly.inference
+import anomaly.models.tiling
 from anomaly.metrics import PixelMetrics
 from tests.anomaly import set_trees, tiny_segmentor
+from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LABEL = (0, 0, 0, 2, 2, 0, 0)
@@ -35,7 +36,6 @@ def place(tmp_path, monkeypatch):
     from mmengine.config import Config
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     tiny_segmentor.write_closed_set(tmp_path / "closed")
     config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
     tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
@@ -45,23 +45,15 @@ def place(tmp_path, monkeypatch):
 
 def call(monkeypatch, *arguments):
     """Run the tool in this process; give its exit status."""
-    import _run
-    import ood_eval
 
-    monkeypatch.setattr(sys, "argv", ["ood_eval.py", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        _run.run(ood_eval.main)
-    return ended.value.code
+    status = status_of("anomaly evaluate", *arguments)
+    return status
 
 
 def call_compare(monkeypatch, *arguments):
-    import _run
-    import compare
 
-    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        _run.run(compare.main)
-    return ended.value.code
+    status = status_of("anomaly compare", *arguments)
+    return status
 
 
 def tree(folder):
@@ -359,8 +351,8 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
     assert record["provenance"]["predictions"]["format"] == "own"
 
     calls = []
-    look = anomaly.inference.Inference.look
-    monkeypatch.setattr(anomaly.inference.Inference, "look", lambda *a: calls.append(a) or look(*a))
+    look = anomaly.models.tiling.Inference.look
+    monkeypatch.setattr(anomaly.models.tiling.Inference, "look", lambda *a: calls.append(a) or look(*a))
     (place / "maps/road_anomaly/msp/f1.npy").unlink()
     assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
     assert len(calls) == 1

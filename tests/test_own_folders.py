@@ -21,7 +21,7 @@ def test_two_folders_are_a_set(place, monkeypatch):
 
 
 def test_labels_of_another_meaning_are_told_before_the_closed_set_is_visited(place, monkeypatch, capfd):
-    from anomaly.integrations import mmseg_run
+    from anomaly.mmengine import run as mmseg_run
 
     set_trees.write(place / "mine/labels/f.png", set_trees.label((0, 3, 9), 48, 72))
     set_trees.write(place / "mine/images/f.png", set_trees.photo(0, 48, 72))

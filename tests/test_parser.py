@@ -12,10 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def parser(monkeypatch):
     """A command line with one argument of every kind that the tools have."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from _parser import tool_parser
+    from anomaly.cli.parser import command_parser
 
-    made = tool_parser("A tool.")
+    made = command_parser("A tool.")
     made.add_argument("config")
     made.add_argument("checkpoint", nargs="?")
     made.add_argument("--scores", nargs="+", default=[])
@@ -46,9 +45,9 @@ def test_what_was_typed_is_known(parser, words, given):
 
 
 def test_what_was_typed_is_known_of_a_subcommand(parser):
-    from _parser import tool_parser
+    from anomaly.cli.parser import command_parser
 
-    outer = tool_parser("Tools.")
+    outer = command_parser("Tools.")
     outer.add_argument("--quiet", action="store_true")
     commands = outer.add_subparsers(dest="command", required=True)
     commands.add_parser("list")

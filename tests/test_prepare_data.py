@@ -2,7 +2,6 @@
 
 import io
 import os
-import runpy
 import subprocess
 import sys
 import tarfile
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from anomaly import download
+from anomaly.datasets import download
 from anomaly.datasets.catalog import SETS
-from anomaly.download import Download
+from anomaly.datasets.download import Download
 from tests.anomaly import set_trees
 from tests.anomaly.file_server import serving
 from tests.anomaly.set_trees import plant
+from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--train", "2", "--val", "1", "--open-world", "2", "--size", "64x96"]
@@ -63,15 +63,12 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, message):
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
     """Run the tool here; give its status and what it printed."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(download, "_PAUSE", 0.0)
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["prepare_data.py", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / "prepare_data.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        status = status_of("anomaly data", *map(str, words))
+        return status, *capsys.readouterr()
 
     return run
 

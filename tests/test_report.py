@@ -3,14 +3,14 @@
 import json
 import re
 import shutil
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from anomaly.measures import Calibration
+from anomaly.evaluation.metrics import Calibration
 from anomaly.report.html import write_page
+from tests.commands import status_of
 from tests.report_runs import CLASSES, FRAMES, HOSTILE, SET, write_run, write_split
 from tests.test_ood_eval import GOOD, call, place  # noqa: F401
 
@@ -45,21 +45,15 @@ class Page(HTMLParser):
 
 
 def call_report(monkeypatch, *arguments):
-    import _run
-    import report
 
-    monkeypatch.setattr(sys, "argv", ["report.py", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        _run.run(report.main)
-    return ended.value.code
+    status = status_of("anomaly report", *map(str, arguments))
+    return status
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Two runs on one set, without mmseg; the tools can be called."""
-    from pathlib import Path
 
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "tools"))
     split = write_split(tmp_path / "data")
     first = write_run(tmp_path / "a", split, seed=1, generative=True, name="first", frames=3)
     return split, [first, write_run(tmp_path / "b", split, seed=2, generative=False, name=HOSTILE)]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from anomaly.report.table import results_markdown
-from anomaly.result import read_results
+from anomaly.results.records import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "results.md").read_text()

@@ -1,16 +1,15 @@
 """``tools/save_scores.py``: score maps of photographs without labels."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmengine.config import Config
 
-from anomaly.score_store import open_scores
+from anomaly.results.score_store import open_scores
 from tests.anomaly import set_trees, tiny_segmentor
+from tests.commands import TOOLS, status_of
 from tests.test_ood_eval import write_set
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,13 +29,10 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["save_scores.py", "tiny.py", "tiny.pth", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / "save_scores.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        status = status_of("anomaly save-scores", "tiny.py", "tiny.pth", *map(str, words))
+        return status, *capsys.readouterr()
 
     return run
 
@@ -97,17 +93,14 @@ def test_bad_input(place, call, words, message):
 @pytest.fixture
 def tool(place, monkeypatch, capsys):
     """Run any tool on the set that is written here: three frames of RoadAnomaly's layout."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     write_set(place / "data/road_anomaly")
     for i in range(3):
         set_trees.write(place / f"mine/labels/f{i}.png", set_trees.label((0, 0, 0, 1, 1, 0, 0), 48, 72))
 
     def run(name, *words):
         network = ("tiny.py", "tiny.pth") if "--predictions" not in words and name != "export_scores" else ()
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *network, *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        status = status_of(TOOLS[name], *network, *words)
+        return status, *capsys.readouterr()
 
     return run
 

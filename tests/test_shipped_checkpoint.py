@@ -1,6 +1,5 @@
 """The network that is shipped: small, safe, as good as its model card says; and the tool that makes such files."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,15 @@ import torch
 from mmengine.config import Config
 
 from anomaly.datasets.street_scenes import CLASSES, render_scene
-from anomaly.labels import ANOMALY, KNOWN
-from anomaly.method import Method, see
+from anomaly.errors import InputError
+from anomaly.evaluation.score_maps import Method, see
+from anomaly.frames import ANOMALY, KNOWN
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.report.table import results_markdown
-from anomaly.result import read_results
+from anomaly.results.records import read_results
 from anomaly.scores import get_scores
 from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
-from gmmseg.errors import InputError
+from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/demo/segformer-gmmseg_street_scenes.py"
@@ -27,7 +27,7 @@ MEMORY = "decode_head.classifier.em.memory."
 
 @pytest.fixture(scope="module")
 def model():
-    from anomaly.integrations.mmseg_detector import build_model
+    from anomaly.models.mmseg import build_model
 
     model = build_model(Config.fromfile(CONFIG))
     load_weights(model, load_checkpoint_file(CHECKPOINT)["state_dict"], CHECKPOINT)
@@ -47,7 +47,7 @@ def test_small_safe_and_whole(model):
 
 
 def test_finds_what_is_unknown_on_scenes_it_never_saw(model):
-    from anomaly.integrations.mmseg_detector import MMSegDetector
+    from anomaly.models.mmseg import MMSegDetector
 
     detector = MMSegDetector(Config.fromfile(CONFIG), model, "cpu")
     method = Method(get_scores(["gmm_nll", "msp"]))
@@ -79,7 +79,7 @@ def test_model_card_shows_the_committed_results():
 
 
 def test_results_are_of_this_very_file():
-    from anomaly.provenance import file_record
+    from anomaly.results.provenance import file_record
 
     recorded = read_results(RESULTS).provenance["checkpoint"]
     assert recorded["path"] == CHECKPOINT.relative_to(ROOT).as_posix()
@@ -89,16 +89,11 @@ def test_results_are_of_this_very_file():
 @pytest.fixture
 def call(monkeypatch):
     """Run the tool in this process; give its exit status."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
 
     def run(*arguments):
-        import _run
-        import ship_checkpoint
 
-        monkeypatch.setattr(sys, "argv", ["ship_checkpoint.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            _run.run(ship_checkpoint.main)
-        return ended.value.code
+        status = status_of("gmmseg publish", *map(str, arguments))
+        return status
 
     return run
 

@@ -12,8 +12,9 @@ import torch
 from mmengine.config import Config
 
 from anomaly.datasets.street_scenes import write_street_scenes
-from anomaly.result import read_results
+from anomaly.results.records import read_results
 from tests.anomaly import set_trees, tiny_segmentor
+from tests.commands import TOOLS, status_of
 from tests.test_ood_eval import ROOT, place, write_set  # noqa: F401  # noqa: F401
 
 QUICK = ("--no-closed-set", "--heatmaps", "none", "--out", "out/run")
@@ -27,15 +28,9 @@ def call(place, monkeypatch, capfd):
     """Run a tool's main in this process; give its exit status and all that it wrote."""
 
     def run(tool, *arguments):
-        import importlib
-
-        import _run
-
-        monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            _run.run(importlib.import_module(tool).main)
+        status = status_of(TOOLS[tool], *arguments)
         written = capfd.readouterr()
-        return ended.value.code, written.out + written.err
+        return status, written.out + written.err
 
     return run
 
@@ -157,9 +152,9 @@ def test_a_declared_anomaly_that_no_label_has(refused, place):
 
 
 def test_an_undefined_value_in_the_last_label_is_told_before_the_network_is_asked(refused, place, monkeypatch):
-    import anomaly.inference
+    import anomaly.models.tiling
 
-    monkeypatch.setattr(anomaly.inference.Inference, "look", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(anomaly.models.tiling.Inference, "look", lambda *_: pytest.fail("the network was asked"))
     write_folder(place / "mine", (0, 1), frames=9)
     set_trees.write(place / "mine/labels/f8.png", set_trees.label((0, 7), 48, 72))
     words = ("--folder", "mine/images", "mine/labels", *DECLARED)
@@ -235,7 +230,7 @@ def test_a_threshold_from_copies_under_other_names(refused, place):
 
 
 def test_a_record_tells_its_images_and_those_of_the_threshold(call, place):
-    from anomaly.labels import image_hash
+    from anomaly.frames import image_hash
 
     write_set(place / "data/road_anomaly", frames=4)
     words = ("--sets", "road_anomaly-first", "road_anomaly-second", "--calibrate-on", "road_anomaly-first")
@@ -337,7 +332,7 @@ def test_options_that_do_nothing_together(refused, place):
 
 
 def test_statistics_that_no_score_uses(refused, place):
-    from anomaly.integrations.mmseg_detector import build_model
+    from anomaly.models.mmseg import build_model
     from anomaly.scores.statistics import Statistics, weights_hash
 
     model = build_model(Config.fromfile("tiny.py"))

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly.report import study as tables
-from anomaly.report.study_record import without_folders
-from anomaly.result import read_results
+import study_tables as tables
+from anomaly.results.records import read_results
+from study_record import without_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
 def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
     monkeypatch.setattr(sys, "argv", ["study.py"])
-    return runpy.run_path(str(ROOT / "tools/study.py"))
+    return runpy.run_path(str(ROOT / "tools/dev/study.py"))
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from anomaly.datasets.street_scenes import write_street_scenes
-from anomaly.result import read_results
+from anomaly.results.records import read_results
+from tests.commands import TOOLS, status_of
 from tests.gmmseg.tiny_training import assert_same, logged_losses
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,20 +40,12 @@ def small(*more):
 def call(tmp_path, monkeypatch):
     """Run a tool's main in this process, in an empty folder; give its exit status."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.setenv("DATA_ROOT", "data")
 
     def run(tool, *arguments):
-        import importlib
+        status = status_of(TOOLS[tool], *arguments)
+        return status
 
-        import _run
-
-        monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            _run.run(importlib.import_module(tool).main)
-        return ended.value.code
-
-    monkeypatch.delitem(sys.modules, "test", raising=False)  # tools/test.py, not Python's own package of that name
     return run
 
 
@@ -158,7 +151,7 @@ def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
     from mmengine.config import Config, DictAction
     from mmengine.registry import init_default_scope
 
-    from gmmseg.engine import SafeRunner
+    from gmmseg.training import SafeRunner
 
     config = Config.fromfile(CONFIG)
     options = dict(option.split("=", 1) for option in (*SMALL[1:], "train_cfg.max_iters=4"))

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _curves(*arguments):
-    command = [sys.executable, str(ROOT / "tools" / "training_curves.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "tools/dev" / "training_curves.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

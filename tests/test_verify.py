@@ -1,17 +1,16 @@
 """``tools/verify.py``, ``negative_control.py`` and ``export_scores.py`` as they are called."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from anomaly.result import read_results
-from anomaly.verification import agreements
+from anomaly.results.records import read_results
+from anomaly.results.verification import agreements
 from tests.anomaly import set_trees
+from tests.commands import TOOLS, status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,14 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
     """Run a tool in an empty folder; give its status, what it printed and what it complained of."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.chdir(tmp_path)
 
     def run(name, *words):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        status = status_of(TOOLS[name.removesuffix(".py")], *words)
+        return status, *capsys.readouterr()
 
     return run
 

@@ -1,47 +1,8 @@
-"""Scores that know nothing, through the same evaluation; fails if they look good.
-
-A random score must have an AUROC of 50 % and the share of anomalies as AP, and so must any where labels are dealt out
-anew, within bounds that chance leaves once in a million times at most; a constant score exactly.
-
-Example:
-    python tools/negative_control.py --sets road_anomaly
-"""
-
-from __future__ import annotations
+"""The same as ``anomaly control``, in a clone."""
 
 import sys
 
-from _parser import tool_parser
-from _progress import frame_progress
-from _run import run
-from _sets import add_sets, open_sets
-from anomaly.controls import negative_controls
-
-
-def main() -> None:
-    """Run the controls; status 1 if one of them looks better, or worse, than nothing."""
-    parser = tool_parser(__doc__)
-    add_sets(parser)
-    parser.add_argument("--seed", type=int, default=0, help="draws other noise and other labels (default: 0)")
-    args = parser.parse_args()
-    splits = open_sets(args)
-    with frame_progress() as progress:
-        bar = progress.add_task("controls", total=3 * sum(map(len, splits)))
-        controls = negative_controls(splits, seed=args.seed, on_frame=lambda: progress.advance(bar))
-    print(f"{'set':<28}{'score':<17}{'AUROC':>9}{'by chance':>20}{'AP':>10}{'by chance':>20}{'share':>9}  (percent)")
-    for one in controls:
-        auroc = f"{100 * one.auroc:9.3f}{_told(one.auroc_range)}"
-        ap = f"{100 * one.ap:10.3f}{_told(one.ap_range)}{100 * one.share:9.3f}"
-        print(f"{one.set:<28}{one.name:<17}{auroc}{ap}  {'passed' if one.passed else f'FAILED: {one.fault}'}")
-    failed = [one for one in controls if not one.passed]
-    if failed:
-        print(f"{len(failed)} of {len(controls)} controls failed: do not believe any figure of these sets")
-        sys.exit(1)
-
-
-def _told(bounds: tuple[float, float]) -> str:
-    return f"{100 * bounds[0]:9.3f} to{100 * bounds[1]:8.3f}"
-
+from anomaly.cli.main import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["control", *sys.argv[1:]])

@@ -1,39 +1,8 @@
-"""One HTML page of one run of ood_eval.py --report, or of several side by side.
+"""The same as ``anomaly report``, in a clone."""
 
-Examples:
-    python tools/report.py work_dirs/run/results.json
-    python tools/report.py a/results.json b/results.json --out both.html
-"""
+import sys
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from _parser import tool_parser
-from _run import run
-from anomaly.errors import InputError
-from anomaly.report.html import MEGABYTES, write_page
-
-
-def main() -> None:
-    """Write the page."""
-    parser = tool_parser(__doc__)
-    add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py --report")
-    add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")
-    add("--megabytes", type=float, default=MEGABYTES, metavar="MB", help="of a larger page fewer frames (default: 40)")
-    args = parser.parse_args()
-    for path in args.results:
-        if not path.is_file():
-            raise InputError(
-                f"{path}: expected results.json of tools/ood_eval.py --report, found no such file; check the path"
-            )
-    out = args.out or args.results[0].parent / "report.html"
-    if out.suffix != ".html" or not out.absolute().parent.is_dir():
-        raise InputError(f"--out: expected a file that ends in .html, in a folder that is there; found {out}")
-    write_page(args.results, out, args.megabytes)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-
+from anomaly.cli.main import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["report", *sys.argv[1:]])

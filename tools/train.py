@@ -1,59 +1,8 @@
-"""Train a segmentation network, generative or not; resumes exactly.
+"""The same as ``gmmseg train``, in a clone."""
 
-Examples:
-    python tools/train.py CONFIG --work-dir work_dirs/first
-    python tools/train.py CONFIG --work-dir work_dirs/first --resume
-    python tools/train.py CONFIG --cfg-options model.decode_head.mixture.num_components=3
-"""
+import sys
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from _config_options import ALL
-from _parser import tool_parser
-from _run import run
-from _runner import add_arguments, build_runner, runner_config
-
-
-def parse_args() -> argparse.Namespace:
-    """Arguments in mmseg's habits."""
-    parser = tool_parser(__doc__)
-    parser.add_argument("config", type=Path, help="a config file, such as those in configs/")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="newest",
-        metavar="CHECKPOINT",
-        help="go on from CHECKPOINT, or from the newest one in the work dir that can be read",
-    )
-    parser.add_argument("--amp", action="store_true", help="mixed precision (densities stay in float32)")
-    add_arguments(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Build mmengine's runner from the config and train."""
-    args = parse_args()
-    said = {} if args.resume is None else {"resume": "--resume says so"}
-    said |= {} if args.resume in (None, "newest") else {"load_from": "training goes on from what --resume names"}
-    said |= {"optim_wrapper.type": "--amp says so"} if args.amp else {}
-    config = runner_config(args, ALL, said)
-    if args.resume == "newest":
-        config.resume = args.resume
-    elif args.resume is not None:
-        config.load_from, config.resume = args.resume, True
-    if args.amp:
-        import torch
-
-        if torch.cuda.is_available():
-            config.optim_wrapper.type = "AmpOptimWrapper"
-            config.optim_wrapper.setdefault("loss_scale", "dynamic")
-        else:
-            config.optim_wrapper.type = "gmmseg.CPUAmpOptimWrapper"
-    build_runner(config, "train_dataloader", "val_dataloader").train()
-
+from gmmseg.cli.main import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["train", *sys.argv[1:]])

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 LIST = "test.odgt"
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),

@@ -22,7 +22,7 @@ from anomaly.datasets import (
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.names import by_name
+from anomaly.utils.names import by_name
 
 _FILES = (
     street_scenes,

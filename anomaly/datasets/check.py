@@ -13,7 +13,7 @@ import numpy as np
 from anomaly.datasets.fingerprint import Fingerprint
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from anomaly.datasets.camvid_ood import CLASSES as CAMVID_CLASSES
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Layout
-from anomaly.labels import IGNORE, KNOWN
+from anomaly.frames import IGNORE, KNOWN
 
 
 def _classes(count: int, *ignored: int, first: int = 0) -> dict[int, int]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from anomaly.datasets.download import Download
 from anomaly.datasets.images import PHOTO_SUFFIXES, image_size, read_label
 from anomaly.datasets.layout import Encoding, Layout
 from anomaly.datasets.split import AS_FOUND, FrameFiles, Split
-from anomaly.download import Download
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY
+from anomaly.frames import ANOMALY
 
 
 @dataclass(frozen=True)

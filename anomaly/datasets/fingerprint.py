@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.labels import Label, as_array, as_frame_id
+from anomaly.frames import Label, as_array, as_frame_id
 
 
 class Fingerprint:
@@ -62,7 +62,7 @@ def check_unseen(frame: str, image: str, fitted: Collection[str], what: str) -> 
 
     Args:
         frame: Name of the frame.
-        image: :func:`anomaly.labels.image_hash` of its image.
+        image: :func:`anomaly.frames.image_hash` of its image.
         fitted: The same of the images that it was fitted on.
         what: What was fitted, in the plural.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from anomaly.datasets.download import Download
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.fishyscapes_lost_and_found import CITATION, ENCODING, FISHYSCAPES
 from anomaly.datasets.layout import Layout
-from anomaly.download import Download
 
 _CITYSCAPES = tuple(
     f"{folder}leftImg8bit/val/*/{{id}}_leftImg8bit.*"

@@ -16,7 +16,7 @@ from anomaly.datasets.layout import Encoding
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 _PICTURES = (*PHOTO_SUFFIXES, *UNREAD_SUFFIXES)
 _LABELS = (".png",)

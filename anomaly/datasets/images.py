@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from anomaly.errors import InputError
-from anomaly.labels import Image, Label
+from anomaly.frames import Image, Label
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 UNREAD_SUFFIXES = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from anomaly.datasets.download import Download
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Encoding, Layout
-from anomaly.download import Download
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 _URL = "http://www.dhbw-stuttgart.de/~sgehrig/lostAndFoundDataset/"
 LABEL_IDS: Encoding = {0: IGNORE, 1: KNOWN, **dict.fromkeys(range(2, 44), ANOMALY)}

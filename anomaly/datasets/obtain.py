@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from anomaly.datasets.download import Download, Progress, fetch
 from anomaly.datasets.evaluation_set import EvaluationSet
-from anomaly.download import Download, Progress, fetch
+from anomaly.datasets.unpack import unpack
 from anomaly.errors import InputError
-from anomaly.unpack import unpack
 
 
 def obtain(
@@ -27,7 +27,7 @@ def obtain(
     Args:
         evaluation_set: An entry of the catalogue.
         data_root: Folder that holds the sets.
-        on_file: Called before each archive; gives what :func:`anomaly.download.fetch` is to call on progress.
+        on_file: Called before each archive; gives what :func:`anomaly.datasets.download.fetch` is to call on progress.
 
     Returns:
         The set's folder.

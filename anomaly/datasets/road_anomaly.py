@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, KNOWN
+from anomaly.frames import ANOMALY, KNOWN
 
 PUBLISHED = {0: KNOWN, 2: ANOMALY}
 ENCODINGS = {"published": PUBLISHED, "rewritten to 0 and 1": {0: KNOWN, 1: ANOMALY}}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from anomaly.datasets.download import Download
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.fishyscapes_lost_and_found import ENCODING
 from anomaly.datasets.layout import Layout
-from anomaly.download import Download
 
 HOME = "https://segmentmeifyoucan.com/datasets"
 CITATION = "Chan et al., SegmentMeIfYouCan: A Benchmark for Anomaly Segmentation, NeurIPS 2021 Datasets and Benchmarks"

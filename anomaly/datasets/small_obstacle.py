@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Layout
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 PUBLISHED = {0: IGNORE, 1: KNOWN, **dict.fromkeys(range(2, 255), ANOMALY)}
 ENCODINGS = {"published": PUBLISHED, "rewritten to 0, 1 and 255": {0: KNOWN, 1: ANOMALY, 255: IGNORE}}

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from anomaly.datasets.images import add_overlay, image_size, read_image, read_label
 from anomaly.errors import InputError
-from anomaly.given import choice, whole
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
+from anomaly.utils.given import choice, whole
 
 _MEANING = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignore"}
 AS_FOUND = "--as-found"  # how a command says that a set is meant although it is not as published

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from anomaly.datasets.download import Download
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Encoding, Layout
-from anomaly.download import Download
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 _URL = "https://people.eecs.berkeley.edu/~hendrycks/"
 CLASSES = (

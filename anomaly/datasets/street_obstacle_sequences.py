@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.layout import Layout
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 PUBLISHED = {0: IGNORE, 253: KNOWN, 254: ANOMALY}
 _CITATION = "Maag et al., Two Video Data Sets for Tracking and Retrieval of Out of Distribution Objects, ACCV 2022"

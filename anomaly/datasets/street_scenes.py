@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from anomaly.datasets.evaluation_set import EvaluationSet
 from anomaly.datasets.road_anomaly import FRAMES, PUBLISHED
-from anomaly.datasets.street.classes import CLASSES, PALETTE
-from anomaly.datasets.street.scene import Scene, render_scene
+from anomaly.datasets.synthetic.classes import CLASSES, PALETTE
+from anomaly.datasets.synthetic.scene import Scene, render_scene
 from anomaly.errors import InputError
 
 __all__ = ["CLASSES", "PALETTE", "Scene", "render_scene", "write_street_scenes"]

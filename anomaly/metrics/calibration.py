@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.given import choice, real, text
 from anomaly.metrics.figures import at_threshold
 from anomaly.metrics.functional.curve import from_ordered_keys, ordered_keys
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, check_fpr, check_tpr, missing_pixels
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.utils.given import choice, real, text
 
 Rule = Literal["tpr", "fpr", "best_f1"]
 RULES = ("tpr", "fpr", "best_f1")
@@ -33,7 +33,7 @@ class Threshold:
         name: Of the score.
         set: That it was chosen on.
         images: What tells the images of that set from others, by
-            :func:`anomaly.labels.image_hash`; empty where that is not known. The threshold is not to be
+            :func:`anomaly.frames.image_hash`; empty where that is not known. The threshold is not to be
             applied to them.
 
     Numbers may be of any type, and are kept as Python floats of the same value.

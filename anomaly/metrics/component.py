@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.given import real, text
-from anomaly.labels import Label, as_array, as_frame_id, as_score
+from anomaly.frames import Label, as_array, as_frame_id, as_score
 from anomaly.metrics.functional.components import FrameComponents, Track, frame_components
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 from anomaly.metrics.spill import SpillFile, Stored
+from anomaly.utils.given import real, text
 
 LEVELS = np.linspace(0.25, 0.75, 11)
 SHOWN = (25, 50, 75)

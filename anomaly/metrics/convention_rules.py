@@ -16,7 +16,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from anomaly.errors import InputError
-from anomaly.labels import as_array, as_frame_id
+from anomaly.frames import as_array, as_frame_id
 from anomaly.metrics.functional.curve import OperatingPoints, Scores, check_ascending, operating_points
 from anomaly.metrics.functional.other_rules import (
     TPR,

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.background import read_ahead
 from anomaly.metrics.figures import Levels, at_threshold, measure
 from anomaly.metrics.functional.curve import (
     Counts,
@@ -28,6 +27,7 @@ from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.measured import FrameCounts, Measured, check_stored
 from anomaly.metrics.runs import FileRun, FrameScores, MemoryRun, Run
 from anomaly.metrics.spill import SpillFile
+from anomaly.utils.background import read_ahead
 
 STRIDE = 1024  # one of so many scores is a sample, by which blocks are cut and runs on disk are searched
 BLOCK = 2**20  # scores that are put in order together

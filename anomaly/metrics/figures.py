@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from anomaly.errors import InputError
-from anomaly.given import real
 from anomaly.metrics.functional.curve import OperatingPoints
 from anomaly.metrics.functional.ranking import (
     Auroc,
@@ -21,6 +20,7 @@ from anomaly.metrics.functional.ranking import (
     check_fpr,
     check_tpr,
 )
+from anomaly.utils.given import real
 
 PER_IMAGE = "_per_image"
 

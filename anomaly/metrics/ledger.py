@@ -7,8 +7,8 @@ import weakref
 from collections import deque
 from typing import Any
 
-from anomaly.given import whole
 from anomaly.metrics.runs import MemoryRun
+from anomaly.utils.given import whole
 
 
 class Ledger:

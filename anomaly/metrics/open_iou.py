@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.given import real, text
-from anomaly.labels import ANOMALY, KNOWN, Label, as_array, as_frame_id, as_score
+from anomaly.frames import ANOMALY, KNOWN, Label, as_array, as_frame_id, as_score
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.curve import Counts
 from anomaly.metrics.functional.open_iou import closed_confusion, count_decisions, iou, open_confusion
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
+from anomaly.utils.given import real, text
 
 ClassMap = npt.NDArray[np.integer]
 

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.given import choice, real, text
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
 from anomaly.metrics.binned import BinnedScores
 from anomaly.metrics.distributed import gather
 from anomaly.metrics.exact import ExactScores
@@ -27,7 +26,8 @@ from anomaly.metrics.measured import FrameCounts, Interval
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
-from anomaly.state_file import read_state, write_state
+from anomaly.utils.given import choice, real, text
+from anomaly.utils.state_file import read_state, write_state
 
 Mode = Literal["exact", "binned"]
 MODES = ("exact", "binned")

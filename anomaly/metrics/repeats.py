@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, check_label
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, check_label
 from anomaly.metrics.measured import FrameCounts
 
 SAMPLE = 1024  # pixels of a frame that are looked at, at most

@@ -19,10 +19,10 @@ from markupsafe import Markup
 
 from anomaly.errors import InputError
 from anomaly.report import sections
-from anomaly.report.comparable import remarks
 from anomaly.report.join import JoinedSet, Run, join
 from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
 from anomaly.report.views import View, sample
+from anomaly.results.comparison import remarks
 from anomaly.visualize.heatmap import INFERNO
 from anomaly.visualize.palette import CLASSES
 from anomaly.visualize.prediction import class_palette

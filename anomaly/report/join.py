@@ -8,10 +8,10 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from anomaly.errors import InputError
-from anomaly.report.comparable import check_comparable
-from anomaly.report.curves import ScoreCurves
+from anomaly.metrics.score_curves import ScoreCurves
 from anomaly.report.views import SET, SetViews, View
-from anomaly.result import RunResult, ScoreResult, SetResult, read_results
+from anomaly.results.comparison import check_comparable
+from anomaly.results.records import RunResult, ScoreResult, SetResult, read_results
 
 FOLDER = "report"
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from anomaly.datasets.images import check_image, read_image
-from anomaly.detectors import Detector
 from anomaly.errors import InputError
-from anomaly.inference import Inference
-from anomaly.labels import KNOWN, Frame
-from anomaly.method import WHOLE, Method, check_scores, see
-from anomaly.report.curves import BINS, ScoreCurves
+from anomaly.evaluation.score_maps import WHOLE, Method, check_scores, see
+from anomaly.frames import KNOWN, Frame
+from anomaly.metrics.score_curves import BINS, ScoreCurves
+from anomaly.models.base import Detector
+from anomaly.models.tiling import Inference
 from anomaly.report.html import MEGABYTES, write_joined
 from anomaly.report.join import JoinedSet, Run
 from anomaly.report.join import Method as Drawn
 from anomaly.report.views import SetViews, View, view_path
-from anomaly.result import RunResult, ScoreResult, SetResult
+from anomaly.results.records import RunResult, ScoreResult, SetResult
 from anomaly.scores.table import Score
 
 SHARES = np.append(np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80))  # of all pixels, at or above a level

@@ -10,12 +10,12 @@ import numpy as np
 from markupsafe import Markup
 
 from anomaly.metrics.figures import title_of
+from anomaly.metrics.score_curves import LEAST_FPR, ScoreCurves
 from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram, line_chart, ranked_chart
-from anomaly.report.curves import LEAST_FPR, ScoreCurves
 from anomaly.report.join import JoinedSet, Method, Run
 from anomaly.report.table import FURTHER as COLUMNS
 from anomaly.report.table import HEADLINE
-from anomaly.result import ScoreResult
+from anomaly.results.records import ScoreResult
 
 FURTHER = tuple(column for column in COLUMNS if column.part != "at_threshold")  # that has a table of its own
 RANK = "ap"  # frames are put in order by it

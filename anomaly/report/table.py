@@ -14,7 +14,7 @@ from rich.text import Text
 
 from anomaly.metrics.figures import title_of
 from anomaly.report.formats import Cell, TextTable, markdown
-from anomaly.result import RunResult, ScoreResult
+from anomaly.results.records import RunResult, ScoreResult
 
 HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.given import whole
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame, Label
-from anomaly.labels import Score as ScoreMap
-from anomaly.method import Likeliest
-from anomaly.report.curves import ScoreCurves
-from anomaly.result import SetResult
-from anomaly.state_file import read_state, write_state
+from anomaly.evaluation.score_maps import Likeliest
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Label
+from anomaly.frames import Score as ScoreMap
+from anomaly.metrics.score_curves import ScoreCurves
+from anomaly.results.records import SetResult
+from anomaly.utils.given import whole
+from anomaly.utils.state_file import read_state, write_state
 
 WIDTH, HEIGHT = 640, 360  # no view is larger
 GRID = 80  # points on the long side of the grid
@@ -41,7 +41,7 @@ class View:
     Args:
         frame: Its id.
         size: Height and width of the frame.
-        kind: What ``values`` are, as of :class:`anomaly.method.Likeliest`; empty where a network gave none.
+        kind: What ``values`` are, as of :class:`anomaly.evaluation.score_maps.Likeliest`; empty where a network gave none.
         photograph: JPEG, reduced by area averages.
         label: ``KNOWN``, ``ANOMALY``, ``IGNORE``.
         predicted: The network's class; of no rows where it gave none.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anomaly.detectors import MAPS, Prediction
 from anomaly.errors import InputError
+from anomaly.models.base import MAPS, Prediction
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from anomaly.errors import InputError
-from anomaly.inference import Inference
+from anomaly.models.tiling import Inference
 from anomaly.scores.combinations import fit_distribution, is_constant
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.table import SCORES, Score, serves
-from anomaly.state_file import read_state, write_state
+from anomaly.utils.state_file import read_state, write_state
 
 KIND = "score statistics"
 DISTRIBUTION = "distribution"

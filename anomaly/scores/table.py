@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from anomaly.datasets.fingerprint import check_unseen
-from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.names import by_name, check_distinct
-from anomaly.parameters import bind, parse_call
+from anomaly.models.base import Prediction
 from anomaly.scores import density, knn, logits, mahalanobis, softmax, standardised, typicality, vim
 from anomaly.scores.combinations import rank_average, zscore_sum
 from anomaly.scores.sample import PixelSample
+from anomaly.utils.names import by_name, check_distinct
+from anomaly.utils.parameters import bind, parse_call
 
 _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
@@ -29,7 +29,7 @@ class Score:
 
     Args:
         name: Name on the command line, in results and in plots.
-        function: Takes the fields of a :class:`~anomaly.detectors.Prediction` that it ``needs``, then parameters and
+        function: Takes the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``, then parameters and
             statistics by keyword; gives ``(B, h, w)`` float32, higher = more anomalous.
         needs: Names of these fields.
         source: The paper it comes from.
@@ -39,7 +39,7 @@ class Score:
         parts: The scores that a combination is of; its function takes them stacked, ``(S, B, h, w)``.
         parameters: That differ from the function's defaults.
         statistics: What was fitted.
-        learned_from: :func:`anomaly.labels.image_hash` of the images that it was fitted on; an evaluation refuses them.
+        learned_from: :func:`anomaly.frames.image_hash` of the images that it was fitted on; an evaluation refuses them.
     """
 
     name: str
@@ -131,7 +131,7 @@ def get_scores(texts: Iterable[str]) -> list[Score]:
 
 
 def check_not_learned(scores: Iterable[Score], frame: str, image: str) -> None:
-    """Refuse an image that a score was fitted on, by :func:`anomaly.labels.image_hash`.
+    """Refuse an image that a score was fitted on, by :func:`anomaly.frames.image_hash`.
 
     Raises:
         InputError: It is one.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Image, Label
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Image, Label
 
 
 def as_photograph(found: npt.ArrayLike, who: str) -> Image:

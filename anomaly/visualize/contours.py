@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import Image
+from anomaly.frames import Image
 from anomaly.visualize.arrays import as_mask, as_photograph
 from anomaly.visualize.palette import INK, RGB, SKY
 

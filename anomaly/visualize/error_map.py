@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, Image, Label, Score
+from anomaly.frames import ANOMALY, IGNORE, Image, Label, Score
 from anomaly.visualize.arrays import as_label, as_score_map
 from anomaly.visualize.palette import BLUE, INK, PAPER, RGB, VERMILION, YELLOW
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import Image, Score
+from anomaly.frames import Image, Score
 from anomaly.visualize.arrays import as_score, as_score_map
 
 INFERNO: npt.NDArray[np.uint8] = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

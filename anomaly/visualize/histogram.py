@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, KNOWN, Label, Score
+from anomaly.frames import ANOMALY, KNOWN, Label, Score
 from anomaly.visualize.arrays import as_label, as_score
 from anomaly.visualize.palette import BLUE, ORANGE, hexadecimal
 

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Image, Label, Score
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Image, Label, Score
 from anomaly.visualize.arrays import as_label, as_photograph
 from anomaly.visualize.heatmap import INFERNO, Heatmap
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.labels import Image
+from anomaly.frames import Image
 from anomaly.visualize.palette import CLASSES, PAPER, RGB
 
 

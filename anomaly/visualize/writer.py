@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import quote
 
-from anomaly.background import Worker
-from anomaly.labels import Frame, Image, Label, Score
-from anomaly.profile import Profile
+from anomaly.evaluation.profile import Profile
+from anomaly.frames import Frame, Image, Label, Score
+from anomaly.utils.background import Worker
 from anomaly.visualize.heatmap import Heatmap
 from anomaly.visualize.panel import Panel, cell_size, encode_png, shrink, shrink_label
 

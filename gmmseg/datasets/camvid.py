@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mmseg.datasets import BaseSegDataset
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.registry import DATASETS
 
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.registry import MODELS
 
 _STAGE_ENDS = (2, 4, 10, 15)  # last blocks at strides 4, 8, 16 and 32

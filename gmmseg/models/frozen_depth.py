@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from gmmseg.errors import InputError
-from gmmseg.posthoc import WhitenedDensities
+from anomaly.errors import InputError
+from gmmseg.posthoc.mixtures import WhitenedDensities
 
 SCALES = (1.0, 2.0)
 """Sizes, relative to the network's input, at which the frozen copy looks at it."""

@@ -12,8 +12,8 @@ from mmseg.models.decode_heads import DepthwiseSeparableASPPHead, FCNHead, OCRHe
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from gmmseg.checkpoints.published import rename_published_keys
 from gmmseg.classifier import Classification, GMMClassifier
-from gmmseg.published import rename_published_keys
 from gmmseg.registry import MODELS
 from gmmseg.settings import MixtureSettings
 

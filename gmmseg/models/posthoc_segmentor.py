@@ -15,9 +15,9 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor, nn
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.models.segmentor import LikelihoodSegmentor
-from gmmseg.posthoc import ClassDensities
+from gmmseg.posthoc.mixtures import ClassDensities
 from gmmseg.registry import MODELS
 
 

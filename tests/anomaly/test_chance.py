@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import hypergeom, mannwhitneyu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomaly import chance
-from anomaly.chance import ap_range, auroc_range
+from anomaly.evaluation import chance
+from anomaly.evaluation.chance import ap_range, auroc_range
 
 SEEDS = 10_000
 

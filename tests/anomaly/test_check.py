@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from anomaly.cli.catalogue_text import report_text
 from anomaly.datasets.catalog import SETS, open_split
 from anomaly.datasets.check import check_split
 from anomaly.datasets.fingerprint import Fingerprint
-from anomaly.report.sets import report_text
 from tests.anomaly import set_trees
 from tests.anomaly.set_trees import label, plant, write
 

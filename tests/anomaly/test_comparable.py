@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import InputError
-from anomaly.report.comparable import check_comparable, remarks
 from anomaly.report.formats import FORMATS, Cell, TextTable
 from anomaly.report.table import runs_table
-from anomaly.result import ClosedSet, RunResult, ScoreResult, SetResult
+from anomaly.results.comparison import check_comparable, remarks
+from anomaly.results.records import ClosedSet, RunResult, ScoreResult, SetResult
 
 ROOT = Path(__file__).resolve().parents[2]
 

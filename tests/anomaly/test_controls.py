@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import anomaly.measures
-import anomaly.method
-from anomaly.controls import CONSTANT, RANDOM, SHUFFLED, Control, negative_controls
+import anomaly.evaluation.metrics
+import anomaly.evaluation.score_maps
 from anomaly.datasets.catalog import open_split
+from anomaly.evaluation.negative_controls import CONSTANT, RANDOM, SHUFFLED, Control, negative_controls
 from tests.anomaly import set_trees
 
 IGNORED = 255
@@ -57,12 +57,12 @@ def test_scores_that_know_nothing_pass(split):
 
 def leak_label(monkeypatch, sign=1):
     """A pipeline in which the label reaches the score."""
-    read = anomaly.method.Method.maps
+    read = anomaly.evaluation.score_maps.Method.maps
 
     def maps(self, frame, *rest):
         return {name: score + sign * 0.02 * (frame.label == 1) for name, score in read(self, frame, *rest).items()}
 
-    monkeypatch.setattr(anomaly.method.Method, "maps", maps)
+    monkeypatch.setattr(anomaly.evaluation.score_maps.Method, "maps", maps)
 
 
 def leak_label_reversed(monkeypatch):
@@ -70,9 +70,9 @@ def leak_label_reversed(monkeypatch):
 
 
 def change_update(monkeypatch, change):
-    update = anomaly.measures.PixelMetrics.update
+    update = anomaly.evaluation.metrics.PixelMetrics.update
     monkeypatch.setattr(
-        anomaly.measures.PixelMetrics, "update", lambda self, name, *pair: update(self, name, *change(*pair))
+        anomaly.evaluation.metrics.PixelMetrics, "update", lambda self, name, *pair: update(self, name, *change(*pair))
     )
 
 

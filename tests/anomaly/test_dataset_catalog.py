@@ -6,7 +6,7 @@ import pytest
 
 from anomaly.datasets.catalog import SETS, find_set, open_split
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from tests.anomaly import set_trees
 from tests.anomaly.set_trees import LAYOUTS, label, photo, plant, write
 

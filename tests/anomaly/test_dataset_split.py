@@ -6,7 +6,7 @@ import pytest
 from anomaly.datasets.catalog import open_split
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
 from tests.anomaly import set_trees
 from tests.anomaly.set_trees import label, photo, write
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from anomaly import download as module
-from anomaly.download import Download, fetch, sha256_of
+from anomaly.datasets import download as module
+from anomaly.datasets.download import Download, fetch, sha256_of
 from anomaly.errors import InputError
 from tests.anomaly.file_server import serving
 
@@ -377,7 +377,7 @@ def test_sha256_of_a_missing_file_is_an_error(tmp_path):
 
 def test_a_killed_run_goes_on(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from anomaly.download import *\n"
+        "import sys; from pathlib import Path; from anomaly.datasets.download import *\n"
         "fetch(Download(sys.argv[1], 'data.zip'), Path(sys.argv[2]))"
     )
     part, deadline = tmp_path / "data.zip.part", time.monotonic() + 60

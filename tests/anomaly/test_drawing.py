@@ -8,7 +8,7 @@ import torch
 from matplotlib.patches import Ellipse
 
 from anomaly.errors import InputError
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.visualize import (
     ClassColours,

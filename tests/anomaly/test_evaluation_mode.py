@@ -17,12 +17,12 @@ from torch import nn
 
 from anomaly.datasets.catalog import open_split
 from anomaly.datasets.street_scenes import write_street_scenes
-from anomaly.detectors import FunctionDetector
-from anomaly.evaluation_mode import evaluation_mode, modules_of
-from anomaly.evaluator import evaluate
-from anomaly.inference import Inference
-from anomaly.integrations.mmseg_closed_set import evaluate_closed_set, open_closed_set
-from anomaly.integrations.mmseg_detector import MMSegDetector, build_model
+from anomaly.evaluation.evaluator import evaluate
+from anomaly.mmengine.closed_set import evaluate_closed_set, open_closed_set
+from anomaly.models.base import FunctionDetector
+from anomaly.models.evaluation_mode import evaluation_mode, modules_of
+from anomaly.models.mmseg import MMSegDetector, build_model
+from anomaly.models.tiling import Inference
 from anomaly.scores import get_scores
 from tests.anomaly import set_trees, tiny_segmentor
 

@@ -9,23 +9,23 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomaly.background import Worker, read_ahead
 from anomaly.datasets.catalog import open_split
-from anomaly.detectors import FunctionDetector, Prediction
 from anomaly.errors import InputError
-from anomaly.evaluator import calibrate, evaluate
-from anomaly.inference import Inference
-from anomaly.labels import image_hash
-from anomaly.measures import Calibration, Measures
-from anomaly.method import resize_score
+from anomaly.evaluation.evaluator import calibrate, evaluate
+from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.profile import Profile
+from anomaly.evaluation.score_maps import resize_score
+from anomaly.evaluation.writing import write_scores
+from anomaly.frames import image_hash
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.components import TRACKS
-from anomaly.postprocess.table import parse_chain
-from anomaly.profile import Profile
-from anomaly.score_remarks import SeenValues
-from anomaly.score_store import ScoreWriter
+from anomaly.models.base import FunctionDetector, Prediction
+from anomaly.models.tiling import Inference
+from anomaly.postprocessing.table import parse_chain
+from anomaly.results.remarks import SeenValues
+from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.table import SCORES, get_scores, serves
-from anomaly.writing import write_scores
+from anomaly.utils.background import Worker, read_ahead
 from tests.anomaly import set_trees
 
 HEIGHT, WIDTH = 24, 32

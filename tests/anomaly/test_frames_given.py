@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from anomaly.datasets.fingerprint import Fingerprint
 from anomaly.errors import InputError
-from anomaly.labels import Frame
+from anomaly.frames import Frame
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics
 from anomaly.metrics.calibration import choose_threshold
 from anomaly.metrics.convention_rules import SetScores

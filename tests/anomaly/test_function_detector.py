@@ -12,11 +12,11 @@ from torch import nn
 
 from anomaly.datasets.catalog import open_split
 from anomaly.datasets.street_scenes import write_street_scenes
-from anomaly.detectors import FunctionDetector
 from anomaly.errors import InputError
-from anomaly.evaluator import evaluate
-from anomaly.inference import Inference
+from anomaly.evaluation.evaluator import evaluate
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.models.base import FunctionDetector
+from anomaly.models.tiling import Inference
 from anomaly.scores import get_scores
 
 

@@ -12,9 +12,7 @@ import torch
 
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.given import choice, number, plain, real, switch, text, whole
-from anomaly.inference import Inference
-from anomaly.measures import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, Measures
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics
 from anomaly.metrics.bands import curve_bands
 from anomaly.metrics.bootstrap import FrameTable, bootstrap, holm, paired_bootstrap
@@ -22,7 +20,9 @@ from anomaly.metrics.calibration import Threshold, check_level, choose_threshold
 from anomaly.metrics.functional.components import TRACKS, Track
 from anomaly.metrics.functional.curve import operating_points
 from anomaly.metrics.functional.ranking import fpr_at_tpr, recall_at_fpr
+from anomaly.models.tiling import Inference
 from anomaly.report.views import ViewWriter
+from anomaly.utils.given import choice, number, plain, real, switch, text, whole
 
 
 class Thing:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from scipy.special import logsumexp
 
-from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.inference import Inference
+from anomaly.models.base import Prediction
+from anomaly.models.tiling import Inference
 from anomaly.scores import SCORES, get_scores
 from tests.oracles import bilinear
 

@@ -9,8 +9,8 @@ from anomaly.datasets.label_counts import check_both_kinds, count_labels
 from anomaly.datasets.overlap import shared_images
 from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.names import by_name
 from anomaly.scores import SCORES
+from anomaly.utils.names import by_name
 from tests.anomaly import set_trees
 
 MEANING = {0: 0, 3: 1, 4: 1, 9: 255}

@@ -11,8 +11,8 @@ import pytest
 
 from anomaly.datasets.catalog import open_split
 from anomaly.errors import InputError
-from anomaly.evaluator import calibrate, evaluate
-from anomaly.measures import Calibration, Measures
+from anomaly.evaluation.evaluator import calibrate, evaluate
+from anomaly.evaluation.metrics import Calibration, Measures
 from anomaly.metrics import PixelMetrics, exact, spill
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.runs import MemoryRun

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from anomaly.datasets.catalog import open_split
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
-from anomaly.evaluator import calibrate, evaluate
-from anomaly.labels import image_hash
-from anomaly.measures import Calibration
-from anomaly.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_scores, open_set
+from anomaly.evaluation.evaluator import calibrate, evaluate
+from anomaly.evaluation.metrics import Calibration
+from anomaly.evaluation.writing import write_scores
+from anomaly.frames import image_hash
+from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_scores, open_set
 from anomaly.scores.table import get_scores, stored_scores
-from anomaly.writing import write_scores
 from tests.anomaly import set_trees
 from tests.anomaly.test_evaluator import ColourDetector, make_split
 
@@ -133,7 +133,7 @@ def test_a_stop_never_leaves_a_map_under_the_name_of_another_image(tmp_path, mon
                     file.write(json.dumps(entry).encode()[: 20 if step == "half a line" else 0])
                 raise KeyboardInterrupt
 
-            patched.setattr("anomaly.score_store._append", stop)
+            patched.setattr("anomaly.results.score_store._append", stop)
         with pytest.raises(KeyboardInterrupt):
             store.write("a", "msp", np.ones((2, 3)), "new")
     again = writer(tmp_path)
@@ -172,7 +172,7 @@ def test_whatever_a_stop_cuts_a_map_is_of_the_image_it_is_said_to_be(tmp_path_fa
     for frame, image in events[:-1]:
         write(writer(folder), frame, image)
     with pytest.MonkeyPatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
-        patched.setattr("anomaly.score_store._append", cut)
+        patched.setattr("anomaly.results.score_store._append", cut)
         write(writer(folder), *events[-1])
     is_true()
     write(writer(folder), "c", "z")

@@ -11,8 +11,8 @@ from sklearn.metrics import jaccard_score, precision_recall_curve, roc_curve
 
 from anomaly.datasets.catalog import open_split
 from anomaly.errors import InputError
-from anomaly.evaluator import calibrate, evaluate
-from anomaly.measures import Calibration, Measures
+from anomaly.evaluation.evaluator import calibrate, evaluate
+from anomaly.evaluation.metrics import Calibration, Measures
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.functional.components import Track
 from anomaly.scores.table import get_scores

@@ -15,10 +15,10 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from anomaly.errors import InputError
-from anomaly.inference import Inference
-from anomaly.integrations.mmseg_closed_set import check_whole, evaluate_closed_set, open_closed_set
-from anomaly.integrations.mmseg_detector import MMSegDetector, build_model, config_inference, pick_device
-from anomaly.method import WHOLE
+from anomaly.evaluation.score_maps import WHOLE
+from anomaly.mmengine.closed_set import check_whole, evaluate_closed_set, open_closed_set
+from anomaly.models.mmseg import MMSegDetector, build_model, config_inference, pick_device
+from anomaly.models.tiling import Inference
 from tests.anomaly import set_trees, tiny_segmentor
 
 

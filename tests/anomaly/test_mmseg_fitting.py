@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.inference import Inference
-from anomaly.integrations.mmseg_fitting import sample_pixels
-from anomaly.labels import image_hash
+from anomaly.frames import image_hash
+from anomaly.mmengine.training_pixels import sample_pixels
+from anomaly.models.base import Prediction
+from anomaly.models.tiling import Inference
 from tests.anomaly import set_trees
 
 C, STRIDE, PAD = 3, 4, 8

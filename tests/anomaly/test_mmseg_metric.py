@@ -14,13 +14,13 @@ from scipy.special import logsumexp
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from anomaly.errors import InputError
-from anomaly.integrations.mmseg_component_metric import ComponentAnomalyMetric
-from anomaly.integrations.mmseg_iou_metric import ClosedSetIoUMetric
-from anomaly.integrations.mmseg_metric import PixelAnomalyMetric
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.metrics import PixelMetrics, UndefinedMetricWarning, exact, spill
 from anomaly.metrics.component import ComponentMetrics
 from anomaly.metrics.functional.components import TRACKS
+from anomaly.mmengine.component_metric import ComponentAnomalyMetric
+from anomaly.mmengine.iou_metric import ClosedSetIoUMetric
+from anomaly.mmengine.pixel_metric import PixelAnomalyMetric
 from tests.anomaly.metric_samples import ANOMALOUS, CLASSES, FRAMES, SIZE, data_sample, labels, run
 
 

@@ -13,14 +13,14 @@ from mmengine.runner import Runner
 
 from anomaly.datasets.split import FrameFiles, Split
 from anomaly.errors import InputError
-from anomaly.evaluator import evaluate
-from anomaly.inference import Inference
-from anomaly.integrations.mmseg_component_metric import ComponentAnomalyMetric
-from anomaly.integrations.mmseg_detector import MMSegDetector, build_model
-from anomaly.integrations.mmseg_iou_metric import ClosedSetIoUMetric
-from anomaly.integrations.mmseg_metric import PixelAnomalyMetric
-from anomaly.labels import ANOMALY, IGNORE, KNOWN
-from anomaly.method import Method, see
+from anomaly.evaluation.evaluator import evaluate
+from anomaly.evaluation.score_maps import Method, see
+from anomaly.frames import ANOMALY, IGNORE, KNOWN
+from anomaly.mmengine.component_metric import ComponentAnomalyMetric
+from anomaly.mmengine.iou_metric import ClosedSetIoUMetric
+from anomaly.mmengine.pixel_metric import PixelAnomalyMetric
+from anomaly.models.mmseg import MMSegDetector, build_model
+from anomaly.models.tiling import Inference
 from anomaly.scores import SCORES
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.anomaly.metric_samples import ANOMALOUS, FRAMES, META, data_sample

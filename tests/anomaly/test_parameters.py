@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.errors import InputError
-from anomaly.parameters import bind, parse_call
+from anomaly.utils.parameters import bind, parse_call
 
 
 def example(

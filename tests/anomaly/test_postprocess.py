@@ -13,10 +13,10 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 
 from anomaly.errors import InputError
-from anomaly.postprocess.boundary import boundary
-from anomaly.postprocess.guided import guided
-from anomaly.postprocess.smoothing import dilated_smoothing, smooth
-from anomaly.postprocess.table import STEPS, Chain, Context, parse_chain
+from anomaly.postprocessing.boundary import boundary
+from anomaly.postprocessing.guided import guided
+from anomaly.postprocessing.smoothing import dilated_smoothing, smooth
+from anomaly.postprocessing.table import STEPS, Chain, Context, parse_chain
 
 SHAPES = [(23, 31), (1, 40), (5, 2), (1, 1)]
 

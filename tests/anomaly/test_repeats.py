@@ -6,13 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from anomaly import state_file
 from anomaly.datasets.fingerprint import Fingerprint
 from anomaly.errors import InputError
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics, binned
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.measured import FrameCounts
 from anomaly.metrics.repeats import SAMPLE, FrameKey, sample_places
+from anomaly.utils import state_file
 
 SIZE = (60, 90)
 WAYS = r"a name of its own, such as its path; .* call reset\(\) between the two passes"

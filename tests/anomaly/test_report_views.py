@@ -10,12 +10,12 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from anomaly.errors import InputError
-from anomaly.labels import Frame
-from anomaly.method import Likeliest
+from anomaly.evaluation.score_maps import Likeliest
+from anomaly.frames import Frame
 from anomaly.metrics.bands import RATES, RECALLS, curve_bands
 from anomaly.metrics.bootstrap import FrameTable
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.report.curves import ScoreCurves, choose_levels
+from anomaly.metrics.score_curves import ScoreCurves, choose_levels
 from anomaly.report.html import safe_json
 from anomaly.report.pack import pack_numbers, pack_picture
 from anomaly.report.views import SetViews, View, sample, view_size

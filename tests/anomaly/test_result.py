@@ -16,7 +16,15 @@ from rich.console import Console
 
 from anomaly.errors import InputError
 from anomaly.report.table import results_markdown, results_table
-from anomaly.result import ClosedSet, RunResult, ScoreResult, SetResult, read_results, state_name, write_results
+from anomaly.results.records import (
+    ClosedSet,
+    RunResult,
+    ScoreResult,
+    SetResult,
+    read_results,
+    state_name,
+    write_results,
+)
 
 
 def pixels(auroc, ap, fpr95):

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import multivariate_normal, ortho_group, rankdata
 from sklearn.metrics import roc_auc_score
 
-from anomaly.detectors import Prediction
 from anomaly.errors import InputError
+from anomaly.models.base import Prediction
 from anomaly.scores import SCORES, get_scores
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average, zscore_sum
 from anomaly.scores.sample import PixelSample

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from anomaly.errors import InputError
-from anomaly.score_formats.base import check_scale
-from anomaly.score_store import ScoreWriter, open_scores
+from anomaly.results.score_formats.base import check_scale
+from anomaly.results.score_store import ScoreWriter, open_scores
 
 
 @pytest.mark.parametrize("scale", [(0, 0), (1, 0), (0, np.nan), (0, np.inf)])

@@ -10,9 +10,9 @@ from PIL import Image
 
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics
-from anomaly.rank_map import LEVELS, RankMap, Ties
-from anomaly.score_export import FIGURES, write_smiyc
-from anomaly.score_store import ScoreWriter, open_scores
+from anomaly.results.rank_map import LEVELS, RankMap, Ties
+from anomaly.results.score_export import FIGURES, write_smiyc
+from anomaly.results.score_store import ScoreWriter, open_scores
 
 RANDOM = np.random.default_rng(0)
 FRAMES = ("a", "town/b 1", "c.d", "ü%2F")

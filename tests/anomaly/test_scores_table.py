@@ -10,9 +10,9 @@ import torch
 from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal
 
-from anomaly.detectors import Prediction
 from anomaly.errors import InputError
-from anomaly.labels import image_hash
+from anomaly.frames import image_hash
+from anomaly.models.base import Prediction
 from anomaly.scores import SCORES, get_scores, knn
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles

@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from anomaly import state_file
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics, binned
+from anomaly.utils import state_file
 
 MODES = ("exact", "binned")
 

@@ -14,10 +14,10 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
 from anomaly.datasets import street_scenes
-from anomaly.datasets.street.camera import Camera
-from anomaly.datasets.street.canvas import Canvas
-from anomaly.datasets.street.light import sample_light
 from anomaly.datasets.street_scenes import CLASSES, PALETTE, Scene, render_scene, write_street_scenes
+from anomaly.datasets.synthetic.camera import Camera
+from anomaly.datasets.synthetic.canvas import Canvas
+from anomaly.datasets.synthetic.light import sample_light
 from anomaly.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

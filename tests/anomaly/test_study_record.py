@@ -9,8 +9,8 @@ from sklearn.metrics import average_precision_score
 
 from anomaly.errors import InputError
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.report.study_record import NETWORKS, gather
-from anomaly.result import read_results, state_name
+from anomaly.results.records import read_results, state_name
+from study_record import NETWORKS, gather
 from tests.report_runs import SET, write_run, write_split
 
 SEEDS = (0, 1)

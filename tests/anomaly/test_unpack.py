@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from anomaly.datasets.unpack import unpack
 from anomaly.errors import InputError
-from anomaly.unpack import unpack
 
 NOISE = random.Random(0).randbytes(40_000)
 FILES = {"set/a.txt": b"a" * 1024, "set/deep/er/b.bin": NOISE, "set/empty": b"", "c d.é": b"c"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.labels import ANOMALY, IGNORE, KNOWN, Frame
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
 from anomaly.visualize.heatmap import Heatmap
 from anomaly.visualize.panel import GAP, HEADER, LABEL_COLOURS, Panel, cell_size, encode_png, shrink_label
 from anomaly.visualize.writer import PanelWriter

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anomaly.integrations.mmseg_detector import build_model
+from anomaly.models.mmseg import build_model
 from tests.anomaly import set_trees
 
 HEIGHT, WIDTH = 48, 64

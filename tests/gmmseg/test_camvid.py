@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from anomaly.errors import InputError
 from gmmseg.datasets import CamVidDataset
-from gmmseg.errors import InputError
 
 PIPELINE = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
 PREFIX = {"img_path": "images/val", "seg_map_path": "annotations/val"}

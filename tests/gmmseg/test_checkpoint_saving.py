@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from anomaly.errors import InputError
 from gmmseg.checkpoints import load_weights
-from gmmseg.errors import InputError
 from tests.gmmseg.tiny_training import assert_same, saved, train, write_images
 
 
@@ -51,7 +51,7 @@ def test_no_room_leaves_the_checkpoint_before(root, tmp_path, kept):
 
 
 def test_a_file_is_in_place_only_when_it_is_whole(root, tmp_path, monkeypatch):
-    import gmmseg.engine.runner as module
+    import gmmseg.training.runner as module
 
     whole = []
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
+from anomaly.errors import InputError
 from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
-from gmmseg.errors import InputError
 from tests.gmmseg.networks import MIXTURE, segformer
 
 

@@ -10,8 +10,8 @@ from mmseg.datasets import BaseSegDataset
 from PIL import Image
 from scipy.stats import chisquare
 
-from gmmseg.engine import ClassBalancedSampler, class_index
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
+from gmmseg.training import ClassBalancedSampler, class_index
 from tests.processes import leave
 
 NAMES = ("road", "sky", "car", "rider", "wolf")
@@ -207,7 +207,7 @@ def test_two_processes_share_the_stream_and_the_reading(tmp_path, labels):
 
 def test_missing_class_is_named(tmp_path, labels, monkeypatch):
     said = []
-    monkeypatch.setattr("gmmseg.engine.class_balanced_sampler.print_log", lambda text, **_: said.append(text))
+    monkeypatch.setattr("gmmseg.training.class_balanced_sampler.print_log", lambda text, **_: said.append(text))
     ClassBalancedSampler(_dataset(tmp_path), seed=0)
     assert said == ["ClassBalancedSampler: no image has the class wolf; left out"]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from anomaly.errors import InputError
 from gmmseg.classifier import GMMClassifier
-from gmmseg.errors import InputError
 from gmmseg.settings import MixtureSettings
 
 

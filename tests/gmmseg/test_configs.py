@@ -306,9 +306,9 @@ def test_model_table_is_what_the_tool_writes(tmp_path):
     emptied, removed = re.subn(r"(?m)^\|.*gmmseg/.*\n", "", document)
     copy = tmp_path / "models.md"
     copy.write_text(emptied)
-    subprocess.run([sys.executable, ROOT / "tools/model_table.py", "--file", copy], check=True)
+    subprocess.run([sys.executable, ROOT / "tools/dev/model_table.py", "--file", copy], check=True)
     assert removed == len(GENERATIVE)
-    assert copy.read_text() == document, "run python tools/model_table.py"
+    assert copy.read_text() == document, "run python tools/dev/model_table.py"
 
 
 def test_published_figures_are_mmsegs():

@@ -1,16 +1,16 @@
 """Checkpoints in the published layout: loaded as they are, and by ``tools/convert_checkpoint.py``."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from anomaly.errors import InputError
 from gmmseg.checkpoints import load_checkpoint_file, load_weights
-from gmmseg.errors import InputError
+from gmmseg.checkpoints.published import _memory_of_queue, convert_published
 from gmmseg.memory import FeatureMemory
-from gmmseg.published import _memory_of_queue, convert_published
+from tests.commands import status_of
 from tests.gmmseg.networks import MIXTURE, segformer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,19 +151,14 @@ def test_mmengine_loads_it_as_initial_weights(tmp_path):
 def convert(tmp_path, monkeypatch, capsys):
     """Run the tool on a state dict, in an empty folder; give exit status, stdout lines and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     (tmp_path / "config.py").write_text(CONFIG)
 
     def run(state, *arguments, meta=None):
-        import _run
-        import convert_checkpoint
 
         torch.save({"state_dict": state, "meta": meta or {}, "optimizer": {}}, "in.pth")
-        monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", "in.pth", "made/out.pth", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            _run.run(convert_checkpoint.main)
+        status = status_of("gmmseg convert", "in.pth", "made/out.pth", *arguments)
         out, err = capsys.readouterr()
-        return ended.value.code, [line.split() for line in out.splitlines()], err
+        return status, [line.split() for line in out.splitlines()], err
 
     return run
 

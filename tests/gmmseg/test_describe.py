@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from anomaly.errors import InputError
-from anomaly.integrations.mmseg_detector import MMSegDetector
-from anomaly.method import WHOLE, check_scores
+from anomaly.evaluation.score_maps import WHOLE, check_scores
+from anomaly.models.mmseg import MMSegDetector
 from anomaly.scores import get_scores
 from gmmseg.models.posthoc_segmentor import posthoc_config
 from tests.gmmseg.networks import segformer

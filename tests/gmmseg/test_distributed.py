@@ -5,9 +5,9 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from gmmseg.classifier import GMMClassifier
-from gmmseg.distributed import all_max, all_sum, gather_equal, gather_rows, num_processes, process_rank
-from gmmseg.engine.training_state import mean_gradients
+from gmmseg.functional.collectives import all_max, all_sum, gather_equal, gather_rows, num_processes, process_rank
 from gmmseg.settings import MixtureSettings
+from gmmseg.training.training_state import mean_gradients
 from tests.processes import leave
 
 STEPS, SETTINGS = 12, {"num_components": 3, "embed_dim": 8, "memory_size": 24, "max_samples": 5, "em_interval": 2}

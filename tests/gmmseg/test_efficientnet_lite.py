@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.models import EfficientNetLite0
 
 

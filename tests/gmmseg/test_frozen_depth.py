@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import multivariate_normal
 
-from anomaly.integrations.mmseg_detector import build_model
-from gmmseg.engine.mixture_fitting import fitting_config
-from gmmseg.errors import InputError
-from gmmseg.posthoc import StratifiedSample, WhitenedDensities
+from anomaly.errors import InputError
+from anomaly.models.mmseg import build_model
+from gmmseg.posthoc.fitting import fitting_config
+from gmmseg.posthoc.mixtures import StratifiedSample, WhitenedDensities
 from tests.gmmseg.test_posthoc import network_config
 
 

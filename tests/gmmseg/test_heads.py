@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmseg.models.decode_heads import SegformerHead
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.models.heads import FastSegformerHead
 from tests.gmmseg.head_tester import BN, HeadTester
 from tests.gmmseg.networks import segformer

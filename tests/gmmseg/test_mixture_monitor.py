@@ -12,9 +12,9 @@ from mmengine.runner import Runner
 from mmseg.models import SegDataPreProcessor
 from torch.utils.data import DataLoader
 
+from anomaly.errors import InputError
 from gmmseg import em
-from gmmseg.engine import MixtureMonitorHook
-from gmmseg.errors import InputError
+from gmmseg.training import MixtureMonitorHook
 from tests.gmmseg.networks import MIXTURE, samples, segformer
 
 STEPS, CLASSES, COMPONENTS = 6, 5, MIXTURE["num_components"]

@@ -14,10 +14,10 @@ from mmseg.structures import SegDataSample
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-from gmmseg.engine.feature_pass import collect_features
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from gmmseg.models.posthoc_segmentor import PosthocCascadeSegmentor, PosthocSegmentor, posthoc_config
-from gmmseg.posthoc import (
+from gmmseg.posthoc.feature_pass import collect_features
+from gmmseg.posthoc.mixtures import (
     PIXELS_PER_COMPONENT,
     UNSEEN_LOG_LIKELIHOOD,
     ClassDensities,

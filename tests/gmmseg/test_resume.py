@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from gmmseg.engine.checkpoint_files import newest_checkpoint
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
+from gmmseg.training.checkpoint_files import newest_checkpoint
 from tests.gmmseg.tiny_training import StopAt, assert_same, config, logged_losses, saved, train, write_images
 
 TRAINED = ("state_dict", "optimizer", "param_schedulers")
@@ -73,8 +73,8 @@ def test_neither_validation_nor_workers_change_the_training(root, tmp_path):
 
 
 def test_processes_together_draw_the_samples_of_one(root, tmp_path, monkeypatch):
-    import gmmseg.engine.random_stream as stream
-    from gmmseg.engine import SafeRunner
+    import gmmseg.training.random_stream as stream
+    from gmmseg.training import SafeRunner
 
     def places(rank, processes, skipped=0):
         for module in (stream, sampler_module):
@@ -98,7 +98,7 @@ def test_processes_together_draw_the_samples_of_one(root, tmp_path, monkeypatch)
 def test_augmentation_differs_from_sample_to_sample(root, tmp_path):
     runner = train(root, tmp_path / "run", 1)
     dataset = runner.train_dataloader.dataset
-    from gmmseg.engine.random_stream import DrawnIndex
+    from gmmseg.training.random_stream import DrawnIndex
 
     def image(*place):
         index = DrawnIndex(3)

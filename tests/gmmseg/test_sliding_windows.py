@@ -5,9 +5,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.models import EncoderDecoder
 
-from gmmseg.engine import SafeRunner
-from gmmseg.engine.sliding_windows import sliding_windows
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
+from gmmseg.training import SafeRunner
+from gmmseg.training.sliding_windows import sliding_windows
 
 
 class Windows(EncoderDecoder):

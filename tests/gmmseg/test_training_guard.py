@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from PIL import Image
 
-from gmmseg.errors import InputError
+from anomaly.errors import InputError
 from tests.gmmseg.tiny_training import assert_same, saved, train, write_images
 
 

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from gmmseg.engine import SafeRunner
+from gmmseg.training import SafeRunner
 
 _RUNS = itertools.count()
 CLASSES = ("road", "sky", "car")

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from anomaly.given import text, whole
-from anomaly.labels import ANOMALY, IGNORE, Label
+from anomaly.frames import ANOMALY, IGNORE, Label
+from anomaly.utils.given import text, whole
 
 
 @dataclass(frozen=True)

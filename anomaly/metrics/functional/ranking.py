@@ -18,8 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.given import real
 from anomaly.metrics.functional.curve import OperatingPoints
+from anomaly.utils.given import real
 
 
 class UndefinedMetricWarning(UserWarning):

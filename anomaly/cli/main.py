@@ -1,0 +1,65 @@
+"""The command ``anomaly``: which subcommands there are, and how one is run."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from anomaly.cli.process import leave, run
+from anomaly.errors import InputError
+
+COMMANDS = {
+    "evaluate": "measure anomaly scores on labelled datasets",
+    "look": "show what a network makes of images, without labels",
+    "data": "list, check, download or generate datasets",
+    "save-scores": "write score maps of images without labels",
+    "export-scores": "write score maps in SegmentMeIfYouCan's layout",
+    "fit-scores": "fit scores that learn from training images",
+    "compare": "several results in one table, or what differs between them",
+    "report": "one HTML page of one result or several",
+    "verify": "measure a result again and say whether it matches",
+    "control": "scores that know nothing, through the same evaluation",
+}
+
+
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run a subcommand and end the process."""
+    run_command("anomaly", COMMANDS, words)
+
+
+def run_command(program: str, commands: Mapping[str, str], words: Sequence[str] | None = None) -> NoReturn:
+    """Run the subcommand that the first word names, and end the process with its status.
+
+    Args:
+        program: ``anomaly`` or ``gmmseg``; subcommand ``NAME`` is ``PROGRAM.cli.NAME``, its dashes underscores.
+        commands: What each subcommand does, by name.
+        words: The command line behind the program's name; that of the process by default.
+    """
+    signal.signal(signal.SIGINT, leave)  # before what takes seconds to import
+    words = sys.argv[1:] if words is None else list(words)
+
+    def start() -> None:
+        if not words or words[0] in ("-h", "--help"):
+            print(_usage(program, commands))
+        elif words[0] == "--version":
+            from anomaly import __version__
+
+            print(f"{program} {__version__}")
+        elif words[0] in commands:
+            module = importlib.import_module(f"{program}.cli.{words[0].replace('-', '_')}")
+            module.main(words[1:])
+        else:
+            raise InputError(f"unknown command {words[0]!r}; the commands are {', '.join(commands)}")
+
+    run(start)
+
+
+def _usage(program: str, commands: Mapping[str, str]) -> str:
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {what}" for name, what in commands.items()]
+    return "\n".join(
+        [f"usage: {program} COMMAND ...", "", *lines, "", f"{program} COMMAND --help shows the options of a command."]
+    )

@@ -1,0 +1,26 @@
+"""Score maps on disk, as tools open them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from anomaly.datasets.split import Split
+from anomaly.results.score_formats import Scale
+from anomaly.results.score_store import StoredScores, open_set
+
+
+def open_maps(folder: Path, split: Split, scale: Scale | None) -> StoredScores:
+    """Open the score maps of a set's frames, and tell of others that are there.
+
+    Raises:
+        InputError: As :func:`anomaly.results.score_store.open_set`.
+    """
+    stored = open_set(folder, split, scale=scale)
+    if stored.unused:
+        print(
+            f"note: {len(stored.unused)} score maps in {stored.folder}, such as {stored.unused[0]}, are of no frame of "
+            f"{split.name} and are left out",
+            file=sys.stderr,
+        )
+    return stored

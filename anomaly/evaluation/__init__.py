@@ -1,0 +1,1 @@
+"""From a model and datasets to metrics: one loop, its configuration, callbacks."""

@@ -1,1 +1,0 @@
-"""The only code of this package that knows mmseg and mmengine."""

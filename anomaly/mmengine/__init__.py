@@ -1,0 +1,1 @@
+"""Metrics inside mmengine's own loops, and mmsegmentation's datasets."""

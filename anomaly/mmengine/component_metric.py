@@ -1,0 +1,137 @@
+"""Component figures of anomaly scores in mmengine's validation and test loops."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from mmengine.dist import all_gather_object
+
+from anomaly.errors import InputError
+from anomaly.frames import Label
+from anomaly.frames import Score as ScoreMap
+from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
+from anomaly.metrics.functional.components import TRACKS
+from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+from anomaly.metrics.ledger import Ledger
+from anomaly.metrics.pixel import MEMORY_BUDGET, PixelMetrics
+from anomaly.metrics.spill import SpillFile, Stored
+from anomaly.mmengine.metric_base import AnomalyMetric, chosen, on_main
+from anomaly.registry import METRICS
+
+DEFAULT = ("f1_mean", "siou", "ppv")
+COUNTS = ("tp_", "fn_", "fp_")
+BEYOND_ALL = sys.float_info.max  # the threshold where the best is undefined: nothing is called anomalous
+
+
+@METRICS.register_module()
+class ComponentAnomalyMetric(AnomalyMetric):
+    """F1, sIoU and PPV of anomalous objects by SegmentMeIfYouCan's rules, in percent, not rounded.
+
+    :class:`anomaly.metrics.component.ComponentMetrics` says what they are. They are named ``components.{figure}``, so
+    that this metric may stand beside :class:`anomaly.mmengine.pixel_metric.PixelAnomalyMetric`, which describes the
+    arguments not described here.
+
+    Args:
+        anomaly_index: See there.
+        track: Which components count: ``anomaly_track`` or ``obstacle_track``.
+        threshold: A score from which on a pixel is anomalous, which takes exactly one score; or ``best_f1``, the best
+            on the set's own pixels, for which all score maps go to a temporary file.
+        scores: See there.
+        set: See there.
+        ignore_index: See there.
+        known: See there.
+        images: See there.
+        figures: Names as of :class:`anomaly.metrics.component.ComponentResult`, and ``threshold``; by default
+            ``f1_mean``, ``siou`` and ``ppv``. Numbers of components and the threshold are not percentages.
+        memory_budget: Bytes for all scores together, while the best threshold is looked for.
+        spill_dir: Folder of the temporary file; the system's by default.
+        prefix: See there.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such track, score or figure.
+    """
+
+    _file: SpillFile | None
+
+    def __init__(
+        self,
+        anomaly_index: int | Sequence[int],
+        *,
+        track: str = "anomaly_track",
+        threshold: float | Literal["best_f1"] = BEST_F1,
+        scores: Sequence[str] | None = None,
+        set: str = "",
+        ignore_index: int | Sequence[int] = 255,
+        known: Sequence[int] | None = None,
+        images: str = "*",
+        figures: Sequence[str] | None = None,
+        memory_budget: int = MEMORY_BUDGET,
+        spill_dir: str | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(anomaly_index, scores, set, ignore_index, known, images, prefix)
+        if track not in TRACKS:
+            raise InputError(f"track: expected one of {', '.join(TRACKS)}, found {track!r}")
+        self.track, self.threshold = TRACKS[track], component_threshold(threshold)
+        self._budget = Ledger.of(memory_budget)
+        self._folder = None if spill_dir is None else Path(spill_dir)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            allowed = [*self._components("", self.threshold).compute(0.0).figures, "threshold"]
+        if self.threshold != BEST_F1:
+            self._check_one_score(self.threshold)
+        self.figures = chosen(figures, DEFAULT, allowed)
+        self._reset()
+
+    def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
+        if self.threshold != BEST_F1:
+            self._found.setdefault(score, self._components(score, self.threshold)).update(frame, score_map, label)
+            return
+        self._pixels.setdefault(score, self._pixel_metrics(score)).update(frame, score_map, label)
+        if (score, frame) not in self._maps:
+            self._file = self._file or SpillFile(self._folder)
+            self._maps[score, frame] = (self._file, self._file.write(score_map), self._file.write(label))
+
+    def _measure(self, score: str) -> dict[str, float]:
+        found = self._at_best_f1(score) if self.threshold == BEST_F1 else self._found.get(score)
+        parts = all_gather_object(found)
+        return on_main(lambda: self._report(score, parts))
+
+    def _at_best_f1(self, score: str) -> ComponentMetrics:
+        """Match this process's frames at the threshold that is the best for the pixels of all processes."""
+        pixels = self._pixels.pop(score, None) or self._pixel_metrics(score)
+        pixels.gather()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)  # said of the components in a moment
+            threshold = on_main(lambda: pixels.compute()["best_f1_threshold"])
+        components = self._components(score, BEYOND_ALL if math.isnan(threshold) else threshold)
+        for (name, frame), (file, *stored) in self._maps.items():
+            if name == score:
+                components.update(frame, *(file.read(array).reshape(array.shape) for array in stored))
+        return components
+
+    def _report(self, score: str, parts: list[ComponentMetrics | None]) -> dict[str, float]:
+        first, *others = (part for part in parts if part is not None)
+        for part in others:
+            first.merge(part)
+        result = first.compute()
+        scaled = {name: (1 if name.startswith(COUNTS) else 100) * value for name, value in result.figures.items()}
+        scaled["threshold"] = math.nan if result.threshold == BEYOND_ALL else result.threshold
+        return {f"components.{name}": scaled[name] for name in self.figures}
+
+    def _reset(self) -> None:
+        self._found: dict[str, ComponentMetrics] = {}
+        self._pixels: dict[str, PixelMetrics] = {}
+        self._maps: dict[tuple[str, str], tuple[SpillFile, Stored, Stored]] = {}
+        self._file = None
+
+    def _components(self, score: str, threshold: float | Literal["best_f1"]) -> ComponentMetrics:
+        return ComponentMetrics(self.track, threshold, name=score, set=self.set, spill_dir=self._folder)
+
+    def _pixel_metrics(self, score: str) -> PixelMetrics:
+        return PixelMetrics(score, set=self.set, memory_budget=self._budget, spill_dir=self._folder)

@@ -1,0 +1,151 @@
+"""What anomaly metrics in mmengine's loops share: reading samples, and one result on all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric
+
+from anomaly.errors import InputError
+from anomaly.frames import Label
+from anomaly.frames import Score as ScoreMap
+from anomaly.mmengine.samples import LabelReader, Sample, check_carried, frame_id, score_map, scores_of
+from anomaly.scores.table import SCORES, get_scores
+
+_T = TypeVar("_T")
+
+
+class AnomalyMetric(BaseMetric):
+    """Reads samples, and gives all processes one result.
+
+    A subclass adds a frame's score in ``_add``, and measures a score in ``_measure``, which every process calls.
+
+    Args:
+        anomaly_index: See :class:`anomaly.mmengine.pixel_metric.PixelAnomalyMetric`, as for all that follow.
+        scores: See there.
+        set: See there.
+        ignore_index: See there.
+        known: See there.
+        images: See there.
+        prefix: See there.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such score, or not in mmengine's loops.
+    """
+
+    default_prefix = "anomaly"
+
+    def __init__(
+        self,
+        anomaly_index: int | Sequence[int],
+        scores: Sequence[str] | None,
+        set: str,
+        ignore_index: int | Sequence[int],
+        known: Sequence[int] | None,
+        images: str,
+        prefix: str | None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.set = set
+        self.images = images
+        self.scores = None if scores is None else get_scores([scores] if isinstance(scores, str) else scores)
+        check_carried(self.scores or ())
+        self._labels = LabelReader(anomaly_index, ignore_index, known)
+        self._seen: dict[str, None] = {}
+
+    def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
+        """Add the frames of a batch; see mmengine's ``BaseMetric``.
+
+        Raises:
+            InputError: A sample has no path, no label or no map that a score needs; a label value has no meaning; or
+                a score is NaN or infinite.
+        """
+        for sample in data_samples:
+            frame = frame_id(sample)
+            if not fnmatchcase(frame, self.images):
+                continue
+            label = self._labels.read(sample, (self.dataset_meta or {}).get("classes"))
+            for score in scores_of(sample) if self.scores is None else self.scores:
+                self._add(score.name, frame, score_map(sample, score), label)
+                self._seen[score.name] = None
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Measure the frames of all processes, each frame once, and forget them.
+
+        Args:
+            size: Number of the data set's frames. Not needed: a frame is known by its ``img_path``.
+
+        Returns:
+            Values named ``{prefix}/{set}/{score}/{figure}``, the same on every process.
+
+        Raises:
+            InputError: No frame was seen, or the processes' frames do not fit together; on every process.
+        """
+        try:
+            seen = {name for names in all_gather_object(list(self._seen)) for name in names}
+            if not seen:
+                raise InputError(
+                    f"{type(self).__name__}: expected frames whose img_path matches {self.images!r}, with a score that "
+                    "the network's output allows; found none; correct images=..., or the data set"
+                )
+            return {
+                "/".join(part for part in (self.prefix, self.set, name, figure) if part): value
+                for name in (SCORES if self.scores is None else [score.name for score in self.scores])
+                if name in seen
+                for figure, value in self._measure(name).items()
+            }
+        finally:
+            self._seen.clear()
+            self._reset()
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Not called: :meth:`evaluate` brings processes together by frames, not by lists of results."""
+        raise NotImplementedError("call evaluate")
+
+    def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
+        raise NotImplementedError
+
+    def _measure(self, score: str) -> dict[str, float]:
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        raise NotImplementedError
+
+    def _check_one_score(self, threshold: float) -> None:
+        if self.scores is None or len(self.scores) != 1:
+            raise InputError(
+                f"threshold={threshold}: expected the one score that it belongs to, as scores=['msp'], found "
+                f"{'none' if self.scores is None else [score.name for score in self.scores]}; give each its own metric"
+            )
+
+
+def on_main(function: Callable[[], _T]) -> _T:
+    """Call a function on process 0; give its result, or raise its ``InputError``, on all."""
+    outcome: list[Any] = [None]
+    if is_main_process():
+        try:
+            outcome = [function()]
+        except InputError as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], InputError):
+        raise outcome[0]
+    result: _T = outcome[0]
+    return result
+
+
+def chosen(figures: Sequence[str] | None, default: Iterable[str], allowed: Sequence[str]) -> list[str]:
+    """Give the figures asked for, or the default ones.
+
+    Raises:
+        InputError: There is no figure of a name; the message lists all.
+    """
+    figures = [figures] if isinstance(figures, str) else figures
+    names = list(default if figures is None else dict.fromkeys(figures))
+    for name in names:
+        if name not in allowed:
+            raise InputError(f"figures: expected some of {', '.join(allowed)}; found {name!r}")
+    return names

@@ -1,0 +1,100 @@
+"""Pixel figures of anomaly scores in mmengine's validation and test loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anomaly.frames import Label
+from anomaly.frames import Score as ScoreMap
+from anomaly.metrics.figures import FIGURES, PER_IMAGE
+from anomaly.metrics.ledger import Ledger
+from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
+from anomaly.mmengine.metric_base import AnomalyMetric, chosen, on_main
+from anomaly.registry import METRICS
+
+
+@METRICS.register_module()
+class PixelAnomalyMetric(AnomalyMetric):
+    """AUROC, AP, FPR at a TPR and more, over all pixels of the validation set together, in percent, not rounded.
+
+    Scores are computed from the maps that mmseg hands on, which it has resized to the photograph's size. A figure is
+    NaN, with a warning, where the set has no known or no anomalous pixel.
+
+    Args:
+        anomaly_index: Label value, or values, of anomalous pixels, as they come out of the pipeline: after
+            ``reduce_zero_label`` and the data set's own map of labels.
+        scores: As :func:`anomaly.scores.get_scores` reads them, of logits and class log-likelihoods alone, none that is
+            fitted or a combination; by default the usual ones that the network's output allows.
+        set: Name of the set, a part of the figures' names.
+        ignore_index: Label value, or values, of pixels that are left out.
+        known: Label values of known pixels; by default the ids of the data set's classes. Other values are errors.
+        images: Only frames whose ``img_path`` matches this pattern count, such as ``*/fishyscapes/*``.
+        figures: Names as of :class:`anomaly.metrics.PixelResult`; by default ``auroc``, ``ap`` and ``fpr95``.
+            ``best_f1_threshold`` is a score, not a percentage.
+        mode: As of :class:`anomaly.metrics.PixelMetrics`. ``binned`` gives ``{figure}_low`` and ``{figure}_high`` too.
+        tpr: As there.
+        fpr: As there.
+        threshold: As there; it takes exactly one score.
+        memory_budget: As there, for all scores together.
+        spill_dir: As there.
+        prefix: First part of the figures' names, ``anomaly`` by default.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such score or figure.
+    """
+
+    def __init__(
+        self,
+        anomaly_index: int | Sequence[int],
+        *,
+        scores: Sequence[str] | None = None,
+        set: str = "",
+        ignore_index: int | Sequence[int] = 255,
+        known: Sequence[int] | None = None,
+        images: str = "*",
+        figures: Sequence[str] | None = None,
+        mode: Mode = "exact",
+        tpr: float = 0.95,
+        fpr: float = 0.05,
+        threshold: float | None = None,
+        memory_budget: int = MEMORY_BUDGET,
+        spill_dir: str | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(anomaly_index, scores, set, ignore_index, known, images, prefix)
+        self._settings: dict[str, Any] = {"set": set, "mode": mode, "tpr": tpr, "fpr": fpr, "threshold": threshold}
+        self._settings |= {"memory_budget": Ledger.of(memory_budget)}
+        self._settings |= {"spill_dir": None if spill_dir is None else Path(spill_dir)}
+        levels = PixelMetrics(**self._settings).levels
+        if levels.threshold is not None:
+            self._check_one_score(levels.threshold)
+        at_threshold = [] if threshold is None else ["f1", "iou"]
+        means = [figure.at(levels) for figure in FIGURES if figure.per_image] + at_threshold
+        pooled = [figure.at(levels) for figure in FIGURES] + at_threshold
+        self.figures = chosen(figures, pooled[:3], pooled + [name + PER_IMAGE for name in means])
+        self._metrics: dict[str, PixelMetrics] = {}
+
+    def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
+        if score not in self._metrics:
+            self._metrics[score] = PixelMetrics(score, **self._settings)
+        self._metrics[score].update(frame, score_map, label)
+
+    def _measure(self, score: str) -> dict[str, float]:
+        metrics = self._metrics.pop(score, None) or PixelMetrics(score, **self._settings)
+        metrics.gather()
+        return on_main(lambda: self._report(metrics))
+
+    def _report(self, metrics: PixelMetrics) -> dict[str, float]:
+        result = metrics.compute()
+        report = {}
+        for name in self.figures:
+            scale = 1 if name == "best_f1_threshold" else 100
+            report[name] = scale * result[name]
+            for end, value in zip(("low", "high"), result.intervals.get(name, ()), strict=False):
+                report[f"{name}_{end}"] = scale * value
+        return report
+
+    def _reset(self) -> None:
+        self._metrics.clear()

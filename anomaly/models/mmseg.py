@@ -1,0 +1,244 @@
+"""Any mmseg segmentor as a :class:`anomaly.models.base.Detector`."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+from mmseg.datasets.transforms import LoadImageFromNDArray
+from mmseg.models import BaseSegmentor
+from mmseg.models.utils import resize
+from mmseg.registry import DATASETS, MODELS
+from mmseg.utils import stack_batch
+from torch import Tensor, nn
+
+from anomaly.errors import InputError
+from anomaly.frames import Image
+from anomaly.models.base import Prediction
+from anomaly.models.evaluation_mode import Steady, evaluation_mode
+from anomaly.models.tiling import Inference
+from anomaly.utils.names import check_distinct
+
+_LOADERS = ("LoadImageFromFile", "LoadAnnotations")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Give the device of that name; without a name CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: torch does not know or does not have the device.
+    """
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name is None else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r}: expected one that torch has here, such as cpu, found: {reason}") from error
+    return device
+
+
+def build_model(config: Config) -> BaseSegmentor:
+    """Build the config's network without weights, asking for nothing pretrained: a checkpoint is to follow.
+
+    Raises:
+        InputError: The config describes no network, or one that cannot be built.
+    """
+    if "model" not in config:
+        raise InputError(f"config {config.filename} has no 'model'; give the config of a segmentation network")
+    init_default_scope(config.get("default_scope", "mmseg"))
+    network = copy.deepcopy(config.model)
+    _drop_pretrained(network)
+    try:
+        return MODELS.build(network)
+    except (KeyError, TypeError, ImportError, AssertionError, ValueError, AttributeError) as error:
+        if type(error).__name__ == "InputError":  # the network's own library says what to mend
+            raise
+        reason = str(error) or type(error).__name__
+        raise InputError(f"config {config.filename}: its network cannot be built: {reason}") from error
+
+
+class MMSegDetector:
+    """Runs a segmentor on photographs, prepared as its config says.
+
+    Predictions have the resolution of the network's last feature map where that can be had: of a segmentor with a
+    method ``describe(inputs)``, which gives the fields of :class:`anomaly.models.base.Prediction` by name (a generative
+    one), and of any whose decode head ends in mmseg's ``conv_seg``. Any other gives logits at the input's resolution.
+
+    Args:
+        config: Its ``test_dataloader.dataset.pipeline`` (or ``test_pipeline``) is the preprocessing.
+        model: The network; put on ``device``. Each call has it in evaluation mode, and leaves it in the mode it was in.
+        device: As torch names it.
+
+    Attributes:
+        linear: Weight ``(C, D)`` and bias ``(C,)`` that make logits of features; None where no such layer is.
+
+    Raises:
+        InputError: The config does not say how a photograph is prepared, or the network gives one logit a pixel.
+    """
+
+    def __init__(self, config: Config, model: BaseSegmentor, device: str | torch.device) -> None:
+        if getattr(model, "out_channels", None) == 1:
+            raise InputError(
+                f"config {config.filename}: expected a network with a logit for each of at least two classes, found "
+                "out_channels=1, whose softmax is 1 everywhere; train it again with out_channels=2"
+            )
+        init_default_scope(config.get("default_scope", "mmseg"))
+        self._model = model.to(device)
+        self._steady = Steady()
+        self._device = device
+        self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])
+        self._normalise = copy.deepcopy(model.data_preprocessor).to("cpu").eval()
+        self._padding = dict(getattr(self._normalise, "test_cfg", None) or {})
+        self._normalise.test_cfg = None  # padded by __call__: windows want the same
+        self._describe = getattr(model, "describe", None)
+        self._last: nn.Conv2d | None = None if self._describe else _last_layer(model)
+        self._ends_there: bool | None = None  # whether the last layer's output are the logits
+        self.align_corners = bool(getattr(model, "align_corners", False))
+        self.classes = _class_names(config)
+        check_distinct(self.classes, "classes", "correct the metainfo of the config's data set")
+        self.gives: frozenset[str] = frozenset(
+            getattr(model, "describes", ()) or (("logits",) if self._last is None else ("logits", "features"))
+        )
+        if getattr(model, "num_classes", None) == 1:  # of a generative network, whose likelihood still says something
+            self.gives -= {"logits"}
+        self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
+
+    def prepare(self, image: Image) -> Tensor:
+        """Prepare one RGB photograph. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
+        try:
+            data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise InputError(
+                f"the config's test pipeline cannot prepare an image of {image.shape[1]}x{image.shape[0]}: "
+                f"{type(error).__name__}: {error}; correct its settings"
+            ) from error
+        inputs: Tensor = self._normalise(pseudo_collate([data]), False)["inputs"][0]
+        return inputs
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Prediction:
+        """Predict inputs of one size. Shape: ``(B, 3, h, w)``."""
+        inputs = inputs.to(self._device)
+        if self._padding:
+            inputs = stack_batch(list(inputs), pad_val=self._normalise.pad_val, **self._padding)[0]
+        size = (inputs.shape[2], inputs.shape[3])
+        with evaluation_mode(self._model):
+            maps: dict[str, Any] = dict(self._steady(self._ask, inputs))
+        return Prediction(**maps, covers=size, align_corners=self.align_corners)
+
+    def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
+        maps = self._logits(inputs) if self._describe is None else self._describe(inputs)
+        return {name: found.float() for name, found in maps.items()}
+
+    def _logits(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Logits, and features where there is a last layer that makes logits of them."""
+        metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), inputs.shape[2:])] * len(inputs)
+        with _calls_of(self._last) as calls:
+            logits = self._model.encode_decode(inputs, metas)
+        if not calls:
+            return {"logits": logits}
+        features, small = calls[-1]
+        if self._ends_there is None:  # asked once: it is a property of the head
+            resized = resize(small, inputs.shape[2:], mode="bilinear", align_corners=self.align_corners).float()
+            same = resized.shape == logits.shape and torch.allclose(resized, logits.float(), rtol=1e-3, atol=1e-3)
+            self._ends_there = bool(same)
+        if self._ends_there and self._last is not None:
+            if small.dtype != self._last.weight.dtype:  # autocast's logits have 8 bits, and ranks are the data
+                with torch.autocast(inputs.device.type, enabled=False):
+                    small = self._last(features.to(self._last.weight.dtype))
+            return {"logits": small, "features": features}
+        return {"logits": logits, "features": resize(features.float(), inputs.shape[2:], mode="bilinear")}
+
+
+def _last_layer(model: BaseSegmentor) -> nn.Conv2d | None:
+    """The convolution that makes logits of features; None where mmseg's decode head has none of the kind."""
+    heads = getattr(model, "decode_head", None)
+    head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+    last = getattr(head, "conv_seg", None)
+    return last if isinstance(last, nn.Conv2d) and last.out_channels == getattr(model, "out_channels", None) else None
+
+
+def _linear(layer: Any) -> tuple[Tensor, Tensor] | None:
+    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1) or layer.bias is None:
+        return None
+    return layer.weight.detach().flatten(1).cpu(), layer.bias.detach().cpu()
+
+
+@contextmanager
+def _calls_of(layer: nn.Module | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Catch what a layer takes and gives, while the context lasts."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    if layer is None:
+        yield calls
+        return
+    handle = layer.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def config_inference(config: Config) -> Inference:
+    """How the config's ``test_cfg`` has the network look at an image: whole, or by sliding windows.
+
+    Raises:
+        InputError: Another mode, or windows or strides that are not two positive integers.
+    """
+    test = config.model.get("test_cfg") or {}
+    mode = test.get("mode", "whole")
+    if mode not in ("whole", "slide"):
+        close = difflib.get_close_matches(str(mode), ("whole", "slide"), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "; set one of the two"
+        raise InputError(f"model.test_cfg.mode: expected 'whole' or 'slide', found {mode!r}{hint}")
+    if mode == "whole":
+        return Inference()
+    return Inference(window=_sides("crop_size", test.get("crop_size")), stride=_sides("stride", test.get("stride")))
+
+
+def _sides(name: str, value: Any) -> tuple[int, int]:
+    sides = list(value) if isinstance(value, list | tuple) else []
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(
+            f"model.test_cfg.{name}: expected two positive integers, a height and a width, as model.test_cfg.mode is "
+            f"'slide', found {value!r}; set them, such as {name}=(512,512)"
+        )
+    return sides[0], sides[1]
+
+
+def _class_names(config: Config) -> tuple[str, ...]:
+    """The classes of the config's validation data; none where it does not say."""
+    settings = (config.get("val_dataloader") or {}).get("dataset") or {}
+    dataset = DATASETS.get(settings["type"]) if settings.get("type") else None
+    known = {**getattr(dataset, "METAINFO", {}), **(settings.get("metainfo") or {})}
+    return tuple(known.get("classes") or ())
+
+
+def _test_transforms(config: Config) -> list[dict[str, Any]]:
+    """The config's test pipeline from the loaded image on, without the label."""
+    try:
+        transforms = config.test_dataloader.dataset.pipeline
+    except AttributeError:
+        transforms = config.get("test_pipeline")
+    if not transforms:
+        raise InputError(
+            f"config {config.filename} has neither test_dataloader.dataset.pipeline nor test_pipeline; "
+            "one of them must say how a photograph is prepared"
+        )
+    return [transform for transform in transforms if transform["type"].split(".")[-1] not in _LOADERS]
+
+
+def _drop_pretrained(node: Any) -> None:
+    """Take every request for pretrained weights out of a config, in place."""
+    if isinstance(node, dict):
+        node.update(dict.fromkeys(node.keys() & {"pretrained", "init_cfg"}))
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, dict | list | tuple):
+            _drop_pretrained(value)

@@ -1,0 +1,76 @@
+"""Where nothing is anomalous: outside a region of interest, or on classes that never are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.datasets.images import decode
+from anomaly.errors import InputError
+from anomaly.frames import Score
+
+
+def roi(score: Score, frame: str, *, mask: Path) -> Score:
+    """Give pixels outside a region of interest the smallest score of the map.
+
+    Args:
+        score: Shape ``(H, W)``, float32.
+        frame: Name of the frame.
+        mask: Picture of the map's size, of any type but without loss; outside is where all channels but alpha are 0.
+            Or a folder of such pictures, ``FRAME.png``.
+
+    Returns:
+        Shape ``(H, W)``, float32.
+
+    Raises:
+        InputError: The mask is missing, unreadable, of another size, or has nothing inside.
+    """
+    path = mask / f"{frame}.png" if mask.is_dir() else mask
+    inside = _nonzero(path)
+    if inside.shape != score.shape:
+        (h, w), (height, width) = inside.shape, score.shape
+        raise InputError(
+            f"roi: expected a mask of the photograph's size, {width}x{height}, for frame {frame!r}, found {w}x{h} in "
+            f"{path} (width x height); resize the mask, or name a folder with one for each frame"
+        )
+    if not inside.any():
+        raise InputError(
+            f"roi: expected a region of interest in {path}, found a mask that is 0 everywhere; draw the region "
+            "in another value"
+        )
+    return np.where(inside, score, score.min())
+
+
+def _nonzero(path: Path) -> npt.NDArray[np.bool_]:
+    picture = decode(path)
+    values = np.array(picture)
+    if values.ndim == 3:
+        values = values[..., : -1 if picture.mode.endswith("A") else None].max(axis=2)
+    return values > 0
+
+
+def never(
+    score: Score, classes: npt.NDArray[np.integer], class_names: tuple[str, ...], *, names: tuple[str, ...]
+) -> Score:
+    """Give pixels of classes that are never anomalous, such as sky, the smallest score of the map.
+
+    Args:
+        score: Shape ``(H, W)``, float32.
+        classes: The network's class of every pixel. Shape ``(H, W)``.
+        class_names: The network's classes in order.
+        names: Those that are never anomalous.
+
+    Returns:
+        Shape ``(H, W)``, float32.
+
+    Raises:
+        InputError: The network's classes have no names, or not these.
+    """
+    if unknown := [name for name in names if name not in class_names] or ([] if names else ["none"]):
+        raise InputError(
+            f"never: expected names of the network's classes ({', '.join(class_names) or 'it has no names'}), found "
+            f"{unknown[0]!r}"
+        )
+    return np.where(np.isin(classes, [class_names.index(name) for name in names]), score.min(), score)

@@ -1,0 +1,1 @@
+"""Records of evaluations, score maps on disk, comparison and verification."""

@@ -1,0 +1,145 @@
+"""Whether results may stand in one column, and what else a reader has to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from anomaly.errors import InputError
+from anomaly.results.records import RunResult, SetResult
+from anomaly.results.remarks import unlabelled_classes
+
+
+def check_comparable(results: Sequence[RunResult]) -> None:
+    """Refuse results of other frames, labels or rules.
+
+    Raises:
+        InputError: Two results have different closed sets, protocols, component rules or thresholds' rules, or of one
+            set different fingerprints; the message says what differs.
+    """
+    for first, other in _pairs(results):
+        if first.closed_set is not None and other.closed_set is not None:
+            closed = [{"dataset": c.dataset, "frames": c.frames} for c in (first.closed_set, other.closed_set)]
+            _refuse(first, other, "closed set", *closed)
+        _refuse(first, other, "protocol", first.protocol, other.protocol)
+        for part, words in (("components", "component rules"), ("threshold", "rules of the threshold")):
+            mine, theirs = first.settings.get(part), other.settings.get(part)
+            if mine and theirs:
+                _refuse(first, other, words, mine, theirs)
+        for mine, theirs in _same_sets(first, other):
+            known = mine.fingerprint and theirs.fingerprint
+            if mine.frames == theirs.frames and not (known and mine.fingerprint != theirs.fingerprint):
+                continue
+            frames = f"{mine.frames} and {theirs.frames} frames" if mine.frames != theirs.frames else "other labels"
+            raise InputError(
+                f"{mine.set}: expected results of the same frames and labels, found {frames} for {_name(first)} and "
+                f"{_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and {theirs.fingerprint[:12] or '?'}; "
+                f"layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
+            )
+
+
+def remarks(results: Sequence[RunResult]) -> list[str]:
+    """What a table does not show.
+
+    Sets that are not as published, methods fitted on what they are measured on, scores that are constant or seem
+    reversed, and classes without a labelled pixel.
+    """
+    found = []
+    for result in results:
+        found += [f"{_name(result)}: {remark}" for remark in measured_remarks(result)]
+        for entry in result.sets:
+            found += [f"{_name(result)}: {entry.set} is not as published: {note}" for note in entry.notes]
+            if not entry.fingerprint and len(results) > 1:
+                found.append(f"{_name(result)}: of an earlier format, which does not tell its frames of {entry.set}")
+            for fitted in _fitted_on(result):
+                if _overlap(fitted, entry):
+                    where = fitted.get("set", "images of it")
+                    found.append(
+                        f"{_name(result)}: parameters were fitted on {where}, so its figures on {entry.set} are "
+                        "too good"
+                    )
+            chosen = _chosen_on(result)
+            if chosen and _overlap(chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
+                found.append(
+                    f"{_name(result)}: its threshold was chosen on {chosen['set']}, so what it achieves on "
+                    f"{entry.set} is too good"
+                )
+    return list(dict.fromkeys(found))
+
+
+def measured_remarks(result: RunResult) -> list[str]:
+    """What has to be known of values before they are believed, such as that a score is constant or seems reversed."""
+    closed = result.closed_set
+    found = [] if closed is None else unlabelled_classes("closed-set mIoU", closed.unlabelled)
+    for entry in result.sets:
+        first: dict[str, str] = {}
+        twice = [frame for frame, image in entry.images.items() if first.setdefault(image, frame) != frame]
+        if twice:
+            found.append(
+                f"{entry.set}: {len(twice)} of {entry.frames} frames have the image of another, such as {twice[0]!r} "
+                f"that of {first[entry.images[twice[0]]]!r}; both count"
+            )
+    return found + [
+        f"{entry.set}, {name}: {remark}"
+        for entry in result.sets
+        for name, score in entry.scores.items()
+        for remark in score.remarks
+    ]
+
+
+def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
+    """Sets that something of a method was chosen on, as far as the record tells."""
+    came = {name: one for name, one in result.provenance.items() if isinstance(one, dict)}
+    yield from (one for name, one in came.items() if name != "calibration" and one.get("images"))
+    inputs = [result.model, result.settings, *came.values()]
+    for one in [*inputs, *(one["settings"] for one in inputs if isinstance(one.get("settings"), dict))]:
+        found = one.get("fitted_on", [])
+        for entry in found if isinstance(found, list) else [found]:
+            yield entry if isinstance(entry, dict) else {"set": str(entry)}
+
+
+def _chosen_on(result: RunResult) -> dict[str, Any]:
+    """The set that a threshold was chosen on, with its images where the record tells them, or nothing."""
+    chosen, images = result.settings.get("threshold"), result.provenance.get("calibration")
+    if not isinstance(chosen, dict):
+        return {}
+    return {**images, **chosen} if isinstance(images, dict) else chosen
+
+
+def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:
+    """Whether a set shares images with the one that something was fitted on.
+
+    Told by the images where both are known, else by the names of sets, of which the two halves share nothing.
+    """
+    if isinstance(images := fitted.get("images"), list) and images and entry.images:
+        return not {str(image) for image in images}.isdisjoint(entry.images.values())
+    if fitted.get("fingerprint") and fitted["fingerprint"] == entry.fingerprint:
+        return True
+    name = str(fitted.get("set", ""))
+    whole, _, half = name.rpartition("-")
+    other, _, other_half = entry.set.rpartition("-")
+    halves = ("first", "second")
+    if half in halves and other_half in halves:
+        return (whole, half) == (other, other_half)
+    return (whole if half in halves else name) == (other if other_half in halves else entry.set)
+
+
+def _pairs(results: Sequence[RunResult]) -> Iterator[tuple[RunResult, RunResult]]:
+    return ((first, other) for place, first in enumerate(results) for other in results[place + 1 :])
+
+
+def _same_sets(first: RunResult, other: RunResult) -> Iterator[tuple[SetResult, SetResult]]:
+    return ((mine, theirs) for mine in first.sets for theirs in other.sets if mine.set == theirs.set)
+
+
+def _refuse(first: RunResult, other: RunResult, words: str, mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    if mine and theirs and (differing := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]):
+        key = differing[0]
+        raise InputError(
+            f"expected results of one {words}, found {key} {mine.get(key)!r} for {_name(first)} and "
+            f"{theirs.get(key)!r} for {_name(other)}; evaluate both alike, or print them in tables apart"
+        )
+
+
+def _name(result: RunResult) -> str:
+    return str(result.model["name"])

@@ -1,0 +1,427 @@
+"""One run's record: what was evaluated, on which sets, and what came out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from anomaly.errors import InputError
+from anomaly.metrics.pixel import PixelResult
+from anomaly.utils.given import plain
+from anomaly.utils.names import check_distinct
+
+FORMAT_VERSION = 4
+COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
+STATE = "{}.{}.npz"  # file of a set's and score's pixel metrics
+PARTS = ("components", "open_world", "at_threshold")
+_Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What one score reached on one evaluation set.
+
+    Args:
+        figures: By name, as :class:`anomaly.metrics.PixelResult` has them; NaN where undefined.
+        bounds: By name, the two ends between which a figure certainly lies that was measured in bins.
+        intervals: By name, the two ends of a confidence interval: what other frames of the kind might give.
+        frames: Number of frames.
+        known_pixels: Number of pixels labelled known.
+        anomaly_pixels: Number of pixels labelled anomalous.
+        ignored_pixels: Number of pixels left out.
+        undefined_frames: Frames that the means over images leave out.
+        components: Component figures by name, and their ``threshold``; empty where they were not asked for.
+        open_world: Open-world IoU by name; likewise.
+        at_threshold: What a ``threshold`` chosen on another set achieves, by name; likewise.
+        per_frame: By frame, its figures by name; frames without known or anomaly pixels have none.
+        remarks: What a reader has to know of the score on this set, such as that all its values are equal.
+    """
+
+    figures: dict[str, float]
+    bounds: dict[str, list[float]]
+    intervals: dict[str, list[float]]
+    frames: int
+    known_pixels: int
+    anomaly_pixels: int
+    ignored_pixels: int
+    undefined_frames: list[str]
+    components: dict[str, float] = field(default_factory=dict)
+    open_world: dict[str, float] = field(default_factory=dict)
+    at_threshold: dict[str, float] = field(default_factory=dict)
+    per_frame: dict[str, dict[str, float]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        pixels: PixelResult,
+        *,
+        intervals: dict[str, list[float]] | None = None,
+        components: dict[str, float] | None = None,
+        open_world: dict[str, float] | None = None,
+        at_threshold: dict[str, float] | None = None,
+        remarks: list[str] | None = None,
+    ) -> ScoreResult:
+        """Keep of pixel metrics what belongs in a record: everything but the curve."""
+        return cls(
+            figures=pixels.figures,
+            bounds={name: list(ends) for name, ends in pixels.intervals.items()},
+            intervals=intervals or {},
+            frames=pixels.frames,
+            known_pixels=pixels.known_pixels,
+            anomaly_pixels=pixels.anomaly_pixels,
+            ignored_pixels=pixels.ignored_pixels,
+            undefined_frames=list(pixels.undefined_frames),
+            components=components or {},
+            open_world=open_world or {},
+            at_threshold=at_threshold or {},
+            per_frame={frame: dict(pixels.per_frame[frame]) for frame in sorted(pixels.per_frame)},
+            remarks=remarks or [],
+        )
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """What the scores reached on one evaluation set.
+
+    Args:
+        set: Name of the set.
+        frames: Number of frames evaluated.
+        layout: Which of its published layouts the set was read from.
+        scores: What each score reached, by its name, in the order asked for.
+        version: Which version of the set, where there are several.
+        fingerprint: That of the frames, by :class:`anomaly.datasets.fingerprint.Fingerprint`; empty where a result of
+            an earlier format does not tell.
+        published_frames: Number of frames of the set as published; 0 where it is not known.
+        notes: In what way the set is not as published.
+        images: By frame, what tells its image from others, by :func:`anomaly.frames.image_hash`; empty
+            where a result of an earlier format does not tell.
+    """
+
+    set: str
+    frames: int
+    layout: str
+    scores: dict[str, ScoreResult]
+    version: str = ""
+    fingerprint: str = ""
+    published_frames: int = 0
+    notes: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClosedSet:
+    """Ordinary segmentation figures on known classes, all fractions in 0..1, NaN where undefined.
+
+    Args:
+        dataset: Name of the data set's type in the config, such as ``CityscapesDataset``.
+        frames: Number of images evaluated.
+        miou: Mean over classes of intersection over union.
+        macc: Mean over classes of the accuracy within the class.
+        aacc: Share of all pixels classified rightly.
+        class_iou: Intersection over union by class name.
+        unlabelled: Classes of which no pixel is labelled. Their IoU is 0 where they are predicted, which lowers
+            ``miou``, and NaN elsewhere.
+    """
+
+    dataset: str
+    frames: int
+    miou: float
+    macc: float
+    aacc: float
+    class_iou: dict[str, float]
+    unlabelled: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's record; its dictionaries hold only what JSON can.
+
+    Args:
+        model: What was evaluated; its ``name`` is what tables call it.
+        closed_set: Figures on known classes, or ``None`` where they were not measured.
+        sets: One entry for each evaluation set.
+        settings: What the numbers depend on beside the model.
+        protocol: The rules of evaluation, in words: results of different ones are not to be compared.
+        timings: Seconds by stage.
+        provenance: What :func:`anomaly.results.provenance.provenance` gives: command, date, code, versions, inputs.
+        format_version: Of the file this is written to.
+
+    Raises:
+        InputError: ``model`` has no name, or two sets have one name.
+    """
+
+    model: dict[str, Any]
+    closed_set: ClosedSet | None
+    sets: list[SetResult]
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+    protocol: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, dict) or not isinstance(self.model.get("name"), str):
+            raise InputError(f"a run's model needs a 'name' of type str for the tables, found {self.model}")
+        check_distinct((entry.set for entry in self.sets if isinstance(entry, SetResult)), "datasets in one result")
+
+    def to_json(self) -> str:
+        """Write as indented JSON, keys in the order of the fields; NaN and infinity become null.
+
+        Numbers of numpy or torch are written as numbers, paths as texts; see :func:`anomaly.utils.given.plain`.
+
+        Raises:
+            InputError: Something that JSON cannot hold is in the record; the message names its key.
+        """
+        return json.dumps(_without_nan(plain(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunResult:
+        """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
+
+        Files of earlier format versions are read too: 1 held AUROC, AP and FPR95 alone, 2 had no fingerprints, protocol
+        and per-frame records, 3 no images, remarks and unlabelled classes.
+
+        Raises:
+            InputError: The text is not JSON, not a run's record, or of a later format version.
+        """
+        try:
+            record = json.loads(text, object_pairs_hook=_once)
+        except json.JSONDecodeError as error:
+            raise InputError(f"expected JSON, found a text that is cut off or not JSON ({error})") from error
+        if not isinstance(record, dict) or "format_version" not in record:
+            raise InputError("expected a run's results with a 'format_version', found other JSON")
+        version = record["format_version"]
+        if version not in range(1, FORMAT_VERSION + 1) or isinstance(version, bool):
+            raise InputError(
+                f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
+                "evaluate again with this version of the software"
+            )
+        if version < 3:
+            record = {**record, "protocol": {}, "timings": {}}
+        run = _read(cls, {**record, "format_version": FORMAT_VERSION})
+        closed = None
+        if run.closed_set is not None:
+            found: Any = run.closed_set
+            closed = _read(ClosedSet, {**found, "unlabelled": []} if version < 4 and isinstance(found, dict) else found)
+        if closed is not None:
+            ious = {name: _checked("float", name, iou) for name, iou in closed.class_iou.items()}
+            closed = ClosedSet(**{**vars(closed), "class_iou": ious})
+        sets = [_read_set(_upgraded(entry, version)) for entry in run.sets]
+        return cls(**{**vars(run), "closed_set": closed, "sets": sets})
+
+    def to_csv(self) -> str:
+        """Write one row for each set and score, a first row with the names of the columns.
+
+        After set, score and counts come the figures, fractions in full precision, ``nan`` where undefined, and where
+        there are confidence intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Other figures are
+        ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is the closed-set figure, the same
+        in every row and empty where it was not measured.
+        """
+        miou = "" if self.closed_set is None else self.closed_set.miou
+        rows: list[dict[str, Any]] = [
+            plain({"set": entry.set, "score": name, **_columns(score), "miou": miou}, f"{entry.set}, {name}")
+            for entry in self.sets
+            for name, score in entry.scores.items()
+        ]
+        columns = dict.fromkeys(column for row in rows for column in row if column != "miou")
+        text = io.StringIO()
+        names = [*columns, "miou"] if rows else ["set", "score", *COUNTS, "miou"]
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def write_results(result: RunResult, out: Path) -> None:
+    """Write ``results.json`` and ``results.csv`` into ``out``; each file appears whole or not at all.
+
+    Args:
+        result: What to write.
+        out: Folder, made if missing.
+
+    Raises:
+        InputError: ``out`` is not a folder.
+    """
+    texts = {"results.json": result.to_json(), "results.csv": result.to_csv()}
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for the results, found a file; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        temporary = out / f".{name}.{os.getpid()}.tmp"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, out / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def state_name(set: str, score: str) -> str:
+    """The file of a set's and score's pixel metrics; names may have paths and dots in them."""
+    safe = " +:,="
+    return STATE.format(quote(set, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
+
+
+def read_results(path: Path) -> RunResult:
+    """Read a ``results.json``.
+
+    Raises:
+        InputError: The file is missing, cut off, not a run's results, or of another format version.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: expected the results.json of an evaluation, found {found}; name that file")
+    try:
+        return RunResult.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected the results.json of an evaluation, found no text; name that file"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def state_files(path: Path) -> list[Path]:
+    """The files of scores that :class:`anomaly.evaluation.metrics.ScoreMetrics` kept beside a ``results.json``.
+
+    A ``.npz`` file stands for itself.
+
+    Raises:
+        InputError: There are none, or not all.
+    """
+    if path.suffix == ".npz":
+        return [path]
+    names = [state_name(entry.set, score) for entry in read_results(path).sets for score in entry.scores]
+    files = [path.parent / "states" / name for name in names]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise InputError(
+            f"{path}: expected every pixel's score in {path.parent / 'states'}, found no {', '.join(missing)}; "
+            "evaluate again with tools/ood_eval.py --save-states"
+        )
+    return files
+
+
+def have_states(path: Path) -> bool:
+    """Whether all files of :func:`state_files` are there."""
+    try:
+        return bool(state_files(path))
+    except InputError:
+        return False
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object that names every key once."""
+    check_distinct((key for key, _ in pairs), "keys of one JSON object", "the file is damaged; write it again")
+    return dict(pairs)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _columns(score: ScoreResult) -> dict[str, float | int]:
+    columns: dict[str, float | int] = {name: getattr(score, name) for name in COUNTS}
+    for name, value in score.figures.items():
+        columns[name] = value
+        if name in score.intervals:
+            columns[f"{name}_low"], columns[f"{name}_high"] = score.intervals[name]
+    for part in PARTS:
+        columns |= {f"{part}.{name}": value for name, value in getattr(score, part).items()}
+    return columns
+
+
+def _upgraded(entry: Any, version: int) -> Any:
+    """Lay a set's entry of an earlier version out as of this one; left as it is where it is no such entry."""
+    if version == 1:
+        entry = _from_version_1(entry)
+    for before, of_set, of_score in (
+        (3, {"version": "", "fingerprint": "", "published_frames": 0, "notes": []}, {"per_frame": {}}),
+        (4, {"images": {}}, {"remarks": []}),
+    ):
+        if version < before and isinstance(entry, dict) and isinstance(entry.get("scores"), dict):
+            scores = {n: {**one, **of_score} if isinstance(one, dict) else one for n, one in entry["scores"].items()}
+            entry = {**entry, **of_set, "scores": scores}
+    return entry
+
+
+def _from_version_1(entry: Any) -> Any:
+    """Lay a set's entry out as of version 2; left as it is where it is no such entry."""
+    try:
+        scores = {
+            name: {
+                "figures": {figure: score[figure] for figure in ("auroc", "ap", "fpr95")},
+                **{count: score[count] for count in COUNTS},
+                **{"bounds": {}, "intervals": {}, "undefined_frames": [], **{part: {} for part in PARTS}},
+            }
+            for name, score in entry["scores"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        return entry
+    return {**entry, "scores": scores}
+
+
+def _read_set(record: Any) -> SetResult:
+    entry = _read(SetResult, record)
+    scores = {name: _read_score(score) for name, score in entry.scores.items()}
+    images = {frame: _checked("str", frame, image) for frame, image in entry.images.items()}
+    return SetResult(**{**vars(entry), "scores": scores, "images": images})
+
+
+def _read_score(record: Any) -> ScoreResult:
+    score = _read(ScoreResult, record)
+    floats = {
+        part: {name: _checked("float", name, value) for name, value in getattr(score, part).items()}
+        for part in ("figures", *PARTS)
+    }
+    per_frame = {
+        frame: {name: _checked("float", name, value) for name, value in _read_dict(frame, figures).items()}
+        for frame, figures in score.per_frame.items()
+    }
+    ends = {
+        part: {name: [_checked("float", name, end) for end in _pair(name, pair)] for name, pair in found.items()}
+        for part, found in (("bounds", score.bounds), ("intervals", score.intervals))
+    }
+    return ScoreResult(**{**vars(score), **floats, **ends, "per_frame": per_frame})
+
+
+def _read_dict(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"expected {name!r} to be an object, found {value!r}")
+    return value
+
+
+def _pair(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"expected {name!r} to be a list of two numbers, found {value!r}")
+    return value
+
+
+def _read(cls: type[_Record], record: Any) -> _Record:
+    """Build a dataclass from a JSON object with exactly its fields; what is nested in it stays as it is."""
+    types = {field.name: str(field.type) for field in fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(record, dict) or record.keys() != types.keys():
+        found = sorted(record) if isinstance(record, dict) else type(record).__name__
+        raise InputError(f"expected an object with the keys {sorted(types)}, found {found}")
+    return cls(**{name: _checked(types[name], name, value) for name, value in record.items()})
+
+
+def _checked(kind: str, name: str, value: Any) -> Any:
+    """Check a JSON value against a field's type as written; null is NaN where a float belongs."""
+    if kind == "float" and value is None:
+        return math.nan
+    types: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}
+    accepted = types.get(kind.partition("[")[0])
+    if accepted is not None and (not isinstance(value, accepted) or isinstance(value, bool)):
+        raise InputError(f"expected {name!r} to be of type {kind}, found {value!r}")
+    return value

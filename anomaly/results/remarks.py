@@ -1,0 +1,70 @@
+"""What a reader has to know of a score before its values are believed: that it is constant, or seems reversed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from anomaly.frames import IGNORE, Label
+
+REVERSED_BELOW = 0.4
+"""AUROC below which a score seems to point the wrong way."""
+
+
+ROUNDING = 4 * 2.0**-23
+"""Of a value: four steps of a float32."""
+
+
+class SeenValues:
+    """The smallest and the largest value of a score, over a dataset and in each frame."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[float, float]] = {}
+
+    def add(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
+        """Look at a frame's counted pixels. Shape: score and label ``(H, W)``."""
+        counted = score[label != IGNORE]
+        if counted.size:
+            self._ends[frame_id] = (float(counted.min()), float(counted.max()))
+
+    def remarks(self, auroc: float) -> list[str]:
+        """Give what has to be told, a sentence each.
+
+        Args:
+            auroc: Over all pixels, a fraction; NaN where undefined.
+        """
+        if not self._ends:
+            return []
+        low, high = min(low for low, _ in self._ends.values()), max(high for _, high in self._ends.values())
+        if _equal(low, high):
+            return [f"all values are equal ({low:g}), so this score tells no pixel from another"]
+        found = []
+        constant = sorted(frame for frame, (least, most) in self._ends.items() if _equal(least, most))
+        if constant:
+            found.append(
+                f"in {len(constant)} of {len(self._ends)} frames, such as {constant[0]!r}, all values are equal; was "
+                "their score computed?"
+            )
+        if auroc < REVERSED_BELOW:
+            found.append(
+                f"AUROC is {100 * auroc:.1f} %, far below one half: is the sign reversed? A higher score has to mean "
+                "more anomalous"
+            )
+        return found
+
+
+def _equal(least: float, most: float) -> bool:
+    """Whether two values are one up to what resizing in float32 changes."""
+    return most - least <= ROUNDING * max(abs(least), abs(most))
+
+
+def unlabelled_classes(measure: str, classes: Sequence[str]) -> list[str]:
+    """Name the classes of which no pixel is labelled, in a sentence for ``measure``; nothing where there are none."""
+    if not classes:
+        return []
+    return [
+        f"{measure}: no pixel is labelled {', '.join(classes)}; such a class has an IoU of 0 where it is predicted, "
+        "which lowers the mean, and none elsewhere"
+    ]

@@ -1,0 +1,470 @@
+"""Score maps on disk, so that inference and scoring can be separate: other machines, other people, other software."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.datasets.catalog import SETS
+from anomaly.datasets.split import Split
+from anomaly.datasets.walk import files_below, is_folder, listed
+from anomaly.errors import InputError
+from anomaly.frames import as_array, as_score, check_score
+from anomaly.results.score_formats import READERS, Scale, read_map
+from anomaly.results.score_formats.base import check_scale
+from anomaly.utils.given import plain, text
+
+MANIFEST = "scores.json"
+IMAGES = "images.jsonl"
+FORMAT, VERSION = "anomaly-scores", 1
+ScoreArray = npt.NDArray[np.floating[Any]]
+
+
+class ScoreWriter:
+    """Writes score maps as they are computed: each file appears whole or not at all, and a stopped run can go on.
+
+    The folder holds ``scores.json``, which says what the maps are of, and ``SCORE/FRAME.npy`` for each score and frame:
+    float32 (float64 where float32 does not hold every value), ``(H, W)``, higher = more anomalous. What is not a
+    letter, digit, ``_``, ``-``, ``.`` or ``~`` in a frame's name is percent-encoded.
+    ``images.jsonl`` has a line for each map, with its score, frame and image
+    (:func:`anomaly.frames.image_hash`), of which the last counts. No stop leaves a map with the line of
+    another image: a map of another image is removed first, then comes the line, then the map.
+
+    Args:
+        folder: Where to; made if missing. What an earlier run of the same wrote there stays and counts.
+        set: Name of the evaluation set. Where maps of a set of another name are there, nothing is written until
+            :meth:`has` was asked for one that is of the same frame and image: the set was renamed.
+        method: What computed the scores, such as a network's name.
+        settings: What the scores depend on beside; containers, strings and numbers.
+
+    Raises:
+        InputError: The folder holds something else, or maps of another set, method or settings.
+    """
+
+    def __init__(self, folder: Path, *, set: str, method: str, settings: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.manifest = {"format": FORMAT, "version": VERSION}
+        self.manifest |= {"set": text("set", set), "method": text("method", method)}
+        self.manifest["settings"] = plain(dict(settings or {}), "settings")
+        self._images: dict[tuple[str, str], str | None] = {}
+        self._other_set: str | None = None
+        if (folder / MANIFEST).is_file():
+            there = _read_manifest(folder)
+            self._images = _read_images(folder)
+            differing = [key for key, value in self.manifest.items() if there.get(key) != value]
+            if differing == ["set"] and self._images:
+                self._other_set = there["set"]
+            elif differing:
+                raise InputError(self._of_another(differing[0], there.get(differing[0])))
+        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise InputError(
+                f"{folder}: expected no folder or one with score maps, found other files; name another folder"
+            )
+        else:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder}: expected a folder or a place for one, found {error.strerror}") from error
+            _write(folder / MANIFEST, (json.dumps(self.manifest, indent=2) + "\n").encode())
+
+    def write(self, frame_id: str, name: str, score: npt.NDArray[Any], image: str | None = None) -> None:
+        """Write one map. Shape: ``(H, W)``.
+
+        Args:
+            frame_id: Name of the frame.
+            name: Of the score.
+            score: The map.
+            image: :func:`anomaly.frames.image_hash` of the frame's image; ``None`` where it is not known.
+
+        Raises:
+            InputError: A value is NaN or infinite, it is no map of real numbers, the frame's name is no text, the
+                folder has the maps of other images, or the disk is full.
+        """
+        if self._other_set is not None:
+            raise InputError(self._of_another("set", self._other_set))
+        path, score = self._path(frame_id, name), as_array(frame_id, f"score {name!r}", score)
+        if score.ndim != 2:
+            raise InputError(f"frame {frame_id!r}: expected a score map (H, W), found one of shape {score.shape}")
+        score = as_score(frame_id, name, score, score.shape)
+        narrow = score.astype(np.float32)
+        exact = narrow if (narrow == score).all() else score.astype(np.float64)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with temporary.open("wb") as file:
+                np.save(file, exact, allow_pickle=False)
+            if self._images.get((name, frame_id)) != image:
+                path.unlink(missing_ok=True)
+                _append(self.folder / IMAGES, {"score": name, "frame": frame_id, "image": image})
+                self._images[name, frame_id] = image
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(f"{path}: cannot be written ({error.strerror}); make room, then run it again") from error
+
+    def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
+        """Whether these scores of a frame are there; if an image is named, scores of this image."""
+        if not all(self._path(frame_id, name).is_file() for name in names):
+            return False
+        if image is None:
+            return True
+        same = all(self._images.get((name, frame_id)) == image for name in names)
+        if same and names:
+            self._other_set = None
+        return same
+
+    def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
+        """Refuse scores of a frame that are known to be of another image.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in names:
+            _check_image(self._path(frame_id, name), frame_id, self._images.get((name, frame_id)), image)
+
+    def read(self, name: str, frame_id: str) -> ScoreArray:
+        """Read a map that is there. Shape: ``(H, W)``.
+
+        Raises:
+            InputError: The file is broken.
+        """
+        return _read(self._path(frame_id, name), name, frame_id, None)
+
+    def _of_another(self, key: str, found: Any) -> str:
+        return (
+            f"{self.folder}: expected score maps of {key} {self.manifest[key]!r}, found those of {found!r}; name "
+            "another folder, or remove this one"
+        )
+
+    def _path(self, frame_id: str, name: str) -> Path:
+        if not isinstance(frame_id, str) or not frame_id:
+            raise InputError(
+                f"score {name!r}: expected a frame's name, as text, found {frame_id!r}; give every frame a name of its "
+                "own"
+            )
+        return self.folder / _quoted(name) / f"{_quoted(frame_id)}.npy"
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """Score maps that were found in a folder.
+
+    Args:
+        folder: Where.
+        format: ``own``, or the suffix of the files.
+        files: The file of each frame, by score.
+        set: Name of their set; empty where nothing tells it.
+        method: What computed them; likewise.
+        settings: What they depend on; likewise.
+        scale: What integers mean.
+        images: :func:`anomaly.frames.image_hash` of the image that a file has the scores of, where the
+            folder tells it.
+        unused: Names of maps that are there and not in ``files``, as they are of no frame that was asked for.
+    """
+
+    folder: Path
+    format: str
+    files: Mapping[str, Mapping[str, Path]]
+    set: str = ""
+    method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scale: Scale | None = None
+    images: Mapping[Path, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores."""
+        return tuple(self.files)
+
+    def of_frames(self, frame_ids: Sequence[str]) -> StoredScores:
+        """The same with the files under the names of a set's frames, and of no others.
+
+        A file belongs to the frame whose whole name it has; or else to the one whose name its own ends in, at a
+        folder's border, or the other way round; or else to the one with the same last part. Each only where that leaves
+        no doubt.
+
+        Raises:
+            InputError: A frame has no score, or more than one file or frame could be meant.
+        """
+        found = {name: self._match(name, files, frame_ids) for name, files in self.files.items()}
+        taken = {path for files in found.values() for path in files.values()}
+        left = {frame for files in self.files.values() for frame, path in files.items() if path not in taken}
+        return replace(self, files=found, unused=(*self.unused, *sorted(left)))
+
+    def _match(self, name: str, files: Mapping[str, Path], frame_ids: Sequence[str]) -> dict[str, Path]:
+        by_last: dict[str, list[str]] = {}
+        for file in files:
+            by_last.setdefault(PurePosixPath(file).name, []).append(file)
+        last_parts = Counter(PurePosixPath(frame).name for frame in frame_ids)
+        found: dict[str, str] = {}  # file: frame
+        missing = []
+        for frame in frame_ids:
+            last = PurePosixPath(frame).name
+            alike = by_last.get(last, [])
+            fitting = [file for file in alike if f"/{file}".endswith(f"/{frame}") or f"/{frame}".endswith(f"/{file}")]
+            fitting = [frame] if frame in files else fitting or (alike if last_parts[last] == 1 else [])
+            if not alike:
+                missing.append(frame)
+            elif len(fitting) != 1 or fitting[0] in found:
+                raise InputError(
+                    f"{self.folder}: expected one file for frame {frame!r}, and for no other, found "
+                    f"{' and '.join(alike[:2])}; name the files as the frames, folders included"
+                )
+            else:
+                found[fitting[0]] = frame
+        if missing:
+            raise InputError(
+                f"{self.folder}: expected a map of {name} for each of {len(frame_ids)} frames, found none for "
+                f"{missing[0]!r} ({len(missing)} are missing); complete the folder, no figure of a part is given"
+            )
+        return {frame: files[file] for file, frame in found.items()}
+
+    def read(self, name: str, frame_id: str) -> ScoreArray:
+        """Read one map. Shape: ``(H, W)``, float32 or float64 as it is stored.
+
+        Raises:
+            InputError: The file is broken, holds something else, or a value is NaN or infinite.
+        """
+        path = self.files[name][frame_id]
+        return _read(path, name, frame_id, self.scale)
+
+    def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
+        """Whether these scores of a frame are there.
+
+        Raises:
+            InputError: As :meth:`check`, if an image is named.
+        """
+        there = all(frame_id in self.files.get(name, ()) for name in names)
+        if there and image is not None:
+            self.check(frame_id, names, image)
+        return there
+
+    def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
+        """Refuse scores of a frame that are there and, where the folder tells it, of another image.
+
+        Args:
+            frame_id: Name of the frame.
+            names: Of scores.
+            image: :func:`anomaly.frames.image_hash` of the frame's image.
+
+        Raises:
+            InputError: They are of another image.
+        """
+        for name in names:
+            path = self.files[name][frame_id]
+            _check_image(path, frame_id, self.images.get(path), image)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Every score's name with every frame."""
+        return ((name, frame) for name, files in self.files.items() for frame in files)
+
+
+def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
+    """Find score maps in a folder, whatever wrote them.
+
+    Recognised are what :class:`ScoreWriter` writes, and otherwise files at any depth of one format: ``.npy``; ``.npz``
+    with one array; PNG or TIFF of one channel, whose integers need ``scale``; SegmentMeIfYouCan's ``.hdf5``. A file's
+    path below the folder, without suffix, is the name of its frame. Links are followed; hidden files do not count.
+
+    Args:
+        folder: Where to look.
+        scale: For integers: the scores of the smallest and of the largest integer.
+
+    Raises:
+        InputError: There are no score maps, files of several formats or methods, or two files of one frame.
+    """
+    scale = check_scale(scale)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder with score maps, found none; check the path")
+    if (folder / MANIFEST).is_file():
+        return _open_own(folder)
+    files_there = files_below(folder)
+    if sets := [str(place.relative_to(folder)) for place in _own_folders(files_there)]:
+        raise InputError(f"{folder}: expected the maps of one set, found those of {', '.join(sets)}; name one's folder")
+    found = [path for path in files_there if path.suffix.lower() in READERS]
+    kinds = sorted({READERS[path.suffix.lower()].name for path in found})
+    if len(kinds) != 1:
+        raise InputError(
+            f"{folder}: expected score maps of one format of {', '.join(READERS)}, found "
+            f"{' and '.join(kinds) or 'none'}; name the folder of one method's maps"
+        )
+    root, method, set_name = folder, "", ""
+    if kinds == ["hdf5"]:
+        parents = sorted({path.parent for path in found})
+        if len(parents) > 1:
+            raise InputError(
+                f"{folder}: expected the maps of one method on one set, found {len(parents)} folders of them, such as "
+                f"{parents[0]} and {parents[1]}; name one of them"
+            )
+        root, method, set_name = parents[0], parents[0].parent.name, parents[0].name
+    files: dict[str, Path] = {}
+    for path in found:
+        frame = path.relative_to(root).with_suffix("").as_posix()
+        if frame in files:
+            raise InputError(
+                f"{folder}: expected one file of frame {frame!r}, found {files[frame].name} and {path.name}"
+            )
+        files[frame] = path
+    return StoredScores(folder, kinds[0], {"predictions": files}, set_name, method, scale=scale)
+
+
+def open_set(folder: Path, split: Split, *, scale: Scale | None = None) -> StoredScores:
+    """Find the score maps of a set's frames.
+
+    They are in a folder of the set's name below ``folder`` (for a half of a set, also of the whole set's name), in
+    ``folder`` itself, or in the only folder below it that has a map of every frame, whatever its name.
+
+    Raises:
+        InputError: As :func:`open_scores`; a frame has no score; several folders have the scores of all frames; or
+            nothing tells of which images the maps are, and they say that they are of another set of the catalogue.
+    """
+    stored = _find_set(folder, split, scale)
+    told = all(path in stored.images for files in stored.files.values() for path in files.values())
+    if stored.format == "own" and not told and _whole(split.name) != _whole(stored.set) in SETS:
+        raise InputError(
+            f"{stored.folder}: expected score maps of {split.name}, found those of {stored.set}; name its folder"
+        )
+    return stored.of_frames([files.id for files in split.files])
+
+
+def _find_set(folder: Path, split: Split, scale: Scale | None) -> StoredScores:
+    for below in (folder / split.name, folder / _whole(split.name)):
+        if below.is_dir():
+            return open_scores(below, scale=scale)
+    if not folder.is_dir() or (folder / MANIFEST).is_file():
+        return open_scores(folder, scale=scale)
+    places = _own_folders(files_below(folder))
+    if not places:
+        return open_scores(folder, scale=scale)
+    fitting, faults = [], []
+    for stored in map(_open_own, places):
+        try:
+            stored.of_frames([files.id for files in split.files])
+            fitting.append(stored)
+        except InputError as error:
+            faults.append(str(error))
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(str(stored.folder) for stored in fitting)
+        raise InputError(
+            f"{folder}: expected the maps of {split.name} in one folder, found its frames in {names}; name it"
+        )
+    if len(places) == 1:
+        raise InputError(faults[0])
+    raise InputError(
+        f"{folder}: expected the maps of {split.name}, found those of {', '.join(place.name for place in places)}, "
+        f"none of which has every frame; name its folder ({faults[0]})"
+    )
+
+
+def _quoted(name: str) -> str:
+    """A name as that of a file that is not hidden, in this very folder."""
+    quoted = quote(text("name", name), safe="")
+    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
+
+
+def _check_image(path: Path, frame_id: str, of: str | None, image: str) -> None:
+    if of is not None and of != image:
+        raise InputError(
+            f"{path}: expected the scores of the image of frame {frame_id!r}, found those of another image of that "
+            f"name (by {IMAGES}); name the folder with the maps of these images, or compute them (where it is "
+            f"another JPEG decoder that reads the same images otherwise, remove {IMAGES}: then names alone count)"
+        )
+
+
+def _whole(name: str) -> str:
+    """The name of the set that this is, or is a half of."""
+    return name.removesuffix("-first").removesuffix("-second")
+
+
+def _own_folders(files: Iterable[Path]) -> list[Path]:
+    return [path.parent for path in files if path.name == MANIFEST]
+
+
+def _read(path: Path, name: str, frame_id: str, scale: Scale | None) -> ScoreArray:
+    score = read_map(path, scale)
+    check_score(frame_id, name, score, score.shape)
+    return score
+
+
+def _open_own(folder: Path) -> StoredScores:
+    manifest = _read_manifest(folder)
+    images = _read_images(folder)
+    files: dict[str, dict[str, Path]] = {}
+    hashes: dict[Path, str] = {}
+    for place in filter(is_folder, listed(folder)):
+        for path in listed(place, hidden=True):
+            if path.suffix == ".npy" and not is_folder(path):
+                name, frame = unquote(place.name), unquote(path.stem)
+                files.setdefault(name, {})[frame] = path
+                if (image := images.get((name, frame))) is not None:
+                    hashes[path] = image
+    if not files:
+        raise InputError(f"{folder}: expected score maps, found only {MANIFEST}; compute them first")
+    found = {path for of_score in files.values() for path in of_score.values()}
+    strays = [str(path.relative_to(folder)) for path in files_below(folder) if path.suffix == ".npy"]
+    unused = tuple(name for name in strays if folder / name not in found)
+    described = (manifest["set"], manifest["method"], manifest["settings"])
+    return StoredScores(folder, "own", files, *described, images=hashes, unused=unused)
+
+
+def _read_images(folder: Path) -> dict[tuple[str, str], str | None]:
+    """The image of each map by score and frame. A line that is cut counts as none: a stopped run has lost its end."""
+    found: dict[tuple[str, str], str | None] = {}
+    path = folder / IMAGES
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+            name, frame, image = entry["score"], entry["frame"], entry["image"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(name, str) and isinstance(frame, str) and (image is None or isinstance(image, str)):
+            found[name, frame] = image
+    return found
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or not isinstance(manifest["settings"], dict):
+            raise ValueError("another format")
+        if not all(isinstance(manifest[key], str) for key in ("set", "method")):
+            raise ValueError("names are missing")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected what a score writer says of its maps, found something else ({error})"
+        ) from error
+    if manifest["version"] != VERSION:
+        raise InputError(
+            f"{path}: expected version {VERSION} of this layout, found {manifest['version']!r}; read it with the "
+            "software that wrote it"
+        )
+    return manifest
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _append(path: Path, entry: Mapping[str, str | None]) -> None:
+    """Add a line of JSON, behind a line that was cut."""
+    with path.open("a+b") as file:
+        start = b""
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            start = b"" if file.read() == b"\n" else b"\n"
+        file.write(start + json.dumps(entry).encode() + b"\n")

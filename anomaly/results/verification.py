@@ -1,0 +1,164 @@
+"""Whether a result comes out again: what differs between a record and a second measurement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from anomaly.results.records import COUNTS, PARTS, RunResult, ScoreResult, SetResult
+
+PLAIN = ("frames", "layout", "version", "published_frames", "notes")
+"""Fields of a set's record that are compared as they are."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one thing agrees.
+
+    Args:
+        what: Set and score, or what else it is.
+        largest: The largest absolute difference of its figures; 0 where it has none.
+        faults: What differs, a sentence each.
+    """
+
+    what: str
+    largest: float
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """A line, and one for each fault."""
+        if not self.faults:
+            return f"{self.what}: matches (largest difference {self.largest:.1e})"
+        return "\n".join([f"{self.what}: DIFFERS", *(f"  - {fault}" for fault in self.faults)])
+
+
+def agreements(recorded: RunResult, again: RunResult, tolerance: float) -> list[Agreement]:
+    """Compare a record with a second measurement, figure by figure.
+
+    What the record does not have (a fingerprint, in results of an earlier format) is not compared.
+
+    Args:
+        recorded: The record.
+        again: The second measurement.
+        tolerance: Largest absolute difference of a figure (fractions, thresholds relative to their size).
+    """
+    found = [_inputs(recorded, again)]
+    if recorded.protocol or any(entry.fingerprint for entry in recorded.sets):  # formats before 3 had none
+        keys = {**recorded.protocol, **again.protocol}
+        faults = [_differs(k, recorded.protocol.get(k), again.protocol.get(k)) for k in keys]
+        found.append(Agreement("protocol", 0.0, tuple(fault for fault in faults if fault)))
+    if recorded.closed_set is not None and again.closed_set is not None:
+        pairs = [
+            (name, getattr(recorded.closed_set, name), getattr(again.closed_set, name)) for name in ("miou", "aacc")
+        ]
+        plain = ("dataset", "frames")
+        faults = [_differs(n, getattr(recorded.closed_set, n), getattr(again.closed_set, n)) for n in plain]
+        pairs += [
+            (name, iou, again.closed_set.class_iou.get(name, math.nan))
+            for name, iou in recorded.closed_set.class_iou.items()
+        ]
+        found.append(_agreement("closed set", pairs, tolerance, [fault for fault in faults if fault]))
+    others = {entry.set: entry for entry in again.sets}
+    for entry in recorded.sets:
+        if entry.set not in others:
+            found.append(Agreement(entry.set, 0.0, ("it was not measured again",)))
+            continue
+        found += _set(entry, others[entry.set], tolerance)
+    return found
+
+
+def not_measured(recorded: RunResult, again: RunResult) -> list[str]:
+    """What a record claims that the second measurement does not have, such as the closed set of stored scores."""
+    missing = ["closed set"] if recorded.closed_set is not None and again.closed_set is None else []
+    others = {entry.set: entry for entry in again.sets}
+    for entry in recorded.sets:
+        for name, score in entry.scores.items():
+            other = others[entry.set].scores.get(name) if entry.set in others else None
+            if other is not None and score.open_world and not other.open_world:
+                missing.append(f"open world of {entry.set}, {name}")
+    return missing
+
+
+def _inputs(recorded: RunResult, again: RunResult) -> Agreement:
+    """Whether config, checkpoint and statistics are the files that the record, or the record of its maps, names."""
+    faults = []
+    for name in ("config", "checkpoint", "statistics"):
+        mine, theirs = _hash(recorded, name), _hash(again, name)
+        if mine and theirs and mine != theirs:
+            faults.append(f"{name}: another file (SHA-256 recorded {mine}, found {theirs})")
+    return Agreement("config and checkpoint", 0.0, tuple(faults))
+
+
+def _hash(result: RunResult, name: str) -> str:
+    """SHA-256 of an input, of a network or of stored score maps that tell it; empty where there is none."""
+    direct = result.provenance.get(name)
+    if isinstance(direct, dict):
+        return str(direct.get("sha256", ""))
+    maps = result.provenance.get("predictions")
+    settings = maps.get("settings") if isinstance(maps, dict) else None
+    return str(settings.get(name) or "") if isinstance(settings, dict) else ""
+
+
+def _differs(name: str, mine: object, theirs: object) -> str:
+    return "" if mine == theirs else f"{name}: recorded {mine!r}, found {theirs!r}"
+
+
+def _set(entry: SetResult, other: SetResult, tolerance: float) -> Iterator[Agreement]:
+    faults = []
+    if entry.fingerprint:
+        plain = [_differs(name, getattr(entry, name), getattr(other, name)) for name in PLAIN]
+        faults += [fault for fault in plain if fault]
+    if entry.fingerprint and entry.fingerprint != other.fingerprint:
+        faults.append(f"fingerprint: recorded {entry.fingerprint}, found {other.fingerprint}: other frames or labels")
+    yield Agreement(f"{entry.set}, its frames and labels", 0.0, tuple(faults))
+    for name, score in entry.scores.items():
+        if name in other.scores:
+            yield _agreement(
+                f"{entry.set}, {name}",
+                list(_pairs(score, other.scores[name], whole=bool(entry.fingerprint))),
+                tolerance,
+                _counts(score, other.scores[name]) + (_remarks(score, other.scores[name]) if entry.images else []),
+            )
+        else:
+            yield Agreement(f"{entry.set}, {name}", 0.0, ("it was not measured again",))
+
+
+def _counts(score: ScoreResult, other: ScoreResult) -> list[str]:
+    pairs = [(name, getattr(score, name), getattr(other, name)) for name in COUNTS]
+    return [f"{name}: recorded {mine}, found {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def _remarks(score: ScoreResult, other: ScoreResult) -> list[str]:
+    fault = _differs("remarks", score.remarks, other.remarks)
+    return [fault] if fault else []
+
+
+def _pairs(score: ScoreResult, other: ScoreResult, *, whole: bool) -> Iterator[tuple[str, float, float]]:
+    """Values by name: recorded, and measured again; of a record that is whole also what only the second has."""
+    for part in ("figures", *PARTS):
+        mine, theirs = getattr(score, part), getattr(other, part)
+        if not theirs:  # stored scores have no classes, so no open-world IoU
+            continue
+        names = {**mine, **(theirs if whole else {})}  # formats before 3 had fewer
+        yield from ((name, mine.get(name, math.nan), theirs.get(name, math.nan)) for name in names)
+    for frame in {**score.per_frame, **(other.per_frame if whole else {})}:
+        mine, theirs = score.per_frame.get(frame, {}), other.per_frame.get(frame, {})
+        names = {**mine, **(theirs if whole else {})}
+        yield from ((f"{n} of frame {frame}", mine.get(n, math.nan), theirs.get(n, math.nan)) for n in names)
+    for name in {**score.intervals, **(other.intervals if whole else {})}:
+        low, high = score.intervals.get(name, [math.nan, math.nan])
+        ends = other.intervals.get(name, [math.nan, math.nan])
+        yield from ((f"{name}'s interval", low, ends[0]), (f"{name}'s interval", high, ends[1]))
+
+
+def _agreement(what: str, pairs: list[tuple[str, float, float]], tolerance: float, faults: list[str]) -> Agreement:
+    largest = 0.0
+    for name, mine, theirs in pairs:
+        if math.isnan(mine) and math.isnan(theirs):
+            continue
+        difference = abs(mine - theirs) / max(1.0, abs(mine))
+        if not difference <= tolerance:
+            faults.append(f"{name}: recorded {mine!r}, found {theirs!r}")
+        largest = max(largest, difference)
+    return Agreement(what, largest, tuple(faults))

@@ -1,0 +1,1 @@
+"""What all parts need, and which knows none of them: checks of values and names, files, threads."""

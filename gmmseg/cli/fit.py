@@ -1,0 +1,105 @@
+"""Fit class mixtures to a trained network's features: likelihoods without training.
+
+Writes a config and a checkpoint, which all tools take like any other.
+
+Examples:
+    python tools/fit_gmm.py CONFIG softmax.pth --out fitted
+    python tools/fit_gmm.py CONFIG gmmseg.pth --out fitted --frozen --images 400
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomaly.cli.config_options import ALL, Reads
+from anomaly.cli.mmseg_config import check_data_root, read_config
+from anomaly.cli.parser import check_seed, command_parser
+from anomaly.cli.progress import frame_progress
+from anomaly.errors import InputError
+
+
+def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments in mmseg's habits."""
+    parser = command_parser(__doc__, "gmmseg fit")
+    add = parser.add_argument
+    add("config", type=Path, help="config of an mmseg network whose head ends in a conv_seg, as nearly all do")
+    add("checkpoint", type=Path, help="a checkpoint of that network")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="gets CONFIG_posthoc-gmm.py and .pth (or _frozen-gmm)",
+    )
+    add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
+    add("--frozen", nargs="?", type=int, const=-1, metavar="STAGE", help="of a frozen copy of the backbone too")
+    add("--components", type=int, default=5, metavar="P", help="most Gaussians of a class (default: 5)")
+    add("--pixels", type=int, default=20_000, metavar="N", help="most pixels of a class (default: 20000)")
+    add("--seed", type=int, default=0, help="draws photographs, pixels and starts (default: 0)")
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
+    add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Load the network, pass over the photographs once, fit, and write config and checkpoint, both or none."""
+    args = parse_args(words)
+    if min(args.images, args.components, args.pixels) < 1:
+        raise InputError(
+            "expected --images, --components and --pixels of 1 or more, found "
+            f"{args.images}, {args.components} and {args.pixels}"
+        )
+    check_seed(args.seed)
+    said = {} if args.frozen is None else {r"model\.frozen": "--frozen says so"}
+    config = read_config(args.config, args.cfg_options, args.data_root, Reads(ALL, said))
+    check_data_root(config, args.data_root)
+
+    import torch
+
+    from anomaly.datasets.images import read_image
+    from anomaly.frames import image_hash
+    from anomaly.mmengine.closed_set import check_whole
+    from anomaly.models.mmseg import build_model, pick_device
+    from anomaly.results.provenance import config_record, file_record, portable, provenance
+    from anomaly.utils.files import staged
+    from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
+    from gmmseg.posthoc.feature_pass import open_training_set
+    from gmmseg.posthoc.fitting import fit, fitting_config, fresh_weights
+
+    checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
+    inputs = {"config": config_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
+    origin = provenance(inputs)
+    config, backbone = fitting_config(config, args.components, args.frozen, build_model)
+    model = build_model(config)
+    fresh = fresh_weights(model, backbone)
+    load_weights(model, {**checkpoint["state_dict"], **fresh}, args.checkpoint)
+    classes = (dataset := open_training_set(config)).metainfo["classes"]
+    check_classes(checkpoint, classes, args.checkpoint)
+    check_whole(dataset, "training data")
+
+    name = f"{args.config.stem}_{'posthoc' if args.frozen is None else 'frozen'}-gmm"
+    draw = torch.Generator().manual_seed(args.seed)
+    with staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
+        passes = len({key.partition(".")[0] for key in fresh})
+        bar = progress.add_task("features", total=passes * min(args.images, len(dataset)))
+        images: set[str] = set()
+
+        def on_frame(image: Path) -> None:
+            images.add(image_hash(read_image(image)))
+            progress.advance(bar)
+
+        fitted = fit(model.to(device), dataset, args.images, args.pixels, draw, on_frame)
+        used = next(iter(fitted.values()))
+        unseen = [label for label, parts in zip(classes, used["components"], strict=True) if not parts]
+        record = {**origin, "images": args.images, "seed": args.seed, **used, "unseen_classes": unseen, "fits": fitted}
+        record["fitted_images"] = sorted(images)
+        meta = {"dataset_meta": {"classes": tuple(classes)}, "posthoc": record}
+        torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
+        (stage / f"{name}.py").write_text(portable(config.pretty_text))
+    if unseen:
+        print(f"no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
+    print(f"{args.out / name}.py and {name}.pth are written: a config and checkpoint for tools/ood_eval.py")

@@ -1,0 +1,9 @@
+"""mmengine's machinery, where the project needs it otherwise."""
+
+from gmmseg.training.class_balanced_sampler import ClassBalancedSampler
+from gmmseg.training.cpu_amp import CPUAmpOptimWrapper
+from gmmseg.training.mixture_monitor_hook import MixtureMonitorHook
+from gmmseg.training.runner import SafeRunner
+from gmmseg.training.training_guard_hook import TrainingGuardHook
+
+__all__ = ["CPUAmpOptimWrapper", "ClassBalancedSampler", "MixtureMonitorHook", "SafeRunner", "TrainingGuardHook"]

@@ -1,0 +1,33 @@
+"""The installed commands, called in this process."""
+
+import importlib
+
+import pytest
+
+TOOLS = {
+    "ood_eval": "anomaly evaluate",
+    "look": "anomaly look",
+    "save_scores": "anomaly save-scores",
+    "export_scores": "anomaly export-scores",
+    "fit_scores": "anomaly fit-scores",
+    "prepare_data": "anomaly data",
+    "compare": "anomaly compare",
+    "report": "anomaly report",
+    "verify": "anomaly verify",
+    "negative_control": "anomaly control",
+    "train": "gmmseg train",
+    "test": "gmmseg test",
+    "fit_gmm": "gmmseg fit",
+    "convert_checkpoint": "gmmseg convert",
+    "ship_checkpoint": "gmmseg publish",
+}
+"""What the entry points in ``tools/`` run."""
+
+
+def status_of(command, *words):
+    """Run ``anomaly evaluate`` or another command with further words; give the status that it ends with."""
+    program, *first = command.split()
+    main = importlib.import_module(f"{program}.cli.main").main
+    with pytest.raises(SystemExit) as ended:
+        main([*first, *map(str, words)])
+    return ended.value.code or 0

@@ -1,0 +1,129 @@
+"""The record of a study, gathered from the results of its runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.errors import InputError
+from anomaly.metrics.bootstrap import FrameTable, bootstrap, paired_bootstrap
+from anomaly.metrics.pixel import PixelMetrics
+from anomaly.results.records import SetResult, read_results, state_name
+from study_tables import FIGURES
+
+NETWORKS = ("softmax", "softmax-posthoc", "softmax-frozen", "gmmseg", "gmmseg-frozen")
+STATES = "-states"
+LIKELIHOODS = (f"gmmseg{STATES}", "gmmseg-frozen")
+BINS = 60
+
+
+def gather(work: Path) -> dict[str, Any]:
+    """Gather the results below a folder.
+
+    ``seedK/NETWORK/results.json`` are evaluations of ``NETWORKS``; ``seedK/softmax-states`` and ``gmmseg-states`` hold
+    results with all scores kept, for intervals and paired tests, as ``gmmseg-frozen`` does (``softmax-frozen`` may);
+    ``seedK/NETWORK-test.json`` has mIoU on the test photographs, and
+    ``ablation/NAME/results.json`` what one change made, ``change.txt`` beside it.
+
+    Raises:
+        InputError: There is no seed, or a file is missing or broken.
+    """
+    seeds = sorted(work.glob("seed*"))
+    if not seeds:
+        raise InputError(f"{work}: expected folders seed0, seed1 and so on, found none; name the folder of the study")
+    networks = {name: [_seed(folder, name) for folder in seeds] for name in NETWORKS}
+    sets = list(networks["softmax"][0]["sets"])
+    return {
+        "sets": sets,
+        "networks": networks,
+        "paired": [one for name in sets for folder in seeds for one in _paired(folder, name)],
+        "histograms": [_histogram(seeds[0], name, network) for name in sets for network in LIKELIHOODS],
+        "ablation": [_ablation(path.parent) for path in sorted(work.glob("ablation/*/results.json"))],
+        "provenance": without_folders(read_results(seeds[0] / "gmmseg/results.json").provenance),
+    }
+
+
+def without_folders(record: Any) -> Any:
+    """The same record with the last part alone of every absolute path: the rest is of one machine."""
+    if isinstance(record, dict):
+        return {name: without_folders(value) for name, value in record.items()}
+    return re.sub(r"(?<!\S)/\S*/(?=\S)", "", record) if isinstance(record, str) else record
+
+
+def _figures(entry: SetResult) -> dict[str, Any]:
+    for name, score in entry.scores.items():
+        if missing := [figure for figure in FIGURES if figure not in score.figures]:
+            raise InputError(
+                f"{entry.set}, {name}: expected {', '.join(FIGURES)}, found no {missing[0]}; use the usual levels"
+            )
+    return {name: {figure: score.figures[figure] for figure in FIGURES} for name, score in entry.scores.items()}
+
+
+def _seed(folder: Path, network: str) -> dict[str, Any]:
+    base = network.partition("-")[0]
+    closed = read_results(folder / base / "results.json").closed_set
+    miou = {} if closed is None else {"val": closed.miou}
+    if (test := folder / f"{base}-test.json").is_file():
+        miou["test"] = json.loads(test.read_text())["mIoU"] / 100
+    sets = {entry.set: _figures(entry) for entry in read_results(folder / network / "results.json").sets}
+    for name, scores in sets.items():
+        for score, figures in scores.items():
+            kept = [folder / f"{network}{end}/states" / state_name(name, score) for end in ("", STATES)]
+            if path := next((path for path in kept if path.is_file()), None):
+                found = bootstrap(FrameTable.of(PixelMetrics.load(path)))
+                figures["intervals"] = {figure: [found[figure].low, found[figure].high] for figure in FIGURES}
+    return {"seed": int(folder.name.removeprefix("seed")), "miou": miou, "sets": sets}
+
+
+def _histogram(folder: Path, name: str, network: str) -> dict[str, Any]:
+    """How ``gmm_nll`` of known and of anomalous pixels is spread, from the 0.1st to the 99.9th percentile of both."""
+    metrics = PixelMetrics.load(folder / network / "states" / state_name(name, "gmm_nll"))
+    thinned = np.concatenate([part[::50] for _, frame in metrics.frames() for part in (frame.known, frame.anomaly)])
+    low, high = np.percentile(thinned, (0.1, 99.9)).tolist()
+    edges = np.linspace(low, high, BINS + 1)
+    shares = {}
+    for kind, above in zip(("anomalous", "known"), metrics.counts_at(edges.astype(np.float32)), strict=True):
+        shares[kind] = [round(share, 6) for share in (-np.diff(above) / max(1, above[0] - above[-1])).tolist()]
+    rounded = [round(edge, 3) for edge in edges.tolist()]
+    return {"set": name, "network": network.removesuffix(STATES), "edges": rounded, **shares}
+
+
+def _ablation(folder: Path) -> dict[str, Any]:
+    result = read_results(folder / "results.json")
+    miou = float("nan") if result.closed_set is None else result.closed_set.miou
+    sets = {entry.set: _figures(entry)["gmm_nll"] for entry in result.sets}
+    return {"name": folder.name, "change": (folder / "change.txt").read_text().strip(), "miou": miou, "sets": sets}
+
+
+def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The likelihood, with the frozen copy and without, minus the twin's scores that are best by AP and by FPR95.
+
+    Where all scores of the twin's own frozen mixtures were kept: with the frozen copy, minus these too.
+    """
+    entries = {entry.set: entry for entry in read_results(folder / f"softmax{STATES}/results.json").sets}
+    twin = {score: found.figures for score, found in entries[name].scores.items()}
+    best = []
+    for some in ([s for s in twin if "+" not in s], list(twin)):  # as they are, then post-processed too
+        best += [max(some, key=lambda score: twin[score]["ap"]), min(some, key=lambda score: twin[score]["fpr95"])]
+    pairs = [(own, f"softmax{STATES}", score) for own in reversed(LIKELIHOODS) for score in dict.fromkeys(best)]
+    if (folder / "softmax-frozen/states").is_dir():
+        pairs.insert(0, ("gmmseg-frozen", "softmax-frozen", "gmm_nll"))
+    found = []
+    for own, other, score in pairs:
+        first, second = (
+            FrameTable.of(PixelMetrics.load(folder / network / "states" / state_name(name, kept)))
+            for network, kept in ((own, "gmm_nll"), (other, score))
+        )
+        tests = paired_bootstrap(first, second)
+        one: dict[str, Any] = {"set": name, "seed": int(folder.name.removeprefix("seed"))}
+        one |= {"method": f"{own.removesuffix(STATES)} gmm_nll", "minus": f"{other.removesuffix(STATES)} {score}"}
+        for figure in ("ap", "fpr95"):
+            test = tests[figure]
+            ends = {"low": test.interval.low, "high": test.interval.high}
+            one[figure] = {"difference": test.difference, **ends, "p": test.p_value}
+        found.append(one)
+    return found
