@@ -19,16 +19,16 @@ IGNORE = 255
 
 Label = npt.NDArray[np.uint8]
 Image = npt.NDArray[np.uint8]
-Score = npt.NDArray[np.float32]
+ScoreMap = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One photograph of an evaluation set with its label map.
+    """One image of an evaluation set with its label map.
 
     Args:
         id: Name of the frame, unique in its split.
-        image: RGB photograph. Shape: ``(H, W, 3)``, uint8.
+        image: RGB image. Shape: ``(H, W, 3)``, uint8.
         label: Shape: ``(H, W)``, uint8, values ``KNOWN``, ``ANOMALY``, ``IGNORE`` only.
         class_label: The class of each ``KNOWN`` pixel, where the set tells classes; other pixels have any value. Shape:
             ``(H, W)``, uint8.

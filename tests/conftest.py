@@ -1,4 +1,4 @@
-"""Where reference figures and real photographs are looked for; tests skip with a reason where there are none."""
+"""Where reference figures and real images are looked for; tests skip with a reason where there are none."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def data_root() -> Path:
     """The folder with real data sets (camvid, camvid_ood, road_anomaly); skip where there is none."""
     folder = _first_folder("ANOMALY_DATA_ROOT", ROOT.parent / "shared" / "data")
     if folder is None:
-        pytest.skip("no real photographs; set ANOMALY_DATA_ROOT to the folder that holds them")
+        pytest.skip("no real images; set ANOMALY_DATA_ROOT to the folder that holds them")
     return folder

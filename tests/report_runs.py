@@ -1,4 +1,4 @@
-"""Small runs with reports: photographs of noise, networks that are a few numbers, and names that mean harm."""
+"""Small runs with reports: images of noise, networks that are a few numbers, and names that mean harm."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from anomaly.datasets.split import FrameFiles, Split
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.datasets.dataset import Dataset, FrameFiles
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.evaluation.profile import Profile
 from anomaly.evaluation.run import Subject, run
 from anomaly.metrics.functional.components import TRACKS
@@ -43,8 +43,8 @@ class Network:
         return Prediction(logits, 3 * logits - 40 if "class_log_likelihood" in self.gives else None)
 
 
-def write_split(root: Path) -> Split:
-    """Write photographs that are brighter where they are anomalous; files have plain names, frames have not."""
+def write_split(root: Path) -> Dataset:
+    """Write images that are brighter where they are anomalous; files have plain names, frames have not."""
     files = []
     for seed, name in enumerate(FRAMES):
         height, width = SIZES.get(name, (92, 120))
@@ -52,17 +52,17 @@ def write_split(root: Path) -> Split:
         label = np.sort(random.integers(0, len(CLASSES), (1, width)).repeat(height, 0).astype(np.uint8))
         label[height // 4 : height // 2, width // 3 : width // 2] = len(CLASSES) if name != "without anomaly" else 0
         label[-8:] = 255
-        photograph = np.kron(random.integers(0, 120, (height // 4, width // 4, 3)), np.ones((4, 4, 1))).astype(np.uint8)
-        photograph[label == len(CLASSES)] += np.uint8(60)
-        image = set_trees.write(root / f"{seed}.png", photograph)
+        image = np.kron(random.integers(0, 120, (height // 4, width // 4, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+        image[label == len(CLASSES)] += np.uint8(60)
+        image = set_trees.write(root / f"{seed}.png", image)
         files.append(FrameFiles(name, image, set_trees.write(root / f"{seed}_label.png", label)))
     meaning = {**dict.fromkeys(range(len(CLASSES)), 0), len(CLASSES): 1, 255: 255}
-    return Split(SET, root, "files", tuple(files), meaning, classes=CLASSES)
+    return Dataset(SET, root, "files", tuple(files), meaning, classes=CLASSES)
 
 
 def write_run(
     out: Path,
-    split: Split,
+    split: Dataset,
     *,
     seed: int,
     generative: bool,
@@ -82,7 +82,7 @@ def write_run(
             [split],
             get_scores(scores or (["gmm_nll", "energy"] if generative else ["msp"])),
             out,
-            measures=Measures(replicates=20, track=TRACKS["anomaly_track"] if components else None),
+            measures=MetricConfig(replicates=20, track=TRACKS["anomaly_track"] if components else None),
             calibration=calibration,
             save_states=save_states,
             heatmaps="none",
@@ -97,7 +97,7 @@ def write_run(
 
 def stored_view(results: Path, index: int) -> dict[str, np.ndarray]:
     """The arrays of a view, read by numpy alone."""
-    names = ("photograph", "label", "predicted", "codes", "points", "classes", "values")
+    names = ("image", "label", "predicted", "codes", "points", "classes", "values")
     with np.load(results.parent / "report" / SET / f"{index:04d}.npz") as file:
         return {name: file[f"array_{i:06d}"] for i, name in enumerate(names)}
 

@@ -27,7 +27,9 @@ def test_zen_4(monkeypatch, vendor, family, flags, expected):
     assert not zen_4("processor\t: 0\nFeatures\t: asimd\n")
 
 
-@pytest.mark.parametrize("module", ["anomaly.cli.evaluate", "anomaly.cli.compare", "gmmseg.cli.train", "gmmseg.cli.test"])
+@pytest.mark.parametrize(
+    "module", ["anomaly.cli.evaluate", "anomaly.cli.compare", "gmmseg.cli.train", "gmmseg.cli.test"]
+)
 def test_set_before_numpy_loads(module):
     code = f"""
 import os, sys

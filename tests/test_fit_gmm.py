@@ -59,7 +59,7 @@ def test_fit_evaluate_and_test(call, tmp_path):
     record = torch.load(fitted[1], weights_only=True)["meta"]["posthoc"]
     assert record["images"] == 3
     assert len(record["checkpoint"]["sha256"]) == 64
-    assert 0 < sum(record["pixels"]) <= 3 * 80 * 120  # photographs of 320x480 after the resize, at a quarter of it
+    assert 0 < sum(record["pixels"]) <= 3 * 80 * 120  # images of 320x480 after the resize, at a quarter of it
     assert ("no pixel of" in err) == bool(record["unseen_classes"])
 
     (tmp_path / "data").rename(tmp_path / "elsewhere")
@@ -212,7 +212,7 @@ BAD = {
     "no config": (lambda: Path("tiny.py").unlink(), (), "config tiny.py does not exist"),
     "no checkpoint": (lambda: Path("tiny.pth").unlink(), (), "checkpoint tiny.pth does not exist"),
     "no training data": (lambda: edit("tiny.py", ("train_dataloader = val_dataloader", "")), (), "train_dataloader"),
-    "no photographs": (lambda: Path("closed").rename("gone"), (), "training data of"),
+    "no training images": (lambda: Path("closed").rename("gone"), (), "training data of"),
     "no model": (lambda: edit("tiny.py", ("model = dict(", "other = dict(")), (), "found None"),
     "other network": (lambda: edit("tiny.py", ("channels=16", "channels=24")), (), "is of another network"),
     "other classes": (other_classes, (), "was trained on the classes sky, road"),

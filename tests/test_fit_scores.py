@@ -67,7 +67,7 @@ def test_views_and_post_processing_are_recorded_and_verified(fitted):
 def test_what_is_refused(fitted, tmp_path):
     words = ("net.py", "net.pth", *QUICK, "--out", "out")
     refused = {
-        ("--scores", "knn"): "score 'knn' needs statistics of training photographs, found none; fit them by "
+        ("--scores", "knn"): "score 'knn' needs statistics of training images, found none; fit them by "
         "tools/fit_scores.py, and name the file with --statistics",
         (
             "--scores",
@@ -137,7 +137,7 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
             "score 'gmm_nll' needs the network's class_log_likelihood (tools/fit_gmm.py fits",
         ),
         (("--scores", "zscore_sum:of=sml+typicality"), "needs the network's class_log_likelihood"),
-        (("--images", 3, "--pixels", 2), "expected at least one pixel of each of the 3 photographs, found 2"),
+        (("--images", 3, "--pixels", 2), "expected at least one pixel of each of the 3 images, found 2"),
         *(((option,), f"unrecognized arguments: {option}") for option in ("--flip", "--scales=2", "--score-at=input")),
         (("--statistics", "scores.npz"), "unrecognized arguments: --statistics"),
     ],

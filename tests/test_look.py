@@ -1,4 +1,4 @@
-"""Photographs without labels on a page: what it says of thresholds against numpy, hostile names, bad input."""
+"""Images without labels on a page: what it says of thresholds against numpy, hostile names, bad input."""
 
 import base64
 import json
@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly.datasets.folder import find_photographs
+from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
-from anomaly.models.base import FunctionDetector
+from anomaly.models.base import TorchModel
 from anomaly.report.look import write_look
 from anomaly.scores import get_scores
 from tests.commands import status_of
@@ -23,7 +23,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def images(tmp_path):
     random = np.random.default_rng(0)
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -46,11 +46,11 @@ def blob(page, number):
     return zlib.decompress(base64.b64decode(re.search(rf'id="b{number}">([^<]*)<', page)[1]))
 
 
-def test_thresholds_call_the_share_of_pixels_that_the_page_says(photographs, tmp_path):
-    detector = FunctionDetector(lambda images: torch.cat([images, -images], 1), classes=(*tuple("abcde"), HOSTILE))
+def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path):
+    detector = TorchModel(lambda images: torch.cat([images, -images], 1), classes=(*tuple("abcde"), HOSTILE))
     out, seen = tmp_path / "look.html", []
     write_look(
-        *(detector, photographs, get_scores(["msp"]), out),
+        *(detector, images, get_scores(["msp"]), out),
         name=HOSTILE,
         model={"name": HOSTILE, "type": "none"},
         provenance={"command": HOSTILE},
@@ -63,14 +63,14 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(photographs, tmp
     data = manifest_of(page)
     assert data["labelled"] is False
     method = data["sets"][0]["methods"][0]
-    scores = np.concatenate([naive_msp(path).ravel() for _, path in photographs])
+    scores = np.concatenate([naive_msp(path).ravel() for _, path in images])
     levels, shares = np.array(method["levels"]), np.array(method["fpr"])
     assert 50 < len(levels) <= 255
     assert (np.diff(levels) > 0).all()
     naive = [(scores >= level - 1e-7).mean() for level in levels]
     np.testing.assert_allclose(shares, naive, atol=1.5 / len(scores))
     assert min(shares) < 1e-3
-    for entry, (name, path) in zip(data["sets"][0]["frames"], photographs, strict=True):
+    for entry, (name, path) in zip(data["sets"][0]["frames"], images, strict=True):
         score = naive_msp(path)
         assert entry["name"] == name
         assert tuple(entry["size"]) == tuple(entry["view"]) == score.shape
@@ -81,39 +81,39 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(photographs, tmp
     assert "Precision" not in page.partition('id="b0"')[0]
 
 
-def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(photographs, tmp_path):
-    folder, seen = photographs[0][1].parent, []
+def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(images, tmp_path):
+    folder, seen = images[0][1].parent, []
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(folder / "z.png")
     (folder / "zz.png").write_text("no picture")
     for name, words in (("z", "8-bit"), ("zz", "cannot be decoded")):
         with pytest.raises(InputError, match=rf"{name}\.png: expected.*{words}"):
             write_look(
-                FunctionDetector(lambda images: seen.append(1)),
-                [*photographs, (name, folder / f"{name}.png")],
+                TorchModel(lambda images: seen.append(1)),
+                [*images, (name, folder / f"{name}.png")],
                 *(get_scores(["msp"]), tmp_path / "look.html"),
                 **{"name": "mine", "model": {"name": "none"}, "provenance": {}},
             )
     assert not seen
 
 
-def test_all_photographs_that_cannot_be_read_are_told_at_once(photographs, tmp_path):
-    folder = photographs[0][1].parent
+def test_all_photographs_that_cannot_be_read_are_told_at_once(images, tmp_path):
+    folder = images[0][1].parent
     for name in "wxyz":
         (folder / f"{name}.png").write_text("no picture")
     with pytest.raises(InputError, match=r"w\.png.*x\.png.*y\.png.*\(1 more cannot be read\)"):
         write_look(
-            FunctionDetector(lambda images: images),
-            [*photographs, *((name, folder / f"{name}.png") for name in "wxyz")],
+            TorchModel(lambda images: images),
+            [*images, *((name, folder / f"{name}.png") for name in "wxyz")],
             *(get_scores(["msp"]), tmp_path / "look.html"),
             **{"name": "mine", "model": {"name": "none"}, "provenance": {}},
         )
 
 
-def test_pictures_of_other_formats_are_told(photographs):
-    folder = photographs[0][1].parent
+def test_pictures_of_other_formats_are_told(images):
+    folder = images[0][1].parent
     (folder / "scan.TIFF").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"1 pictures such as scan\.TIFF are left out"):
-        assert len(find_photographs(folder)) == len(photographs)
+        assert len(find_images(folder)) == len(images)
 
 
 def call(monkeypatch, capfd, *arguments):
@@ -121,11 +121,11 @@ def call(monkeypatch, capfd, *arguments):
     return status, capfd.readouterr()
 
 
-def test_the_shipped_network_shows_a_folder(photographs, tmp_path, monkeypatch, capfd):
+def test_the_shipped_network_shows_a_folder(images, tmp_path, monkeypatch, capfd):
     out = tmp_path / "look.html"
-    status, said = call(monkeypatch, capfd, photographs[0][1].parent, "--out", out)
+    status, said = call(monkeypatch, capfd, images[0][1].parent, "--out", out)
     assert status == 0, said.err
-    assert "shows 2 photographs" in said.out
+    assert "shows 2 images" in said.out
     data = manifest_of(out.read_text())
     assert [method["label"] for method in data["sets"][0]["methods"]] == ["gmm_nll", "msp"]
     assert data["sets"][0]["runs"][0]["classes"][0] == "road"
@@ -145,7 +145,7 @@ def test_the_shipped_network_shows_a_folder(photographs, tmp_path, monkeypatch, 
         (("photos", "--out", "look.html", "--network", "none.py", "none.pth"), "none.py does not exist"),
     ],
 )
-def test_bad_input_is_one_sentence(photographs, tmp_path, monkeypatch, capfd, arguments, words):
+def test_bad_input_is_one_sentence(images, tmp_path, monkeypatch, capfd, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.html").mkdir()
     status, said = call(monkeypatch, capfd, *arguments)

@@ -331,12 +331,12 @@ def test_interrupt_leaves_nothing(place, monkeypatch, capfd):
     assert not (place / "out").exists()
 
 
-def test_pictures_show_the_photographs(place, monkeypatch):
+def test_pictures_show_the_images(place, monkeypatch):
     assert call(monkeypatch, *GOOD, "--no-closed-set", "--heatmaps", "first") == 0
     picture = np.asarray(Image.open(place / "out/run/heatmaps/road_anomaly/msp/f0.png"))
-    photograph = set_trees.photo(0, 48, 72)
-    windows = np.lib.stride_tricks.sliding_window_view(picture, photograph.shape)[:, :, 0]
-    assert (windows == photograph).all((2, 3, 4)).any()
+    image = set_trees.photo(0, 48, 72)
+    windows = np.lib.stride_tricks.sliding_window_view(picture, image.shape)[:, :, 0]
+    assert (windows == image).all((2, 3, 4)).any()
 
 
 def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, monkeypatch, capfd):

@@ -89,11 +89,11 @@ def test_check_prints_what_is_there_and_status_1_with_faults(call, tmp_path):
     status, printed, _ = call("check", "camvid_ood", tmp_path / "camvid_ood")
     assert status == 0
     assert "12 anomaly" in printed
-    assert "note         1 photographs of 8x6 pixels where 480x360 is published: read as it is" in printed
+    assert "note         1 images of 8x6 pixels where 480x360 is published: read as it is" in printed
     (tmp_path / "camvid_ood/images" / "bare.jpg").write_bytes(b"")
     status, printed, _ = call("check", "camvid_ood", tmp_path / "camvid_ood")
     assert status == 1
-    assert "expected a label map for every photograph" in printed
+    assert "expected a label map for every image" in printed
 
 
 @pytest.mark.parametrize(("name", "message"), [("road", "unknown set 'road'"), ("sos", "expected raw_data/sequence")])

@@ -243,7 +243,7 @@ def test_print_shows_every_frame_though_none_was_scrolled_to(page):
     drawn = "[...document.querySelectorAll('#cards canvas')].filter((one) => one.width !== 300).length"
     wait(page, f"document.querySelectorAll('#cards img[src]').length === {len(FRAMES)}")
     assert page.execute_script(f"return {drawn}") == 0  # a canvas is 300 wide until it is drawn on
-    time.sleep(0.2)  # the last one's scores are loaded after its photograph
+    time.sleep(0.2)  # the last one's scores are loaded after its image
     page.execute_script("dispatchEvent(new Event('beforeprint'))")
     assert page.execute_script(f"return {drawn}") == len(FRAMES)
 
@@ -255,9 +255,7 @@ def test_every_picture_has_a_text(page):
         one.tagName === 'IMG' ? !one.hasAttribute('alt') : !one.getAttribute('aria-label')).length"""
     assert page.execute_script(bare) == 0
     assert page.execute_script("return document.querySelectorAll('canvas').length") > len(FRAMES)
-    assert page.execute_script("return document.querySelector('figure[data-kind=photo] img').alt").startswith(
-        "Photograph "
-    )
+    assert page.execute_script("return document.querySelector('figure[data-kind=photo] img').alt").startswith("Image ")
 
 
 def test_harmful_names_do_nothing_and_nothing_is_asked_of_the_network(page):

@@ -44,7 +44,7 @@ def test_posthoc_figures():
     scores = read_results(ROOT / "results" / "deeplabv3plus_posthoc-gmm.json").sets[0].scores
     page = " ".join((ROOT / "docs" / "posthoc.md").read_text().split())
     for name in ("gmm_nll", "energy"):
-        found = {figure: 100 * value for figure, value in scores[name].figures.items()}
+        found = {figure: 100 * value for figure, value in scores[name].values.items()}
         assert "{auroc:.1f} / {ap:.1f} / {fpr95:.1f}".format(**found) in page
 
 

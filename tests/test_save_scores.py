@@ -1,4 +1,4 @@
-"""``tools/save_scores.py``: score maps of photographs without labels."""
+"""``tools/save_scores.py``: score maps of images without labels."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with config, checkpoint and photographs; also the working directory."""
+    """A folder with config, checkpoint and images; also the working directory."""
     monkeypatch.chdir(tmp_path)
     tiny_segmentor.write_closed_set(tmp_path / "closed")
     config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
@@ -64,7 +64,7 @@ def test_hidden_test_split(place, call):
     (images / "airplane0003.jpg").unlink()
     status, _, complaint = call("--set", "anomaly_track-test", "--out", "others")
     assert status == 2
-    assert "expected 100 photographs, found 99" in complaint
+    assert "expected 100 images, found 99" in complaint
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_small_safe_and_whole(model):
 
 
 def test_finds_what_is_unknown_on_scenes_it_never_saw(model):
-    from anomaly.models.mmseg import MMSegDetector
+    from anomaly.models.mmseg import MMSegModel
 
-    detector = MMSegDetector(Config.fromfile(CONFIG), model, "cpu")
+    detector = MMSegModel(Config.fromfile(CONFIG), model, "cpu")
     method = Method(get_scores(["gmm_nll", "msp"]))
     metrics, right, known = {name: PixelMetrics(name) for name in method.names}, 0, 0
     for seed in range(8_000_000, 8_000_006):

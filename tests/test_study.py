@@ -76,10 +76,10 @@ def test_generated_scenes_with_and_without_the_frozen_copy():
     )
     text = " ".join((ROOT / "docs/study.md").read_text().split())
     said = [
-        f"{100 * one.figures['ap']:.1f} [{', '.join(f'{100 * end:.1f}' for end in one.intervals['ap'])}]"
+        f"{100 * one.values['ap']:.1f} [{', '.join(f'{100 * end:.1f}' for end in one.intervals['ap'])}]"
         for one in (with_it, without)
     ]
-    fpr95 = [f"{100 * one.figures['fpr95']:.1f}" for one in (with_it, without)]
+    fpr95 = [f"{100 * one.values['fpr95']:.1f}" for one in (with_it, without)]
     assert f"AP {said[0]} and FPR95 {fpr95[0]} with it, {said[1]} and {fpr95[1]} without" in text
 
 

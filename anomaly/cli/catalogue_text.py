@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anomaly.datasets.catalog import SETS
 from anomaly.datasets.check import SetReport
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 
 _MEANING = {0: "known", 1: "anomaly", 255: "ignored"}
 
@@ -19,8 +19,8 @@ def catalogue_text() -> str:
     return "\n".join(lines)
 
 
-def report_text(split: Split, report: SetReport, title: str) -> str:
-    """What :func:`anomaly.datasets.check.check_split` found, as lines; faults last."""
+def report_text(split: Dataset, report: SetReport, title: str) -> str:
+    """What :func:`anomaly.datasets.check.check_dataset` found, as lines; faults last."""
     frames = f"{report.frames}" + ("" if split.published is None else f" ({split.published} published)")
     sizes = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sorted(report.sizes.items()))
     total = max(1, sum(report.values.values()))

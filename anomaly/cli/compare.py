@@ -27,7 +27,7 @@ from anomaly.report.formats import FORMATS
 from anomaly.report.paired import paired_markdown
 from anomaly.report.table import runs_table
 from anomaly.results.comparison import check_comparable, remarks
-from anomaly.results.records import RunResult, have_states, read_results, state_files
+from anomaly.results.records import EvaluationRecord, have_states, read_results, state_files
 from anomaly.utils.names import check_distinct
 
 
@@ -56,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
         compare_paired(args.results) if args.paired else compare_runs(args.results, args.format)
 
 
-def named_results(paths: list[Path]) -> dict[Path, RunResult]:
+def named_results(paths: list[Path]) -> dict[Path, EvaluationRecord]:
     """Read results; where two have one name, each gets its folder's too.
 
     Raises:

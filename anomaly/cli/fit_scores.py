@@ -1,4 +1,4 @@
-"""Fit scores that learn from training photographs, such as knn, vim, sml and mahalanobis.
+"""Fit scores that learn from training images, such as knn, vim, sml and mahalanobis.
 
 Examples:
     python tools/fit_scores.py CONFIG CHECKPOINT --out scores.npz
@@ -24,17 +24,17 @@ BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are prep
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Show training photographs to the network once, fit every score, write."""
+    """Show training images to the network once, fit every score, write."""
     parser = command_parser(__doc__, "anomaly fit-scores")
     add = parser.add_argument
     add("config", type=Path, help="a config file with a train_dataloader, such as those in configs/")
     add("checkpoint", type=Path, help="a checkpoint of that network")
     add("--out", type=Path, required=True, metavar="FILE", help="the statistics, a .npz file")
     add("--scores", nargs="+", default=[], metavar="NAME", help="(default: all that fit the network)")
-    add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
-    pixels = "most pixels in all, as many of each class of each photograph; at least one a photograph (default: 50000)"
+    add("--images", type=int, default=100, metavar="N", help="training images, drawn at random (default: 100)")
+    pixels = "most pixels in all, as many of each class of each image; at least one a image (default: 50000)"
     add("--pixels", type=int, default=50_000, metavar="N", help=pixels)
-    add("--seed", type=int, default=0, help="draws photographs and pixels (default: 0)")
+    add("--seed", type=int, default=0, help="draws images and pixels (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
@@ -54,13 +54,13 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.evaluation.score_maps import check_served
     from anomaly.mmengine.closed_set import check_whole
     from anomaly.mmengine.training_pixels import sample_pixels
-    from anomaly.models.mmseg import MMSegDetector, config_inference
+    from anomaly.models.mmseg import MMSegModel, config_inference
     from anomaly.results.provenance import provenance
     from anomaly.scores.statistics import Statistics, fittable, weights_hash
     from gmmseg.checkpoints import check_classes
     from gmmseg.posthoc.feature_pass import open_training_set
 
-    detector = MMSegDetector(network.config, network.model, network.device)
+    detector = MMSegModel(network.config, network.model, network.device)
     inference = read_inference(args, config_inference(network.config))
     scores = named or fittable(detector.gives)
     check_served(scores, detector)
@@ -68,10 +68,10 @@ def main(words: Sequence[str] | None = None) -> None:
     check_classes(network.checkpoint, dataset.metainfo["classes"], args.checkpoint)
     check_whole(dataset, "training data")
     with frame_progress() as progress:
-        bar = progress.add_task("photographs", total=min(args.images, len(dataset)))
+        bar = progress.add_task("images", total=min(args.images, len(dataset)))
         sample, seen = sample_pixels(
             *(detector, inference, dataset),
-            photographs=args.images,
+            images=args.images,
             pixels=args.pixels,
             generator=draw,
             on_frame=lambda: progress.advance(bar),
@@ -82,10 +82,10 @@ def main(words: Sequence[str] | None = None) -> None:
             *(sample, scores),
             network=weights_hash(network.model.state_dict()),
             classes=detector.classes,
-            photographs=seen,
+            images=seen,
             origin=origin,
             all_of_them=bool(named),
         )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     statistics.save(args.out)
-    print(f"{args.out} has the statistics of {', '.join(statistics.fitted)}, from {len(seen)} photographs")
+    print(f"{args.out} has the statistics of {', '.join(statistics.fitted)}, from {len(seen)} images")

@@ -1,4 +1,4 @@
-"""The arguments of tools that say how the network looks at a photograph, and what is done to its scores."""
+"""The arguments of tools that say how the network looks at a image, and what is done to its scores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ THREADS = 1024
 
 def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
     """Add the arguments about looking to a parser; for fitting scores, those that matter there."""
-    add = parser.add_argument_group("how the network looks at a photograph").add_argument
+    add = parser.add_argument_group("how the network looks at a image").add_argument
     add("--window", metavar="HxW", help="by sliding windows of that size (default: as the config's test_cfg says)")
     add("--stride", metavar="HxW", help="how far windows are apart (default: two thirds of them)")
     if not fitting:
-        add("--flip", action="store_true", help="the mirrored photograph too; scores are averaged")
+        add("--flip", action="store_true", help="the mirrored image too; scores are averaged")
         add("--scales", nargs="+", type=float, default=[1.0], metavar="S", help="at these sizes; scores are averaged")
         add("--score-at", choices=("features", "input"), default="features", help="resolution of scores (features)")
-    add("--batch", type=int, default=1, metavar="N", help="photographs and windows at once (1)")
+    add("--batch", type=int, default=1, metavar="N", help="images and windows at once (1)")
     add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's arithmetic (float32)")
     add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's)")
     if fitting:

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.metrics.calibration import RULES
-from anomaly.metrics.figures import Levels
 from anomaly.metrics.functional.components import TRACKS
+from anomaly.metrics.values import Levels
 
 
 def add_measures(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def read_measures(args: argparse.Namespace, data_root: Path) -> dict[str, Any]:
     if args.temporary is not None and not args.temporary.is_dir():
         raise InputError(f"--temporary {args.temporary}: expected a folder, found none; name one on a large disk")
     Levels(args.tpr, args.fpr)  # says what is out of range
-    measures = Measures(
+    measures = MetricConfig(
         mode="binned" if args.binned else "exact",
         memory_budget=int(args.memory * 2**30),
         spill_dir=args.temporary,
@@ -75,7 +75,7 @@ def _calibration(args: argparse.Namespace, data_root: Path) -> Calibration | Non
     rule, _, level = by.partition("=")
     if rule not in RULES:
         raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {by!r}")
-    split = open_split(args.calibrate_on, data_root, as_found=args.as_found).limit(args.limit or sys.maxsize)
+    split = load_dataset(args.calibrate_on, data_root, as_found=args.as_found).limit(args.limit or sys.maxsize)
     return Calibration(split, rule, _number("--calibrate-by", level) if level else None)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from anomaly.cli.inference import read_inference
 from anomaly.cli.weights import load_network
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.run import Subject
 from anomaly.models.tiling import Inference
@@ -31,7 +31,7 @@ class Chosen:
     out: Path
 
 
-def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
+def choose_network(args: argparse.Namespace, splits: Sequence[Dataset]) -> Chosen:
     """Build the network, and say how it is evaluated.
 
     Raises:
@@ -58,7 +58,7 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
         subject = replace(subject, mixtures=mixtures)
         inputs["checkpoint"]["images"] = sorted(mixtures)
     if args.statistics is not None:
-        images = sorted(subject.statistics.photographs) if subject.statistics is not None else []
+        images = sorted(subject.statistics.images) if subject.statistics is not None else []
         inputs["statistics"] = {**file_record(args.statistics), "images": images}
     gives, known = (subject.detector.gives, subject.detector.classes) if subject.detector else ((), ())
     if classes := known if closed_set is None else closed_set.metainfo["classes"]:
@@ -102,5 +102,5 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def depends_on(inputs: dict[str, dict[str, Any]], inference: Inference) -> dict[str, Any]:
-    """What stored score maps depend on: what went in, by its checksum, and how the network looks at a photograph."""
+    """What stored score maps depend on: what went in, by its checksum, and how the network looks at a image."""
     return {name: record["sha256"] for name, record in inputs.items()} | {"inference": inference.record()}

@@ -9,8 +9,8 @@ from typing import Any
 
 from anomaly.cli.catalogue_text import catalogue_text, report_text
 from anomaly.cli.progress import download_progress, frame_progress
-from anomaly.datasets.catalog import find_set, open_anyhow
-from anomaly.datasets.check import check_split
+from anomaly.datasets.catalog import find_entry, open_anyhow
+from anomaly.datasets.check import check_dataset
 from anomaly.datasets.download import Download, sha256_of
 from anomaly.datasets.obtain import obtain
 from anomaly.errors import InputError
@@ -33,11 +33,11 @@ def add_check(commands: Commands) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    entry = find_set(arguments.name)
+    entry = find_entry(arguments.name)
     split, refused = open_anyhow(arguments.name, arguments.root)
     with frame_progress() as progress:
         bar = progress.add_task(split.name, total=len(split))
-        report = check_split(split, refused, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
+        report = check_dataset(split, refused, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
     print(report_text(split, report, entry.title))
     if report.faults:
         sys.exit(1)
@@ -53,7 +53,7 @@ def add_download(commands: Commands) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> None:
-    entry = find_set(arguments.name)
+    entry = find_entry(arguments.name)
     print(f"{entry.title}\nhome     {entry.home}\ncite     {entry.citation}\nlicence  {entry.licence}")
     if entry.downloads and not arguments.accept_licence:
         answer = input("Do you accept these terms? yes or no: ") if sys.stdin.isatty() else ""

@@ -8,10 +8,10 @@ from typing import Any
 from anomaly.datasets.catalog import in_catalogue
 from anomaly.errors import InputError
 from anomaly.metrics.functional.components import TRACKS
-from anomaly.results.records import RunResult
+from anomaly.results.records import EvaluationRecord
 
 
-def settings_of(record: RunResult, *, folder: bool, label_values: bool, network: bool) -> list[str]:
+def settings_of(record: EvaluationRecord, *, folder: bool, label_values: bool, network: bool) -> list[str]:
     """The record's settings as arguments; nothing else of the record, which may be anybody's, is acted on."""
     settings: dict[str, Any] = record.settings
     if not isinstance(settings.get("scores"), list) or not record.sets:

@@ -1,6 +1,6 @@
-"""Score maps of photographs without labels.
+"""Score maps of images without labels.
 
-For test splits whose labels are hidden, and for any folder of photographs. Those of sets with labels are written by
+For test splits whose labels are hidden, and for any folder of images. Those of sets with labels are written by
 ``ood_eval.py --save-scores``.
 
 Example:
@@ -18,21 +18,21 @@ from anomaly.cli.network import choose_network, depends_on
 from anomaly.cli.parser import command_parser
 from anomaly.cli.progress import frame_progress
 from anomaly.cli.sets import data_root
-from anomaly.datasets.catalog import find_set
-from anomaly.datasets.folder import find_photographs
+from anomaly.datasets.catalog import find_entry
+from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
 from anomaly.results.score_store import ScoreWriter, open_scores
 from anomaly.scores.table import SCORES
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Find the photographs, show them to the network, write; a stopped run goes on where it stopped."""
+    """Find the images, show them to the network, write; a stopped run goes on where it stopped."""
     parser = command_parser(__doc__, "anomaly save-scores")
     add = parser.add_argument
     add("config", type=Path, help="a config file, such as those in configs/")
     add("checkpoint", type=Path, help="a checkpoint of that network")
     add("--set", metavar="NAME", help="a set of the catalogue, such as anomaly_track-test")
-    add("--images", type=Path, metavar="DIR", help="a folder of photographs instead")
+    add("--images", type=Path, metavar="DIR", help="a folder of images instead")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the maps (docs/scores.md)")
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(SCORES)} (default: the usual ones)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
@@ -46,9 +46,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if args.set is None and args.data_root is not None:
         raise InputError("--data-root: expected --set too, which is looked for there, found --images; leave one out")
     if args.set is None:
-        name, photographs = args.images.name or args.images.resolve().name, find_photographs(args.images)
+        name, images = args.images.name or args.images.resolve().name, find_images(args.images)
     else:
-        name, photographs = args.set, find_set(args.set).photographs(data_root(args))
+        name, images = args.set, find_entry(args.set).find_images(data_root(args))
     chosen = choose_network(args, [])
 
     from anomaly.evaluation.writing import write_scores
@@ -59,18 +59,18 @@ def main(words: Sequence[str] | None = None) -> None:
     if chosen.subject.detector is None:
         raise InputError("expected a network, found none")
     with frame_progress() as progress:
-        bar = progress.add_task(name, total=len(photographs))
+        bar = progress.add_task(name, total=len(images))
         on_frame = lambda: progress.advance(bar)  # noqa: E731
         shown = write_scores(
-            *(chosen.subject.detector, photographs, chosen.scores, writer),
+            *(chosen.subject.detector, images, chosen.scores, writer),
             inference=inference,
             check=chosen.subject.check,
             on_frame=on_frame,
         )
-    if others := sorted({frame for _, frame in open_scores(args.out)} - {frame for frame, _ in photographs}):
+    if others := sorted({frame for _, frame in open_scores(args.out)} - {frame for frame, _ in images}):
         print(
             f"note: {args.out} has score maps of {len(others)} other frames too, such as {others[0]}; remove them if "
             "they are not to be exported",
             file=sys.stderr,
         )
-    print(f"{len(photographs)} frames are in {args.out}, {shown} of them new (docs/scores.md)")
+    print(f"{len(images)} frames are in {args.out}, {shown} of them new (docs/scores.md)")

@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from anomaly.datasets.catalog import in_catalogue, open_split
+from anomaly.datasets.catalog import in_catalogue, load_dataset
+from anomaly.datasets.dataset import AS_FOUND, Dataset
 from anomaly.datasets.folder import open_folders, parse_encoding
 from anomaly.datasets.layout import Encoding
-from anomaly.datasets.split import AS_FOUND, Split
 from anomaly.errors import InputError
 from anomaly.utils.names import check_distinct
 
@@ -33,13 +33,13 @@ def data_root(args: argparse.Namespace) -> Path:
     return args.data_root or Path(os.environ.get("DATA_ROOT", "data"))
 
 
-def open_sets(args: argparse.Namespace) -> list[Split]:
+def open_sets(args: argparse.Namespace) -> list[Dataset]:
     """Open the sets that were asked for.
 
     Raises:
         InputError: None was asked for, or one is not there, incomplete, or not what it should be.
     """
-    splits = [open_split(name, data_root(args), as_found=args.as_found) for name in args.sets]
+    splits = [load_dataset(name, data_root(args), as_found=args.as_found) for name in args.sets]
     if args.folder is not None:
         images, labels = args.folder
         splits.append(open_folders(_folder_name(args), images, labels, folder_encoding(args)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anomaly.cli.maps import open_maps
 from anomaly.cli.network import Chosen, choose_network, settings_of
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.run import Subject
 from anomaly.results.score_formats.base import check_scale
@@ -35,7 +35,7 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
 
 
-def choose_subject(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
+def choose_subject(args: argparse.Namespace, splits: Sequence[Dataset]) -> Chosen:
     """Build the network, or open the score maps of all sets.
 
     Raises:
@@ -49,7 +49,7 @@ def choose_subject(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
     return _stored(args, splits)
 
 
-def _stored(args: argparse.Namespace, splits: Sequence[Split]) -> Chosen:
+def _stored(args: argparse.Namespace, splits: Sequence[Dataset]) -> Chosen:
     scale = check_scale(args.score_scale)
     stores = {split.name: open_maps(args.predictions, split, scale) for split in splits}
     found = set.intersection(*(set(store.scores) for store in stores.values()))

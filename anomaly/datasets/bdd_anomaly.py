@@ -1,4 +1,4 @@
-"""BDD-Anomaly: photographs of BDD100K with motorcycles, bicycles and trains, which training did not show."""
+"""BDD-Anomaly: images of BDD100K with motorcycles, bicycles and trains, which training did not show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
@@ -14,8 +14,8 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN
 LIST = "test.odgt"
 
 
-def listed_photographs(root: Path) -> Sequence[str] | None:
-    """Read the photographs of ``test.odgt``, a JSON array or an object a line; ``None`` where there is no such file.
+def listed_images(root: Path) -> Sequence[str] | None:
+    """Read the images of ``test.odgt``, a JSON array or an object a line; ``None`` where there is no such file.
 
     Raises:
         InputError: The file holds anything else.
@@ -35,7 +35,7 @@ def listed_photographs(root: Path) -> Sequence[str] | None:
 
 
 SETS = (
-    EvaluationSet(
+    CatalogEntry(
         name="bdd_anomaly",
         title="BDD-Anomaly, test",
         layouts=(
@@ -43,7 +43,7 @@ SETS = (
                 "published",
                 "seg/train_labels/{part}/{id}_train_id.png",
                 ("seg/images/{part}/{id}.*",),
-                listing=listed_photographs,
+                listing=listed_images,
             ),
         ),
         encoding={**dict.fromkeys(range(16), KNOWN), 16: ANOMALY, 17: ANOMALY, 18: ANOMALY, 255: IGNORE},
@@ -55,8 +55,8 @@ SETS = (
         sizes=((1280, 720),),
         every_frame=True,
         pitfalls=(
-            "The test photographs are in BDD100K's training and validation folders: test.odgt beside seg/ says which.",
-            "Networks must have been trained on the 6,280 photographs of train.odgt, without the three classes.",
+            "The test images are in BDD100K's training and validation folders: test.odgt beside seg/ says which.",
+            "Networks must have been trained on the 6,280 images of train.odgt, without the three classes.",
             "The authors' script shifts label values by 2; such label maps are refused.",
         ),
     ),

@@ -1,11 +1,11 @@
-"""CamVid-OOD: CamVid's test photographs with one animal pasted into each."""
+"""CamVid-OOD: CamVid's test images with one animal pasted into each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
@@ -17,8 +17,8 @@ CLASSES = (
 ENCODING = {**dict.fromkeys(range(len(CLASSES)), KNOWN), 11: IGNORE, 12: ANOMALY}
 
 
-def listed_photographs(root: Path) -> Sequence[str] | None:
-    """Read the photographs of ``test_ood.txt``, lines 'IMAGE LABEL'; ``None`` where there is no such file.
+def listed_images(root: Path) -> Sequence[str] | None:
+    """Read the images of ``test_ood.txt``, lines 'IMAGE LABEL'; ``None`` where there is no such file.
 
     Only the files' names count, as the folders are often those of another machine.
 
@@ -35,8 +35,8 @@ def listed_photographs(root: Path) -> Sequence[str] | None:
             continue
         if len(paths) != 2 or paths[0].stem != paths[1].stem:
             raise InputError(
-                f"{path}, line {number}: expected the paths of a photograph and its label with a space "
-                f"between them, found {line!r}; correct the line, or remove the file to take every photograph"
+                f"{path}, line {number}: expected the paths of a image and its label with a space "
+                f"between them, found {line!r}; correct the line, or remove the file to take every image"
             )
         if paths[0].name in names:
             raise InputError(
@@ -47,11 +47,11 @@ def listed_photographs(root: Path) -> Sequence[str] | None:
 
 
 SETS = (
-    EvaluationSet(
+    CatalogEntry(
         name="camvid_ood",
         title="CamVid-OOD",
         layouts=(
-            Layout("published", "testannot_ood/{id}.png", ("test_ood/{id}.*",), listing=listed_photographs),
+            Layout("published", "testannot_ood/{id}.png", ("test_ood/{id}.*",), listing=listed_images),
             Layout("folders", "labels/{id}.png", ("images/{id}.*",), part=True),
         ),
         encoding=ENCODING,
@@ -66,7 +66,7 @@ SETS = (
         every_frame=True,
         pitfalls=(
             "11 is void and 12 the anomaly: taken for class ids 0 to 11, void pixels count as known.",
-            "All other labels are those of CamVid's test photographs, pixel by pixel.",
+            "All other labels are those of CamVid's test images, pixel by pixel.",
         ),
     ),
 )

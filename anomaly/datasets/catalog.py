@@ -19,8 +19,8 @@ from anomaly.datasets import (
     street_obstacle_sequences,
     street_scenes,
 )
-from anomaly.datasets.evaluation_set import EvaluationSet
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.errors import InputError
 from anomaly.utils.names import by_name
 
@@ -38,10 +38,10 @@ _FILES = (
     street_obstacle_sequences,
     closed_sets,
 )
-SETS: dict[str, EvaluationSet] = by_name((one for file in _FILES for one in file.SETS), "datasets")
+SETS: dict[str, CatalogEntry] = by_name((one for file in _FILES for one in file.SETS), "datasets")
 
 
-def open_split(name: str, data_root: Path, *, as_found: bool = False) -> Split:
+def load_dataset(name: str, data_root: Path, *, as_found: bool = False) -> Dataset:
     """Open a set; its frames are read only when asked for.
 
     Args:
@@ -50,12 +50,12 @@ def open_split(name: str, data_root: Path, *, as_found: bool = False) -> Split:
         as_found: Take it as it is, although it has another number of frames or an unknown version.
 
     Raises:
-        InputError: The name is unknown, or whatever :meth:`EvaluationSet.open` finds wrong with the set.
+        InputError: The name is unknown, or whatever :meth:`CatalogEntry.open` finds wrong with the set.
     """
     whole, _, which = name.rpartition("-")
     if name not in SETS and in_catalogue(name):
-        return open_split(whole, data_root, as_found=as_found).half("first" if which == "first" else "second")
-    return find_set(name).open(data_root, as_found=as_found)
+        return load_dataset(whole, data_root, as_found=as_found).half("first" if which == "first" else "second")
+    return find_entry(name).open(data_root, as_found=as_found)
 
 
 def in_catalogue(name: str) -> bool:
@@ -64,19 +64,19 @@ def in_catalogue(name: str) -> bool:
     return name in SETS or (whole in SETS and which in ("first", "second"))
 
 
-def open_anyhow(name: str, data_root: Path) -> tuple[Split, tuple[str, ...]]:
+def open_anyhow(name: str, data_root: Path) -> tuple[Dataset, tuple[str, ...]]:
     """Open a set, though it be as found, with what evaluations would refuse it for.
 
     Raises:
-        InputError: As :func:`open_split` with ``as_found``.
+        InputError: As :func:`load_dataset` with ``as_found``.
     """
     try:
-        return open_split(name, data_root), ()
+        return load_dataset(name, data_root), ()
     except InputError as error:
-        return open_split(name, data_root, as_found=True), (str(error),)
+        return load_dataset(name, data_root, as_found=True), (str(error),)
 
 
-def find_set(name: str) -> EvaluationSet:
+def find_entry(name: str) -> CatalogEntry:
     """Give the catalogue's entry of that name.
 
     Raises:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anomaly.datasets.dataset import Dataset
 from anomaly.datasets.fingerprint import Fingerprint
-from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -55,8 +55,8 @@ class SetReport:
         return self.anomaly / total if total else float("nan")
 
 
-def check_split(
-    split: Split, known: Sequence[str] = (), *, anomalies: bool = True, on_frame: Callable[[], None] | None = None
+def check_dataset(
+    split: Dataset, known: Sequence[str] = (), *, anomalies: bool = True, on_frame: Callable[[], None] | None = None
 ) -> SetReport:
     """Read every frame, on all cores, and count.
 

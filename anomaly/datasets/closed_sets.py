@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anomaly.datasets.camvid_ood import CLASSES as CAMVID_CLASSES
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.frames import IGNORE, KNOWN
 
@@ -27,10 +27,10 @@ def _parts(
     licence: str,
     frame: str = "{id}",
     pitfalls: tuple[str, ...] = (),
-) -> tuple[EvaluationSet, ...]:
+) -> tuple[CatalogEntry, ...]:
     """One set for each part, such as ``val``; ``PART`` in a pattern stands for it."""
     return tuple(
-        EvaluationSet(
+        CatalogEntry(
             name=f"{name}-{part}",
             title=f"{title}, {part}",
             layouts=(
@@ -88,7 +88,7 @@ SETS = (
         ("ade/ADEChallengeData2016", "ADEChallengeData2016", "ade20k"),
         "http://sceneparsing.csail.mit.edu",
         "Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
-        "labels BSD-3-Clause; photographs for research",
+        "labels BSD-3-Clause; images for research",
         pitfalls=("0 is no class; mmsegmentation subtracts 1 (`reduce_zero_label`).",),
     ),
     *_parts(
@@ -101,7 +101,7 @@ SETS = (
         ("coco_stuff10k",),
         "https://github.com/nightrome/cocostuff10k",
         "Caesar et al., COCO-Stuff: Thing and Stuff Classes in Context, CVPR 2018",
-        "labels CC BY 4.0; photographs under Flickr's terms",
+        "labels CC BY 4.0; images under Flickr's terms",
         pitfalls=("Label maps are made from the archive's .mat files by mmsegmentation's converter.",),
     ),
     *_parts(

@@ -1,11 +1,11 @@
-"""Fishyscapes Lost&Found: 100 photographs of LostAndFound with labels of their own. Only these are distributed."""
+"""Fishyscapes Lost&Found: 100 images of LostAndFound with labels of their own. Only these are distributed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from anomaly.datasets.download import Download
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -17,7 +17,7 @@ _LAF = tuple(
     for folder in ("", "../lost_and_found/", "../LostAndFound/", "../dataset_LostAndFound/")
     for split in ("train", "test")
 )
-_VAL = EvaluationSet(
+_VAL = CatalogEntry(
     name="fishyscapes_lost_and_found",
     title="Fishyscapes Lost&Found, validation",
     layouts=(
@@ -51,7 +51,7 @@ _VAL = EvaluationSet(
     ),
     home="https://fishyscapes.com/dataset",
     citation=CITATION,
-    licence="not found; the photographs have LostAndFound's terms",
+    licence="not found; the images have LostAndFound's terms",
     frames=100,
     sizes=((2048, 1024),),
     downloads=(
@@ -64,10 +64,10 @@ _VAL = EvaluationSet(
         ),
     ),
     pitfalls=(
-        "The archive holds labels alone; the photographs are LostAndFound's, from its train and its test folder.",
+        "The archive holds labels alone; the images are LostAndFound's, from its train and its test folder.",
         "The 80th frame has no anomaly: figures of this image alone are undefined.",
         "Copies for DenseHybrid have void = 2, where 255 is published.",
-        "The test split (275 photographs) is hidden; figures on it come from the benchmark's server.",
+        "The test split (275 images) is hidden; figures on it come from the benchmark's server.",
     ),
 )
 _INVALID = "LostAndFound's own label of it is invalid"

@@ -1,9 +1,9 @@
-"""Fishyscapes Static: 30 Cityscapes photographs with pasted objects, in three versions with figures of their own."""
+"""Fishyscapes Static: 30 Cityscapes images with pasted objects, in three versions with figures of their own."""
 
 from __future__ import annotations
 
 from anomaly.datasets.download import Download
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.fishyscapes_lost_and_found import CITATION, ENCODING, FISHYSCAPES
 from anomaly.datasets.layout import Layout
 
@@ -40,10 +40,10 @@ _VERSIONS = {
 }
 
 
-def _static(version: str) -> EvaluationSet:
+def _static(version: str) -> CatalogEntry:
     difference, size, sha256, md5 = _VERSIONS[version]
     folder, archive = f"fs_val_{version}", f"fs_val_{version}.zip"
-    return EvaluationSet(
+    return CatalogEntry(
         name=f"fishyscapes_static-{version}",
         title=f"Fishyscapes Static, validation, {version} ({difference})",
         layouts=(
@@ -71,7 +71,7 @@ def _static(version: str) -> EvaluationSet:
         ),
         home="https://fishyscapes.com/dataset",
         citation=CITATION,
-        licence="not found; the photographs have Cityscapes' terms",
+        licence="not found; the images have Cityscapes' terms",
         frames=30,
         sizes=((2048, 1024),),
         version=version,
@@ -81,7 +81,7 @@ def _static(version: str) -> EvaluationSet:
         downloads=(Download(FISHYSCAPES + archive, archive, size=size, sha256=sha256, md5=md5),),
         pitfalls=(
             "Papers rarely say which version they used, and figures differ between them.",
-            "The archive holds signed differences to Cityscapes' validation photographs, which are needed too.",
+            "The archive holds signed differences to Cityscapes' validation images, which are needed too.",
             "In v3 not every difference is an anomaly: only the labels tell; and some frames have no anomaly.",
         ),
     )

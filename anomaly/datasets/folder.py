@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES, read_label
+from anomaly.datasets.dataset import Dataset, FrameFiles
+from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_label
 from anomaly.datasets.label_counts import shares_of
 from anomaly.datasets.label_maps import find_label_maps
 from anomaly.datasets.layout import Encoding
-from anomaly.datasets.split import FrameFiles, Split
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
-_PICTURES = (*PHOTO_SUFFIXES, *UNREAD_SUFFIXES)
+_PICTURES = (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
 _LABELS = (".png",)
 _NO_LABELS = tuple(suffix for suffix in _PICTURES if suffix not in _LABELS)
 MEANINGS = {"known": KNOWN, "anomaly": ANOMALY, "ignore": IGNORE}
@@ -51,7 +51,7 @@ def parse_encoding(texts: Sequence[str]) -> Encoding:
     return encoding
 
 
-def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | None) -> Split:
+def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | None) -> Dataset:
     """Pair images and label maps below two folders by their paths without suffix.
 
     Warns of label maps among the images, which are left out.
@@ -68,8 +68,8 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | Non
             not read, two images have one name, one of a pair is missing, or there is no encoding.
     """
     among_images, among_labels = _without_label_maps(images), files_below(labels)
-    _refuse_unread(images, among_images, UNREAD_SUFFIXES, PHOTO_SUFFIXES)
-    pictures = _by_name(images, among_images, PHOTO_SUFFIXES)
+    _refuse_unread(images, among_images, UNREAD_SUFFIXES, IMAGE_SUFFIXES)
+    pictures = _by_name(images, among_images, IMAGE_SUFFIXES)
     others = {path.resolve() for path in pictures.values()}  # of a folder that holds both
     _refuse_unread(labels, [path for path in among_labels if path.resolve() not in others], _NO_LABELS, _LABELS)
     maps = _by_name(labels, among_labels, _LABELS)
@@ -86,7 +86,7 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | Non
     if encoding is None:
         raise InputError(_undeclared(labels, maps.values()))
     files = tuple(FrameFiles(frame, pictures[frame], path) for frame, path in sorted(maps.items()))
-    return Split(name, labels, f"photographs of {images.name} and label maps of {labels.name} by name", files, encoding)
+    return Dataset(name, labels, f"images of {images.name} and label maps of {labels.name} by name", files, encoding)
 
 
 def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
@@ -107,7 +107,7 @@ def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
     )
 
 
-def find_photographs(folder: Path) -> list[tuple[str, Path]]:
+def find_images(folder: Path) -> list[tuple[str, Path]]:
     """List the images below a folder, at any depth: the path without suffix, and the file, in the order of names.
 
     Warns of what is left out: pictures of other formats, and label maps among the images.
@@ -119,10 +119,10 @@ def find_photographs(folder: Path) -> list[tuple[str, Path]]:
     if left := [path.name for path in files if _ends(path, UNREAD_SUFFIXES)]:
         warnings.warn(
             f"{folder}: {len(left)} pictures such as {left[0]} are left out: only files that end in "
-            f"{', '.join(PHOTO_SUFFIXES)} are read",
+            f"{', '.join(IMAGE_SUFFIXES)} are read",
             stacklevel=2,
         )
-    return sorted(_by_name(folder, files, PHOTO_SUFFIXES).items())
+    return sorted(_by_name(folder, files, IMAGE_SUFFIXES).items())
 
 
 def _without_label_maps(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Strict readers of photographs and label maps: a broken or unexpected file is an error that names it."""
+"""Strict readers of images and label maps: a broken or unexpected file is an error that names it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import ImageOps
 from anomaly.errors import InputError
 from anomaly.frames import Image, Label
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 UNREAD_SUFFIXES = (
     *(".bmp", ".dib", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".jfif", ".jp2", ".j2k"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".exr", ".hdr", ".dng"),
@@ -27,17 +27,17 @@ _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, PillowImage.D
 
 
 def read_image(path: Path, upright: bool = False) -> Image:
-    """Read a photograph as the pixels that are stored in the file.
+    """Read a image as the pixels that are stored in the file.
 
-    An alpha channel is dropped, grey and palette photographs become RGB.
+    An alpha channel is dropped, grey and palette images become RGB.
 
     Args:
         path: A JPEG, PNG or WebP file of 8 bits per channel.
-        upright: Turn the photograph as its EXIF orientation says. Labels are drawn on the stored pixels, so one
+        upright: Turn the image as its EXIF orientation says. Labels are drawn on the stored pixels, so one
             that has a label is never turned.
 
     Returns:
-        RGB photograph. Shape: ``(H, W, 3)``, uint8.
+        RGB image. Shape: ``(H, W, 3)``, uint8.
 
     Raises:
         InputError: The file is missing, empty, truncated, not an image, or not of 8 bits per channel.
@@ -50,7 +50,7 @@ def read_image(path: Path, upright: bool = False) -> Image:
 
 
 def check_image(path: Path) -> None:
-    """Look at a photograph's head alone, which takes no time: what can be told from it is told before the work begins.
+    """ViewPrediction at a image's head alone, which takes no time: what can be told from it is told before the work begins.
 
     Raises:
         InputError: As :func:`read_image`, except that the pixels are not decoded.
@@ -61,7 +61,7 @@ def check_image(path: Path) -> None:
 def _check_mode(path: Path, picture: PillowImage.Image) -> None:
     if picture.mode not in _PHOTO_MODES:
         raise InputError(
-            f"{path}: expected an 8-bit RGB, RGBA, grey or palette photograph, found Pillow mode "
+            f"{path}: expected an 8-bit RGB, RGBA, grey or palette image, found Pillow mode "
             f"{picture.mode!r}; convert it to 8-bit RGB"
         )
 
@@ -95,14 +95,14 @@ def read_label(path: Path) -> Label:
 
 
 def add_overlay(image: Image, path: Path) -> Image:
-    """Add a signed difference to a photograph; what leaves 0..255 is cut there.
+    """Add a signed difference to a image; what leaves 0..255 is cut there.
 
     Args:
-        image: RGB photograph.
+        image: RGB image.
         path: A ``.npz`` file with one array ``rgb`` of integers.
 
     Returns:
-        RGB photograph. Shape: ``(H, W, 3)``, uint8.
+        RGB image. Shape: ``(H, W, 3)``, uint8.
 
     Raises:
         InputError: The file is missing, broken, holds no such array, or one of another size.
@@ -117,8 +117,8 @@ def add_overlay(image: Image, path: Path) -> Image:
         ) from error
     if overlay.shape != image.shape or overlay.dtype.kind not in "iu":
         raise InputError(
-            f"{path}: expected integers of shape {image.shape}, as the photograph has, found {overlay.dtype} of shape "
-            f"{overlay.shape}; get overlay and photograph as published"
+            f"{path}: expected integers of shape {image.shape}, as the image has, found {overlay.dtype} of shape "
+            f"{overlay.shape}; get overlay and image as published"
         )
     return np.clip(image.astype(np.int32) + overlay, 0, 255).astype(np.uint8)
 

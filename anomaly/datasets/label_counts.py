@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -40,7 +40,7 @@ class LabelCounts:
         return f"{self.frames} frames; {shares} of the pixels (label values {shares_of(self.values)})"
 
 
-def count_labels(split: Split, *, on_frame: Callable[[], None] | None = None) -> LabelCounts:
+def count_labels(split: Dataset, *, on_frame: Callable[[], None] | None = None) -> LabelCounts:
     """Read every label map of a dataset, on all cores; images are not decoded.
 
     Args:
@@ -67,7 +67,7 @@ def count_labels(split: Split, *, on_frame: Callable[[], None] | None = None) ->
     return LabelCounts(len(split), known, anomaly, ignored, held)
 
 
-def check_both_kinds(split: Split, counts: LabelCounts) -> None:
+def check_both_kinds(split: Dataset, counts: LabelCounts) -> None:
     """Refuse a dataset on which nothing can be measured.
 
     Raises:

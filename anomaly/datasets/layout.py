@@ -1,4 +1,4 @@
-"""Folder layouts as patterns: which files are a set's label maps, and which photograph belongs to each."""
+"""Folder layouts as patterns: which files are a set's label maps, and which image belongs to each."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES
-from anomaly.datasets.split import FrameFiles
+from anomaly.datasets.dataset import FrameFiles
+from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from anomaly.datasets.walk import is_folder, listed
 from anomaly.errors import InputError
 
-PHOTO = ".*"  # at the end of a pattern: any suffix a photograph may have
+PHOTO = ".*"  # at the end of a pattern: any suffix a image may have
 UNREAD = ".?"  # any suffix of pictures that are not read
 _FIELD = re.compile(r"\{(\w+)\}")
 Encoding = Mapping[int, int]
@@ -24,17 +24,17 @@ class Layout:
     """One way in which a set lies on disk.
 
     A pattern is a path below the set's folder. ``{id}``, ``{scene}`` and other names in braces stand for any part of a
-    file or folder name; every layout has ``{id}``. ``.*`` at the end stands for any photograph's suffix, ``*`` for any
+    file or folder name; every layout has ``{id}``. ``.*`` at the end stands for any image's suffix, ``*`` for any
     name, and a pattern for images may begin with ``../``. Suffixes may be in capitals.
 
     Args:
         name: Whose layout it is: ``published``, or a project that uses it.
         labels: Pattern of the label maps.
-        images: Patterns of the photographs; the first that has a frame's counts.
-        overlays: Pattern of signed differences that are added to the photographs.
+        images: Patterns of the images; the first that has a frame's counts.
+        overlays: Pattern of signed differences that are added to the images.
         frame: How a frame is called; has to be unique in the set.
         encodings: What its label values mean, by the name of the encoding, where it differs from the set's own.
-        listing: Reads a list of the set's photographs below the set's folder, in order, where there is one; it
+        listing: Reads a list of the set's images below the set's folder, in order, where there is one; it
             decides which frames belong to the set.
         part: Whether a part of the set may lie so.
         versionless: Whether it leaves open which version of the set it holds.
@@ -61,10 +61,10 @@ class Layout:
         """List the frames below ``root``, in the order of their names or of the set's list.
 
         Returns:
-            The frames; none where ``root`` holds no label maps with photographs in this layout.
+            The frames; none where ``root`` holds no label maps with images in this layout.
 
         Raises:
-            InputError: Two photographs or label maps belong to one frame, a label map has no photograph while others
+            InputError: Two images or label maps belong to one frame, a label map has no image while others
                 have, or the list names what is not there.
         """
         labels: dict[str, tuple[Path, dict[str, str]]] = {}
@@ -79,7 +79,7 @@ class Layout:
         if listed is None and (orphans := sorted(labels.keys() - photos.keys())):
             path, fields = labels[orphans[0]]
             raise InputError(
-                f"{root}: no photograph for the label map {path.name} ({len(orphans)} of {len(labels)} have none); "
+                f"{root}: no image for the label map {path.name} ({len(orphans)} of {len(labels)} have none); "
                 f"expected {self.images[0].format(**fields)}; complete the set"
             )
         frames = sorted(photos) if listed is None else list(photos)
@@ -95,21 +95,21 @@ class Layout:
             files.append(FrameFiles(frame, photos[frame], path, overlay))
         return tuple(files)
 
-    def photographs(self, root: Path) -> tuple[Path, ...]:
-        """List what looks like this layout's photographs below ``root``, whether they have a label map or not."""
+    def find_images(self, root: Path) -> tuple[Path, ...]:
+        """List what looks like this layout's images below ``root``, whether they have a label map or not."""
         return tuple(path for pattern in self.images for path, _ in matches(root, pattern))
 
     def frames_without_labels(self, root: Path) -> dict[str, Path]:
-        """Name and file of every photograph below ``root``; none where its pattern does not give its frame's name.
+        """Name and file of every image below ``root``; none where its pattern does not give its frame's name.
 
         Raises:
-            InputError: Two photographs belong to one frame.
+            InputError: Two images belong to one frame.
         """
         photos: dict[str, Path] = {}
         for frame, path in self._named(root, self.images[0]):
             if photos.setdefault(frame, path) != path:
                 raise InputError(
-                    f"{root}: expected one photograph for frame {frame!r}, found {photos[frame].name} and {path.name}; "
+                    f"{root}: expected one image for frame {frame!r}, found {photos[frame].name} and {path.name}; "
                     "remove one of them"
                 )
         return photos
@@ -119,17 +119,17 @@ class Layout:
         return dict(self._named(root, os.path.splitext(self.images[0])[0] + UNREAD))
 
     def _named(self, root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-        """The files that fit a pattern of photographs, with the names of their frames where it gives them."""
+        """The files that fit a pattern of images, with the names of their frames where it gives them."""
         if not set(_FIELD.findall(self.frame)) - set(_FIELD.findall(pattern)):
             for path, fields in matches(root, pattern):
                 yield self.frame.format(**fields), path
 
     def label_maps(self, root: Path) -> tuple[Path, ...]:
-        """List what looks like this layout's label maps below ``root``, whether they have a photograph or not."""
+        """List what looks like this layout's label maps below ``root``, whether they have a image or not."""
         return tuple(path for path, _ in matches(root, self.labels))
 
     def pairs(self, files: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
-        """Give each file that fits this layout's label maps, below whatever folder, with a file that is its photograph.
+        """Give each file that fits this layout's label maps, below whatever folder, with a file that is its image.
 
         Args:
             files: All there are: paths of files below one folder.
@@ -150,7 +150,7 @@ class Layout:
     def _photos(
         self, root: Path, labels: Mapping[str, tuple[Path, dict[str, str]]], listed: Sequence[str] | None
     ) -> dict[str, Path]:
-        """The photograph of each frame that has one; in the list's order where there is a list."""
+        """The image of each frame that has one; in the list's order where there is a list."""
         places = {name: place for place, name in enumerate(listed or ())}
         photos: dict[str, Path] = {}
         for pattern in self.images:
@@ -163,7 +163,7 @@ class Layout:
                 found = sorted(index.get(tuple(fields[name] for name in names), []))
                 if len(found) > 1:
                     raise InputError(
-                        f"{root}: expected one photograph for frame {frame!r}, found {found[0].name} and "
+                        f"{root}: expected one image for frame {frame!r}, found {found[0].name} and "
                         f"{found[1].name}; remove one of them"
                     )
                 if found:
@@ -172,7 +172,7 @@ class Layout:
             return photos
         if absent := sorted(places.keys() - {path.name for path in photos.values()}):
             raise InputError(
-                f"{root}: expected the photograph {absent[0]} of the set's list and its label map, found not both "
+                f"{root}: expected the image {absent[0]} of the set's list and its label map, found not both "
                 f"({len(absent)} of {len(places)} frames are incomplete); complete the set, or correct the list"
             )
         return dict(sorted(photos.items(), key=lambda item: places[item[1].name]))
@@ -228,6 +228,6 @@ def _expression(part: str, fields: Mapping[str, str]) -> re.Pattern[str]:
             texts.append(re.escape(fields[text]))
         else:
             texts.append(f"(?P<{text}>[^/]+?)")
-    endings = {PHOTO: PHOTO_SUFFIXES, UNREAD: UNREAD_SUFFIXES}.get(suffix, (suffix,))
+    endings = {PHOTO: IMAGE_SUFFIXES, UNREAD: UNREAD_SUFFIXES}.get(suffix, (suffix,))
     texts.append(f"(?i:{'|'.join(map(re.escape, endings))})")
     return re.compile("".join(texts))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from anomaly.datasets.download import Download
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Encoding, Layout
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -36,8 +36,8 @@ def _layout(part: str, kind: str) -> Layout:
     )
 
 
-def _lost_and_found(part: str) -> EvaluationSet:
-    return EvaluationSet(
+def _lost_and_found(part: str) -> CatalogEntry:
+    return CatalogEntry(
         name=f"lost_and_found-{part}",
         title=f"LostAndFound, {part}",
         layouts=(_layout(part, "labelIds"),),
@@ -73,11 +73,11 @@ def _lost_and_found(part: str) -> EvaluationSet:
     )
 
 
-def _subsets(part: str) -> tuple[EvaluationSet, ...]:
+def _subsets(part: str) -> tuple[CatalogEntry, ...]:
     whole = _lost_and_found(part)
     invalid = {"its label map holds nothing": _INVALID[part]}
 
-    def subset(suffix: str, frames: int, excluded: Mapping[str, str] | None = None) -> EvaluationSet:
+    def subset(suffix: str, frames: int, excluded: Mapping[str, str] | None = None) -> CatalogEntry:
         return replace(
             whole,
             name=f"{whole.name}_{suffix}",
@@ -95,7 +95,7 @@ def _subsets(part: str) -> tuple[EvaluationSet, ...]:
         layouts=(_layout(part, "labelTrainIds"),),
         encoding=TRAIN_IDS,
     )
-    roi = replace(valid, name=f"{whole.name}_roi", title=f"{whole.title}, the whole photograph counts", roi=_ROI)
+    roi = replace(valid, name=f"{whole.name}_roi", title=f"{whole.title}, the whole image counts", roi=_ROI)
     return (whole, valid, train_ids, roi, *((subset("no_known", 1043, _NO_KNOWN),) if part == "test" else ()))
 
 

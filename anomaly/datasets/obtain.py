@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from anomaly.datasets.download import Download, Progress, fetch
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.unpack import unpack
 from anomaly.errors import InputError
 
 
 def obtain(
-    evaluation_set: EvaluationSet,
+    evaluation_set: CatalogEntry,
     data_root: Path,
     *,
     on_file: Callable[[Download], Progress | None] | None = None,

@@ -6,10 +6,10 @@ import filecmp
 from collections import defaultdict
 from pathlib import Path
 
-from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.dataset import Dataset, FrameFiles
 
 
-def shared_images(first: Split, second: Split) -> list[str]:
+def shared_images(first: Dataset, second: Dataset) -> list[str]:
     """List the frames of ``second`` whose image is one of ``first`` too.
 
     Files are compared byte by byte, which takes no time where their sizes differ. An image that was stored anew, in

@@ -1,4 +1,4 @@
-"""RoadAnomaly: 60 photographs of unusual dangers on the road.
+"""RoadAnomaly: 60 images of unusual dangers on the road.
 
 The published label files hold 0 (known) and 2 (anomaly), and nothing is ignored. Widespread copies have been rewritten
 to 0 and 1.
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, KNOWN
@@ -20,7 +20,7 @@ ENCODINGS = {"published": PUBLISHED, "rewritten to 0 and 1": {0: KNOWN, 1: ANOMA
 
 
 def frame_list(root: Path) -> Sequence[str] | None:
-    """Read the names of the photographs in ``frame_list.json``; ``None`` where there is no such file.
+    """Read the names of the images in ``frame_list.json``; ``None`` where there is no such file.
 
     Raises:
         InputError: The file is not a JSON list of different file names.
@@ -35,14 +35,12 @@ def frame_list(root: Path) -> Sequence[str] | None:
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(
             f'{path}: expected a JSON list of file names such as "a.jpg", found something else; '
-            "restore it, or remove it to take every photograph"
+            "restore it, or remove it to take every image"
         )
     names = [PurePosixPath(entry).name for entry in entries]
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
-        raise InputError(
-            f"{path}: expected every photograph once, found {double} {names.count(double)} times; remove it"
-        )
+        raise InputError(f"{path}: expected every image once, found {double} {names.count(double)} times; remove it")
     return names
 
 
@@ -54,7 +52,7 @@ FRAMES = Layout(
     listing=frame_list,
 )
 SETS = (
-    EvaluationSet(
+    CatalogEntry(
         name="road_anomaly",
         title="RoadAnomaly",
         layouts=(
@@ -74,7 +72,7 @@ SETS = (
         ),
         home="https://www.epfl.ch/labs/cvlab/data/road-anomaly/",
         citation="Lis et al., Detecting the Unexpected via Image Resynthesis, ICCV 2019",
-        licence="labels CC BY-SA 4.0; photographs from the web, each with its own terms (credits.txt)",
+        licence="labels CC BY-SA 4.0; images from the web, each with its own terms (credits.txt)",
         frames=60,
         sizes=((1280, 720),),
         every_frame=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anomaly.datasets.download import Download
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.fishyscapes_lost_and_found import ENCODING
 from anomaly.datasets.layout import Layout
 
@@ -27,8 +27,8 @@ _SCENES = {
 _LEFT_OUT = "not among the 30 official validation frames"
 
 
-def _anomaly_track(part: str, frames: int, hidden: bool) -> EvaluationSet:
-    return EvaluationSet(
+def _anomaly_track(part: str, frames: int, hidden: bool) -> CatalogEntry:
+    return CatalogEntry(
         name=f"anomaly_track-{part}",
         title=f"SegmentMeIfYouCan AnomalyTrack (RoadAnomaly21), {part}",
         layouts=(_MASKS, _PLAIN),
@@ -53,16 +53,16 @@ def _anomaly_track(part: str, frames: int, hidden: bool) -> EvaluationSet:
             Download("https://zenodo.org/record/5270237/files/dataset_AnomalyTrack.zip", "dataset_AnomalyTrack.zip"),
         ),
         pitfalls=(
-            "Labels of the 100 test photographs are not public; where they are read as zeros, AP is about 6 %.",
-            "RbA resizes photographs and labels to 1280x720: other figures than at full size.",
+            "Labels of the 100 test images are not public; where they are read as zeros, AP is about 6 %.",
+            "RbA resizes images and labels to 1280x720: other figures than at full size.",
         ),
     )
 
 
 def _obstacle_track(
     part: str, frames: int | None, only: tuple[str, ...], excluded: Mapping[str, str] | None = None
-) -> EvaluationSet:
-    return EvaluationSet(
+) -> CatalogEntry:
+    return CatalogEntry(
         name=f"obstacle_track-{part}",
         title=f"SegmentMeIfYouCan ObstacleTrack (RoadObstacle21), {part}",
         layouts=(_MASKS, _PLAIN),
@@ -88,7 +88,7 @@ def _obstacle_track(
         ),
         pitfalls=(
             "255 is everything off the road: only what happens on the road counts.",
-            "Of the photographs in the archive 327 are the test split; night and snowstorm are splits of their own.",
+            "Of the images in the archive 327 are the test split; night and snowstorm are splits of their own.",
             "Copies call the folder RoadObsticle21.",
         ),
     )

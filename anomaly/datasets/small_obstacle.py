@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -10,7 +10,7 @@ PUBLISHED = {0: IGNORE, 1: KNOWN, **dict.fromkeys(range(2, 255), ANOMALY)}
 ENCODINGS = {"published": PUBLISHED, "rewritten to 0, 1 and 255": {0: KNOWN, 1: ANOMALY, 255: IGNORE}}
 
 SETS = tuple(
-    EvaluationSet(
+    CatalogEntry(
         name=f"small_obstacle-{part}",
         title=f"Small Obstacle Dataset, {part}",
         layouts=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from anomaly.datasets.download import Download
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Encoding, Layout
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -36,7 +36,7 @@ def _layouts(town: str, *ignored: int) -> tuple[Layout, ...]:
     return (published, Layout("ObsNet", "annotations/test/{id}.png", ("images/test/{id}.*",), encodings=encodings))
 
 
-_TEST = EvaluationSet(
+_TEST = CatalogEntry(
     name="street_hazards",
     title="StreetHazards, test",
     layouts=_layouts("{town}"),
@@ -55,7 +55,7 @@ _TEST = EvaluationSet(
         "Whether `unlabeled` (1) and `other` (4) count as known differs: both do here; -no_other ignores 4 "
         "(DenseHybrid), -no_unlabeled both (Mask2Anomaly).",
         "Its authors average over images; the figures here pool all pixels (conventions `per_image`, `hendrycks`).",
-        "Photographs have an alpha channel, which is dropped.",
+        "Images have an alpha channel, which is dropped.",
         "Thresholds for open-world IoU are chosen on the other town: `-t5` and `-t6`.",
     ),
 )

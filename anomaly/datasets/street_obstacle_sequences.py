@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
@@ -10,8 +10,8 @@ PUBLISHED = {0: IGNORE, 253: KNOWN, 254: ANOMALY}
 _CITATION = "Maag et al., Two Video Data Sets for Tracking and Retrieval of Out of Distribution Objects, ACCV 2022"
 
 
-def _sequences(name: str, title: str, frames: int, record: str) -> EvaluationSet:
-    return EvaluationSet(
+def _sequences(name: str, title: str, frames: int, record: str) -> CatalogEntry:
+    return CatalogEntry(
         name=name,
         title=title,
         layouts=(

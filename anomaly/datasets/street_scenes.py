@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.road_anomaly import FRAMES, PUBLISHED
 from anomaly.datasets.synthetic.classes import CLASSES, PALETTE
 from anomaly.datasets.synthetic.scene import Scene, render_scene
@@ -42,7 +42,7 @@ ANOMALY_FREE = 0.15
 """Share of the open-world frames that hold no anomaly."""
 
 SETS = (
-    EvaluationSet(
+    CatalogEntry(
         name="street_scenes",
         title="Generated street scenes, open world",
         layouts=(FRAMES,),

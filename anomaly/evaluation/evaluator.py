@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anomaly.datasets.dataset import Dataset
 from anomaly.datasets.fingerprint import Fingerprint
-from anomaly.datasets.split import Split
 from anomaly.errors import InputError
-from anomaly.evaluation.metrics import Calibration, Measures, ScoreMetrics
+from anomaly.evaluation.metrics import Calibration, MetricConfig, ScoreMetrics
 from anomaly.evaluation.profile import Profile
-from anomaly.evaluation.score_maps import NO_POST, Method, Seen, Store, check_scores
+from anomaly.evaluation.score_maps import NO_POST, ImagePrediction, Method, Store, check_scores
 from anomaly.frames import ANOMALY, KNOWN, Frame
 from anomaly.metrics.calibration import Threshold, choose_threshold
-from anomaly.models.base import Detector
-from anomaly.models.tiling import Inference, Look
+from anomaly.models.base import Model
+from anomaly.models.tiling import Inference, ViewPrediction
 from anomaly.postprocessing.table import Chain
 from anomaly.report.views import ViewWriter
-from anomaly.results.records import SetResult
+from anomaly.results.records import DatasetResult
 from anomaly.scores.table import Score, check_not_learned
 from anomaly.utils.background import Worker, read_ahead
 from anomaly.utils.names import check_distinct
@@ -34,20 +34,20 @@ LOOK = 4  # frames of each set that the colour scales of the pictures are taken 
 
 
 def evaluate(
-    detector: Detector | None,
-    splits: Sequence[Split],
+    detector: Model | None,
+    splits: Sequence[Dataset],
     scores: Sequence[Score],
     *,
     inference: Inference | None = None,
     post: Sequence[Chain] = NO_POST,
     check: Callable[[str, str], None] | None = None,
     stores: Mapping[str, Store] | None = None,
-    measures: Measures | None = None,
+    measures: MetricConfig | None = None,
     pictures: PanelWriter | None = None,
     views: ViewWriter | None = None,
     on_frame: Callable[[str], None] | None = None,
     profile: Profile | None = None,
-) -> list[SetResult]:
+) -> list[DatasetResult]:
     """Measure every score on every set, pooling all pixels of a set.
 
     The detector runs once per view of a frame, whatever the scores. Score maps are resized bilinearly to the label,
@@ -58,7 +58,7 @@ def evaluate(
         detector: The network; None where all scores are stored.
         splits: The sets; their names have to be distinct.
         scores: At least one; their names are distinct.
-        inference: How the network looks at a photograph; once, and whole, by default.
+        inference: How the network looks at a image; once, and whole, by default.
         post: Chains of post-processing, each applied to every score; none by default.
         check: Called with each frame's name and :func:`anomaly.frames.image_hash`, stored or not; raises where it must
             not be evaluated.
@@ -88,7 +88,7 @@ def evaluate(
     classes = () if detector is None else detector.classes
     method = Method(scores, inference or Inference(), post, classes)
     profile = profile or Profile()
-    measures = measures or Measures()
+    measures = measures or MetricConfig()
     measures = measures if views is None else replace(measures, curves=True)
     first, rest = _visits(splits)
     stores = stores or {}
@@ -98,9 +98,9 @@ def evaluate(
     if measures.components_at == "calibrated" and without:
         raise InputError(f"components_at='calibrated': expected a threshold of {without[0]}, found none; choose one")
     outputs = _Outputs(pictures, views, profile)
-    runs = {split.name: _SetRun(split, method, stores.get(split.name), measures, outputs) for split in splits}
+    runs = {split.name: _DatasetRun(split, method, stores.get(split.name), measures, outputs) for split in splits}
 
-    def add(worker: Worker, visited: int, each: _Visited, seen: Seen | None) -> None:
+    def add(worker: Worker, visited: int, each: _Visited, seen: ImagePrediction | None) -> None:
         worker.submit(runs[each.set].add, each, seen)
         if pictures is not None and visited == len(first):
             worker.submit(pictures.fix_scales)
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def calibrate(
-    detector: Detector | None,
+    detector: Model | None,
     calibration: Calibration,
     scores: Sequence[Score],
     *,
@@ -125,11 +125,11 @@ def calibrate(
     post: Sequence[Chain] = NO_POST,
     check: Callable[[str, str], None] | None = None,
     store: Store | None = None,
-    measures: Measures | None = None,
+    measures: MetricConfig | None = None,
     on_frame: Callable[[str], None] | None = None,
     profile: Profile | None = None,
 ) -> dict[str, Threshold]:
-    """Choose a threshold for every score on one set, to be measured on others as ``Measures.thresholds``.
+    """Choose a threshold for every score on one set, to be measured on others as ``MetricConfig.thresholds``.
 
     Args:
         detector: The network; None where all scores are stored.
@@ -148,19 +148,19 @@ def calibrate(
     """
     check_scores(scores, detector)
     method = Method(scores, inference or Inference(), post, () if detector is None else detector.classes)
-    profile, measures = profile or Profile(), measures or Measures()
+    profile, measures = profile or Profile(), measures or MetricConfig()
     split = calibration.split
     metrics = {name: measures.pixel_metrics(name, split.name) for name in method.names}
     images: set[str] = set()
 
-    def update(each: _Visited, seen: Seen | None) -> None:
+    def update(each: _Visited, seen: ImagePrediction | None) -> None:
         frame = each.frame
         images.add(frame.image_hash)
         classes = method.classify(seen, frame.label.shape) if seen is not None and method.needs_classes else None
         for name, score in method.maps(frame, seen, store, classes).items():
             metrics[name].update(frame.id, score, frame.label)
 
-    def add(worker: Worker, visited: int, each: _Visited, seen: Seen | None) -> None:
+    def add(worker: Worker, visited: int, each: _Visited, seen: ImagePrediction | None) -> None:
         worker.submit(update, each, seen)
 
     def stored(name: str, frame: Frame) -> bool:
@@ -182,20 +182,20 @@ class _Outputs:
     profile: Profile
 
 
-class _SetRun:
+class _DatasetRun:
     """One set's scores and metrics while its frames come in, in any order; ``result`` is there after the last.
 
     Only the worker thread adds frames.
     """
 
-    result: SetResult
+    result: DatasetResult
 
     def __init__(
         self,
-        split: Split,
+        split: Dataset,
         method: Method,
         store: Store | None,
-        measures: Measures,
+        measures: MetricConfig,
         outputs: _Outputs,
     ) -> None:
         self._split = split
@@ -222,7 +222,7 @@ class _SetRun:
     def _wants(self, frame: Frame) -> bool:
         return self._views is not None and self._views.wants(frame.id)
 
-    def add(self, each: _Visited, seen: Seen | None) -> None:
+    def add(self, each: _Visited, seen: ImagePrediction | None) -> None:
         frame = each.frame
         self._images[frame.id] = frame.image_hash
         with self._profile.stage("scores", background=True):
@@ -241,15 +241,15 @@ class _SetRun:
         if self._views is not None and self._wants(frame):
             with self._profile.stage("report", background=True):
                 size = (frame.label.shape[0], frame.label.shape[1])
-                likeliest = None if seen is None else partial(self._method.likeliest, seen, size)
-                self._views.add(frame, maps, classes, likeliest)
+                top_classes = None if seen is None else partial(self._method.top_classes, seen, size)
+                self._views.add(frame, maps, classes, top_classes)
         self._left -= 1
         if self._left == 0:
             with self._profile.stage("metrics", background=True):
                 self.result = self._compute()
             self._metrics.clear()
 
-    def _compute(self) -> SetResult:
+    def _compute(self) -> DatasetResult:
         for value, word in ((ANOMALY, "anomalous"), (KNOWN, "known")):
             if not self._seen[value]:
                 raise InputError(
@@ -259,7 +259,7 @@ class _SetRun:
                 )
         scores = {name: metric.result() for name, metric in self._metrics.items()}
         split = self._split
-        result = SetResult(
+        result = DatasetResult(
             *(split.name, len(split), split.layout, scores),
             version=split.version,
             fingerprint=self._fingerprint.hexdigest(),
@@ -292,14 +292,14 @@ class _Visited:
 class _Reader:
     """Reads frames in the background, and prepares those that the network is asked about."""
 
-    detector: Detector | None
+    detector: Model | None
     stored: Callable[[str, Frame], bool]
     check: Callable[[str, str], None] | None
     profile: Profile
     scores: Sequence[Score]
     thresholds: tuple[Threshold, ...] = ()
 
-    def __call__(self, visit: tuple[Split, int]) -> _Visited:
+    def __call__(self, visit: tuple[Dataset, int]) -> _Visited:
         split, i = visit
         with self.profile.stage("reading", background=True):
             frame = split.frame(i)
@@ -316,8 +316,8 @@ class _Reader:
 def _visit(
     reader: _Reader,
     inference: Inference,
-    visits: Sequence[tuple[Split, int]],
-    add: Callable[[Worker, int, _Visited, Seen | None], None],
+    visits: Sequence[tuple[Dataset, int]],
+    add: Callable[[Worker, int, _Visited, ImagePrediction | None], None],
     on_frame: Callable[[str], None] | None,
 ) -> None:
     """Show frames to the detector in order, and hand each on with its number, from 1."""
@@ -355,7 +355,9 @@ def _shape(each: _Visited) -> Any:
     return None if each.inputs is None else each.inputs.shape
 
 
-def _look(detector: Detector | None, inference: Inference, inputs: Sequence[Tensor | None]) -> list[Seen | None]:
+def _look(
+    detector: Model | None, inference: Inference, inputs: Sequence[Tensor | None]
+) -> list[ImagePrediction | None]:
     """Show inputs of one size to the network."""
     there = [each for each in inputs if each is not None]
     if detector is None or not there:
@@ -365,10 +367,13 @@ def _look(detector: Detector | None, inference: Inference, inputs: Sequence[Tens
     if looks[0].prediction.logits.is_cuda:
         torch.cuda.synchronize(looks[0].prediction.logits.device)
     size = (batch.shape[2], batch.shape[3])
-    return [Seen([Look(look.view, look.prediction.of(i, i + 1)) for look in looks], size) for i in range(len(batch))]
+    return [
+        ImagePrediction([ViewPrediction(look.view, look.prediction.of(i, i + 1)) for look in looks], size)
+        for i in range(len(batch))
+    ]
 
 
-def _visits(splits: Sequence[Split]) -> tuple[list[tuple[Split, int]], list[tuple[Split, int]]]:
+def _visits(splits: Sequence[Dataset]) -> tuple[list[tuple[Dataset, int]], list[tuple[Dataset, int]]]:
     """Frames to look at first (evenly spaced in every set), and all others."""
     first, rest = [], []
     for split in splits:

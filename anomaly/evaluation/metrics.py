@@ -10,19 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
-from anomaly.frames import Frame
-from anomaly.frames import Score as ScoreMap
+from anomaly.frames import Frame, ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.calibration import Rule, Threshold, apply_threshold, check_level
 from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
-from anomaly.metrics.figures import Levels
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.open_iou import OpenIoUMetrics
 from anomaly.metrics.pixel import MEMORY_BUDGET, MODES, Mode, PixelMetrics
 from anomaly.metrics.score_curves import ScoreCurves
+from anomaly.metrics.values import Levels
 from anomaly.results.records import ScoreResult, state_name
 from anomaly.results.remarks import SeenValues, unlabelled_classes
 from anomaly.utils.given import choice, switch, whole
@@ -40,7 +39,7 @@ class Calibration:
         level: The rule's; None for its default.
     """
 
-    split: Split
+    split: Dataset
     rule: Rule = "tpr"
     level: float | None = None
 
@@ -51,7 +50,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Measures:
+class MetricConfig:
     """What is measured beside the pixel metrics, and with how much memory.
 
     Args:
@@ -144,7 +143,7 @@ class ScoreMetrics:
 
     curves: ScoreCurves | None = None
 
-    def __init__(self, score: str, split: Split, measures: Measures, classes: tuple[str, ...]) -> None:
+    def __init__(self, score: str, split: Dataset, measures: MetricConfig, classes: tuple[str, ...]) -> None:
         self._measures = measures
         self._pixels = measures.pixel_metrics(score, split.name)
         threshold = measures.thresholds.get(score)
@@ -196,14 +195,14 @@ class ScoreMetrics:
             found["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
         if self._components is not None:
             components = self._components.compute(pixels["best_f1_threshold"])
-            found["components"] = {**components.figures, "threshold": components.threshold}
+            found["components"] = {**components.values, "threshold": components.threshold}
         if self._threshold is not None:
             achieved = asdict(apply_threshold(self._threshold, self._pixels))
             found["at_threshold"] = {"threshold": self._threshold.value} | {n: achieved[n] for n in AT_THRESHOLD}
         by_class: dict[str, Any] = {}
         if self._open_iou is not None:
             opened = self._open_iou.compute()
-            found["open_world"] = opened.figures
+            found["open_world"] = opened.values
             by_class = {"closed_iou": opened.closed_iou, "open_iou": opened.open_iou}
             remarks += unlabelled_classes("open-world IoU", opened.unlabelled)
         if self._measures.curves and table is not None:

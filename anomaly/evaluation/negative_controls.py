@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.evaluation.chance import ap_range, auroc_range
 from anomaly.evaluation.evaluator import evaluate
-from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Score
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
 from anomaly.scores.table import stored_scores
 
 RANDOM, CONSTANT, SHUFFLED = "random", "constant", "shuffled labels"
@@ -59,7 +59,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class _Counted(Split):
+class _Counted(Dataset):
     """A set whose known and anomaly pixels are counted, by frame, as they are read."""
 
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class _Shuffled(_Counted):
     seed: int = 0
 
     def read(self, i: int) -> tuple[Frame, npt.NDArray[np.int64]]:
-        frame, values = Split.read(self, i)
+        frame, values = Dataset.read(self, i)
         label = frame.label.copy()
         counted = label != IGNORE
         label[counted] = _keys(frame.id, int(counted.sum()), self.seed) < self.threshold
@@ -96,19 +96,19 @@ class _Shuffled(_Counted):
 class _Store:
     """Score maps made when they are asked for."""
 
-    def __init__(self, split: Split, make: Callable[[Split, int], Score]) -> None:
+    def __init__(self, split: Dataset, make: Callable[[Dataset, int], ScoreMap]) -> None:
         self._split, self._make = split, make
         self._places = {files.id: place for place, files in enumerate(split.files)}
 
     def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
         return frame_id in self._places
 
-    def read(self, name: str, frame_id: str) -> Score:
+    def read(self, name: str, frame_id: str) -> ScoreMap:
         return self._make(self._split, self._places[frame_id])
 
 
 def negative_controls(
-    splits: Sequence[Split], *, seed: int = 0, on_frame: Callable[[], None] | None = None
+    splits: Sequence[Dataset], *, seed: int = 0, on_frame: Callable[[], None] | None = None
 ) -> list[Control]:
     """Measure three scores that know nothing on every set, by :func:`anomaly.evaluation.evaluator.evaluate`.
 
@@ -145,7 +145,7 @@ def _measure(split: _Counted, name: str, store: _Store, on_frame: Callable[[], N
         stores={split.name: store},
         on_frame=None if on_frame is None else lambda _: on_frame(),
     )
-    figures = result.scores[name].figures
+    figures = result.scores[name].values
     known, anomaly = split.total
     share = anomaly / (known + anomaly)
     ranges = (auroc_range(known, anomaly), ap_range(known, anomaly))
@@ -173,13 +173,13 @@ def _draws(frame_id: str, purpose: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
 
 
-def _noise(split: Split, i: int, seed: int) -> Score:
+def _noise(split: Dataset, i: int, seed: int) -> ScoreMap:
     return _draws(split.files[i].id, "noise", seed).random(split.image(i).shape[:2], np.float32)
 
 
-def _zeros(split: Split, i: int) -> Score:
+def _zeros(split: Dataset, i: int) -> ScoreMap:
     return np.zeros(split.image(i).shape[:2], np.float32)
 
 
-def _brightness(split: Split, i: int) -> Score:
+def _brightness(split: Dataset, i: int) -> ScoreMap:
     return cv2.cvtColor(split.image(i), cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -11,22 +11,22 @@ from typing import Any, Literal
 
 from rich.progress import Progress, TaskID
 
+from anomaly.datasets.dataset import Dataset
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.datasets.label_counts import LabelCounts, check_both_kinds, count_labels
 from anomaly.datasets.overlap import shared_images
-from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, chosen_on_it, evaluate
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.evaluation.profile import Profile
 from anomaly.evaluation.score_maps import NO_POST, WHOLE, Method, Store, check_scores
 from anomaly.metrics.calibration import check_pixels
-from anomaly.models.base import Detector
+from anomaly.models.base import Model
 from anomaly.models.tiling import Inference
 from anomaly.postprocessing.table import Chain
 from anomaly.report.html import write_page
 from anomaly.report.views import ViewWriter
-from anomaly.results.records import ClosedSet, RunResult, write_results
+from anomaly.results.records import ClosedSet, EvaluationRecord, write_results
 from anomaly.scores.statistics import Statistics
 from anomaly.scores.table import Score
 from anomaly.utils.files import staged
@@ -52,15 +52,15 @@ class Subject:
         model: Its record; ``name`` is what tables call it.
         detector: The network; None where all scores are stored.
         stores: By set, where score maps are, or are to be written.
-        closed_set: Measures the network on known classes.
-        inference: How the network looks at a photograph.
+        closed_set: MetricConfig the network on known classes.
+        inference: How the network looks at a image.
         statistics: What the scores learned; an evaluation by such scores refuses the images that they learned from.
         mixtures: What tells the images that the network's mixtures were fitted on after its training; these are
             refused too.
     """
 
     model: dict[str, Any]
-    detector: Detector | None
+    detector: Model | None
     stores: Mapping[str, Store] = field(default_factory=dict)
     closed_set: Callable[[Progress, Profile], ClosedSet] | None = None
     inference: Inference = WHOLE
@@ -79,12 +79,12 @@ class Subject:
 
 def run(
     subject: Subject,
-    splits: Sequence[Split],
+    splits: Sequence[Dataset],
     scores: Sequence[Score],
     out: Path,
     *,
     post: Sequence[Chain] = NO_POST,
-    measures: Measures,
+    measures: MetricConfig,
     calibration: Calibration | None,
     save_states: bool,
     heatmaps: Literal["all", "first", "none"],
@@ -93,8 +93,8 @@ def run(
     progress: Progress,
     profile: Profile,
     provenance: dict[str, Any],
-    on_labels: Callable[[Split, LabelCounts], None] = lambda split, counts: None,
-) -> RunResult:
+    on_labels: Callable[[Dataset, LabelCounts], None] = lambda split, counts: None,
+) -> EvaluationRecord:
     """Evaluate; leave ``results.json``, ``results.csv`` and what else is asked for in ``out``, or nothing.
 
     Args:
@@ -143,7 +143,7 @@ def run(
             on_frame=lambda name: _advance(progress, bars[name]),
             profile=profile,
         )
-        result = RunResult(
+        result = EvaluationRecord(
             model=subject.model,
             closed_set=closed,
             sets=sets,
@@ -166,7 +166,7 @@ def run(
     return result
 
 
-def _check_apart(calibration: Calibration | None, splits: Sequence[Split]) -> None:
+def _check_apart(calibration: Calibration | None, splits: Sequence[Dataset]) -> None:
     """Check that no threshold is applied to images that it was chosen on."""
     if calibration is None:
         return
@@ -182,10 +182,10 @@ def _check_apart(calibration: Calibration | None, splits: Sequence[Split]) -> No
 
 
 def _read_labels(
-    splits: Sequence[Split],
+    splits: Sequence[Dataset],
     calibration: Calibration | None,
     progress: Progress,
-    on_labels: Callable[[Split, LabelCounts], None],
+    on_labels: Callable[[Dataset, LabelCounts], None],
 ) -> None:
     """Check that every label has a declared value, and that the pixels are there that are to be measured."""
     chosen_on = [] if calibration is None else [calibration.split]
@@ -202,7 +202,7 @@ def _read_labels(
         check_pixels(calibration.rule, found.known, found.anomaly, calibration.split.name)
 
 
-def _calibration_images(measures: Measures) -> dict[str, Any]:
+def _calibration_images(measures: MetricConfig) -> dict[str, Any]:
     """The images that the thresholds were chosen on, for the record."""
     first = next(iter(measures.thresholds.values()), None)
     return {} if first is None else {"calibration": {"set": first.set, "images": sorted(first.images)}}
@@ -215,15 +215,15 @@ def _advance(progress: Progress, bar: TaskID) -> None:
 
 
 def _calibrated(
-    measures: Measures,
+    measures: MetricConfig,
     calibration: Calibration,
     subject: Subject,
     scores: Sequence[Score],
     post: Sequence[Chain],
     progress: Progress,
     profile: Profile,
-) -> Measures:
-    """Measures with thresholds, chosen in a pass of their own."""
+) -> MetricConfig:
+    """MetricConfig with thresholds, chosen in a pass of their own."""
     bar = progress.add_task(f"threshold on {calibration.split.name}", total=len(calibration.split))
     thresholds = calibrate(
         *(subject.detector, calibration, scores),
@@ -238,7 +238,7 @@ def _calibrated(
     return replace(measures, thresholds=thresholds)
 
 
-def _settings(measures: Measures, calibration: Calibration | None) -> dict[str, Any]:
+def _settings(measures: MetricConfig, calibration: Calibration | None) -> dict[str, Any]:
     """What was measured, for the record."""
     chosen = None
     if calibration is not None:
@@ -255,7 +255,7 @@ def _settings(measures: Measures, calibration: Calibration | None) -> dict[str, 
     }
 
 
-def _tell_classes(detector: Detector | None, splits: Sequence[Split]) -> None:
+def _tell_classes(detector: Model | None, splits: Sequence[Dataset]) -> None:
     classes = () if detector is None else detector.classes
     for split in splits if detector is not None else ():
         if split.classes and split.classes != classes:

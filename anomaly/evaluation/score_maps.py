@@ -1,4 +1,4 @@
-"""From what a network says of a photograph to score maps of the photograph's size: scores, then post-processing."""
+"""From what a network says of a image to score maps of the image's size: scores, then post-processing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import torch
 from torch.nn import functional
 
 from anomaly.errors import InputError
-from anomaly.frames import Frame, Image
-from anomaly.frames import Score as ScoreMap
-from anomaly.models.base import Detector
-from anomaly.models.tiling import Inference, Look
+from anomaly.frames import Frame, Image, ScoreMap
+from anomaly.models.base import Model
+from anomaly.models.tiling import Inference, ViewPrediction
 from anomaly.postprocessing.table import Chain, Context
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.table import SCORES, Score, serves
@@ -43,20 +42,20 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImagePrediction:
     """What a network says of one frame: all views of its input of height and width ``size``."""
 
-    looks: Sequence[Look]
+    looks: Sequence[ViewPrediction]
     size: tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Likeliest:
+class TopClasses:
     """The most likely classes of some pixels.
 
     Args:
         kind: What the values are: log-likelihoods ``log p(x | c)`` of a generative network, else log-softmax.
-        classes: Their numbers, the likeliest first.
+        classes: Their numbers, the top_classes first.
         values: Their values.
 
     Shape:
@@ -68,10 +67,10 @@ class Likeliest:
     values: npt.NDArray[np.float32]
 
 
-def see(detector: Detector, image: Image, inference: Inference = WHOLE) -> Seen:
-    """Show one photograph to a network. Shape: ``(H, W, 3)``, uint8."""
+def see(detector: Model, image: Image, inference: Inference = WHOLE) -> ImagePrediction:
+    """Show one image to a network. Shape: ``(H, W, 3)``, uint8."""
     inputs = detector.prepare(image)[None]
-    return Seen(inference.look(detector, inputs), (inputs.shape[2], inputs.shape[3]))
+    return ImagePrediction(inference.look(detector, inputs), (inputs.shape[2], inputs.shape[3]))
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Method:
 
     Args:
         scores: At least one; their names are distinct.
-        inference: How the network looks at a photograph.
+        inference: How the network looks at a image.
         post: Chains of post-processing, each applied to every score; an empty chain leaves it as it is.
         classes: Names of the network's classes; empty where they are not known.
 
@@ -106,22 +105,22 @@ class Method:
         """Whether post-processing wants the network's class of every pixel."""
         return any("classes" in chain.needs for chain in self.post)
 
-    def classify(self, seen: Seen, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    def classify(self, seen: ImagePrediction, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Give each pixel's class, logits resized bilinearly to ``size = (H, W)``, as mmseg does it. ``(H, W)``."""
         with torch.inference_mode():
             logits = self.inference.logits(seen.looks, seen.size)
             logits = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
             return logits[0].argmax(0).cpu().numpy()
 
-    def likeliest(
+    def top_classes(
         self,
-        seen: Seen,
+        seen: ImagePrediction,
         size: tuple[int, int],
         rows: npt.NDArray[np.intp],
         columns: npt.NDArray[np.intp],
         most: int = 5,
-    ) -> Likeliest:
-        """Give the likeliest classes of some pixels, class maps resized bilinearly to ``size = (H, W)``.
+    ) -> TopClasses:
+        """Give the top_classes classes of some pixels, class maps resized bilinearly to ``size = (H, W)``.
 
         Args:
             seen: What the network says of a frame.
@@ -137,10 +136,10 @@ class Method:
             maps = maps[:, torch.from_numpy(rows)][:, :, torch.from_numpy(columns)].float().cpu()
             values, classes = (maps if generative else maps.log_softmax(0)).topk(min(most, len(maps)), dim=0)
         kind: Literal["class_log_likelihood", "log_softmax"] = "class_log_likelihood" if generative else "log_softmax"
-        return Likeliest(kind, classes.numpy(), values.numpy())
+        return TopClasses(kind, classes.numpy(), values.numpy())
 
     def maps(
-        self, frame: Frame, seen: Seen | None, store: Store | None, classes: npt.NDArray[np.integer] | None
+        self, frame: Frame, seen: ImagePrediction | None, store: Store | None, classes: npt.NDArray[np.integer] | None
     ) -> dict[str, ScoreMap]:
         """All maps of a frame at its label's size, by name.
 
@@ -160,7 +159,7 @@ class Method:
         context = Context(frame.id, frame.image, classes, self.classes)
         return {_name(name, chain): chain(score, context) for name, score in found.items() for chain in self.post}
 
-    def score(self, seen: Seen, size: tuple[int, int]) -> dict[str, ScoreMap]:
+    def score(self, seen: ImagePrediction, size: tuple[int, int]) -> dict[str, ScoreMap]:
         """Score what the network saw, by name, resized to ``size = (H, W)``; before post-processing."""
         found = self.inference.score(seen.looks, seen.size, self.scores)
         return {name: resize_score(score[0].cpu().numpy(), size) for name, score in found.items()}
@@ -195,7 +194,7 @@ def resize_score(score: ScoreMap, size: tuple[int, int]) -> ScoreMap:
     return cv2.resize(score, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
+def check_scores(scores: Sequence[Score], detector: Model | None) -> None:
     """Raise ``InputError``, saying what would work, if ``detector`` cannot serve them all, or one was not fitted."""
     if detector is None:
         return
@@ -203,12 +202,12 @@ def check_scores(scores: Sequence[Score], detector: Detector | None) -> None:
     for score in scores:
         if score.fitted and not score.statistics:
             raise InputError(
-                f"score {score.name!r} needs statistics of training photographs, found none; fit them by "
+                f"score {score.name!r} needs statistics of training images, found none; fit them by "
                 "tools/fit_scores.py, and name the file with --statistics"
             )
 
 
-def check_served(scores: Sequence[Score], detector: Detector) -> None:
+def check_served(scores: Sequence[Score], detector: Model) -> None:
     """Raise ``InputError``, saying what would work, if ``detector`` cannot serve them all, fitted or not."""
     for score in scores:
         if not serves(score, detector.gives):

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from anomaly.errors import InputError
-from anomaly.metrics.figures import Levels
 from anomaly.metrics.functional.curve import Scores
 from anomaly.metrics.functional.resampling import Floats, SharedCounts, weighted_figures
 from anomaly.metrics.measured import FrameCounts
 from anomaly.metrics.pixel import PixelMetrics, PixelResult
+from anomaly.metrics.values import Levels
 from anomaly.utils.given import choice, real, whole
 
 Method = Literal["bca", "percentile"]
@@ -84,7 +84,7 @@ class FrameTable:
         set: Of the evaluation set.
         frames: Numbers of pixels of each frame, by its id.
         counts: In the order of ``frames``.
-        figures: Exact, of all frames.
+        values: Exact, of all frames.
         levels: Where figures are taken.
     """
 
@@ -92,7 +92,7 @@ class FrameTable:
     set: str
     frames: dict[str, FrameCounts]
     counts: SharedCounts
-    figures: dict[str, float]
+    values: dict[str, float]
     levels: Levels
 
     @classmethod
@@ -119,7 +119,7 @@ class FrameTable:
         before = np.append(0, np.sum(tp, axis=0)[:-1])
         counts = SharedCounts(thresholds, np.array(tp), np.array(fp), np.array(ties), np.sum(above, axis=0) == before)
         result = result or metrics.compute()
-        return cls(metrics.name, metrics.set, frames, counts, result.figures, metrics.levels)
+        return cls(metrics.name, metrics.set, frames, counts, result.values, metrics.levels)
 
 
 def bootstrap(
@@ -153,7 +153,7 @@ def bootstrap(
     draws, left_out = draw_frames(len(table.frames), replicates, seed)
     samples, jackknife = _replicates(table, draws), _replicates(table, left_out)
     intervals = {
-        name: _Sampled(table.figures[name], samples[name], jackknife[name], method).interval(level) for name in samples
+        name: _Sampled(table.values[name], samples[name], jackknife[name], method).interval(level) for name in samples
     }
     _warn(table.name, list(intervals.values()), method)
     return intervals
@@ -197,7 +197,7 @@ def paired_bootstrap(
     found = {}
     for name in samples:
         if name in other_samples:
-            difference = a.figures[name] - b.figures[name]
+            difference = a.values[name] - b.values[name]
             sampled = _Sampled(
                 difference, samples[name] - other_samples[name], jackknife[name] - other_jackknife[name], method
             )
@@ -275,7 +275,7 @@ def _replicates(table: FrameTable, weights: npt.NDArray[np.int64]) -> dict[str, 
     """Figures of draws; by how much the thresholds miss the exact figure of all frames is taken off."""
     found = weighted_figures(table.counts, weights, table.levels)
     missed = weighted_figures(table.counts, np.ones((1, len(table.frames)), np.int64), table.levels)
-    return {name: np.clip(found[name] - missed[name] + table.figures[name], 0, 1) for name in found}
+    return {name: np.clip(found[name] - missed[name] + table.values[name], 0, 1) for name in found}
 
 
 def draw_frames(frames: int, replicates: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.metrics.figures import at_threshold
 from anomaly.metrics.functional.curve import from_ordered_keys, ordered_keys
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, check_fpr, check_tpr, missing_pixels
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.metrics.values import at_threshold
 from anomaly.utils.given import choice, real, text
 
 Rule = Literal["tpr", "fpr", "best_f1"]
@@ -132,7 +132,7 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
 
     - ``tpr``: the largest that calls at least ``level`` of the anomaly pixels anomalous; needs no known pixel.
     - ``fpr``: the smallest that calls at most ``level`` of the known pixels anomalous; needs no anomaly pixel, so that
-      ordinary photographs suffice.
+      ordinary images suffice.
     - ``best_f1``: the one of the largest F1 (the highest, if several).
 
     Exact: no score is left out, and no number between two scores is missed. Found by bisection, without a copy of the

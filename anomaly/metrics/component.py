@@ -30,10 +30,10 @@ BEST_F1: Literal["best_f1"] = "best_f1"
 class ComponentResult:
     """Component metrics of one score on one set.
 
-    ``result["f1_mean"]`` is short for ``result.figures["f1_mean"]``.
+    ``result["f1_mean"]`` is short for ``result.values["f1_mean"]``.
 
     Args:
-        figures: By name: ``f1_mean`` (F1*, the mean of F1 over 11 levels of sIoU from 0.25 to 0.75), ``siou`` (mean
+        values: By name: ``f1_mean`` (F1*, the mean of F1 over 11 levels of sIoU from 0.25 to 0.75), ``siou`` (mean
             over the components of the label), ``ppv`` (mean over predicted components), ``siou_predicted`` (likewise),
             and ``f1_25``, ``f1_50``, ``f1_75`` with the ``tp_``, ``fn_``, ``fp_`` that make them. Fractions and numbers
             of components; NaN where undefined.
@@ -46,7 +46,7 @@ class ComponentResult:
         per_frame: Components of each frame.
     """
 
-    figures: dict[str, float]
+    values: dict[str, float]
     threshold: float
     threshold_from: str
     track: Track
@@ -57,7 +57,7 @@ class ComponentResult:
 
     def __getitem__(self, name: str) -> float:
         """The figure of that name."""
-        return self.figures[name]
+        return self.values[name]
 
 
 class ComponentMetrics:
@@ -193,7 +193,7 @@ class ComponentMetrics:
             values = _f1(siou, ppv, level / 100)
             figures |= {f"{part}_{level}": value for part, value in zip(("f1", "tp", "fn", "fp"), values, strict=True)}
         return ComponentResult(
-            figures=figures,
+            values=figures,
             threshold=float(threshold),
             threshold_from=BEST_F1 if self.threshold == BEST_F1 else "given",
             track=self.track,

@@ -32,14 +32,14 @@ class Measured:
     """Figures of a score.
 
     Args:
-        figures: Over all pixels together, by name.
+        values: Over all pixels together, by name.
         intervals: What is certain to hold their exact values; empty where the figures are exact themselves.
         per_frame: Figures of each frame, by its id.
         per_frame_intervals: As ``intervals``.
         curve: For plots.
     """
 
-    figures: dict[str, float]
+    values: dict[str, float]
     intervals: dict[str, Interval]
     per_frame: dict[str, dict[str, float]]
     per_frame_intervals: dict[str, dict[str, Interval]]

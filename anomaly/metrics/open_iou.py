@@ -28,10 +28,10 @@ ClassMap = npt.NDArray[np.integer]
 class OpenIoUResult:
     """What a segmentation is worth with and without anomalies.
 
-    ``result["gap"]`` is short for ``result.figures["gap"]``.
+    ``result["gap"]`` is short for ``result.values["gap"]``.
 
     Args:
-        figures: By name, fractions, NaN where undefined: ``closed_miou`` (mean over known classes, on known pixels
+        values: By name, fractions, NaN where undefined: ``closed_miou`` (mean over known classes, on known pixels
             alone, nothing called anomalous), ``open_miou`` (mean over the same classes with anomalies as a further
             class), ``gap`` (their difference), and of the anomaly class ``anomaly_iou``, ``anomaly_precision``,
             ``tpr`` and ``fpr`` at the threshold. A class in neither labels nor decisions is in no mean.
@@ -44,7 +44,7 @@ class OpenIoUResult:
         unlabelled: Classes of which no pixel is labelled; where they are predicted their IoU is 0, which lowers means.
     """
 
-    figures: dict[str, float]
+    values: dict[str, float]
     closed_iou: dict[str, float]
     open_iou: dict[str, float]
     threshold: float
@@ -55,7 +55,7 @@ class OpenIoUResult:
 
     def __getitem__(self, name: str) -> float:
         """The figure of that name."""
-        return self.figures[name]
+        return self.values[name]
 
 
 class OpenIoUMetrics:
@@ -183,7 +183,7 @@ class OpenIoUMetrics:
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         closed_miou, open_miou = (_mean(values[:c]) if known and anomaly else math.nan for values in (closed, opened))
         return OpenIoUResult(
-            figures={
+            values={
                 "closed_miou": _mean(closed),
                 "open_miou": open_miou,
                 "gap": closed_miou - open_miou,

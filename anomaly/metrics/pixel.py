@@ -17,7 +17,6 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id,
 from anomaly.metrics.binned import BinnedScores
 from anomaly.metrics.distributed import gather
 from anomaly.metrics.exact import ExactScores
-from anomaly.metrics.figures import PER_IMAGE, Levels
 from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
 from anomaly.metrics.functional.thinned import Curve
@@ -26,6 +25,7 @@ from anomaly.metrics.measured import FrameCounts, Interval
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
+from anomaly.metrics.values import PER_IMAGE, Levels
 from anomaly.utils.given import choice, real, text
 from anomaly.utils.state_file import read_state, write_state
 
@@ -38,10 +38,10 @@ MEMORY_BUDGET = 2 * 2**30
 class PixelResult:
     """Pixel metrics of one score. Anomaly is the positive class; a pixel is called so when ``score >= threshold``.
 
-    ``result["ap"]`` is short for ``result.figures["ap"]``.
+    ``result["ap"]`` is short for ``result.values["ap"]``.
 
     Args:
-        figures: By name, fractions, NaN where undefined: ``auroc``, ``ap``, ``fpr95`` (lower is better), ``best_f1``,
+        values: By name, fractions, NaN where undefined: ``auroc``, ``ap``, ``fpr95`` (lower is better), ``best_f1``,
             ``best_f1_threshold`` (a score) and ``recall_at_fpr05``, each over all pixels together; with a threshold
             also ``f1`` and ``iou`` at it. The same names with ``_per_image`` are means over those frames that have
             both known and anomaly pixels.
@@ -59,7 +59,7 @@ class PixelResult:
         levels: Where the figures were taken.
     """
 
-    figures: dict[str, float]
+    values: dict[str, float]
     intervals: dict[str, Interval]
     frames: int
     known_pixels: int
@@ -73,7 +73,7 @@ class PixelResult:
 
     def __getitem__(self, name: str) -> float:
         """The figure of that name."""
-        return self.figures[name]
+        return self.values[name]
 
 
 class PixelMetrics:
@@ -189,7 +189,7 @@ class PixelMetrics:
         measured = self._scores.measure(self.levels)
         counts = self._scores.counts
         defined = sorted(frame_id for frame_id, count in counts.items() if count.defined)
-        figures, intervals = dict(measured.figures), dict(measured.intervals)
+        figures, intervals = dict(measured.values), dict(measured.intervals)
         for name in next(iter(measured.per_frame.values()), {}):
             figures[name + PER_IMAGE] = _mean([measured.per_frame[frame_id][name] for frame_id in defined])
         for name in next(iter(measured.per_frame_intervals.values()), {}):
@@ -202,7 +202,7 @@ class PixelMetrics:
                 message += f" ({IGNORE} means ignored: of a mask of 0 and {IGNORE} make 0 and {ANOMALY} first)"
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         return PixelResult(
-            figures=figures,
+            values=figures,
             intervals=intervals,
             frames=len(counts),
             known_pixels=self.num_known,

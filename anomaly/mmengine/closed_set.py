@@ -17,7 +17,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 
-from anomaly.datasets.images import PHOTO_SUFFIXES, UNREAD_SUFFIXES, decode, read_label
+from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, decode, read_label
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
 from anomaly.evaluation.profile import Profile
@@ -48,7 +48,7 @@ def open_closed_set(config: Config) -> BaseSegDataset:
     if fault:
         folders = ", ".join((settings.get("data_prefix") or {}).values())
         raise InputError(
-            f"closed set of {config.filename}: expected photographs and labels in {settings.get('data_root')} "
+            f"closed set of {config.filename}: expected images and labels in {settings.get('data_root')} "
             f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
     check_whole(dataset, "closed set", ", or leave the closed set out with --no-closed-set")
@@ -84,7 +84,7 @@ def _check_whole(dataset: BaseSegDataset, what: str, otherwise: str) -> None:
     images, labels = map(Path, folders)
     frames = dataset.load_data_list()
     taken = {Path(frame[name]) for frame in frames for name in ("img_path", "seg_map_path")}
-    pictures = (*PHOTO_SUFFIXES, *UNREAD_SUFFIXES)
+    pictures = (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
     others = [path for path in files_below(images) if path.suffix.lower() in pictures and path not in taken]
     ending = dataset.seg_map_suffix.lower()
     maps = [path for path in files_below(labels) if path.name.lower().endswith(ending) and path not in taken]
@@ -120,7 +120,7 @@ def evaluate_closed_set(
     on_frame: Callable[[], None] | None = None,
     profile: Profile | None = None,
 ) -> ClosedSet:
-    """Segment the validation photographs and compare with their labels.
+    """Segment the validation images and compare with their labels.
 
     Args:
         config: Its ``val_evaluator`` says which label is ignored.
@@ -135,7 +135,7 @@ def evaluate_closed_set(
         NaN and counts in no mean.
 
     Raises:
-        InputError: A photograph or label cannot be read whole, the two differ in size, or a label is neither a
+        InputError: A image or label cannot be read whole, the two differ in size, or a label is neither a
             class nor the one that is ignored.
     """
     profile = profile or Profile()
@@ -191,7 +191,7 @@ def _read(dataset: BaseSegDataset, i: int, profile: Profile) -> dict[str, Any]:
             return dataset[i]
         except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
             raise InputError(
-                f"closed set: expected a readable photograph {files['img_path']} with its label "
+                f"closed set: expected a readable image {files['img_path']} with its label "
                 f"{files['seg_map_path']}, found: {error}; copy the pair again"
             ) from error
 
@@ -200,7 +200,7 @@ def _check_size(sample: Any) -> None:
     found, labelled = sample.pred_sem_seg.shape, sample.gt_sem_seg.shape
     if found != labelled:
         raise InputError(
-            f"closed set: expected photograph and label of one size, found {tuple(found)} (h, w) for "
+            f"closed set: expected image and label of one size, found {tuple(found)} (h, w) for "
             f"{sample.img_path} and {tuple(labelled)} for {sample.seg_map_path}; give the pair as published"
         )
 

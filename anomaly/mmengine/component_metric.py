@@ -12,8 +12,7 @@ from typing import Literal
 from mmengine.dist import all_gather_object
 
 from anomaly.errors import InputError
-from anomaly.frames import Label
-from anomaly.frames import Score as ScoreMap
+from anomaly.frames import Label, ScoreMap
 from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
@@ -82,10 +81,10 @@ class ComponentAnomalyMetric(AnomalyMetric):
         self._folder = None if spill_dir is None else Path(spill_dir)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
-            allowed = [*self._components("", self.threshold).compute(0.0).figures, "threshold"]
+            allowed = [*self._components("", self.threshold).compute(0.0).values, "threshold"]
         if self.threshold != BEST_F1:
             self._check_one_score(self.threshold)
-        self.figures = chosen(figures, DEFAULT, allowed)
+        self.values = chosen(figures, DEFAULT, allowed)
         self._reset()
 
     def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
@@ -120,9 +119,9 @@ class ComponentAnomalyMetric(AnomalyMetric):
         for part in others:
             first.merge(part)
         result = first.compute()
-        scaled = {name: (1 if name.startswith(COUNTS) else 100) * value for name, value in result.figures.items()}
+        scaled = {name: (1 if name.startswith(COUNTS) else 100) * value for name, value in result.values.items()}
         scaled["threshold"] = math.nan if result.threshold == BEYOND_ALL else result.threshold
-        return {f"components.{name}": scaled[name] for name in self.figures}
+        return {f"components.{name}": scaled[name] for name in self.values}
 
     def _reset(self) -> None:
         self._found: dict[str, ComponentMetrics] = {}

@@ -10,8 +10,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, is_main_proc
 from mmengine.evaluator import BaseMetric
 
 from anomaly.errors import InputError
-from anomaly.frames import Label
-from anomaly.frames import Score as ScoreMap
+from anomaly.frames import Label, ScoreMap
 from anomaly.mmengine.samples import LabelReader, Sample, check_carried, frame_id, score_map, scores_of
 from anomaly.scores.table import SCORES, get_scores
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anomaly.frames import Label
-from anomaly.frames import Score as ScoreMap
-from anomaly.metrics.figures import FIGURES, PER_IMAGE
+from anomaly.frames import Label, ScoreMap
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
+from anomaly.metrics.values import FIGURES, PER_IMAGE
 from anomaly.mmengine.metric_base import AnomalyMetric, chosen, on_main
 from anomaly.registry import METRICS
 
@@ -19,7 +18,7 @@ from anomaly.registry import METRICS
 class PixelAnomalyMetric(AnomalyMetric):
     """AUROC, AP, FPR at a TPR and more, over all pixels of the validation set together, in percent, not rounded.
 
-    Scores are computed from the maps that mmseg hands on, which it has resized to the photograph's size. A figure is
+    Scores are computed from the maps that mmseg hands on, which it has resized to the image's size. A figure is
     NaN, with a warning, where the set has no known or no anomalous pixel.
 
     Args:
@@ -73,7 +72,7 @@ class PixelAnomalyMetric(AnomalyMetric):
         at_threshold = [] if threshold is None else ["f1", "iou"]
         means = [figure.at(levels) for figure in FIGURES if figure.per_image] + at_threshold
         pooled = [figure.at(levels) for figure in FIGURES] + at_threshold
-        self.figures = chosen(figures, pooled[:3], pooled + [name + PER_IMAGE for name in means])
+        self.values = chosen(figures, pooled[:3], pooled + [name + PER_IMAGE for name in means])
         self._metrics: dict[str, PixelMetrics] = {}
 
     def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
@@ -89,7 +88,7 @@ class PixelAnomalyMetric(AnomalyMetric):
     def _report(self, metrics: PixelMetrics) -> dict[str, float]:
         result = metrics.compute()
         report = {}
-        for name in self.figures:
+        for name in self.values:
             scale = 1 if name == "best_f1_threshold" else 100
             report[name] = scale * result[name]
             for end, value in zip(("low", "high"), result.intervals.get(name, ()), strict=False):

@@ -15,7 +15,7 @@ from anomaly.evaluation.profile import Profile
 from anomaly.evaluation.run import Subject
 from anomaly.evaluation.score_maps import WHOLE
 from anomaly.mmengine.closed_set import evaluate_closed_set
-from anomaly.models.mmseg import MMSegDetector
+from anomaly.models.mmseg import MMSegModel
 from anomaly.models.tiling import Inference
 from anomaly.results.records import ClosedSet
 from anomaly.scores.statistics import Statistics, weights_hash
@@ -37,15 +37,15 @@ def mmseg_subject(
         config: The network's config.
         model: The network with its weights.
         device: Where it runs.
-        inference: How it looks at a photograph.
+        inference: How it looks at a image.
         closed_set: The config's validation data, to measure mIoU on.
         limit: First frames of the closed set to take; ``None`` takes all.
-        statistics: What scores learned of training photographs.
+        statistics: What scores learned of training images.
 
     Raises:
         InputError: The statistics are of another network, or cannot be read.
     """
-    detector = MMSegDetector(config, model, device)
+    detector = MMSegModel(config, model, device)
     learned = None if statistics is None else Statistics.load(statistics)
     if learned is not None and statistics is not None:
         learned.check(weights_hash(model.state_dict()), detector.classes, statistics)

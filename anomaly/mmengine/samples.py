@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 
 from anomaly.errors import InputError
-from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, as_array
-from anomaly.frames import Score as ScoreMap
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, ScoreMap, as_array
 from anomaly.models.base import Prediction
 from anomaly.scores.table import SCORES, Score, serves
 from anomaly.utils.given import whole
@@ -23,7 +22,7 @@ _UNDEFINED = 2
 
 
 def frame_id(sample: Sample) -> str:
-    """Give the path of the sample's photograph, which is the same on every process.
+    """Give the path of the sample's image, which is the same on every process.
 
     Raises:
         InputError: The sample has none.
@@ -118,12 +117,12 @@ def check_carried(scores: Iterable[Score]) -> None:
     """Refuse scores that need more than what mmseg's loops hand on.
 
     Raises:
-        InputError: One is fitted to training photographs, a combination, or of other maps than logits and likelihoods.
+        InputError: One is fitted to training images, a combination, or of other maps than logits and likelihoods.
     """
     for score in scores:
         if score.fitted:
             raise InputError(
-                f"score {score.name!r}: expected one that needs no statistics of training photographs, which "
+                f"score {score.name!r}: expected one that needs no statistics of training images, which "
                 "mmengine's loops have not; measure it by tools/ood_eval.py --statistics"
             )
         if not serves(score, CARRIED):
@@ -142,7 +141,7 @@ def scores_of(sample: Sample) -> list[Score]:
 
 @torch.inference_mode()
 def score_map(sample: Sample, score: Score) -> ScoreMap:
-    """Compute a score from the maps that the network handed on, which mmseg has resized to the photograph.
+    """Compute a score from the maps that the network handed on, which mmseg has resized to the image.
 
     Args:
         sample: As mmseg's segmentors give it.

@@ -1,4 +1,4 @@
-"""One pass of a network over training photographs, for scores that learn from them."""
+"""One pass of a network over training images, for scores that learn from them."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from torch import Tensor
 from anomaly.datasets.images import read_image
 from anomaly.errors import InputError
 from anomaly.frames import image_hash
-from anomaly.models.mmseg import MMSegDetector
-from anomaly.models.tiling import Inference, Look
+from anomaly.models.mmseg import MMSegModel
+from anomaly.models.tiling import Inference, ViewPrediction
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 
 
 def sample_pixels(
-    detector: MMSegDetector,
+    detector: MMSegModel,
     inference: Inference,
     dataset: BaseSegDataset,
     *,
-    photographs: int,
+    images: int,
     pixels: int,
     generator: torch.Generator,
     ignored: int = 255,
     on_frame: Callable[[], None] = lambda: None,
 ) -> tuple[PixelSample, list[str]]:
-    """Show some labelled photographs to a network, and draw pixels of every class.
+    """Show some labelled images to a network, and draw pixels of every class.
 
     Args:
         detector: The network.
         inference: How it looks; mirror images and other scales are left out.
-        dataset: Photographs and labels, prepared as for testing.
-        photographs: How many, drawn at random; more than there are means all.
-        pixels: Most pixels in all: evenly split over photographs, and in each over the classes that occur there. Each
-            of these has one at least, unless they are more than the photograph's share; then some are drawn.
-        generator: Draws photographs and pixels; of the CPU.
+        dataset: Images and labels, prepared as for testing.
+        images: How many, drawn at random; more than there are means all.
+        pixels: Most pixels in all: evenly split over images, and in each over the classes that occur there. Each
+            of these has one at least, unless they are more than the image's share; then some are drawn.
+        generator: Draws images and pixels; of the CPU.
         ignored: Label of pixels to leave out.
-        on_frame: Called after each photograph.
+        on_frame: Called after each image.
 
     Returns:
-        The pixels, and :func:`anomaly.scores.statistics.image_hash` of every photograph.
+        The pixels, and :func:`anomaly.scores.statistics.image_hash` of every image.
 
     Raises:
-        InputError: Fewer pixels than photographs, other classes than the network's, a photograph that cannot be read,
+        InputError: Fewer pixels than images, other classes than the network's, a image that cannot be read,
             a label out of range, or what the network says is not finite.
     """
     classes = len(dataset.metainfo["classes"])
     inference = replace(inference, flip=False, scales=(1.0,))
-    chosen = torch.randperm(len(dataset), generator=generator)[:photographs].tolist()
+    chosen = torch.randperm(len(dataset), generator=generator)[:images].tolist()
     if pixels < len(chosen):
         raise InputError(
-            f"expected at least one pixel of each of the {len(chosen)} photographs, found {pixels}; ask for more "
-            "pixels, or for fewer photographs"
+            f"expected at least one pixel of each of the {len(chosen)} images, found {pixels}; ask for more "
+            "pixels, or for fewer images"
         )
     parts, hashes = [], []
     for index in chosen:
@@ -94,7 +94,7 @@ def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignor
     return labels
 
 
-def _check(look: Look, classes: int, path: Path) -> None:
+def _check(look: ViewPrediction, classes: int, path: Path) -> None:
     logits = look.prediction.logits
     if logits.shape[1] != classes:
         raise InputError(
@@ -105,7 +105,7 @@ def _check(look: Look, classes: int, path: Path) -> None:
         raise InputError(f"the network's logits of {path} are not finite; its checkpoint is broken, give another")
 
 
-def _owners(looks: Sequence[Look], labels: Tensor) -> Tensor:
+def _owners(looks: Sequence[ViewPrediction], labels: Tensor) -> Tensor:
     """Which view each pixel is taken from: of those that have it, the one whose border is farthest. ``(H, W)``."""
     farthest, owners = torch.zeros(labels.shape), torch.zeros_like(labels)
     for i, look in enumerate(looks):
@@ -123,7 +123,7 @@ def _depth(length: int) -> Tensor:
     return torch.minimum(place, length - place)
 
 
-def _at_features(labels: Tensor, look: Look) -> Tensor:
+def _at_features(labels: Tensor, look: ViewPrediction) -> Tensor:
     """Labels of a view at the resolution of its prediction, padding -1. Shape ``(H, W)`` -> ``(h, w)``."""
     part = labels[look.view.rows, look.view.columns]
     height, width = look.prediction.covers or part.shape

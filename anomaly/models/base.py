@@ -85,8 +85,8 @@ class Prediction:
         return Prediction(**{**vars(self), **changed})
 
 
-class Detector(Protocol):
-    """Anything that turns a photograph into a :class:`Prediction`.
+class Model(Protocol):
+    """Anything that turns a image into a :class:`Prediction`.
 
     Attributes:
         gives: Names of the :class:`Prediction` fields that scores can be made of, never ``None``: ``"logits"``, of two
@@ -99,7 +99,7 @@ class Detector(Protocol):
     classes: tuple[str, ...]
 
     def prepare(self, image: Image) -> Tensor:
-        """Make the network's input of one RGB photograph, called beside the network in another thread.
+        """Make the network's input of one RGB image, called beside the network in another thread.
 
         Shape:
             ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32.
@@ -107,11 +107,11 @@ class Detector(Protocol):
         ...
 
     def __call__(self, inputs: Tensor) -> Prediction:
-        """Predict inputs of one size, whole photographs or windows of them. Shape: ``(B, 3, h, w)``."""
+        """Predict inputs of one size, whole images or windows of them. Shape: ``(B, 3, h, w)``."""
         ...
 
 
-class FunctionDetector:
+class TorchModel:
     """Any function, or module, that gives class logits of images: a network of another library, or no network at all.
 
     Each call has all modules that the function is or reaches in evaluation mode, and leaves them as it found them
@@ -123,14 +123,14 @@ class FunctionDetector:
             resolution, or several fields of :class:`Prediction` by name. Called without gradients.
         classes: Names of the classes of the logits, in their order; empty where they are not known.
         gives: Names of the fields that it gives.
-        mean: Of each channel, taken off the photograph (RGB, 0 to 1) before ``function`` sees it.
+        mean: Of each channel, taken off the image (RGB, 0 to 1) before ``function`` sees it.
         std: Of each channel, by which what is left is divided.
 
     Raises:
         InputError: ``gives`` has no logits, or a field that there is not.
 
     Examples:
-        >>> dark = FunctionDetector(lambda images: torch.cat([images, -images], dim=1))
+        >>> dark = TorchModel(lambda images: torch.cat([images, -images], dim=1))
         >>> dark(dark.prepare(np.zeros((4, 6, 3), np.uint8))[None]).logits.shape
         torch.Size([1, 6, 4, 6])
     """

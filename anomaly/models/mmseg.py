@@ -1,4 +1,4 @@
-"""Any mmseg segmentor as a :class:`anomaly.models.base.Detector`."""
+"""Any mmseg segmentor as a :class:`anomaly.models.base.Model`."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def build_model(config: Config) -> BaseSegmentor:
         raise InputError(f"config {config.filename}: its network cannot be built: {reason}") from error
 
 
-class MMSegDetector:
-    """Runs a segmentor on photographs, prepared as its config says.
+class MMSegModel:
+    """Runs a segmentor on images, prepared as its config says.
 
     Predictions have the resolution of the network's last feature map where that can be had: of a segmentor with a
     method ``describe(inputs)``, which gives the fields of :class:`anomaly.models.base.Prediction` by name (a generative
@@ -81,7 +81,7 @@ class MMSegDetector:
         linear: Weight ``(C, D)`` and bias ``(C,)`` that make logits of features; None where no such layer is.
 
     Raises:
-        InputError: The config does not say how a photograph is prepared, or the network gives one logit a pixel.
+        InputError: The config does not say how a image is prepared, or the network gives one logit a pixel.
     """
 
     def __init__(self, config: Config, model: BaseSegmentor, device: str | torch.device) -> None:
@@ -112,7 +112,7 @@ class MMSegDetector:
         self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
 
     def prepare(self, image: Image) -> Tensor:
-        """Prepare one RGB photograph. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
+        """Prepare one RGB image. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
         try:
             data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
         except (TypeError, ValueError, KeyError, AssertionError) as error:
@@ -230,7 +230,7 @@ def _test_transforms(config: Config) -> list[dict[str, Any]]:
     if not transforms:
         raise InputError(
             f"config {config.filename} has neither test_dataloader.dataset.pipeline nor test_pipeline; "
-            "one of them must say how a photograph is prepared"
+            "one of them must say how a image is prepared"
         )
     return [transform for transform in transforms if transform["type"].split(".")[-1] not in _LOADERS]
 

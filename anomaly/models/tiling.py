@@ -1,4 +1,4 @@
-"""How a network looks at a photograph: whole or by windows, mirrored, at several scales; and what comes of it.
+"""How a network looks at a image: whole or by windows, mirrored, at several scales; and what comes of it.
 
 Every look is a *view*: a part of the input at a scale, perhaps mirrored. Scores are computed for each view, and
 averaged where views overlap.
@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly.errors import InputError
-from anomaly.models.base import Detector, Prediction
+from anomaly.models.base import Model, Prediction
 from anomaly.scores.table import Score
 from anomaly.utils.given import choice, real, switch, whole
 
 Resolution = Literal["features", "input"]
 
 MOST_WINDOWS = 4096
-"""Of one photograph at one size: more are a slip of the pen, and would run for hours."""
+"""Of one image at one size: more are a slip of the pen, and would run for hours."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewPrediction:
     """What a network says of one view of a batch of inputs. ``size``: height and width of the inputs."""
 
     view: View
@@ -51,18 +51,18 @@ class Look:
 
 @dataclass(frozen=True)
 class Inference:
-    """How a network looks at a photograph.
+    """How a network looks at a image.
 
     Args:
-        window: Height and width of sliding windows; None looks at the whole. A photograph smaller than a window in
+        window: Height and width of sliding windows; None looks at the whole. A image smaller than a window in
             either direction is seen whole in that direction.
         stride: How far windows are apart, vertically and horizontally; two thirds of the window by default. The last
-            of a row ends where the photograph does.
-        flip: Look at the mirrored photograph too.
+            of a row ends where the image does.
+        flip: ViewPrediction at the mirrored image too.
         scales: Sizes of the input to look at.
         resolution: ``"features"``: scores at the network's own resolution, then resized to the input; ``"input"``: the
             network's maps resized to the input, then scores.
-        batch: Photographs and windows of one size that the network sees at once.
+        batch: Images and windows of one size that the network sees at once.
         precision: ``"float32"``, or ``"bfloat16"`` for the network's own arithmetic by autocast; densities, scores and
             what a last layer ``conv_seg`` makes of the features stay float32.
 
@@ -116,7 +116,7 @@ class Inference:
             count = math.prod(len(_places(*sides)) for sides in zip(scaled, window, stride, strict=True))
             if count > MOST_WINDOWS:
                 raise InputError(
-                    f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows of a photograph, found "
+                    f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows of a image, found "
                     f"{count} of {scaled[0]}x{scaled[1]}; give larger windows, or a larger stride"
                 )
             for flipped in (False, True)[: 1 + self.flip]:
@@ -125,7 +125,7 @@ class Inference:
                         yield View(scaled, rows, columns, flipped)
 
     @torch.no_grad()  # inference mode would leave tensors in a network that it cannot be trained with any more
-    def look(self, detector: Detector, inputs: Tensor) -> list[Look]:
+    def look(self, detector: Model, inputs: Tensor) -> list[ViewPrediction]:
         """Show all views of inputs of one size to the network. Shape: ``(B, 3, h, w)``."""
         size = (inputs.shape[2], inputs.shape[3])
         scaled: dict[tuple[int, int], Tensor] = {size: inputs}
@@ -134,23 +134,25 @@ class Inference:
             if view.size not in scaled:
                 scaled[view.size] = F.interpolate(inputs, view.size, mode="bilinear", antialias=True)
             groups.setdefault(view.part, []).append(view)
-        looks: list[Look] = []
+        looks: list[ViewPrediction] = []
         for views in groups.values():
             at_once = max(1, self.batch // len(inputs))
             for start in range(0, len(views), at_once):
                 looks += self._show(detector, scaled, views[start : start + at_once], len(inputs))
         return looks
 
-    def _show(self, detector: Detector, scaled: dict, views: Sequence[View], inputs: int) -> Iterator[Look]:
+    def _show(self, detector: Model, scaled: dict, views: Sequence[View], inputs: int) -> Iterator[ViewPrediction]:
         parts = [scaled[view.size][:, :, view.rows, view.columns] for view in views]
         batch = torch.cat([part.flip(-1) if view.flipped else part for part, view in zip(parts, views, strict=True)])
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             prediction = detector(batch)
         for i, view in enumerate(views):
-            yield Look(view, prediction.of(i * inputs, (i + 1) * inputs))
+            yield ViewPrediction(view, prediction.of(i * inputs, (i + 1) * inputs))
 
     @torch.inference_mode()
-    def score(self, looks: Sequence[Look], size: tuple[int, int], scores: Sequence[Score]) -> dict[str, Tensor]:
+    def score(
+        self, looks: Sequence[ViewPrediction], size: tuple[int, int], scores: Sequence[Score]
+    ) -> dict[str, Tensor]:
         """Score the inputs, at their size. Shape: ``(B, h, w)`` float32 for each name."""
         needed = {name for score in scores for name in score.needs}
 
@@ -164,13 +166,13 @@ class Inference:
         return {score.name: found[:, i] for i, score in enumerate(scores)}
 
     @torch.inference_mode()
-    def logits(self, looks: Sequence[Look], size: tuple[int, int]) -> Tensor:
+    def logits(self, looks: Sequence[ViewPrediction], size: tuple[int, int]) -> Tensor:
         """Logits of the inputs at their size, averaged over views. Shape: ``(B, C, h, w)``."""
         return self.class_maps(looks, size, "logits")
 
     @torch.inference_mode()
     def class_maps(
-        self, looks: Sequence[Look], size: tuple[int, int], field: Literal["logits", "class_log_likelihood"]
+        self, looks: Sequence[ViewPrediction], size: tuple[int, int], field: Literal["logits", "class_log_likelihood"]
     ) -> Tensor:
         """A field of the predictions that the network gives, as :meth:`logits`. Shape: ``(B, C, h, w)``."""
 
@@ -205,7 +207,9 @@ def _places(length: int, window: int, stride: int) -> list[slice]:
     return [slice(start, start + window) for start in starts]
 
 
-def _blend(looks: Sequence[Look], size: tuple[int, int], maps: Callable[[Prediction, View], Tensor]) -> Tensor:
+def _blend(
+    looks: Sequence[ViewPrediction], size: tuple[int, int], maps: Callable[[Prediction, View], Tensor]
+) -> Tensor:
     """Average maps of all views: windows fade into each other, scales and mirror images count alike.
 
     Args:

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import Score
+from anomaly.frames import ScoreMap
 
 
-def boundary(score: Score, classes: npt.NDArray[np.integer], *, width: int = 8) -> Score:
+def boundary(score: ScoreMap, classes: npt.NDArray[np.integer], *, width: int = 8) -> ScoreMap:
     """Replace scores along boundaries of the predicted classes by those of their surroundings, iteratively.
 
     The boundary is first ``width`` pixels wide, half of them on either side of a change of class, and 2 pixels narrower
@@ -20,7 +20,7 @@ def boundary(score: Score, classes: npt.NDArray[np.integer], *, width: int = 8) 
 
     The default is the paper's: width 8, narrower by 2 in each of 4 iterations (the published code counts one side, 4).
     There, pixels with a diagonal neighbour of a lower class number belong to the boundary too, and the outermost pixels
-    of the photograph are repeated beyond it; here neighbours share a side, and means are over what is there.
+    of the image are repeated beyond it; here neighbours share a side, and means are over what is there.
 
     Args:
         score: Shape ``(H, W)``, float32.

@@ -1,4 +1,4 @@
-"""Smoothing that keeps to the edges of the photograph."""
+"""Smoothing that keeps to the edges of the image."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import Image, Score
+from anomaly.frames import Image, ScoreMap
 
 
-def guided(score: Score, image: Image, *, radius: int = 8, eps: float = 1e-3) -> Score:
-    """Guided filter: within every window the score is a linear function of the photograph's brightness.
+def guided(score: ScoreMap, image: Image, *, radius: int = 8, eps: float = 1e-3) -> ScoreMap:
+    """Guided filter: within every window the score is a linear function of the image's brightness.
 
     Box filters alone, so the time does not depend on the radius; windows end at the borders. At an edge the result can
     leave the range of the scores.
 
     Args:
         score: Shape ``(H, W)``, float32.
-        image: RGB photograph, the guide. Shape ``(H, W, 3)``, uint8.
+        image: RGB image, the guide. Shape ``(H, W, 3)``, uint8.
         radius: A window reaches so many pixels to each side, 1 to 500.
         eps: Variance of the brightness (0 to 1) below which a window counts as flat and is averaged, above 0.
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from anomaly.datasets.images import decode
 from anomaly.errors import InputError
-from anomaly.frames import Score
+from anomaly.frames import ScoreMap
 
 
-def roi(score: Score, frame: str, *, mask: Path) -> Score:
+def roi(score: ScoreMap, frame: str, *, mask: Path) -> ScoreMap:
     """Give pixels outside a region of interest the smallest score of the map.
 
     Args:
@@ -32,7 +32,7 @@ def roi(score: Score, frame: str, *, mask: Path) -> Score:
     if inside.shape != score.shape:
         (h, w), (height, width) = inside.shape, score.shape
         raise InputError(
-            f"roi: expected a mask of the photograph's size, {width}x{height}, for frame {frame!r}, found {w}x{h} in "
+            f"roi: expected a mask of the image's size, {width}x{height}, for frame {frame!r}, found {w}x{h} in "
             f"{path} (width x height); resize the mask, or name a folder with one for each frame"
         )
     if not inside.any():
@@ -52,8 +52,8 @@ def _nonzero(path: Path) -> npt.NDArray[np.bool_]:
 
 
 def never(
-    score: Score, classes: npt.NDArray[np.integer], class_names: tuple[str, ...], *, names: tuple[str, ...]
-) -> Score:
+    score: ScoreMap, classes: npt.NDArray[np.integer], class_names: tuple[str, ...], *, names: tuple[str, ...]
+) -> ScoreMap:
     """Give pixels of classes that are never anomalous, such as sky, the smallest score of the map.
 
     Args:

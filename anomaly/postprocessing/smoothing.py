@@ -1,4 +1,4 @@
-"""Smoothing that knows nothing of the photograph."""
+"""Smoothing that knows nothing of the image."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import Score
+from anomaly.frames import ScoreMap
 
 
-def smooth(score: Score, *, sigma: float = 2.0) -> Score:
+def smooth(score: ScoreMap, *, sigma: float = 2.0) -> ScoreMap:
     """Gaussian smoothing; at the borders the mean is over what is there, so that no border is darkened.
 
     Args:
         score: Shape ``(H, W)``, float32.
-        sigma: Standard deviation in pixels of the photograph, above 0 and at most 500; the kernel ends at 4 of them.
+        sigma: Standard deviation in pixels of the image, above 0 and at most 500; the kernel ends at 4 of them.
 
     Returns:
         Shape ``(H, W)``, float32.
@@ -28,7 +28,7 @@ def smooth(score: Score, *, sigma: float = 2.0) -> Score:
     return _filtered(score, cv2.getGaussianKernel(2 * int(4 * sigma + 0.5) + 1, sigma, cv2.CV_64F))
 
 
-def dilated_smoothing(score: Score, *, size: int = 7, sigma: float = 1.0, dilation: int = 6) -> Score:
+def dilated_smoothing(score: ScoreMap, *, size: int = 7, sigma: float = 1.0, dilation: int = 6) -> ScoreMap:
     """Gaussian smoothing by a kernel whose taps lie apart: a wide reach for few taps, narrow bumps are kept less.
 
     The defaults are the published ones. At the borders the mean is over what is there; the published code repeats the
@@ -58,7 +58,7 @@ def dilated_smoothing(score: Score, *, size: int = 7, sigma: float = 1.0, dilati
     return _filtered(score, kernel)
 
 
-def _filtered(score: Score, kernel: npt.NDArray[np.float64]) -> Score:
+def _filtered(score: ScoreMap, kernel: npt.NDArray[np.float64]) -> ScoreMap:
     """Weighted mean by the kernel, in both directions, over what is inside."""
 
     def blur(values: npt.NDArray[np.float64], across: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

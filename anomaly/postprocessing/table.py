@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import Image, Score
+from anomaly.frames import Image, ScoreMap
 from anomaly.postprocessing.boundary import boundary
 from anomaly.postprocessing.guided import guided
 from anomaly.postprocessing.masks import never, roi
@@ -26,7 +26,7 @@ class Context:
 
     Args:
         frame: Name of the frame.
-        image: RGB photograph. Shape: ``(H, W, 3)``, uint8.
+        image: RGB image. Shape: ``(H, W, 3)``, uint8.
         classes: The network's class of every pixel, where the chain needs it. Shape: ``(H, W)``.
         class_names: Names of the classes.
     """
@@ -49,7 +49,7 @@ class Step:
     """
 
     name: str
-    function: Callable[..., Score]
+    function: Callable[..., ScoreMap]
     needs: tuple[str, ...]
     source: str
 
@@ -77,14 +77,14 @@ class Chain:
     """
 
     name: str = ""
-    steps: tuple[tuple[Step, Callable[..., Score]], ...] = field(default=(), compare=False)
+    steps: tuple[tuple[Step, Callable[..., ScoreMap]], ...] = field(default=(), compare=False)
 
     @property
     def needs(self) -> set[str]:
         """Fields of a :class:`Context` that its steps want."""
         return {name for step, _ in self.steps for name in step.needs}
 
-    def __call__(self, score: Score, context: Context) -> Score:
+    def __call__(self, score: ScoreMap, context: Context) -> ScoreMap:
         """Post-process one score map. Shape: ``(H, W)``, float32.
 
         Raises:
@@ -112,7 +112,7 @@ def parse_chain(text: str) -> Chain:
     return Chain(text, tuple(_parse_step(word) for word in text.split(",")))
 
 
-def _parse_step(text: str) -> tuple[Step, Callable[..., Score]]:
+def _parse_step(text: str) -> tuple[Step, Callable[..., ScoreMap]]:
     name, words = parse_call(text, "post-processing")
     if name not in STEPS:
         closest = sorted(STEPS, key=lambda known: -SequenceMatcher(None, name, known).ratio())

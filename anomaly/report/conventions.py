@@ -25,12 +25,12 @@ class MeasuredSet:
     Args:
         set: Name of the evaluation set.
         score: Name of the score.
-        figures: By the convention's name, the package's own (``ours``) among them.
+        values: By the convention's name, the package's own (``ours``) among them.
     """
 
     set: str
     score: str
-    figures: dict[str, Figures]
+    values: dict[str, Figures]
 
     @classmethod
     def of(cls, set: str, score: str, frames: Frames) -> MeasuredSet:
@@ -45,11 +45,11 @@ def conventions_markdown(measured: MeasuredSet, more: Iterable[tuple[str, str, F
         measured: What to show; conventions that this version does not know are left out.
         more: Rows to add after the first: what stands in the first two columns, and figures.
     """
-    ours = measured.figures["ours"]
+    ours = measured.values["ours"]
     rows = [
-        (f"`{name}`", convention.title, measured.figures[name], convention.used_by)
+        (f"`{name}`", convention.title, measured.values[name], convention.used_by)
         for name, convention in CONVENTIONS.items()
-        if name in measured.figures
+        if name in measured.values
     ]
     rows[1:1] = [(name, title, figures, "") for name, title, figures in more]
     lines = [["convention", "rule", *_TITLES, "images", "used by"], ["---"] * 2 + ["---:"] * 4 + ["---"]]

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from anomaly.errors import InputError
 from anomaly.report import sections
-from anomaly.report.join import JoinedSet, Run, join
+from anomaly.report.joined import JoinedDataset, Run, join
 from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
 from anomaly.report.views import View, sample
 from anomaly.results.comparison import remarks
@@ -44,7 +44,7 @@ def write_page(paths: Sequence[Path], out: Path, megabytes: float = MEGABYTES) -
         megabytes: About how large it may be: where all frames would be more, an even sample of them is shown.
 
     Raises:
-        InputError: As :func:`anomaly.report.join.join`, or the file cannot be written.
+        InputError: As :func:`anomaly.report.joined.join`, or the file cannot be written.
     """
     if not megabytes > 0:
         raise InputError(f"megabytes: expected a size above 0, found {megabytes}; 40 is the usual one")
@@ -53,7 +53,7 @@ def write_page(paths: Sequence[Path], out: Path, megabytes: float = MEGABYTES) -
 
 def write_joined(
     runs: list[Run],
-    sets: list[JoinedSet],
+    sets: list[JoinedDataset],
     out: Path,
     megabytes: float = MEGABYTES,
     *,
@@ -85,7 +85,7 @@ def safe_json(value: Any) -> Markup:
     return Markup(text.translate(_ESCAPED))
 
 
-def _within(sets: list[JoinedSet], most: float) -> list[JoinedSet]:
+def _within(sets: list[JoinedDataset], most: float) -> list[JoinedDataset]:
     """Fewer frames, taken evenly from each set, where all of them would take more bytes than ``most``."""
     needed = 0.0
     for one in sets:
@@ -101,7 +101,7 @@ def _within(sets: list[JoinedSet], most: float) -> list[JoinedSet]:
 class _Page:
     """A page while it is written: frames are read one by one, and listed for the script at the end."""
 
-    def __init__(self, runs: list[Run], sets: list[JoinedSet], labelled: bool, notes: Sequence[str]) -> None:
+    def __init__(self, runs: list[Run], sets: list[JoinedDataset], labelled: bool, notes: Sequence[str]) -> None:
         self._labelled = labelled
         self._notes = notes
         self._runs = runs
@@ -137,7 +137,7 @@ class _Page:
             hashes={"style": _hash(texts[STYLE]), "scripts": [_hash(texts[name]) for name in SCRIPTS]},
         )
 
-    def _set(self, number: int, one: JoinedSet) -> dict[str, Any]:
+    def _set(self, number: int, one: JoinedDataset) -> dict[str, Any]:
         others = [other for other in self._sets if other is not one and not sections.share_images(one, other)][:OTHERS]
         return {
             "number": number,
@@ -162,7 +162,7 @@ class _Page:
                     self._blobs += 1
 
 
-def _listed(one: JoinedSet) -> dict[str, Any]:
+def _listed(one: JoinedDataset) -> dict[str, Any]:
     """A set, for the script. One score of several runs has one colour scale, so that equal colours are equal scores."""
     ends: dict[str, list[float]] = {}
     for method in one.methods:
@@ -193,7 +193,7 @@ def _listed(one: JoinedSet) -> dict[str, Any]:
     }
 
 
-def _frame(one: JoinedSet, i: int, views: list[View], blob: int) -> tuple[dict[str, Any], list[str]]:
+def _frame(one: JoinedDataset, i: int, views: list[View], blob: int) -> tuple[dict[str, Any], list[str]]:
     """A frame, for the script, and what it is made of, to be numbered from ``blob`` on."""
     texts: list[str] = []
 
@@ -207,7 +207,7 @@ def _frame(one: JoinedSet, i: int, views: list[View], blob: int) -> tuple[dict[s
         "size": first.size,
         "view": first.label.shape,
         "grid": first.points.shape[1:],
-        "photo": number(pack_bytes(first.photograph.tobytes())),
+        "photo": number(pack_bytes(first.image.tobytes())),
         "label": number(pack_picture(first.label)),
         "runs": [],
         "methods": [],

@@ -1,4 +1,4 @@
-"""Photographs without labels on the page of a report: what a network makes of them, and no figures."""
+"""Images without labels on the page of a report: what a network makes of them, and no figures."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import WHOLE, Method, check_scores, see
 from anomaly.frames import KNOWN, Frame
 from anomaly.metrics.score_curves import BINS, ScoreCurves
-from anomaly.models.base import Detector
+from anomaly.models.base import Model
 from anomaly.models.tiling import Inference
 from anomaly.report.html import MEGABYTES, write_joined
-from anomaly.report.join import JoinedSet, Run
-from anomaly.report.join import Method as Drawn
-from anomaly.report.views import SetViews, View, view_path
-from anomaly.results.records import RunResult, ScoreResult, SetResult
+from anomaly.report.joined import JoinedDataset, Run
+from anomaly.report.joined import Method as Drawn
+from anomaly.report.views import DatasetViews, View, view_path
+from anomaly.results.records import DatasetResult, EvaluationRecord, ScoreResult
 from anomaly.scores.table import Score
 
 SHARES = np.append(np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80))  # of all pixels, at or above a level
 
 
 def write_look(
-    detector: Detector,
-    photographs: Sequence[tuple[str, Path]],
+    detector: Model,
+    images: Sequence[tuple[str, Path]],
     scores: Sequence[Score],
     out: Path,
     *,
@@ -41,33 +41,33 @@ def write_look(
     megabytes: float = MEGABYTES,
     on_frame: Callable[[], None] | None = None,
 ) -> None:
-    """Show photographs to a network and write the page; the file appears whole or not at all.
+    """Show images to a network and write the page; the file appears whole or not at all.
 
     Args:
         detector: The network.
-        photographs: Name and file of each frame, at least one. They are turned as their EXIF orientation says.
+        images: Name and file of each frame, at least one. They are turned as their EXIF orientation says.
         scores: At least one.
         out: The file.
-        name: Of the photographs, for the page.
+        name: Of the images, for the page.
         model: What the network is; its ``name`` is what the page calls it.
         provenance: Recorded in the page.
         notes: What a reader of the page has to know of the network.
-        inference: How the network looks at a photograph.
-        megabytes: About how large the page may be; beyond it shows an even sample of the photographs.
-        on_frame: Called after each photograph.
+        inference: How the network looks at a image.
+        megabytes: About how large the page may be; beyond it shows an even sample of the images.
+        on_frame: Called after each image.
 
     Raises:
-        InputError: A score needs what the detector does not give, a photograph cannot be read, or the page cannot be
+        InputError: A score needs what the detector does not give, a image cannot be read, or the page cannot be
             written.
     """
     check_scores(scores, detector)
-    _check([path for _, path in photographs])
-    method, ids = Method(scores, inference, classes=detector.classes), tuple(frame for frame, _ in photographs)
+    _check([path for _, path in images])
+    method, ids = Method(scores, inference, classes=detector.classes), tuple(frame for frame, _ in images)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, name)
         folder.mkdir()
         seen = []
-        for index, (frame, path) in enumerate(photographs):
+        for index, (frame, path) in enumerate(images):
             view = _view(detector, method, frame, path)
             seen.append(view.maps.reshape(len(scores), -1).astype(np.float64))
             view.write(view_path(folder, index))
@@ -77,18 +77,18 @@ def write_look(
         for index in range(len(ids)):
             path = view_path(folder, index)
             View.read(path).coded([np.array(one.levels) for one in curves.values()]).write(path)
-        views = SetViews(name, "", ids, detector.classes, curves)
+        views = DatasetViews(name, "", ids, detector.classes, curves)
         results = {n: ScoreResult({}, {}, {}, len(ids), 0, 0, 0, []) for n in curves}
-        entry = SetResult(name, len(ids), "photographs without labels", results)
-        result = RunResult(dict(model), None, [entry], {"scores": list(curves)}, dict(provenance))
+        entry = DatasetResult(name, len(ids), "images without labels", results)
+        result = EvaluationRecord(dict(model), None, [entry], {"scores": list(curves)}, dict(provenance))
         run = Run("", result, Path(place))
         drawn = [Drawn(n, n, 0, i, results[n], one) for i, (n, one) in enumerate(curves.items())]
-        joined = JoinedSet(name, entry, [run], [views], drawn, [(frame, [i]) for i, frame in enumerate(ids)])
+        joined = JoinedDataset(name, entry, [run], [views], drawn, [(frame, [i]) for i, frame in enumerate(ids)])
         write_joined([run], [joined], out, megabytes, labelled=False, notes=notes)
 
 
 def _check(paths: Sequence[Path]) -> None:
-    """Read every photograph's head, and tell of all that cannot be read at once."""
+    """Read every image's head, and tell of all that cannot be read at once."""
     faults = []
     for path in paths:
         try:
@@ -100,14 +100,14 @@ def _check(paths: Sequence[Path]) -> None:
         raise InputError("; ".join(faults[:3]) + more)
 
 
-def _view(detector: Detector, method: Method, name: str, path: Path) -> View:
+def _view(detector: Model, method: Method, name: str, path: Path) -> View:
     image = read_image(path, upright=True)
     size = (image.shape[0], image.shape[1])
     frame = Frame(name, image, np.full(size, KNOWN, np.uint8))
     seen = see(detector, image, method.inference)
     maps = method.maps(frame, seen, None, method.classify(seen, size) if method.needs_classes else None)
-    likeliest = partial(method.likeliest, seen, size)
-    return View.of(frame, list(maps.values()), method.classify(seen, size), likeliest)
+    top_classes = partial(method.top_classes, seen, size)
+    return View.of(frame, list(maps.values()), method.classify(seen, size), top_classes)
 
 
 def _levels(values: np.ndarray) -> ScoreCurves:

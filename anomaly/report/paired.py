@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import Difference, FrameTable, holm, paired_bootstrap
-from anomaly.metrics.figures import title_of
+from anomaly.metrics.values import title_of
 
 _SHOWN = 3  # AUROC, AP and FPR at TPR lead every list of figures
 
@@ -36,7 +36,7 @@ def paired_markdown(tables: Mapping[str, FrameTable], *, replicates: int = 2000)
     p_values = {figure: holm({name: found[name][figure].p_value for name in others}) for figure in figures}
     header = ["method", *(title for figure in figures for title in (title_of(figure)[0], "p"))]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    exact = [f"{100 * tables[first].figures[figure]:.2f}" for figure in figures]
+    exact = [f"{100 * tables[first].values[figure]:.2f}" for figure in figures]
     lines.append([first, *(cell for value in exact for cell in (value, ""))])
     for name in others:
         cells = [(_cell(found[name][figure]), _p_value(p_values[figure][name])) for figure in figures]

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from anomaly.metrics.figures import title_of
 from anomaly.metrics.score_curves import LEAST_FPR, ScoreCurves
+from anomaly.metrics.values import title_of
 from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram, line_chart, ranked_chart
-from anomaly.report.join import JoinedSet, Method, Run
+from anomaly.report.joined import JoinedDataset, Method, Run
 from anomaly.report.table import FURTHER as COLUMNS
 from anomaly.report.table import HEADLINE
 from anomaly.results.records import ScoreResult
@@ -52,18 +52,18 @@ class Table(NamedTuple):
     groups: Sequence[tuple[str, Sequence[Row]]]
 
 
-def summary(sets: Sequence[JoinedSet]) -> Table:
+def summary(sets: Sequence[JoinedDataset]) -> Table:
     """All sets and methods: the headline figures, those of components and of the open world, the closed-set mIoU."""
     every = [method.result for each in sets for method in each.methods]
     further = [one for one in FURTHER if any(one.name in getattr(result, one.part) for result in every)]
     closed = any(run.result.closed_set is not None for each in sets for run in each.runs)
-    names = list(dict.fromkeys(name for result in every for name in result.figures if HEADLINE.fullmatch(name)))
+    names = list(dict.fromkeys(name for result in every for name in result.values if HEADLINE.fullmatch(name)))
     named = [title_of(name) for name in names] + [(one.title, one.better) for one in further]
     named += [("closed-set mIoU", None)] * closed
     groups = []
     for one in sets:
         results = [method.result for method in one.methods]
-        columns: list[_Column] = [[(r.figures.get(name), r.intervals.get(name)) for r in results] for name in names]
+        columns: list[_Column] = [[(r.values.get(name), r.intervals.get(name)) for r in results] for name in names]
         columns += [[(getattr(r, column.part).get(column.name), None) for r in results] for column in further]
         if closed:
             columns.append([(_closed(one.runs[m.run]), None) for m in one.methods])
@@ -75,7 +75,7 @@ def summary(sets: Sequence[JoinedSet]) -> Table:
     return Table(("score",), headings, groups)
 
 
-def by_class(runs: Sequence[Run], sets: Sequence[JoinedSet]) -> Table | None:
+def by_class(runs: Sequence[Run], sets: Sequence[JoinedDataset]) -> Table | None:
     """IoU of each class: on the closed set, and at a threshold from elsewhere on sets that tell classes."""
     columns: list[tuple[str, Mapping[str, float]]] = []
     for run in runs:
@@ -96,7 +96,7 @@ def by_class(runs: Sequence[Run], sets: Sequence[JoinedSet]) -> Table | None:
     return Table(("class",), [title for title, _ in columns], [("", rows), ("", [Row(("mean",), 0, means)])])
 
 
-def carried(one: JoinedSet) -> Table | None:
+def carried(one: JoinedDataset) -> Table | None:
     """What thresholds achieve on a set that were chosen on another."""
     names = ("tpr", "fpr", "precision", "f1", "iou")
     methods = [method for method in one.methods if method.result.at_threshold]
@@ -113,12 +113,12 @@ def carried(one: JoinedSet) -> Table | None:
     return Table(("score", "chosen by", "threshold"), ("TPR", "FPR", "precision", "F1", "IoU"), [("", rows)])
 
 
-def share_images(one: JoinedSet, other: JoinedSet) -> bool:
+def share_images(one: JoinedDataset, other: JoinedDataset) -> bool:
     """Whether two sets have images in common: no threshold is to be carried from one to the other."""
     return not set(one.entry.images.values()).isdisjoint(other.entry.images.values())
 
 
-def charts(one: JoinedSet, number: int, others: Sequence[JoinedSet]) -> Iterator[tuple[str, Markup, str]]:
+def charts(one: JoinedDataset, number: int, others: Sequence[JoinedDataset]) -> Iterator[tuple[str, Markup, str]]:
     """The charts of a set: heading, chart, and what has to be known to read it."""
     across = Axis("false-positive rate", ticks=_SHARE, text=_PERCENT)
     up = Axis("true-positive rate", ticks=_SHARE, text=_PERCENT)
@@ -165,7 +165,7 @@ def _precision(style: int, method: Method) -> Series:
     )
 
 
-def _frames(one: JoinedSet, number: int) -> tuple[Markup, str]:
+def _frames(one: JoinedDataset, number: int) -> tuple[Markup, str]:
     """Per-frame figures, sorted; frames with a view are points that lead to them."""
     shown = {frame: i for i, (frame, _) in enumerate(one.frames)}
     lines, most = [], 0
@@ -183,7 +183,7 @@ def _frames(one: JoinedSet, number: int) -> tuple[Markup, str]:
     return chart, f"{most} frames with known and anomaly pixels{left}. A point leads to its frame."
 
 
-def _carried_chart(one: JoinedSet, other: JoinedSet) -> Markup | None:
+def _carried_chart(one: JoinedDataset, other: JoinedDataset) -> Markup | None:
     """False-positive rate here against that on another set, for the same thresholds."""
     series = []
     for style, method in enumerate(one.methods):
@@ -203,9 +203,9 @@ def _rate(value: float) -> str:
     return f"{100 * value:g} %"
 
 
-def _told(words: str, one: JoinedSet, figure: str) -> str:
+def _told(words: str, one: JoinedDataset, figure: str) -> str:
     title = title_of(figure)[0]
-    found = [f"{m.label} {title} {_percent(m.result.figures.get(figure, math.nan))}" for m in one.methods]
+    found = [f"{m.label} {title} {_percent(m.result.values.get(figure, math.nan))}" for m in one.methods]
     return f"{words} on {one.name}: {', '.join(found)}"
 
 

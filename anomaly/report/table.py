@@ -12,14 +12,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from anomaly.metrics.figures import title_of
+from anomaly.metrics.values import title_of
 from anomaly.report.formats import Cell, TextTable, markdown
-from anomaly.results.records import RunResult, ScoreResult
+from anomaly.results.records import EvaluationRecord, ScoreResult
 
 HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
 
 
-def results_table(result: RunResult) -> Group:
+def results_table(result: EvaluationRecord) -> Group:
     """Lay out one run for the terminal: one row for each set and score, figures in percent.
 
     The best of each set and column is bold (highest AUROC and AP, lowest FPR95; equals alike). A figure with a
@@ -27,12 +27,12 @@ def results_table(result: RunResult) -> Group:
     there "@t" is at a threshold chosen on another set. Undefined figures are ``nan``, what was not measured is ``-``.
     """
     columns = _columns([result])
-    pixels, further = ([c for c in columns if (c.part == "figures") == wanted] for wanted in (True, False))
+    pixels, further = ([c for c in columns if (c.part == "values") == wanted] for wanted in (True, False))
     tables = [_table(result, pixels, beside=True)]
     return Group(*tables, *([_table(result, further, beside=False)] if further else []))
 
 
-def _table(result: RunResult, columns: list[Column], *, beside: bool) -> Table:
+def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> Table:
     """Some columns of a run, with the title, numbers of frames and the mIoU beside them or not."""
     title = Text(result.model["name"]) if beside else None
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns are enough
@@ -54,12 +54,12 @@ def _table(result: RunResult, columns: list[Column], *, beside: bool) -> Table:
     return table
 
 
-def results_markdown(results: list[RunResult]) -> str:
+def results_markdown(results: list[EvaluationRecord]) -> str:
     """Lay out several runs as a Markdown table; see :func:`runs_table`."""
     return markdown(runs_table(results))
 
 
-def runs_table(results: list[RunResult]) -> TextTable:
+def runs_table(results: list[EvaluationRecord]) -> TextTable:
     """Lay out several runs: one row for each model, set and score, grouped by set.
 
     Figures are percent with 2 decimals; the best of each set and column, over all models, is marked. Runs over other
@@ -112,12 +112,12 @@ FURTHER = (
 )
 
 
-def _columns(results: Iterable[RunResult]) -> list[Column]:
+def _columns(results: Iterable[EvaluationRecord]) -> list[Column]:
     """The columns to show, in the order in which their figures are first met."""
     scores = [score for result in results for entry in result.sets for score in entry.scores.values()]
-    names = dict.fromkeys(name for score in scores for name in score.figures if HEADLINE.fullmatch(name))
+    names = dict.fromkeys(name for score in scores for name in score.values if HEADLINE.fullmatch(name))
     further = [column for column in FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
-    return [Column("figures", name, *title_of(name)) for name in names] + further
+    return [Column("values", name, *title_of(name)) for name in names] + further
 
 
 def _best(columns: list[Column], scores: Iterable[ScoreResult]) -> list[float]:
@@ -137,13 +137,13 @@ def _cell(score: ScoreResult, column: Column, between: str = " ") -> str:
     value = column.value(score)
     if column.name not in getattr(score, column.part):
         return "-"
-    if column.part != "figures" or column.name not in score.intervals:
+    if column.part != "values" or column.name not in score.intervals:
         return _percent(value)
     low, high = score.intervals[column.name]
     return f"{100 * value:.1f}{between}[{100 * low:.1f}-{100 * high:.1f}]"
 
 
-def _miou(result: RunResult) -> str:
+def _miou(result: EvaluationRecord) -> str:
     return "-" if result.closed_set is None else _percent(result.closed_set.miou)
 
 

@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.score_maps import Likeliest
-from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Label
-from anomaly.frames import Score as ScoreMap
+from anomaly.evaluation.score_maps import TopClasses
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Label, ScoreMap
 from anomaly.metrics.score_curves import ScoreCurves
-from anomaly.results.records import SetResult
+from anomaly.results.records import DatasetResult
 from anomaly.utils.given import whole
 from anomaly.utils.state_file import read_state, write_state
 
@@ -29,37 +28,37 @@ SET = "set.npz"
 _VIEW, _SET = "a frame for the report", "a set for the report"
 
 Indices = npt.NDArray[np.intp]
-Asked = Callable[[Indices, Indices], Likeliest]
+Asked = Callable[[Indices, Indices], TopClasses]
 
 
 @dataclass(frozen=True)
 class View:
-    """A frame, reduced: every pixel but the photograph's is one of the frame's own, the one in the middle of its cell.
+    """A frame, reduced: every pixel but the image's is one of the frame's own, the one in the middle of its cell.
 
     The grid is coarser, and its points are pixels of the view.
 
     Args:
         frame: Its id.
         size: Height and width of the frame.
-        kind: What ``values`` are, as of :class:`anomaly.evaluation.score_maps.Likeliest`; empty where a network gave none.
-        photograph: JPEG, reduced by area averages.
+        kind: What ``values`` are, as of :class:`anomaly.evaluation.score_maps.TopClasses`; empty where a network gave none.
+        image: JPEG, reduced by area averages.
         label: ``KNOWN``, ``ANOMALY``, ``IGNORE``.
         predicted: The network's class; of no rows where it gave none.
         maps: Of each score its codes, how many levels are at most the score: at or above level i (from 0) where the
             code is more than i. While a run goes on the scores themselves.
         points: The scores on the grid.
-        classes: The likeliest classes on the grid.
+        classes: The top_classes classes on the grid.
         values: Their values.
 
     Shape:
-        photograph ``(bytes,)`` uint8; label and predicted ``(h, w)``, uint8 and uint16; maps ``(S, h, w)``, uint8;
+        image ``(bytes,)`` uint8; label and predicted ``(h, w)``, uint8 and uint16; maps ``(S, h, w)``, uint8;
         points ``(S, rows, columns)`` float32; classes and values ``(K, rows, columns)``, uint16 and float32.
     """
 
     frame: str
     size: tuple[int, int]
     kind: str
-    photograph: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     label: Label
     predicted: npt.NDArray[np.uint16]
     maps: npt.NDArray[Any]
@@ -73,7 +72,7 @@ class View:
         frame: Frame,
         maps: Sequence[ScoreMap],
         predicted: npt.NDArray[np.integer] | None,
-        likeliest: Asked | None,
+        top_classes: Asked | None,
     ) -> View:
         """Reduce a frame.
 
@@ -81,20 +80,20 @@ class View:
             frame: The frame.
             maps: Score maps of its size.
             predicted: The network's class of each pixel, if there is a network.
-            likeliest: Gives the likeliest classes at some rows and columns, if there is a network.
+            top_classes: Gives the top_classes classes at some rows and columns, if there is a network.
         """
         size = (frame.label.shape[0], frame.label.shape[1])
         height, width = view_size(*size)
         rows, columns = picks(size[0], height), picks(size[1], width)
         at, small = np.ix_(rows, columns), np.ix_(*grid(height, width))
         scores = np.stack([score[at] for score in maps])
-        found = None if likeliest is None else likeliest(rows[small[0].ravel()], columns[small[1].ravel()])
-        photograph = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
+        found = None if top_classes is None else top_classes(rows[small[0].ravel()], columns[small[1].ravel()])
+        image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
         options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
         nothing = np.empty((0, small[0].size, small[1].size))
         return cls(
             *(frame.id, size, "" if found is None else found.kind),
-            photograph=cv2.imencode(".jpg", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR), options)[1].ravel(),
+            image=cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].ravel(),
             label=frame.label[at],
             predicted=(np.empty((0, width)) if predicted is None else predicted[at]).astype(np.uint16),
             maps=scores if scores.dtype == np.float32 else scores.astype(np.float64),
@@ -132,7 +131,7 @@ class View:
         height, width = view_size(*self.size)
         rows, columns = (len(each) for each in grid(height, width))
         for name, kinds, shape in (
-            ("photograph", "u1", (None,)),
+            ("image", "u1", (None,)),
             ("label", "u1", (height, width)),
             ("predicted", "u2", (len(self.predicted) and height, width)),
             ("maps", ("u1", "f4", "f8"), (None, height, width)),
@@ -148,11 +147,11 @@ class View:
             raise ValueError("label values or class values that should not be")
 
 
-_ARRAYS = ("photograph", "label", "predicted", "maps", "points", "classes", "values")
+_ARRAYS = ("image", "label", "predicted", "maps", "points", "classes", "values")
 
 
 @dataclass(frozen=True)
-class SetViews:
+class DatasetViews:
     """A set of a run as a report shows it.
 
     Args:
@@ -175,7 +174,7 @@ class SetViews:
         write_state(folder / SET, {**vars(self), "curves": curves}, (), _SET)
 
     @classmethod
-    def read(cls, folder: Path) -> SetViews:
+    def read(cls, folder: Path) -> DatasetViews:
         """Read what :meth:`write` wrote. Raises ``InputError`` where it is not that."""
         with read_state(folder / SET, _SET) as (header, _):
             texts = {name: tuple(map(str, header[name])) for name in ("frames", "classes")}
@@ -203,13 +202,13 @@ class ViewWriter:
         self._folder = folder
         self._frames = whole("frames of the report", frames, 1, "1 or more")
 
-    def open(self, split: Split) -> SetWriter:
+    def open(self, split: Dataset) -> DatasetViewWriter:
         """Begin with a set."""
         ids = [split.files[i].id for i in sample(len(split), self._frames)]
-        return SetWriter(self._folder / split.name, ids)
+        return DatasetViewWriter(self._folder / split.name, ids)
 
 
-class SetWriter:
+class DatasetViewWriter:
     """Writes the views of a set; see :class:`ViewWriter`."""
 
     def __init__(self, folder: Path, frames: Sequence[str]) -> None:
@@ -225,20 +224,20 @@ class SetWriter:
         frame: Frame,
         maps: Mapping[str, ScoreMap],
         predicted: npt.NDArray[np.integer] | None,
-        likeliest: Asked | None,
+        top_classes: Asked | None,
     ) -> None:
         """Take a frame that :meth:`wants` names; see :meth:`View.of`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        view = View.of(frame, list(maps.values()), predicted, likeliest)
+        view = View.of(frame, list(maps.values()), predicted, top_classes)
         view.write(view_path(self._folder, self._frames[frame.id]))
 
-    def finish(self, result: SetResult, classes: tuple[str, ...], curves: Mapping[str, ScoreCurves]) -> None:
+    def finish(self, result: DatasetResult, classes: tuple[str, ...], curves: Mapping[str, ScoreCurves]) -> None:
         """Put codes in place of the scores when all frames are there, and write what is shown of the set."""
         levels = [np.array(one.levels) for one in curves.values()]
         for index in self._frames.values():
             path = view_path(self._folder, index)
             View.read(path).coded(levels).write(path)
-        SetViews(result.set, result.fingerprint, tuple(self._frames), classes, dict(curves)).write(self._folder)
+        DatasetViews(result.set, result.fingerprint, tuple(self._frames), classes, dict(curves)).write(self._folder)
 
 
 def sample(frames: int, most: int) -> Iterator[int]:

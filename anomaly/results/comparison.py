@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anomaly.errors import InputError
-from anomaly.results.records import RunResult, SetResult
+from anomaly.results.records import DatasetResult, EvaluationRecord
 from anomaly.results.remarks import unlabelled_classes
 
 
-def check_comparable(results: Sequence[RunResult]) -> None:
+def check_comparable(results: Sequence[EvaluationRecord]) -> None:
     """Refuse results of other frames, labels or rules.
 
     Raises:
@@ -38,7 +38,7 @@ def check_comparable(results: Sequence[RunResult]) -> None:
             )
 
 
-def remarks(results: Sequence[RunResult]) -> list[str]:
+def remarks(results: Sequence[EvaluationRecord]) -> list[str]:
     """What a table does not show.
 
     Sets that are not as published, methods fitted on what they are measured on, scores that are constant or seem
@@ -67,7 +67,7 @@ def remarks(results: Sequence[RunResult]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def measured_remarks(result: RunResult) -> list[str]:
+def measured_remarks(result: EvaluationRecord) -> list[str]:
     """What has to be known of values before they are believed, such as that a score is constant or seems reversed."""
     closed = result.closed_set
     found = [] if closed is None else unlabelled_classes("closed-set mIoU", closed.unlabelled)
@@ -87,7 +87,7 @@ def measured_remarks(result: RunResult) -> list[str]:
     ]
 
 
-def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
+def _fitted_on(result: EvaluationRecord) -> Iterator[dict[str, Any]]:
     """Sets that something of a method was chosen on, as far as the record tells."""
     came = {name: one for name, one in result.provenance.items() if isinstance(one, dict)}
     yield from (one for name, one in came.items() if name != "calibration" and one.get("images"))
@@ -98,7 +98,7 @@ def _fitted_on(result: RunResult) -> Iterator[dict[str, Any]]:
             yield entry if isinstance(entry, dict) else {"set": str(entry)}
 
 
-def _chosen_on(result: RunResult) -> dict[str, Any]:
+def _chosen_on(result: EvaluationRecord) -> dict[str, Any]:
     """The set that a threshold was chosen on, with its images where the record tells them, or nothing."""
     chosen, images = result.settings.get("threshold"), result.provenance.get("calibration")
     if not isinstance(chosen, dict):
@@ -106,7 +106,7 @@ def _chosen_on(result: RunResult) -> dict[str, Any]:
     return {**images, **chosen} if isinstance(images, dict) else chosen
 
 
-def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:
+def _overlap(fitted: dict[str, Any], entry: DatasetResult) -> bool:
     """Whether a set shares images with the one that something was fitted on.
 
     Told by the images where both are known, else by the names of sets, of which the two halves share nothing.
@@ -124,15 +124,17 @@ def _overlap(fitted: dict[str, Any], entry: SetResult) -> bool:
     return (whole if half in halves else name) == (other if other_half in halves else entry.set)
 
 
-def _pairs(results: Sequence[RunResult]) -> Iterator[tuple[RunResult, RunResult]]:
+def _pairs(results: Sequence[EvaluationRecord]) -> Iterator[tuple[EvaluationRecord, EvaluationRecord]]:
     return ((first, other) for place, first in enumerate(results) for other in results[place + 1 :])
 
 
-def _same_sets(first: RunResult, other: RunResult) -> Iterator[tuple[SetResult, SetResult]]:
+def _same_sets(first: EvaluationRecord, other: EvaluationRecord) -> Iterator[tuple[DatasetResult, DatasetResult]]:
     return ((mine, theirs) for mine in first.sets for theirs in other.sets if mine.set == theirs.set)
 
 
-def _refuse(first: RunResult, other: RunResult, words: str, mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+def _refuse(
+    first: EvaluationRecord, other: EvaluationRecord, words: str, mine: dict[str, Any], theirs: dict[str, Any]
+) -> None:
     if mine and theirs and (differing := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]):
         key = differing[0]
         raise InputError(
@@ -141,5 +143,5 @@ def _refuse(first: RunResult, other: RunResult, words: str, mine: dict[str, Any]
         )
 
 
-def _name(result: RunResult) -> str:
+def _name(result: EvaluationRecord) -> str:
     return str(result.model["name"])

@@ -29,7 +29,7 @@ class ScoreResult:
     """What one score reached on one evaluation set.
 
     Args:
-        figures: By name, as :class:`anomaly.metrics.PixelResult` has them; NaN where undefined.
+        values: By name, as :class:`anomaly.metrics.PixelResult` has them; NaN where undefined.
         bounds: By name, the two ends between which a figure certainly lies that was measured in bins.
         intervals: By name, the two ends of a confidence interval: what other frames of the kind might give.
         frames: Number of frames.
@@ -44,7 +44,7 @@ class ScoreResult:
         remarks: What a reader has to know of the score on this set, such as that all its values are equal.
     """
 
-    figures: dict[str, float]
+    values: dict[str, float]
     bounds: dict[str, list[float]]
     intervals: dict[str, list[float]]
     frames: int
@@ -71,7 +71,7 @@ class ScoreResult:
     ) -> ScoreResult:
         """Keep of pixel metrics what belongs in a record: everything but the curve."""
         return cls(
-            figures=pixels.figures,
+            values=pixels.values,
             bounds={name: list(ends) for name, ends in pixels.intervals.items()},
             intervals=intervals or {},
             frames=pixels.frames,
@@ -88,7 +88,7 @@ class ScoreResult:
 
 
 @dataclass(frozen=True)
-class SetResult:
+class DatasetResult:
     """What the scores reached on one evaluation set.
 
     Args:
@@ -141,7 +141,7 @@ class ClosedSet:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class EvaluationRecord:
     """One run's record; its dictionaries hold only what JSON can.
 
     Args:
@@ -160,7 +160,7 @@ class RunResult:
 
     model: dict[str, Any]
     closed_set: ClosedSet | None
-    sets: list[SetResult]
+    sets: list[DatasetResult]
     settings: dict[str, Any]
     provenance: dict[str, Any]
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -170,7 +170,7 @@ class RunResult:
     def __post_init__(self) -> None:
         if not isinstance(self.model, dict) or not isinstance(self.model.get("name"), str):
             raise InputError(f"a run's model needs a 'name' of type str for the tables, found {self.model}")
-        check_distinct((entry.set for entry in self.sets if isinstance(entry, SetResult)), "datasets in one result")
+        check_distinct((entry.set for entry in self.sets if isinstance(entry, DatasetResult)), "datasets in one result")
 
     def to_json(self) -> str:
         """Write as indented JSON, keys in the order of the fields; NaN and infinity become null.
@@ -183,7 +183,7 @@ class RunResult:
         return json.dumps(_without_nan(plain(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> RunResult:
+    def from_json(cls, text: str) -> EvaluationRecord:
         """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
 
         Files of earlier format versions are read too: 1 held AUROC, AP and FPR95 alone, 2 had no fingerprints, protocol
@@ -240,7 +240,7 @@ class RunResult:
         return text.getvalue()
 
 
-def write_results(result: RunResult, out: Path) -> None:
+def write_results(result: EvaluationRecord, out: Path) -> None:
     """Write ``results.json`` and ``results.csv`` into ``out``; each file appears whole or not at all.
 
     Args:
@@ -269,7 +269,7 @@ def state_name(set: str, score: str) -> str:
     return STATE.format(quote(set, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
 
 
-def read_results(path: Path) -> RunResult:
+def read_results(path: Path) -> EvaluationRecord:
     """Read a ``results.json``.
 
     Raises:
@@ -279,7 +279,7 @@ def read_results(path: Path) -> RunResult:
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: expected the results.json of an evaluation, found {found}; name that file")
     try:
-        return RunResult.from_json(path.read_text(encoding="utf-8"))
+        return EvaluationRecord.from_json(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: expected the results.json of an evaluation, found no text; name that file"
@@ -332,7 +332,7 @@ def _without_nan(value: Any) -> Any:
 
 def _columns(score: ScoreResult) -> dict[str, float | int]:
     columns: dict[str, float | int] = {name: getattr(score, name) for name in COUNTS}
-    for name, value in score.figures.items():
+    for name, value in score.values.items():
         columns[name] = value
         if name in score.intervals:
             columns[f"{name}_low"], columns[f"{name}_high"] = score.intervals[name]
@@ -371,11 +371,11 @@ def _from_version_1(entry: Any) -> Any:
     return {**entry, "scores": scores}
 
 
-def _read_set(record: Any) -> SetResult:
-    entry = _read(SetResult, record)
+def _read_set(record: Any) -> DatasetResult:
+    entry = _read(DatasetResult, record)
     scores = {name: _read_score(score) for name, score in entry.scores.items()}
     images = {frame: _checked("str", frame, image) for frame, image in entry.images.items()}
-    return SetResult(**{**vars(entry), "scores": scores, "images": images})
+    return DatasetResult(**{**vars(entry), "scores": scores, "images": images})
 
 
 def _read_score(record: Any) -> ScoreResult:

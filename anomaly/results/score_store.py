@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.datasets.catalog import SETS
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.datasets.walk import files_below, is_folder, listed
 from anomaly.errors import InputError
 from anomaly.frames import as_array, as_score, check_score
@@ -318,7 +318,7 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
     return StoredScores(folder, kinds[0], {"predictions": files}, set_name, method, scale=scale)
 
 
-def open_set(folder: Path, split: Split, *, scale: Scale | None = None) -> StoredScores:
+def open_dataset_scores(folder: Path, split: Dataset, *, scale: Scale | None = None) -> StoredScores:
     """Find the score maps of a set's frames.
 
     They are in a folder of the set's name below ``folder`` (for a half of a set, also of the whole set's name), in
@@ -337,7 +337,7 @@ def open_set(folder: Path, split: Split, *, scale: Scale | None = None) -> Store
     return stored.of_frames([files.id for files in split.files])
 
 
-def _find_set(folder: Path, split: Split, scale: Scale | None) -> StoredScores:
+def _find_set(folder: Path, split: Dataset, scale: Scale | None) -> StoredScores:
     for below in (folder / split.name, folder / _whole(split.name)):
         if below.is_dir():
             return open_scores(below, scale=scale)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from anomaly.results.records import COUNTS, PARTS, RunResult, ScoreResult, SetResult
+from anomaly.results.records import COUNTS, PARTS, DatasetResult, EvaluationRecord, ScoreResult
 
 PLAIN = ("frames", "layout", "version", "published_frames", "notes")
 """Fields of a set's record that are compared as they are."""
@@ -33,7 +33,7 @@ class Agreement:
         return "\n".join([f"{self.what}: DIFFERS", *(f"  - {fault}" for fault in self.faults)])
 
 
-def agreements(recorded: RunResult, again: RunResult, tolerance: float) -> list[Agreement]:
+def agreements(recorded: EvaluationRecord, again: EvaluationRecord, tolerance: float) -> list[Agreement]:
     """Compare a record with a second measurement, figure by figure.
 
     What the record does not have (a fingerprint, in results of an earlier format) is not compared.
@@ -68,7 +68,7 @@ def agreements(recorded: RunResult, again: RunResult, tolerance: float) -> list[
     return found
 
 
-def not_measured(recorded: RunResult, again: RunResult) -> list[str]:
+def not_measured(recorded: EvaluationRecord, again: EvaluationRecord) -> list[str]:
     """What a record claims that the second measurement does not have, such as the closed set of stored scores."""
     missing = ["closed set"] if recorded.closed_set is not None and again.closed_set is None else []
     others = {entry.set: entry for entry in again.sets}
@@ -80,7 +80,7 @@ def not_measured(recorded: RunResult, again: RunResult) -> list[str]:
     return missing
 
 
-def _inputs(recorded: RunResult, again: RunResult) -> Agreement:
+def _inputs(recorded: EvaluationRecord, again: EvaluationRecord) -> Agreement:
     """Whether config, checkpoint and statistics are the files that the record, or the record of its maps, names."""
     faults = []
     for name in ("config", "checkpoint", "statistics"):
@@ -90,7 +90,7 @@ def _inputs(recorded: RunResult, again: RunResult) -> Agreement:
     return Agreement("config and checkpoint", 0.0, tuple(faults))
 
 
-def _hash(result: RunResult, name: str) -> str:
+def _hash(result: EvaluationRecord, name: str) -> str:
     """SHA-256 of an input, of a network or of stored score maps that tell it; empty where there is none."""
     direct = result.provenance.get(name)
     if isinstance(direct, dict):
@@ -104,7 +104,7 @@ def _differs(name: str, mine: object, theirs: object) -> str:
     return "" if mine == theirs else f"{name}: recorded {mine!r}, found {theirs!r}"
 
 
-def _set(entry: SetResult, other: SetResult, tolerance: float) -> Iterator[Agreement]:
+def _set(entry: DatasetResult, other: DatasetResult, tolerance: float) -> Iterator[Agreement]:
     faults = []
     if entry.fingerprint:
         plain = [_differs(name, getattr(entry, name), getattr(other, name)) for name in PLAIN]

@@ -1,4 +1,4 @@
-"""Pixels of training photographs with all that a network says of them, from which scores are fitted."""
+"""Pixels of training images with all that a network says of them, from which scores are fitted."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from anomaly.models.base import MAPS, Prediction
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Labelled pixels, drawn evenly from each class of each photograph.
+    """Labelled pixels, drawn evenly from each class of each image.
 
     Args:
-        prediction: What the network says of them, as if they were a photograph of n rows and one column.
+        prediction: What the network says of them, as if they were a image of n rows and one column.
         labels: Their classes. Shape ``(n,)``, int64.
-        weights: How many of the photographs' pixels each stands for. Shape ``(n,)``, float32.
+        weights: How many of the images' pixels each stands for. Shape ``(n,)``, float32.
         linear: Weight ``(C, D)`` and bias ``(C,)`` by which the network's last layer makes logits of features, where
             it has one.
 
@@ -56,12 +56,12 @@ class PixelSample:
 
 
 def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator: torch.Generator) -> list[PixelSample]:
-    """Draw pixels of one photograph, as many of each class that occurs.
+    """Draw pixels of one image, as many of each class that occurs.
 
     Where classes are more than pixels, some are drawn, and stand for all.
 
     Args:
-        views: What a network says of each part of the photograph, at any resolution; and the class of every pixel
+        views: What a network says of each part of the image, at any resolution; and the class of every pixel
             there, -1 where there is none, or where another part has the pixel. Shape ``(h, w)``, int64.
         most: Pixels in all.
         generator: Of the CPU.
@@ -93,14 +93,14 @@ def _picked(prediction: Prediction, labels: Tensor, weights: Tensor) -> PixelSam
 
 
 def join(samples: Iterable[PixelSample]) -> PixelSample:
-    """Put samples of several photographs together.
+    """Put samples of several images together.
 
     Raises:
         InputError: There is no pixel in them.
     """
     parts = [sample for sample in samples if len(sample.labels)]
     if not parts:
-        raise InputError("expected labelled pixels in the training photographs, found none; give others")
+        raise InputError("expected labelled pixels in the training images, found none; give others")
     first = parts[0]
     maps = {
         name: torch.cat([getattr(part.prediction, name) for part in parts], dim=-2)

@@ -1,4 +1,4 @@
-"""Scores against what is usual for the predicted class on training photographs: mean and deviation of a value."""
+"""Scores against what is usual for the predicted class on training images: mean and deviation of a value."""
 
 from __future__ import annotations
 

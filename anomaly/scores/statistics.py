@@ -1,4 +1,4 @@
-"""What scores learn from training photographs, in a file, with the fingerprint of what was seen."""
+"""What scores learn from training images, in a file, with the fingerprint of what was seen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Statistics:
         distributions: By score, how it is distributed over training pixels; combinations are made of these.
         network: SHA-256 of the network's weights.
         classes: Names of its classes.
-        photographs: :func:`image_hash` of every photograph seen.
+        images: :func:`image_hash` of every image seen.
         origin: What else is worth knowing: command, seed, counts; what JSON can hold.
     """
 
@@ -43,7 +43,7 @@ class Statistics:
     distributions: dict[str, dict[str, Tensor]]
     network: str
     classes: tuple[str, ...]
-    photographs: frozenset[str]
+    images: frozenset[str]
     origin: dict[str, Any]
 
     @classmethod
@@ -54,7 +54,7 @@ class Statistics:
         *,
         network: str,
         classes: tuple[str, ...],
-        photographs: Iterable[str],
+        images: Iterable[str],
         origin: dict[str, Any],
         all_of_them: bool = True,
     ) -> Statistics:
@@ -65,7 +65,7 @@ class Statistics:
             scores: Of combinations their parts are fitted; parameters do not count (:func:`bases`).
             network: As above.
             classes: As above.
-            photographs: As above.
+            images: As above.
             origin: As above.
             all_of_them: Refuse where one cannot be fitted to these pixels; else it is left out, with a warning.
 
@@ -84,7 +84,7 @@ class Statistics:
                 continue
             values = replace(score, statistics=fitted[score.name])(sample.prediction)[0, :, 0]
             distributions[score.name] = fit_distribution(values, sample.weights)
-        return cls(fitted, distributions, network, classes, frozenset(photographs), origin)
+        return cls(fitted, distributions, network, classes, frozenset(images), origin)
 
     def save(self, path: Path) -> None:
         """Write to a ``.npz`` file, which appears whole or not at all.
@@ -96,7 +96,7 @@ class Statistics:
         header = {
             "network": self.network,
             "classes": list(self.classes),
-            "photographs": sorted(self.photographs),
+            "images": sorted(self.images),
             "origin": self.origin,
             "scores": list(self.fitted),
             "tensors": [name for name, _ in tensors],
@@ -125,7 +125,7 @@ class Statistics:
                 distributions,
                 str(header["network"]),
                 tuple(map(str, header["classes"])),
-                frozenset(map(str, header["photographs"])),
+                frozenset(map(str, header["images"])),
                 dict(header["origin"]),
             )
 
@@ -154,11 +154,11 @@ class Statistics:
             wanted = ("quantiles",) if score.name.startswith("rank_average") else ("mean", "std")
             statistics = {name: torch.stack([each[name] for each in found]) for name in wanted}
             parts = tuple(self.attach(score.parts))
-            return replace(score, parts=parts, statistics=statistics, learned_from=self.photographs)
+            return replace(score, parts=parts, statistics=statistics, learned_from=self.images)
         self._require([] if score.base in self.fitted else [score.base], score)
         if score.check is not None:
             score.check(**score.parameters, **self.fitted[score.base])
-        return replace(score, statistics=self.fitted[score.base], learned_from=self.photographs)
+        return replace(score, statistics=self.fitted[score.base], learned_from=self.images)
 
     def _require(self, missing: list[str], score: Score) -> None:
         if missing:

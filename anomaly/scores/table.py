@@ -33,7 +33,7 @@ class Score:
             statistics by keyword; gives ``(B, h, w)`` float32, higher = more anomalous.
         needs: Names of these fields.
         source: The paper it comes from.
-        fit: Computes its statistics from pixels of training photographs; None where there are none.
+        fit: Computes its statistics from pixels of training images; None where there are none.
         check: Refuses parameters that are out of range, with statistics or without; None where the function does.
         usual: Whether it is computed where no scores are named.
         parts: The scores that a combination is of; its function takes them stacked, ``(S, B, h, w)``.
@@ -116,7 +116,7 @@ def stored_scores(names: Iterable[str]) -> list[Score]:
 
 
 def get_scores(texts: Iterable[str]) -> list[Score]:
-    """Look scores up as they are written on the command line, in the order given.
+    """ViewPrediction scores up as they are written on the command line, in the order given.
 
     ``NAME``, ``NAME:PARAMETER=VALUE`` such as ``energy:temperature=2``, or a combination of others by their default
     parameters, ``rank_average:of=gmm_nll+energy``.

@@ -9,7 +9,7 @@ from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Image, Label
 
 
-def as_photograph(found: npt.ArrayLike, who: str) -> Image:
+def as_image(found: npt.ArrayLike, who: str) -> Image:
     """Give an RGB picture ``(H, W, 3)``, uint8, or raise ``InputError``."""
     array = np.asarray(found)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:

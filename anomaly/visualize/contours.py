@@ -1,4 +1,4 @@
-"""Outlines of a mask on a photograph."""
+"""Outlines of a mask on a image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.frames import Image
-from anomaly.visualize.arrays import as_mask, as_photograph
+from anomaly.visualize.arrays import as_image, as_mask
 from anomaly.visualize.palette import INK, RGB, SKY
 
 
 @dataclass(frozen=True)
 class Contours:
-    """Draws the outlines of what a mask covers, bright with a dark rim, to be seen on any photograph.
+    """Draws the outlines of what a mask covers, bright with a dark rim, to be seen on any image.
 
     Args:
         colour: RGB.
@@ -33,7 +33,7 @@ class Contours:
         if self.width < 1:
             raise InputError(f"contours: expected a width of 1 pixel or more, found {self.width}")
 
-    def draw(self, photograph: Image, mask: npt.NDArray[np.bool_]) -> Image:
+    def draw(self, image: Image, mask: npt.NDArray[np.bool_]) -> Image:
         """Outline all regions of ``mask``, holes too.
 
         Shape:
@@ -42,11 +42,11 @@ class Contours:
         Raises:
             InputError: The sizes differ, or one is of another kind.
         """
-        photograph, mask = as_photograph(photograph, "contours"), as_mask(mask, "contours")
-        if photograph.shape[:2] != mask.shape:
-            raise InputError(f"contours: expected a mask of {photograph.shape[:2]} pixels, found {mask.shape}")
+        image, mask = as_image(image, "contours"), as_mask(mask, "contours")
+        if image.shape[:2] != mask.shape:
+            raise InputError(f"contours: expected a mask of {image.shape[:2]} pixels, found {mask.shape}")
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        canvas = np.ascontiguousarray(photograph.copy())
+        canvas = np.ascontiguousarray(image.copy())
         for colour, width in ((INK, self.width + 2), (self.colour, self.width)):
             cv2.drawContours(canvas, outlines, -1, colour, width)
         return canvas

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from anomaly.errors import InputError
-from anomaly.frames import ANOMALY, IGNORE, Image, Label, Score
+from anomaly.frames import ANOMALY, IGNORE, Image, Label, ScoreMap
 from anomaly.visualize.arrays import as_label, as_score_map
 from anomaly.visualize.palette import BLUE, INK, PAPER, RGB, VERMILION, YELLOW
 
@@ -32,7 +32,7 @@ class ErrorMap:
         "ignored": PAPER,
     }
 
-    def draw(self, score: Score, label: Label) -> Image:
+    def draw(self, score: ScoreMap, label: Label) -> Image:
         """Colour each pixel by what becomes of it.
 
         Shape:

@@ -1,4 +1,4 @@
-"""Score maps as colours: one fixed scale per score, so that two pictures can be compared."""
+"""ScoreMap maps as colours: one fixed scale per score, so that two pictures can be compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import Image, Score
+from anomaly.frames import Image, ScoreMap
 from anomaly.visualize.arrays import as_score, as_score_map
 
 INFERNO: npt.NDArray[np.uint8] = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
@@ -36,7 +36,7 @@ class Heatmap:
             raise InputError(f"expected a colour scale from a score to a higher one, found {self.low} to {self.high}")
 
     @classmethod
-    def of(cls, scores: Sequence[Score]) -> Heatmap:
+    def of(cls, scores: Sequence[ScoreMap]) -> Heatmap:
         """The scale from the 1st to the 99th percentile of all values of ``scores`` together.
 
         A constant score has no range; its scale is then one unit wide, starting at the constant.
@@ -52,7 +52,7 @@ class Heatmap:
         low, high = np.percentile(np.concatenate([as_score(s, "heatmap").ravel() for s in scores]), (1, 99)).tolist()
         return cls(low, high if high > low else low + 1.0)
 
-    def draw(self, score: Score) -> Image:
+    def draw(self, score: ScoreMap) -> Image:
         """Colour a score map. Shape: ``(H, W)``, finite -> ``(H, W, 3)``, RGB uint8.
 
         Raises:

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from anomaly.errors import InputError
-from anomaly.frames import ANOMALY, KNOWN, Label, Score
+from anomaly.frames import ANOMALY, KNOWN, Label, ScoreMap
 from anomaly.visualize.arrays import as_label, as_score
 from anomaly.visualize.palette import BLUE, ORANGE, hexadecimal
 
 BINS = 80
 
 
-def histogram_figure(scores: Mapping[str, Score], label: Label, threshold: float | None = None) -> Figure:
+def histogram_figure(scores: Mapping[str, ScoreMap], label: Label, threshold: float | None = None) -> Figure:
     """Draw how scores of known and of anomalous pixels are spread, each as a density; a plot for each score.
 
     Shown is the range from the 0.1st to the 99.9th percentile; what lies outside counts at its ends.

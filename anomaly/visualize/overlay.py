@@ -1,4 +1,4 @@
-"""A picture laid over a photograph."""
+"""A picture laid over a image."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.frames import Image
-from anomaly.visualize.arrays import as_mask, as_photograph
+from anomaly.visualize.arrays import as_image, as_mask
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """Lays a picture over a photograph.
+    """Lays a picture over a image.
 
     Args:
-        opacity: Of the picture, from 0 (not seen) to 1 (hides the photograph).
+        opacity: Of the picture, from 0 (not seen) to 1 (hides the image).
 
     Raises:
         InputError: ``opacity`` lies outside.
@@ -29,7 +29,7 @@ class Overlay:
         if not 0 <= self.opacity <= 1:
             raise InputError(f"opacity: expected a number from 0 to 1, found {self.opacity}")
 
-    def draw(self, photograph: Image, picture: Image, where: npt.NDArray[np.bool_] | None = None) -> Image:
+    def draw(self, image: Image, picture: Image, where: npt.NDArray[np.bool_] | None = None) -> Image:
         """Mix both, everywhere or only ``where``.
 
         Shape:
@@ -38,12 +38,12 @@ class Overlay:
         Raises:
             InputError: The sizes differ, or one is of another kind.
         """
-        photograph, picture = as_photograph(photograph, "overlay"), as_photograph(picture, "overlay")
+        image, picture = as_image(image, "overlay"), as_image(picture, "overlay")
         where = None if where is None else as_mask(where, "overlay")
-        if photograph.shape != picture.shape or (where is not None and where.shape != photograph.shape[:2]):
+        if image.shape != picture.shape or (where is not None and where.shape != image.shape[:2]):
             raise InputError(
-                f"overlay: expected photograph, picture and mask of one size, found {photograph.shape}, {picture.shape}"
+                f"overlay: expected image, picture and mask of one size, found {image.shape}, {picture.shape}"
                 + ("" if where is None else f", {where.shape}")
             )
         opacity = np.float32(self.opacity) * (1 if where is None else where[..., None])
-        return np.rint(photograph * (1 - opacity) + picture * opacity).astype(np.uint8)
+        return np.rint(image * (1 - opacity) + picture * opacity).astype(np.uint8)

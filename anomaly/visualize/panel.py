@@ -1,4 +1,4 @@
-"""One picture of one frame: photograph, score and label side by side."""
+"""One picture of one frame: image, score and label side by side."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from anomaly.errors import InputError
-from anomaly.frames import ANOMALY, IGNORE, KNOWN, Image, Label, Score
-from anomaly.visualize.arrays import as_label, as_photograph
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Image, Label, ScoreMap
+from anomaly.visualize.arrays import as_image, as_label
 from anomaly.visualize.heatmap import INFERNO, Heatmap
 
-Pixels = TypeVar("Pixels", Image, Score)
+Pixels = TypeVar("Pixels", Image, ScoreMap)
 
 MAX_HEIGHT, MAX_WIDTH = 288, 400
 HEADER, FOOTER, GAP, TEXT = 26, 40, 6, 13
@@ -47,7 +47,7 @@ def shrink_label(label: Label, size: tuple[int, int]) -> Label:
 
 @dataclass(frozen=True)
 class Panel:
-    """Draws photograph, heatmap and label side by side, with titles, a colour bar and a legend.
+    """Draws image, heatmap and label side by side, with titles, a colour bar and a legend.
 
     Args:
         name: The score's name, written over the heatmap.
@@ -57,14 +57,14 @@ class Panel:
     name: str
     heatmap: Heatmap
 
-    def draw(self, photograph: Image, score: Score, label: Label, title: str) -> Image:
+    def draw(self, image: Image, score: ScoreMap, label: Label, title: str) -> Image:
         """Draw one frame.
 
         Args:
-            photograph: RGB. Shape: ``(h, w, 3)``, uint8.
+            image: RGB. Shape: ``(h, w, 3)``, uint8.
             score: Higher = more anomalous. Shape: ``(h, w)``.
             label: ``KNOWN``, ``ANOMALY``, ``IGNORE``. Shape: ``(h, w)``.
-            title: Written over the photograph: the set and the frame.
+            title: Written over the image: the set and the frame.
 
         Returns:
             RGB picture, wider and taller than three frames side by side by fixed margins, uint8.
@@ -72,10 +72,10 @@ class Panel:
         Raises:
             InputError: The sizes differ, or one is of another kind.
         """
-        photograph, label = as_photograph(photograph, "panel"), as_label(label, "panel")
-        if not photograph.shape[:2] == np.shape(score) == label.shape:
+        image, label = as_image(image, "panel"), as_label(label, "panel")
+        if not image.shape[:2] == np.shape(score) == label.shape:
             raise InputError(
-                f"panel: expected photograph, score and label of one size, found {photograph.shape}, {np.shape(score)} "
+                f"panel: expected image, score and label of one size, found {image.shape}, {np.shape(score)} "
                 f"and {label.shape}"
             )
         height, width = label.shape
@@ -84,7 +84,7 @@ class Panel:
         colours = np.zeros((256, 3), np.uint8)
         for value, colour in LABEL_COLOURS.items():
             colours[value] = colour
-        for column, cell in enumerate((photograph, self.heatmap.draw(score), colours[label])):
+        for column, cell in enumerate((image, self.heatmap.draw(score), colours[label])):
             left = GAP + column * (width + GAP)
             canvas[HEADER : HEADER + height, left : left + width] = cell
         return canvas

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from anomaly.evaluation.profile import Profile
-from anomaly.frames import Frame, Image, Label, Score
+from anomaly.frames import Frame, Image, Label, ScoreMap
 from anomaly.utils.background import Worker
 from anomaly.visualize.heatmap import Heatmap
 from anomaly.visualize.panel import Panel, cell_size, encode_png, shrink, shrink_label
@@ -21,9 +21,9 @@ BACKLOG = 6
 class _Cells(NamedTuple):
     set_name: str
     frame_id: str
-    photograph: Image
+    image: Image
     label: Label
-    scores: dict[str, Score]
+    scores: dict[str, ScoreMap]
 
 
 class PanelWriter:
@@ -48,7 +48,7 @@ class PanelWriter:
         self._held: list[_Cells] = []
         self._worker = Worker(BACKLOG)
 
-    def add(self, set_name: str, frame: Frame, scores: Mapping[str, Score]) -> None:
+    def add(self, set_name: str, frame: Frame, scores: Mapping[str, ScoreMap]) -> None:
         """Take one frame; ``scores`` maps names to maps ``(h, w)`` of any size, with the frame's aspect."""
         self._worker.submit(self._take, set_name, frame, {name: scores[name] for name in self._scores})
 
@@ -70,7 +70,7 @@ class PanelWriter:
 
     # Below: only the background thread runs these, one after another, so they share state without locks.
 
-    def _take(self, set_name: str, frame: Frame, scores: dict[str, Score]) -> None:
+    def _take(self, set_name: str, frame: Frame, scores: dict[str, ScoreMap]) -> None:
         with self._profile.stage("pictures", background=True):
             size = cell_size(*frame.label.shape)
             cells = _Cells(
@@ -94,7 +94,7 @@ class PanelWriter:
     def _draw(self, cells: _Cells) -> None:
         title = f"{cells.set_name}: {cells.frame_id}"
         for name, heatmap in self.scales.items():
-            picture = Panel(name, heatmap).draw(cells.photograph, cells.scores[name], cells.label, title)
+            picture = Panel(name, heatmap).draw(cells.image, cells.scores[name], cells.label, title)
             path = self._folder / cells.set_name / quote(name, safe=" +:,=") / f"{cells.frame_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")

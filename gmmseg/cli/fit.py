@@ -34,11 +34,11 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="gets CONFIG_posthoc-gmm.py and .pth (or _frozen-gmm)",
     )
-    add("--images", type=int, default=100, metavar="N", help="training photographs, drawn at random (default: 100)")
+    add("--images", type=int, default=100, metavar="N", help="training images, drawn at random (default: 100)")
     add("--frozen", nargs="?", type=int, const=-1, metavar="STAGE", help="of a frozen copy of the backbone too")
     add("--components", type=int, default=5, metavar="P", help="most Gaussians of a class (default: 5)")
     add("--pixels", type=int, default=20_000, metavar="N", help="most pixels of a class (default: 20000)")
-    add("--seed", type=int, default=0, help="draws photographs, pixels and starts (default: 0)")
+    add("--seed", type=int, default=0, help="draws images, pixels and starts (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
     add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
@@ -46,7 +46,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Load the network, pass over the photographs once, fit, and write config and checkpoint, both or none."""
+    """Load the network, pass over the images once, fit, and write config and checkpoint, both or none."""
     args = parse_args(words)
     if min(args.images, args.components, args.pixels) < 1:
         raise InputError(

@@ -13,16 +13,16 @@ from gmmseg.registry import DATASETS
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
-    """367 / 101 / 233 street photographs, 480x360; label 11 (unlabelled) is ignored.
+    """367 / 101 / 233 street images, 480x360; label 11 (unlabelled) is ignored.
 
-    ``data_prefix`` names the folders of photographs and of label maps. Photographs may be PNG (as distributed) or
+    ``data_prefix`` names the folders of images and of label maps. Images may be PNG (as distributed) or
     JPEG; the loader looks.
 
     Args:
         **kwargs: Arguments of mmseg's ``BaseSegDataset``.
 
     Raises:
-        InputError: No folder of photographs, or none in it.
+        InputError: No folder of images, or none in it.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {
@@ -41,7 +41,7 @@ class CamVidDataset(BaseSegDataset):
         suffix = next((s for s in (".png", ".jpg") if any(folder.glob(f"*{s}"))), None)
         if suffix is None:
             raise InputError(
-                f"no CamVid photographs in {folder}: expected .png or .jpg files there; put CamVid under data/camvid, "
+                f"no CamVid images in {folder}: expected .png or .jpg files there; put CamVid under data/camvid, "
                 "name the folder that holds camvid/ with --data-root, or leave the closed set out (--no-closed-set)"
             )
         super().__init__(img_suffix=suffix, seg_map_suffix=".png", **kwargs)

@@ -1,4 +1,4 @@
-"""One pass of a network over labelled photographs, for the features of their pixels."""
+"""One pass of a network over labelled images, for the features of their pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gmmseg.training.sliding_windows import sliding_windows
 
 
 def open_training_set(config: Config) -> Any:
-    """Open the data set of ``train_dataloader``, its photographs prepared as for testing: no augmentation.
+    """Open the data set of ``train_dataloader``, its images prepared as for testing: no augmentation.
 
     Raises:
         InputError: The config has no training data, or they are not there.
@@ -32,19 +32,19 @@ def open_training_set(config: Config) -> Any:
     pipeline = next((config[name].dataset.pipeline for name in tests if config.get(name)), None)
     if not config.get("train_dataloader") or pipeline is None:
         raise InputError(
-            f"config {config.filename} needs a train_dataloader, for its photographs, and a val_dataloader, for "
+            f"config {config.filename} needs a train_dataloader, for its images, and a val_dataloader, for "
             "how to prepare them; give a config that has both"
         )
     init_default_scope(config.get("default_scope", "mmseg"))
     settings = _prepared_by(pipeline, config.train_dataloader.dataset)
     try:
         dataset = DATASETS.build(settings)
-        fault = "" if len(dataset) else "no photograph"
+        fault = "" if len(dataset) else "no image"
     except (OSError, AssertionError) as error:
         fault = str(error)
     if fault:
         raise InputError(
-            f"training data of {config.filename}: expected photographs and labels in {settings.get('data_root')}, "
+            f"training data of {config.filename}: expected images and labels in {settings.get('data_root')}, "
             f"found {fault}; put them there, or name the folder that holds the data sets with --data-root"
         )
     return dataset
@@ -65,28 +65,28 @@ def collect_features(
     embed: Callable[[Tensor, list[dict]], Tensor],
     dim: int,
     dataset: Any,
-    photographs: int,
+    images: int,
     pixels: int,
     generator: torch.Generator,
     on_frame: Callable[[Path], None] = lambda image: None,
 ) -> StratifiedSample:
-    """Pass once over some photographs, and sample the labelled pixels of every class at the features' resolution.
+    """Pass once over some images, and sample the labelled pixels of every class at the features' resolution.
 
     Args:
         model: The network, on its device; in evaluation mode while it looks, afterwards as it was.
         embed: Gives the features of its inputs: of images ``(B, 3, H, W)`` and mmseg's metainfo, ``(B, D, h, w)``.
         dim: D.
         dataset: As :func:`open_training_set` gives it.
-        photographs: How many, drawn at random; more than there are means all.
+        images: How many, drawn at random; more than there are means all.
         pixels: Most pixels of a class; fewer where all classes together would take more than 2 GiB.
-        generator: Draws photographs and pixels; of the CPU.
-        on_frame: Called after each photograph, with its file.
+        generator: Draws images and pixels; of the CPU.
+        on_frame: Called after each image, with its file.
 
     Raises:
-        InputError: Other classes than the network's, or a photograph that cannot be read, has no label, a label out
+        InputError: Other classes than the network's, or a image that cannot be read, has no label, a label out
             of range, or features that are not finite.
     """
-    for name, value in (("photographs", photographs), ("pixels of a class", pixels)):
+    for name, value in (("images", images), ("pixels of a class", pixels)):
         if value < 1:
             raise InputError(f"the number of {name} must be 1 or more, found {value}")
     classes = model.num_classes
@@ -96,10 +96,10 @@ def collect_features(
             "config it was trained with"
         )
     sample = StratifiedSample(classes, min(pixels, max(1, 2**29 // (classes * dim))), dim, generator)
-    for index in torch.randperm(len(dataset), generator=generator)[:photographs].tolist():
+    for index in torch.randperm(len(dataset), generator=generator)[:images].tolist():
         data = _read(dataset, index)
         with _evaluation_mode(model):
-            _add_photograph(model, embed, data, sample)
+            _add_image(model, embed, data, sample)
         on_frame(Path(dataset.get_data_info(index)["img_path"]))
     return sample
 
@@ -123,7 +123,7 @@ def _read(dataset: Any, index: int) -> dict[str, Any]:
     except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
         files = dataset.get_data_info(index)
         raise InputError(
-            f"training data: expected a readable photograph {files.get('img_path')} with its label "
+            f"training data: expected a readable image {files.get('img_path')} with its label "
             f"{files.get('seg_map_path')}, found: {error}; copy the pair again"
         ) from error
     if "gt_sem_seg" not in data["data_samples"]:
@@ -131,7 +131,7 @@ def _read(dataset: Any, index: int) -> dict[str, Any]:
     return data
 
 
-def _add_photograph(
+def _add_image(
     model: LikelihoodSegmentor,
     embed: Callable[[Tensor, list[dict]], Tensor],
     data: dict[str, Any],

@@ -67,20 +67,20 @@ def fresh_weights(model: LikelihoodSegmentor, backbone: nn.Module | None) -> dic
 def fit(
     model: LikelihoodSegmentor,
     dataset: Any,
-    photographs: int,
+    images: int,
     pixels: int,
     generator: torch.Generator,
     on_frame: Callable[[Path], None] = lambda image: None,
 ) -> dict[str, Any]:
-    """Fit all mixtures that are not trained: one pass over the photographs for each.
+    """Fit all mixtures that are not trained: one pass over the images for each.
 
     Args:
         model: As :func:`fitting_config` describes it, with weights, on its device.
         dataset: As :func:`gmmseg.posthoc.feature_pass.open_training_set` gives it.
-        photographs: As :func:`gmmseg.posthoc.feature_pass.collect_features`.
+        images: As :func:`gmmseg.posthoc.feature_pass.collect_features`.
         pixels: Likewise.
         generator: Likewise; draws the starts of EM too.
-        on_frame: Called after each photograph of each pass, with its file.
+        on_frame: Called after each image of each pass, with its file.
 
     Returns:
         For the record, by name: pixels met and components of each class.
@@ -91,20 +91,20 @@ def fit(
         def embed(inputs: Tensor, metas: list[dict]) -> Tensor:
             return model.embed(inputs, metas)[1]
 
-        found["densities"] = _fit(model, model.densities, embed, dataset, photographs, pixels, generator, on_frame)
+        found["densities"] = _fit(model, model.densities, embed, dataset, images, pixels, generator, on_frame)
     if (frozen := model.frozen) is not None:
 
         def frozen_embed(inputs: Tensor, metas: list[dict]) -> Tensor:
             return frozen.embed(inputs)
 
-        found["frozen"] = _fit(model, frozen.densities, frozen_embed, dataset, photographs, pixels, generator, on_frame)
+        found["frozen"] = _fit(model, frozen.densities, frozen_embed, dataset, images, pixels, generator, on_frame)
     return found
 
 
 def _fit(model: Any, densities: Any, embed: Any, dataset: Any, *how: Any) -> dict[str, list[int]]:
-    photographs, pixels, generator, on_frame = how
+    images, pixels, generator, on_frame = how
     dim = densities.means.shape[2]
-    sample = collect_features(model, embed, dim, dataset, photographs, pixels, generator, on_frame)
+    sample = collect_features(model, embed, dim, dataset, images, pixels, generator, on_frame)
     device = densities.means.device
     components = densities.cpu().fit(sample, generator)
     densities.to(device)

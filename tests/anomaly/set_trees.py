@@ -14,7 +14,7 @@ NAMES = ("cow", "bear", "tyre")
 
 
 def photo(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Give an RGB photograph (H, W, 3) of noise."""
+    """Give an RGB image (H, W, 3) of noise."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -30,10 +30,10 @@ def write(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def write_list(root: Path, photographs: Sequence[str]) -> None:
+def write_list(root: Path, images: Sequence[str]) -> None:
     """Write RoadAnomaly's list of frames."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "frame_list.json").write_text(json.dumps(photographs))
+    (root / "frame_list.json").write_text(json.dumps(images))
 
 
 def road_anomaly(
@@ -73,7 +73,7 @@ def camvid_ood_published(root: Path, prefix: str | None = "/SegNet/CamVid/") -> 
 
 RA, CAMVID, FISHY, LAF, HAZARDS = ((0, 0, 2), tuple(range(13)), (0, 1, 255), (0, 1, 2, 43), tuple(range(1, 15)))
 LAYOUTS = {
-    # set, layout's name: values of the labels, and (frame, photograph, label map) of two frames
+    # set, layout's name: values of the labels, and (frame, image, label map) of two frames
     ("road_anomaly", "published"): (
         RA,
         ("a", "road_anomaly/frames/a.webp", "road_anomaly/frames/a.labels/labels_semantic.png"),
@@ -102,7 +102,7 @@ LAYOUTS = {
             "fishyscapes_lost_and_found/0001_01_Hanns_Klemm_Str_45_000000_000080_labels.png",
         ),
     ),
-    ("fishyscapes_lost_and_found", "published, RbA's photographs"): (
+    ("fishyscapes_lost_and_found", "published, RbA's images"): (
         FISHY,
         (
             "04_Maurener_Weg_8_000000_000030",

@@ -153,14 +153,14 @@ def test_a_frame_that_cannot_be_told_apart_any_more_is_refused(monkeypatch):
     before = compute(parts[0])
     with pytest.raises(InputError, match=r"frame '3/2' \(2 in all\) was seen by both parts"):
         parts[0].merge(parts[1])
-    np.testing.assert_equal(compute(parts[0]).figures, before.figures)
+    np.testing.assert_equal(compute(parts[0]).values, before.values)
     half = filled(frames[4:], mode="binned")
     parts[0].merge(half)
-    assert compute(parts[0]).figures == whole.figures
+    assert compute(parts[0]).values == whole.values
     monkeypatch.undo()
     again = filled(frames[2:], mode="binned")
     again.merge(parts[0])  # what is apart on one side is left out there
-    assert compute(again).figures == whole.figures
+    assert compute(again).values == whole.values
 
 
 def test_what_needs_every_score_is_refused():

@@ -194,10 +194,10 @@ def test_frames_that_are_all_alike_have_an_interval_of_no_width_at_the_exact_fig
         metrics.update(name, *each)
     table = FrameTable.of(metrics)
     near = weighted_figures(table.counts, np.ones((1, 3), np.int64), metrics.levels)["ap"][0]
-    assert near != table.figures["ap"]
+    assert near != table.values["ap"]
     with pytest.warns(DegenerateBootstrapWarning, match="percentiles"):
         found = bootstrap(table)["ap"]
-    assert (found.low, found.high) == pytest.approx((table.figures["ap"], table.figures["ap"]), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((table.values["ap"], table.values["ap"]), abs=1e-12)
 
 
 def test_f1_at_a_threshold_has_an_interval():

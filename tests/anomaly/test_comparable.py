@@ -10,7 +10,7 @@ from anomaly.errors import InputError
 from anomaly.report.formats import FORMATS, Cell, TextTable
 from anomaly.report.table import runs_table
 from anomaly.results.comparison import check_comparable, remarks
-from anomaly.results.records import ClosedSet, RunResult, ScoreResult, SetResult
+from anomaly.results.records import ClosedSet, DatasetResult, EvaluationRecord, ScoreResult
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(name="net", *, frames=3, fingerprint="a" * 64, protocol=None, notes=(), model=None, **settings):
     figures = {"auroc": 0.9, "ap": 0.5, "fpr95": 0.25}
     score = ScoreResult(figures, {}, {}, frames, 100, 10, 0, [])
-    entry = SetResult("road", frames, "flat", {"msp": score}, fingerprint=fingerprint, notes=list(notes))
+    entry = DatasetResult("road", frames, "flat", {"msp": score}, fingerprint=fingerprint, notes=list(notes))
     rules = {"pooling": "all"} if protocol is None else protocol
-    return RunResult({"name": name, **(model or {})}, None, [entry], settings, {}, protocol=rules)
+    return EvaluationRecord({"name": name, **(model or {})}, None, [entry], settings, {}, protocol=rules)
 
 
 TRACK = {"min_label": 100, "at": "best_f1"}

@@ -149,21 +149,21 @@ def test_the_best_threshold_of_the_set():
     assert result.threshold == candidates[np.argmax(f1)]
     assert result.threshold_from == "best_f1"
     fixed = filled(range(4), threshold=result.threshold).compute()
-    assert fixed.figures == result.figures
+    assert fixed.values == result.values
     assert fixed.threshold_from == "given"
-    assert filled(range(4), threshold="best_f1").compute(result.threshold).figures == result.figures
+    assert filled(range(4), threshold="best_f1").compute(result.threshold).values == result.values
 
 
 @pytest.mark.parametrize("threshold", [0.5, "best_f1"])
 def test_merging_and_duplicates(threshold):
-    whole = filled(range(5), threshold=threshold).compute().figures
+    whole = filled(range(5), threshold=threshold).compute().values
     parts = [filled(seeds, threshold=threshold) for seeds in ([0, 1], [1, 2, 3], [4, 0])]
     parts[1].merge(parts[2])
     parts[0].merge(parts[1])
-    assert parts[0].compute().figures == whole
+    assert parts[0].compute().values == whole
     assert parts[1].compute().frames == 5  # 0, 1, 2, 3, 4
     again = filled([4, 0, 3, 1, 2, 2], threshold=threshold)
-    assert again.compute().figures == whole
+    assert again.compute().values == whole
     again.reset()
     again.update("frame7", *scores(7))
     assert again.compute().frames == 1
@@ -213,4 +213,4 @@ def test_views_count_as_their_copies():
     first, second = ComponentMetrics(SMALL, 0.5), ComponentMetrics(SMALL, 0.5)
     first.update("a", score.T[::-1, ::2], label.T[::-1, ::2])
     second.update("a", score.T[::-1, ::2].copy(), label.T[::-1, ::2].copy())
-    assert first.compute().figures == second.compute().figures
+    assert first.compute().values == second.compute().values

@@ -6,7 +6,7 @@ import pytest
 
 import anomaly.evaluation.metrics
 import anomaly.evaluation.score_maps
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.evaluation.negative_controls import CONSTANT, RANDOM, SHUFFLED, Control, negative_controls
 from tests.anomaly import set_trees
 
@@ -19,7 +19,7 @@ def write_set(root, labels, images=None):
         image = set_trees.photo(i, *label.shape) if images is None else images[i]
         set_trees.write(root / "street_scenes/open_world/frames" / f"f{i}.png", image)
         set_trees.write(root / "street_scenes/open_world/frames" / f"f{i}.labels" / "labels_semantic.png", label)
-    return replace(open_split("street_scenes", root), encoding={0: 0, 2: 1, IGNORED: IGNORED})
+    return replace(load_dataset("street_scenes", root), encoding={0: 0, 2: 1, IGNORED: IGNORED})
 
 
 @pytest.fixture
@@ -172,5 +172,5 @@ def test_hundreds_of_seeds(tmp_path, anomalies):
 
 
 def test_real_sets(data_root):
-    controls = negative_controls([open_split("road_anomaly", data_root).limit(6)])
+    controls = negative_controls([load_dataset("road_anomaly", data_root).limit(6)])
     assert all(one.passed for one in controls)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anomaly.datasets.catalog import SETS, find_set, open_split
+from anomaly.datasets.catalog import SETS, find_entry, load_dataset
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from tests.anomaly import set_trees
@@ -20,7 +20,7 @@ def ids(split):
 @pytest.mark.parametrize(("name", "layout"), LAYOUTS)
 def test_each_layout_is_recognised_and_every_frame_read(tmp_path, name, layout):
     frames = plant(tmp_path, name, layout)
-    split = open_split(name, tmp_path, as_found=True)
+    split = load_dataset(name, tmp_path, as_found=True)
     assert sorted(ids(split)) == sorted(frames)
     values = label(LAYOUTS[name, layout][0])
     for seed, frame in enumerate(LAYOUTS[name, layout][1:]):
@@ -55,7 +55,7 @@ MEANINGS = [
 @pytest.mark.parametrize(("name", "layout", "meaning"), MEANINGS)
 def test_label_values_mean_what_the_set_says(tmp_path, name, layout, meaning):
     plant(tmp_path, name, layout)
-    read = open_split(name, tmp_path, as_found=True).frame(0).label
+    read = load_dataset(name, tmp_path, as_found=True).frame(0).label
     expected = [[meaning[int(value)] for value in row] for row in label(LAYOUTS[name, layout][0])]
     np.testing.assert_array_equal(read, expected)
 
@@ -83,18 +83,18 @@ def test_data_root_may_be_the_sets_own_folder(tmp_path, name, below):
         set_trees.road_anomaly(tmp_path / below / "open_world")
     else:
         plant(tmp_path, name, "published")
-    assert len(open_split(name, tmp_path / below, as_found=True)) >= 2
+    assert len(load_dataset(name, tmp_path / below, as_found=True)) >= 2
 
 
 def test_road_anomaly_is_not_taken_for_street_scenes(tmp_path):
     set_trees.road_anomaly(tmp_path)
     with pytest.raises(InputError, match="street_scenes"):
-        open_split("street_scenes", tmp_path)
+        load_dataset("street_scenes", tmp_path)
 
 
 def test_unknown_name_lists_the_closest_first():
     with pytest.raises(InputError, match=r"'camvid_odd'.*closest first\) camvid_ood, "):
-        find_set("camvid_odd")
+        find_entry("camvid_odd")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_unknown_name_lists_the_closest_first():
 )
 def test_missing_folder_says_where_it_looked_what_for_and_how_to_get_it(tmp_path, name, layout, obtain):
     with pytest.raises(InputError) as raised:
-        open_split(name, tmp_path / "data")
+        load_dataset(name, tmp_path / "data")
     for part in (str(tmp_path / "data" / name), "no such folder", layout, obtain):
         assert part in str(raised.value)
 
@@ -118,26 +118,26 @@ def test_missing_folder_says_where_it_looked_what_for_and_how_to_get_it(tmp_path
 def test_road_anomaly_list_decides_frames_and_order(tmp_path):
     set_trees.road_anomaly(tmp_path)
     (tmp_path / "frame_list.json").write_text('["tyre.jpg", "bear.jpg"]')
-    assert ids(open_split("road_anomaly", tmp_path, as_found=True)) == ["tyre", "bear"]
+    assert ids(load_dataset("road_anomaly", tmp_path, as_found=True)) == ["tyre", "bear"]
 
 
-def test_list_settles_which_of_two_photographs(tmp_path):
+def test_list_settles_which_of_two_images(tmp_path):
     set_trees.road_anomaly(tmp_path)
     write(tmp_path / "frames" / "cow.webp", photo())
-    assert open_split("road_anomaly", tmp_path).files[0].image.name == "cow.jpg"
+    assert load_dataset("road_anomaly", tmp_path).files[0].image.name == "cow.jpg"
 
 
 @pytest.mark.parametrize("text", ['[{"fpath_img": "images/val/x-2.jpg"}]', '{"fpath_img": "images/val/x-2.jpg"}\n'])
 def test_bdd_anomaly_takes_the_frames_of_its_list(tmp_path, text):
     plant(tmp_path, "bdd_anomaly", "published")
     (tmp_path / "bdd100k" / "test.odgt").write_text(text)
-    assert [file.id for file in open_split("bdd_anomaly", tmp_path).files] == ["x-2"]
+    assert [file.id for file in load_dataset("bdd_anomaly", tmp_path).files] == ["x-2"]
 
 
 @pytest.mark.parametrize("prefix", ["/SegNet/CamVid/", "", None])
 def test_camvid_ood_list_decides_frames_and_order(tmp_path, prefix):
     set_trees.camvid_ood_published(tmp_path, prefix)
-    names = ids(open_split("camvid_ood", tmp_path, as_found=True))
+    names = ids(load_dataset("camvid_ood", tmp_path, as_found=True))
     assert names == (sorted(set_trees.NAMES) if prefix is None else list(set_trees.NAMES))
 
 
@@ -148,7 +148,7 @@ def test_excluded_frames_stay_out(tmp_path):
         write(place / "labels_masks" / f"validation_{number}_labels_semantic.png", label((0, 1)))
     write(place / "images" / "driveway_1.webp", photo())
     write(place / "labels_masks" / "driveway_1_labels_semantic.png", label((0, 1)))
-    assert [file.id for file in open_split("obstacle_track-val", tmp_path, as_found=True).files] == [
+    assert [file.id for file in load_dataset("obstacle_track-val", tmp_path, as_found=True).files] == [
         "validation_0",
         "validation_1",
         "validation_2",
@@ -176,12 +176,12 @@ def test_a_set_as_published_has_no_notes(tmp_path):
 
 def test_a_part_in_folders_is_noted(tmp_path):
     set_trees.camvid_ood(tmp_path)
-    frames, sizes = open_split("camvid_ood", tmp_path).notes
+    frames, sizes = load_dataset("camvid_ood", tmp_path).notes
     assert frames == "3 frames where 233 are published"
-    assert sizes == "3 photographs of 8x6 pixels where 480x360 is published"
+    assert sizes == "3 images of 8x6 pixels where 480x360 is published"
 
 
-# Composed photographs and masks
+# Composed images and masks
 
 
 def test_fishyscapes_static_adds_signed_differences(tmp_path):
@@ -189,7 +189,7 @@ def test_fishyscapes_static_adds_signed_differences(tmp_path):
     write(tmp_path / "fs_val_v3/0000_ulm_0_labels.png", label((0, 1, 255)))
     overlay = np.random.default_rng(0).integers(-200, 200, photo().shape).astype(np.int16)
     np.savez(tmp_path / "fs_val_v3/0000_ulm_0_rgb.npz", rgb=overlay)
-    split = open_split("fishyscapes_static-v3", tmp_path, as_found=True)
+    split = load_dataset("fishyscapes_static-v3", tmp_path, as_found=True)
     assert split.files[0].image.resolve() == city
     expected = [min(255, max(0, int(a) + int(b))) for a, b in zip(photo(1).ravel(), overlay.ravel(), strict=True)]
     np.testing.assert_array_equal(split.frame(0).image.ravel(), expected)
@@ -212,13 +212,13 @@ def test_camvid_ood_in_both_layouts_gives_the_same_labels(tmp_path):
     for layout in ("published", "folders"):
         plant(tmp_path / layout, "camvid_ood", layout)
     first, second = (
-        open_split("camvid_ood", tmp_path / one, as_found=True).frame(0) for one in ("published", "folders")
+        load_dataset("camvid_ood", tmp_path / one, as_found=True).frame(0) for one in ("published", "folders")
     )
     np.testing.assert_array_equal(first.label, second.label)
     np.testing.assert_array_equal(first.class_label, second.class_label)
 
 
 def test_real_sets_are_found_as_they_are(data_root):
-    road, camvid = (open_split(name, data_root) for name in ("road_anomaly", "camvid_ood"))
+    road, camvid = (load_dataset(name, data_root) for name in ("road_anomaly", "camvid_ood"))
     assert (len(road), len(camvid)) == (30, 117)
     assert json.loads((road.root / "frame_list.json").read_text())[0].startswith(road.files[0].id)

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly.datasets.catalog import open_split
-from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.catalog import load_dataset
+from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
 from tests.anomaly import set_trees
@@ -14,12 +14,12 @@ ENCODING = {0: KNOWN, 1: KNOWN, 2: KNOWN, 7: ANOMALY, 9: KNOWN, 200: IGNORE}
 VALUES = (0, 1, 2, 7, 9, 200)
 
 
-def make_split(root: Path, ids=("b", "a", "c"), values=VALUES) -> Split:
+def make_split(root: Path, ids=("b", "a", "c"), values=VALUES) -> Dataset:
     files = tuple(
         FrameFiles(name, write(root / f"{name}.png", photo(seed)), write(root / f"{name}_l.png", label(values)))
         for seed, name in enumerate(ids)
     )
-    return Split("my_set", root, "flat", files, ENCODING)
+    return Dataset("my_set", root, "flat", files, ENCODING)
 
 
 def test_frames_come_in_order_with_mapped_labels(tmp_path):
@@ -51,21 +51,21 @@ def test_limit_takes_the_first_frames(tmp_path):
 
 
 def test_halves_are_sets_of_their_own_and_leave_nothing_out(tmp_path):
-    split = open_split("camvid_ood", set_trees.camvid_ood(tmp_path / "camvid_ood").parent)
-    first, second = (open_split(f"camvid_ood-{half}", tmp_path) for half in ("first", "second"))
+    split = load_dataset("camvid_ood", set_trees.camvid_ood(tmp_path / "camvid_ood").parent)
+    first, second = (load_dataset(f"camvid_ood-{half}", tmp_path) for half in ("first", "second"))
     assert (first.name, second.name) == ("camvid_ood-first", "camvid_ood-second")
     assert (len(first), len(second)) == (1, 2)
     assert first.files + second.files == split.files
     with pytest.raises(InputError, match="camvid_ood-first: expected at least 2 frames"):
         first.half("second")
     with pytest.raises(InputError, match="unknown set 'camvid_ood-third'"):
-        open_split("camvid_ood-third", tmp_path)
+        load_dataset("camvid_ood-third", tmp_path)
 
 
 def test_known_pixels_have_their_class_where_the_set_tells_it(tmp_path):
     set_trees.camvid_ood(tmp_path / "camvid_ood")
     set_trees.road_anomaly(tmp_path / "road_anomaly")
-    camvid, road = (open_split(name, tmp_path) for name in ("camvid_ood", "road_anomaly"))
+    camvid, road = (load_dataset(name, tmp_path) for name in ("camvid_ood", "road_anomaly"))
     frame = camvid.frame(0)
     stored = set_trees.label(range(13))
     assert camvid.classes[0] == "sky"
@@ -101,12 +101,12 @@ def test_transposed_label_is_refused(tmp_path):
 def test_empty_repeated_and_missing_files_are_refused_at_opening(tmp_path):
     files = make_split(tmp_path).files
     with pytest.raises(InputError, match=r"my_set: expected at least one frame in .*found none"):
-        Split("my_set", tmp_path, "flat", (), ENCODING)
+        Dataset("my_set", tmp_path, "flat", (), ENCODING)
     with pytest.raises(InputError, match=r"found 'a' 2 times"):
-        Split("my_set", tmp_path, "flat", (*files, files[1]), ENCODING)
+        Dataset("my_set", tmp_path, "flat", (*files, files[1]), ENCODING)
     files[2].label.unlink()
     with pytest.raises(InputError, match=r"expected the file .*c_l\.png, found none \(1 files of 3 frames"):
-        Split("my_set", tmp_path, "flat", files, ENCODING)
+        Dataset("my_set", tmp_path, "flat", files, ENCODING)
 
 
 def test_a_class_label_of_another_size_is_refused():

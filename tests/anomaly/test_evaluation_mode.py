@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from torch import nn
 
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.mmengine.closed_set import evaluate_closed_set, open_closed_set
-from anomaly.models.base import FunctionDetector
+from anomaly.models.base import TorchModel
 from anomaly.models.evaluation_mode import evaluation_mode, modules_of
-from anomaly.models.mmseg import MMSegDetector, build_model
+from anomaly.models.mmseg import MMSegModel, build_model
 from anomaly.models.tiling import Inference
 from anomaly.scores import get_scores
 from tests.anomaly import set_trees, tiny_segmentor
@@ -182,7 +182,7 @@ def test_asked_in_evaluation_mode_and_left_as_it_was(way):
     state, inputs = state_of(net), torch.rand(1, 3, 8, 8)
     function = WAYS[way](net)
     expected = copy.deepcopy(net).eval()(inputs)
-    detector = FunctionDetector(function)
+    detector = TorchModel(function)
     generator = torch.get_rng_state()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -196,7 +196,7 @@ def test_asked_in_evaluation_mode_and_left_as_it_was(way):
 
 def test_mode_that_changes_between_calls_is_noticed():
     net = trained().eval()
-    inputs, detector = torch.rand(1, 3, 8, 8), FunctionDetector(net)
+    inputs, detector = torch.rand(1, 3, 8, 8), TorchModel(net)
     expected = detector(inputs).logits
     net.train()
     assert torch.equal(detector(inputs).logits, expected)
@@ -204,7 +204,7 @@ def test_mode_that_changes_between_calls_is_noticed():
 
 
 def test_global_that_is_bound_anew_is_noticed(monkeypatch):
-    detector = FunctionDetector(helper)
+    detector = TorchModel(helper)
     detector(torch.rand(1, 3, 8, 8))
     other = trained()
     monkeypatch.setattr(sys.modules[__name__], "GLOBAL", other)
@@ -221,7 +221,7 @@ def test_left_as_it_was_after_an_error():
         net(images).train_no_such_method()
 
     with pytest.raises(AttributeError):
-        FunctionDetector(function)(torch.rand(1, 3, 8, 8))
+        TorchModel(function)(torch.rand(1, 3, 8, 8))
     unchanged(net, state)
 
 
@@ -249,17 +249,17 @@ def test_train_and_eval_are_not_called():
 def test_scripted_modules():
     net = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)))
     inputs = torch.rand(1, 3, 4, 4)
-    detector, state = FunctionDetector(net), state_of(net)
+    detector, state = TorchModel(net), state_of(net)
     assert torch.equal(detector(inputs).logits, detector(inputs).logits)
     unchanged(net, state)
     frozen = torch.jit.freeze(net.eval())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FunctionDetector(frozen)(inputs)
+        TorchModel(frozen)(inputs)
 
 
 def test_functions_of_libraries_are_not_searched():
-    assert modules_of(lambda images: np.linalg.norm(F.softmax(images, 1)), torch.softmax, open_split) == []
+    assert modules_of(lambda images: np.linalg.norm(F.softmax(images, 1)), torch.softmax, load_dataset) == []
 
 
 class Unbound:
@@ -312,7 +312,7 @@ TOLD = [(random_one, 1), (random_one, 3), (OfTheBatch().eval(), 3), (nn.BatchNor
 
 @pytest.mark.parametrize(("function", "batch"), TOLD)
 def test_what_is_random_by_itself_is_told(function, batch):
-    detector, inputs = FunctionDetector(function), torch.rand(batch, 3, 8, 8)
+    detector, inputs = TorchModel(function), torch.rand(batch, 3, 8, 8)
     depends = "depends on the other images of its batch" if batch > 1 else "its answer is random, though"
     with pytest.warns(UserWarning, match=rf"gives other logits the second time: .*{depends}"):
         detector(inputs)
@@ -327,7 +327,7 @@ def test_generators_are_left_as_one_call_leaves_them():
     torch.manual_seed(3)
     expected = random_one(inputs), random_one(inputs)
     torch.manual_seed(3)
-    detector = FunctionDetector(random_one)
+    detector = TorchModel(random_one)
     with pytest.warns(UserWarning, match="shown one image twice"):
         found = detector(inputs).logits, detector(inputs).logits
     assert all(map(torch.equal, found, expected))
@@ -349,7 +349,7 @@ QUIET = {
 @pytest.mark.parametrize("name", QUIET)
 def test_what_answers_alike_is_not_told_of(name, batch):
     gives = ("logits", "component_log_prob", "component_peak") if "values" in name else ("logits",)
-    detector, inputs = FunctionDetector(QUIET[name], gives=gives), torch.rand(batch, 3, 4, 4)
+    detector, inputs = TorchModel(QUIET[name], gives=gives), torch.rand(batch, 3, 4, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector(inputs)
@@ -358,12 +358,12 @@ def test_what_answers_alike_is_not_told_of(name, batch):
 
 def test_figures_come_out_again(tmp_path):
     write_street_scenes(tmp_path / "street_scenes", train=0, val=0, open_world=4, size=(48, 64))
-    split, net = open_split("street_scenes", tmp_path), trained()
+    split, net = load_dataset("street_scenes", tmp_path), trained()
     state = state_of(net)
 
     def figures(function):
-        (found,) = evaluate(FunctionDetector(function), [split], get_scores(["entropy"]), inference=Inference(batch=2))
-        return found.scores["entropy"].figures
+        (found,) = evaluate(TorchModel(function), [split], get_scores(["entropy"]), inference=Inference(batch=2))
+        return found.scores["entropy"].values
 
     assert figures(net) == figures(net) == figures(copy.deepcopy(net).eval())
     unchanged(net, state)
@@ -385,8 +385,8 @@ def segmentor(tmp_path):
 def test_segmentor_in_training(segmentor):
     config, model = segmentor
     state = state_of(model)
-    expected = MMSegDetector(config, copy.deepcopy(model).eval(), "cpu")
-    detector = MMSegDetector(config, model, "cpu")
+    expected = MMSegModel(config, copy.deepcopy(model).eval(), "cpu")
+    detector = MMSegModel(config, model, "cpu")
     unchanged(model, state)
     inputs = detector.prepare(set_trees.photo(3, 48, 64))[None]
     for _ in range(2):

@@ -9,17 +9,17 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.evaluation.profile import Profile
 from anomaly.evaluation.score_maps import resize_score
 from anomaly.evaluation.writing import write_scores
 from anomaly.frames import image_hash
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.components import TRACKS
-from anomaly.models.base import FunctionDetector, Prediction
+from anomaly.models.base import Prediction, TorchModel
 from anomaly.models.tiling import Inference
 from anomaly.postprocessing.table import parse_chain
 from anomaly.results.remarks import SeenValues
@@ -33,7 +33,7 @@ PLAIN = {n: s for n, s in SCORES.items() if not s.fitted and serves(s, ("logits"
 
 
 class ColourDetector:
-    """Four fixed random projections of the colours, at half the photograph's size; counts its calls."""
+    """Four fixed random projections of the colours, at half the image's size; counts its calls."""
 
     def __init__(self, gives=("logits", "class_log_likelihood")):
         self.gives = frozenset(gives)
@@ -68,7 +68,7 @@ def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0)
         set_trees.write(frame.with_suffix(".png"), set_trees.photo(first + seed, HEIGHT, WIDTH))
         labels = frame.with_suffix(".labels") / "labels_semantic.png"
         set_trees.write(labels, set_trees.label(values, HEIGHT, WIDTH))
-    return open_split(name, root)
+    return load_dataset(name, root)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -82,8 +82,8 @@ def test_pooled_metrics_equal_scikit_learn(split, name):
         truth.append(frame.label.ravel())
         values.append(full.numpy().ravel())
     truth, values = np.concatenate(truth), np.concatenate(values)
-    assert result.scores[name].figures["auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-5)
-    assert result.scores[name].figures["ap"] == pytest.approx(average_precision_score(truth, values), abs=1e-5)
+    assert result.scores[name].values["auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-5)
+    assert result.scores[name].values["ap"] == pytest.approx(average_precision_score(truth, values), abs=1e-5)
     assert (result.set, result.frames, result.scores[name].frames) == ("road_anomaly", 6, 6)
 
 
@@ -148,14 +148,14 @@ def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_store
 
 @pytest.mark.parametrize("before", [False, True])
 def test_frame_that_must_not_be_scored_is_not_written(split, tmp_path, before):
-    writer = ScoreWriter(tmp_path / "maps", set="photographs", method="colour")
-    photographs = [(f"f{i}", files.image) for i, files in enumerate(split.files)]
+    writer = ScoreWriter(tmp_path / "maps", set="images", method="colour")
+    images = [(f"f{i}", files.image) for i, files in enumerate(split.files)]
     if before:
-        assert write_scores(ColourDetector(), photographs, get_scores(["msp"]), writer) == 6
+        assert write_scores(ColourDetector(), images, get_scores(["msp"]), writer) == 6
     with pytest.raises(InputError, match="f1 was learned from"):
-        write_scores(ColourDetector(), photographs, get_scores(["msp"]), writer, check=forbid("f1"))
+        write_scores(ColourDetector(), images, get_scores(["msp"]), writer, check=forbid("f1"))
     assert writer.has("f1", ["msp"]) == before
-    shown = write_scores(ColourDetector(), photographs, get_scores(["msp"]), writer, check=forbid("none"))
+    shown = write_scores(ColourDetector(), images, get_scores(["msp"]), writer, check=forbid("none"))
     assert shown == (0 if before else 5)
 
 
@@ -265,18 +265,18 @@ def test_datasets_of_one_kind_under_names_of_their_own_have_values_of_their_own(
     both = evaluate(ColourDetector(), [split, other], scores)
     alone = [evaluate(ColourDetector(), [each], scores)[0] for each in (split, other)]
     assert both == alone
-    assert both[0].scores["msp"].figures != both[1].scores["msp"].figures
+    assert both[0].scores["msp"].values != both[1].scores["msp"].values
 
 
 def test_what_would_do_nothing_is_refused(split):
     scores = get_scores(["msp"])
     threshold = Threshold(0.5, "tpr", 0.95, "mps", "elsewhere")
     with pytest.raises(InputError, match="thresholds: expected names among msp, found 'mps'"):
-        evaluate(ColourDetector(), [split], scores, measures=Measures(thresholds={"mps": threshold}))
+        evaluate(ColourDetector(), [split], scores, measures=MetricConfig(thresholds={"mps": threshold}))
     with pytest.raises(InputError, match="stores: expected names among road_anomaly, found 'road'"):
         evaluate(ColourDetector(), [split], scores, stores={"road": None})
     with pytest.raises(InputError, match=r"components_at=0.5: expected a track too"):
-        Measures(components_at=0.5)
+        MetricConfig(components_at=0.5)
 
 
 def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_path):
@@ -286,11 +286,11 @@ def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_p
     assert len(thresholds["msp"].images) == 6
     part = replace(make_split(tmp_path / "b", frames=2, values=(2, 0)), name="part")
     with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
-        evaluate(ColourDetector(), [part], scores, measures=Measures(thresholds=thresholds))
+        evaluate(ColourDetector(), [part], scores, measures=MetricConfig(thresholds=thresholds))
     other = make_split(tmp_path / "c", frames=2, first=20)
     with pytest.raises(InputError, match="found another, frame 'f0'; no threshold is applied to its own set"):
-        evaluate(ColourDetector(), [other], scores, measures=Measures(thresholds=thresholds))
-    (same,) = evaluate(ColourDetector(), [split], scores, measures=Measures(thresholds=thresholds))
+        evaluate(ColourDetector(), [other], scores, measures=MetricConfig(thresholds=thresholds))
+    (same,) = evaluate(ColourDetector(), [split], scores, measures=MetricConfig(thresholds=thresholds))
     assert same.scores["msp"].at_threshold == {}
 
 
@@ -334,12 +334,12 @@ def test_what_is_asked_for_is_measured_or_refused(split):
     for splits, some, post in (([], scores, None), ([split], [], None), ([split], scores, [])):
         with pytest.raises(InputError, match="one each at least; found none"):
             evaluate(ColourDetector(), splits, some, **({} if post is None else {"post": post}))
-    measures = Measures(track=TRACKS["obstacle_track"], components_at="calibrated")
+    measures = MetricConfig(track=TRACKS["obstacle_track"], components_at="calibrated")
     with pytest.raises(InputError, match="components_at='calibrated': expected a threshold of msp, found none"):
         evaluate(ColourDetector(), [split], scores, measures=measures)
 
 
 def test_a_constant_score_is_called_so_whatever_resizing_leaves_of_it(split):
-    constant = FunctionDetector(lambda inputs: torch.full((len(inputs), 3, 7, 5), 0.3))
+    constant = TorchModel(lambda inputs: torch.full((len(inputs), 3, 7, 5), 0.3))
     (result,) = evaluate(constant, [split], get_scores(["entropy", "energy"]), inference=Inference(window=(13, 17)))
     assert all("all values are equal" in score.remarks[0] for score in result.scores.values())

@@ -129,7 +129,7 @@ def test_disk_and_blocks_change_nothing(kind, monkeypatch):
     for budget in (1, 60_000, 2**30):
         metrics = filled(frames_of(kind), memory_budget=budget)
         found = metrics.compute()
-        assert found.figures == pytest.approx(expected.figures, abs=1e-14, rel=0)
+        assert found.values == pytest.approx(expected.values, abs=1e-14, rel=0)
         assert found.per_frame == expected.per_frame
         assert metrics.compute() == found
         if kind != "constant":
@@ -205,7 +205,7 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path, monkeypatch):
             metrics.update(*frames[2])
     assert metrics.compute() == expected
     metrics.update(*frames[2])
-    assert metrics.compute().figures == filled(frames[:3]).compute().figures
+    assert metrics.compute().values == filled(frames[:3]).compute().values
 
 
 def test_a_limit_on_file_sizes_ends_with_a_sentence(tmp_path):

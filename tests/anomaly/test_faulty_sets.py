@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.datasets.catalog import SETS, open_split
+from anomaly.datasets.catalog import SETS, load_dataset
 from anomaly.errors import InputError
 from tests.anomaly import set_trees
 from tests.anomaly.set_trees import LAYOUTS, label, photo, plant, write
@@ -148,43 +148,43 @@ FAULTS = {
     # files
     "a label map cut short": (RA, planted(RA, change=cut(A)), "a.labels.*cannot be decoded"),
     "an empty label map": (RA, planted(RA, change=text(A, "")), r"a.labels.*empty file \(0 bytes\)"),
-    "a photograph cut short": (
+    "a image cut short": (
         "camvid_ood",
         planted("camvid_ood", change=cut("camvid_ood/test_ood/a.png")),
         "test_ood/a.png.*cannot be decoded",
     ),
-    "label and photograph of two sizes": (RA, planted(RA, change=large(A)), "one size, found 8x6 .* 16x12"),
-    "a label map without photograph": (
+    "label and image of two sizes": (RA, planted(RA, change=large(A)), "one size, found 8x6 .* 16x12"),
+    "a label map without image": (
         RA,
         planted(RA, change=remove("road_anomaly/frames/b.jpg")),
-        r"no photograph for the label map .*\(1 of 2 have none\); expected frames/b",
+        r"no image for the label map .*\(1 of 2 have none\); expected frames/b",
     ),
     "label maps alone": (
         RA,
         lambda root: write(root / "road_anomaly_masks/a.png", label((0, 2))),
-        "found 1 label maps in .* without photographs",
+        "found 1 label maps in .* without images",
     ),
-    "a listed photograph that is not there": (
+    "a listed image that is not there": (
         RA,
         planted(RA, change=text(LIST, '["a.webp", "c.jpg"]')),
-        r"expected the photograph c.jpg .*\(1 of 2 frames are incomplete\)",
+        r"expected the image c.jpg .*\(1 of 2 frames are incomplete\)",
     ),
-    "a listed photograph without label map": (
+    "a listed image without label map": (
         RA,
         planted(RA, change=lambda root: (text(LIST, '["a.webp", "b.jpg"]')(root), remove(B)(root))),
-        "expected the photograph b.jpg of the set's list and its label map",
+        "expected the image b.jpg of the set's list and its label map",
     ),
     "a list cut short": (RA, planted(RA, change=text(LIST, '["a.we')), "frame_list.json: .* found no JSON"),
     "a list of something else": (RA, planted(RA, change=text(LIST, '{"a": 1}')), "frame_list.json: .*something else"),
     "a frame listed twice": (
         RA,
         planted(RA, change=text(LIST, '["a.webp", "a.webp"]')),
-        "every photograph once.*2 times",
+        "every image once.*2 times",
     ),
-    "two photographs of a frame": (
+    "two images of a frame": (
         RA,
         planted(RA, change=lambda root: write(root / "road_anomaly/frames/a.jpg", photo())),
-        "one photograph for frame 'a', found a.jpg and a.webp",
+        "one image for frame 'a', found a.jpg and a.webp",
     ),
     "two label maps of a frame": (
         RA,
@@ -198,7 +198,7 @@ FAULTS = {
         planted("lost_and_found-test", change=lambda root: shutil.copytree((root / LAF).parent, root / TWIN)),
         "one label map for frame '01_S_000001_000240', found gtCoarse/test/01_S/.* and gtCoarse/test/02_S/",
     ),
-    "a link to no photograph": (
+    "a link to no image": (
         RA,
         planted(RA, change=lambda root: (link("road_anomaly/frames/b.jpg")(root), remove(B)(root))),
         r"b\.jpg: expected a file or a folder, found a link that leads to nothing",
@@ -217,7 +217,7 @@ FAULTS = {
     "a list with a broken line": (
         "camvid_ood",
         planted("camvid_ood", change=text(CAMVID_LIST, "test_ood/a.png\n")),
-        "test_ood.txt, line 1: expected the paths of a photograph and its label",
+        "test_ood.txt, line 1: expected the paths of a image and its label",
     ),
     "a list that pairs other names": (
         "camvid_ood",
@@ -230,15 +230,15 @@ FAULTS = {
         "line 2: expected every frame once, found a.png again",
     ),
     "a list that is no odgt": ("bdd_anomaly", planted("bdd_anomaly", change=text(ODGT, '[{"img": 1}]')), "'fpath_img'"),
-    "photographs that come with another set": (
+    "images that come with another set": (
         "fishyscapes_lost_and_found",
         without("lost_and_found", planted("fishyscapes_lost_and_found", "published, beside LostAndFound")),
-        "found 2 label maps in .* without photographs; expected leftImg8bit",
+        "found 2 label maps in .* without images; expected leftImg8bit",
     ),
     "no Cityscapes": (
         "fishyscapes_static-v3",
         without("cityscapes", static()),
-        "found 1 label maps in .* without photographs",
+        "found 1 label maps in .* without images",
     ),
     "a missing overlay": ("fishyscapes_static-v3", static(), "expected the file .*ulm_0_rgb.npz, found none"),
     "an overlay of another size": (
@@ -282,7 +282,7 @@ AS_PUBLISHED = {
 
 
 def read(name, root, **options):
-    split = open_split(name, root, **options)
+    split = load_dataset(name, root, **options)
     return [split.frame(i) for i in range(len(split))]
 
 
@@ -300,36 +300,36 @@ def test_what_is_not_as_published_is_refused_and_taken_where_it_is_meant(tmp_pat
     make(tmp_path)
     with pytest.raises(InputError, match=message):
         read(name, tmp_path)
-    assert open_split(name, tmp_path, as_found=True).notes
+    assert load_dataset(name, tmp_path, as_found=True).notes
 
 
 def test_photographs_without_labels_among_a_part_are_refused(tmp_path):
     set_trees.camvid_ood(tmp_path)
     images = sorted((tmp_path / "images").iterdir())
     next((tmp_path / "labels").glob(f"{images[1].stem}.*")).unlink()
-    message = rf"expected a label map for every photograph .* found none for '{images[1].stem}' \(1 of 3\)"
+    message = rf"expected a label map for every image .* found none for '{images[1].stem}' \(1 of 3\)"
     with pytest.raises(InputError, match=message):
         SETS["camvid_ood"].open(tmp_path)
     notes = SETS["camvid_ood"].open(tmp_path, as_found=True).notes
-    assert f"1 photographs have no label map, such as '{images[1].stem}', and are left out" in notes
+    assert f"1 images have no label map, such as '{images[1].stem}', and are left out" in notes
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_photographs_without_labels_are_refused_where_no_number_is_published(tmp_path, suffix):
     plant(tmp_path, "street_hazards", "published")
     write(tmp_path / f"street_hazards/test/images/test/t5/2{suffix}", photo())
-    with pytest.raises(InputError, match=r"expected a label map for every photograph .* none for 't5/2' \(1 of 3\)"):
-        open_split("street_hazards", tmp_path)
-    notes = open_split("street_hazards", tmp_path, as_found=True).notes
-    assert "1 photographs have no label map, such as 't5/2', and are left out" in notes
-    assert len(open_split("street_hazards-t6", tmp_path)) == 1
+    with pytest.raises(InputError, match=r"expected a label map for every image .* none for 't5/2' \(1 of 3\)"):
+        load_dataset("street_hazards", tmp_path)
+    notes = load_dataset("street_hazards", tmp_path, as_found=True).notes
+    assert "1 images have no label map, such as 't5/2', and are left out" in notes
+    assert len(load_dataset("street_hazards-t6", tmp_path)) == 1
 
 
 def test_frames_that_the_list_leaves_out_are_noted(tmp_path):
     set_trees.road_anomaly(tmp_path / "open_world")
-    assert open_split("street_scenes", tmp_path).notes == ()
+    assert load_dataset("street_scenes", tmp_path).notes == ()
     set_trees.write_list(tmp_path / "open_world", ["cow.jpg"])
-    split = open_split("street_scenes", tmp_path)
+    split = load_dataset("street_scenes", tmp_path)
     note = "2 label maps, such as frames/bear.labels/labels_semantic.png, are of no frame in the set's list and are "
     assert (len(split), split.notes) == (1, (note + "left out",))
 
@@ -339,13 +339,13 @@ def test_hidden_split_has_every_photograph_once(tmp_path, suffix):
     images = tmp_path / "dataset_ObstacleTrack/images"
     for name in ("curvy-street_1.webp", "curvy-street_2.webp", "motorway_1.webp"):
         write(images / name, photo())
-    assert len(SETS["obstacle_track-curvy"].photographs(tmp_path)) == 2
+    assert len(SETS["obstacle_track-curvy"].find_images(tmp_path)) == 2
     write(images / f"curvy-street_2{suffix}", photo())
-    fault = "one photograph for frame 'curvy-street_2', found curvy-street_2.jpg and curvy-street_2.webp"
+    fault = "one image for frame 'curvy-street_2', found curvy-street_2.jpg and curvy-street_2.webp"
     if suffix == ".bmp":
-        fault = r"photographs that end in \.jpg, .* found curvy-street_2\.bmp \(1 of 3\)"
+        fault = r"images that end in \.jpg, .* found curvy-street_2\.bmp \(1 of 3\)"
     with pytest.raises(InputError, match=f"expected {fault}"):
-        SETS["obstacle_track-curvy"].photographs(tmp_path)
+        SETS["obstacle_track-curvy"].find_images(tmp_path)
 
 
 def test_a_set_of_links_and_of_suffixes_in_capitals_is_whole(tmp_path):
@@ -357,7 +357,7 @@ def test_a_set_of_links_and_of_suffixes_in_capitals_is_whole(tmp_path):
             place = tmp_path / "else/street_hazards/test" / kind / "test" / town
             (place / "1.png").rename(place / "1.PNG")
             (folder / town).symlink_to(place)
-    assert [file.id for file in open_split("street_hazards", tmp_path).files] == ["t5/1", "t6/1"]
+    assert [file.id for file in load_dataset("street_hazards", tmp_path).files] == ["t5/1", "t6/1"]
 
 
 def test_more_frames_than_published_are_refused(tmp_path):
@@ -370,7 +370,7 @@ def test_more_frames_than_published_are_refused(tmp_path):
 def test_folder_named_after_another_version_is_refused(tmp_path):
     static("v2", rgb=np.zeros((6, 8, 3), np.int16))(tmp_path)
     with pytest.raises(InputError, match=r"expected version v1, found .*fs_val_v2, which is named fs_val_v2"):
-        open_split("fishyscapes_static-v1", tmp_path / "fs_val_v2")
+        load_dataset("fishyscapes_static-v1", tmp_path / "fs_val_v2")
 
 
 def test_mask_of_another_size_is_refused(tmp_path):
@@ -404,7 +404,7 @@ UNDERSTOOD = {
 def test_what_people_have_on_disk_is_understood(tmp_path, kind):
     name, make, words = UNDERSTOOD[kind]
     make(tmp_path)
-    split = open_split(name, tmp_path, as_found=True)
+    split = load_dataset(name, tmp_path, as_found=True)
     assert words in split.layout
     assert all((frame.label == 1).any() for frame in split)
 
@@ -418,4 +418,4 @@ def test_palette_label_gives_indices(tmp_path):
     picture = Image.fromarray(label((0, 2)), mode="P")
     picture.putpalette([255, 0, 0] * 256)
     picture.save(tmp_path / A)
-    assert (open_split(RA, tmp_path, as_found=True).frame(0).label == (label((0, 2)) == 2)).all()
+    assert (load_dataset(RA, tmp_path, as_found=True).frame(0).label == (label((0, 2)) == 2)).all()

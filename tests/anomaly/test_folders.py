@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.datasets.folder import find_photographs, open_folders
+from anomaly.datasets.folder import find_images, open_folders
 from anomaly.errors import InputError
 from tests.anomaly import set_trees
 from tests.anomaly.set_trees import LAYOUTS, label, photo, plant, write
@@ -26,7 +26,7 @@ def pair(root):
 
 
 def names(folder):
-    return [name for name, _ in find_photographs(folder)]
+    return [name for name, _ in find_images(folder)]
 
 
 # Links

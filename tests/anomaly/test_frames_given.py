@@ -58,7 +58,7 @@ def figures(kind, score, label, classes=None, said=None, name="a"):
     metrics.update(
         name, *kind.args(score, label, *(p if g is None else g for p, g in zip(plain, (classes, said), strict=True)))
     )
-    return metrics.compute().figures
+    return metrics.compute().values
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
@@ -100,7 +100,7 @@ def test_scores_of_the_other_byte_order_are_measured_and_saved(dtype, tmp_path):
     native.update("a", score.astype(np.dtype(dtype).newbyteorder("=")), label)
     assert choose_threshold(metrics, "fpr") == choose_threshold(native, "fpr")
     metrics.save(tmp_path / "state.npz")
-    assert PixelMetrics.load(tmp_path / "state.npz").compute().figures == metrics.compute().figures
+    assert PixelMetrics.load(tmp_path / "state.npz").compute().values == metrics.compute().values
 
 
 LABELS = {

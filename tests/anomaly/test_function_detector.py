@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.models.base import FunctionDetector
+from anomaly.models.base import TorchModel
 from anomaly.models.tiling import Inference
 from anomaly.scores import get_scores
 
@@ -28,7 +28,7 @@ def brightness(images):
 
 def test_photograph_is_scaled_and_normalised():
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    detector = FunctionDetector(brightness, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    detector = TorchModel(brightness, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     expected = (image / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
     assert np.allclose(detector.prepare(image).permute(1, 2, 0), expected, atol=1e-6)
     assert detector.prepare(image[:, ::-1]).dtype == torch.float32  # views are fine
@@ -36,8 +36,8 @@ def test_photograph_is_scaled_and_normalised():
 
 def test_evaluated_as_a_loop_over_frames_measures_it(tmp_path: Path):
     write_street_scenes(tmp_path / "street_scenes", train=0, val=0, open_world=4, size=(48, 64))
-    split, metrics = open_split("street_scenes", tmp_path), PixelMetrics()
-    detector = FunctionDetector(brightness, classes=("bright", "dark"))
+    split, metrics = load_dataset("street_scenes", tmp_path), PixelMetrics()
+    detector = TorchModel(brightness, classes=("bright", "dark"))
     (found,) = evaluate(detector, [split], get_scores(["max_logit"]), inference=Inference(resolution="input"))
     for frame in split:
         logits = brightness(torch.from_numpy(frame.image).permute(2, 0, 1)[None] / 255)
@@ -45,14 +45,14 @@ def test_evaluated_as_a_loop_over_frames_measures_it(tmp_path: Path):
         metrics.update(frame.id, -logits.amax(1)[0].numpy(), frame.label)
     expected = metrics.compute()
     for name in ("auroc", "ap", "fpr95"):
-        assert found.scores["max_logit"].figures[name] == pytest.approx(expected[name], abs=1e-6)
+        assert found.scores["max_logit"].values[name] == pytest.approx(expected[name], abs=1e-6)
 
 
 def test_more_than_logits_serves_scores_that_need_it():
     def likelihoods(images):
         return {"logits": images, "class_log_likelihood": -images}
 
-    detector = FunctionDetector(likelihoods, gives=("logits", "class_log_likelihood"))
+    detector = TorchModel(likelihoods, gives=("logits", "class_log_likelihood"))
     inputs = torch.rand(1, 3, 4, 4)
     assert torch.equal(get_scores(["gmm_nll"])[0](detector(inputs)), inputs.amin(1))
 
@@ -60,20 +60,20 @@ def test_more_than_logits_serves_scores_that_need_it():
 def test_what_does_not_fit_is_told():
     inputs = torch.rand(2, 3, 4, 4)
     with pytest.raises(InputError, match=r"found shape \(2, 3, 4\)"):
-        FunctionDetector(lambda images: images[:, :, 0])(inputs)
+        TorchModel(lambda images: images[:, :, 0])(inputs)
     with pytest.raises(InputError, match=r"found shape \(2, 1, 4, 4\)"):
-        FunctionDetector(lambda images: images[:, :1])(inputs)
+        TorchModel(lambda images: images[:, :1])(inputs)
     with pytest.raises(InputError, match="expected logits, found features, logits; name in gives"):
-        FunctionDetector(lambda images: {"logits": images, "features": images})(inputs)
+        TorchModel(lambda images: {"logits": images, "features": images})(inputs)
     with pytest.raises(InputError, match=r"gives: expected logits .* found \['depth'\]"):
-        FunctionDetector(brightness, gives=("logits", "depth"))
+        TorchModel(brightness, gives=("logits", "depth"))
     with pytest.raises(InputError, match=r"found \['features'\]"):
-        FunctionDetector(brightness, gives=("features",))
+        TorchModel(brightness, gives=("features",))
 
 
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(InputError, match="classes of different names, found 'road' 2 times"):
-        FunctionDetector(lambda images: images, classes=("road", "sky", "road"))
+        TorchModel(lambda images: images, classes=("road", "sky", "road"))
 
 
 def norm(training=True):
@@ -90,7 +90,7 @@ def test_a_network_that_changes_its_state_is_refused_and_put_back(hide):
     if hide == "traced":
         network = asked = torch.jit.trace(network, torch.rand(1, 3, 4, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    detector = FunctionDetector(asked)
+    detector = TorchModel(asked)
     with pytest.raises(InputError, match="buffers changed, such as running statistics"):
         detector(torch.rand(1, 3, 4, 4))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -106,14 +106,14 @@ class _Weak:
 
 def test_a_network_can_be_trained_after_it_was_evaluated():
     network = nn.Sequential(nn.LazyConv2d(3, 1))
-    detector = FunctionDetector(network)
+    detector = TorchModel(network)
     Inference().look(detector, torch.rand(1, 3, 4, 4))
     network(torch.rand(1, 3, 4, 4)).sum().backward()
     assert network[0].weight.grad is not None
 
 
 def test_a_random_network_is_told_of_whatever_is_added_to_its_logits():
-    detector = FunctionDetector(lambda images: F.dropout(torch.cat([images, -images], 1)) - 1e4)
+    detector = TorchModel(lambda images: F.dropout(torch.cat([images, -images], 1)) - 1e4)
     with pytest.warns(UserWarning, match="is random"):
         detector(torch.rand(1, 3, 8, 8))
 
@@ -132,7 +132,7 @@ def test_a_random_network_is_told_of_whatever_is_added_to_its_logits():
 )
 def test_what_cannot_be_meant_is_refused(settings):
     with pytest.raises(InputError, match="expected"):
-        FunctionDetector(**{"function": lambda images: images, **settings})
+        TorchModel(**{"function": lambda images: images, **settings})
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_what_cannot_be_meant_is_refused(settings):
 )
 def test_what_is_no_prediction_of_the_images_is_refused(function):
     with pytest.raises(InputError, match="detector function: expected"):
-        FunctionDetector(function, classes=("a", "b", "c"))(torch.rand(2, 3, 4, 4))
+        TorchModel(function, classes=("a", "b", "c"))(torch.rand(2, 3, 4, 4))
 
 
 def test_numbers_of_any_precision_normalise_in_float32():
     numbers = {"mean": np.array([0.5] * 3), "std": [np.float64(2)] * 3}
-    detector = FunctionDetector(lambda images: images, **numbers, classes=["a", "b", "c"])
+    detector = TorchModel(lambda images: images, **numbers, classes=["a", "b", "c"])
     prepared = detector.prepare(np.full((2, 2, 3), 255, np.uint8))
     assert (prepared.dtype, prepared.unique().tolist(), detector.classes) == (torch.float32, [0.25], ("a", "b", "c"))
     with pytest.raises(InputError, match=r"expected \(H, W, 3\) of uint8"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly.datasets.split import Split
+from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics
 from anomaly.metrics.bands import curve_bands
 from anomaly.metrics.bootstrap import FrameTable, bootstrap, holm, paired_bootstrap
@@ -180,7 +180,7 @@ class TestEveryNumberOfTheMetrics:
             for frame in frames():
                 metrics.update(*frame)
         expected.merge(given)
-        assert given.compute().figures == best.compute(make(0.5)).figures == expected.compute().figures
+        assert given.compute().values == best.compute(make(0.5)).values == expected.compute().values
         assert type(given.compute().threshold) is float
 
     def test_open_iou(self, make):
@@ -190,7 +190,7 @@ class TestEveryNumberOfTheMetrics:
             for name, score, label in frames():
                 metrics.update(name, label * 0, score, label, label * 0)
             results.append(metrics.compute())
-        assert results[0].figures == results[1].figures == results[2].figures
+        assert results[0].values == results[1].values == results[2].values
         assert all(type(result.threshold) is float for result in results)
 
     def test_calibration_and_draws(self, make):
@@ -204,7 +204,7 @@ class TestEveryNumberOfTheMetrics:
     def test_settings(self, make):
         assert Inference(scales=(make(0.5),)).record() == Inference(scales=(0.5,)).record()
         assert type(Inference(scales=[make(0.5)]).scales[0]) is float
-        assert Measures(track=TRACKS["obstacle_track"], components_at=make(0.5)).components_at == 0.5
+        assert MetricConfig(track=TRACKS["obstacle_track"], components_at=make(0.5)).components_at == 0.5
 
 
 @pytest.mark.parametrize("make", INTS.values(), ids=INTS)
@@ -219,7 +219,7 @@ def test_every_whole_number(make, tmp_path):
     given = Inference((make(64), make(32)), (make(16), make(8)), batch=make(4))
     assert given == Inference((64, 32), (16, 8), batch=4)
     assert {type(side) for side in (*given.window, *given.stride, given.batch)} == {int}
-    measures = Measures(replicates=make(100), memory_budget=make(99))
+    measures = MetricConfig(replicates=make(100), memory_budget=make(99))
     assert (type(measures.replicates), type(measures.memory_budget)) == (int, int)
     PixelMetrics(memory_budget=make(99))
     ViewWriter(tmp_path, make(2))
@@ -258,11 +258,11 @@ REFUSED = {
     "scales": lambda bad: Inference(scales=(bad,)),
     "all scales": lambda bad: Inference(scales=bad),
     "batch": lambda bad: Inference(batch=bad),
-    "replicates of measures": lambda bad: Measures(replicates=bad),
-    "components_at": lambda bad: Measures(components_at=bad),
-    "memory of measures": lambda bad: Measures(memory_budget=bad),
+    "replicates of measures": lambda bad: MetricConfig(replicates=bad),
+    "components_at": lambda bad: MetricConfig(components_at=bad),
+    "memory of measures": lambda bad: MetricConfig(memory_budget=bad),
     "frames of a report": lambda bad: ViewWriter(Path("nowhere"), bad),
-    "limit": lambda bad: Split.limit(None, bad),
+    "limit": lambda bad: Dataset.limit(None, bad),
     "p-value": lambda bad: holm({"a": bad}),
 }
 
@@ -288,8 +288,8 @@ def test_words_are_checked_when_they_are_given():
         (lambda: Inference(resolution="inputs"), "resolution: expected one of features, input"),
         (lambda: Inference(precision="bf16"), "precision: expected one of float32, bfloat16"),
         (lambda: Inference(flip="no"), "flip: expected True or False"),
-        (lambda: Measures(curves="no"), "curves: expected True or False"),
-        (lambda: Measures(components_at="best"), "threshold: expected a finite score or 'best_f1'"),
+        (lambda: MetricConfig(curves="no"), "curves: expected True or False"),
+        (lambda: MetricConfig(components_at="best"), "threshold: expected a finite score or 'best_f1'"),
         (lambda: Calibration(None, "f1"), "rule: expected one of tpr, fpr, best_f1"),
         (lambda: Threshold(0.5, "f1", 0.5, "score", "set"), "rule: expected one of"),
         (lambda: Threshold(math.nan, "tpr", 0.5, "score", "set"), "threshold: expected a score, found nan"),

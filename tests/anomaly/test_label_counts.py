@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomaly.datasets.dataset import Dataset
 from anomaly.datasets.folder import open_folders
 from anomaly.datasets.label_counts import check_both_kinds, count_labels
 from anomaly.datasets.overlap import shared_images
-from anomaly.datasets.split import Split
 from anomaly.errors import InputError
 from anomaly.scores import SCORES
 from anomaly.utils.names import by_name
@@ -58,7 +58,7 @@ def test_an_image_of_another_size_is_told_without_decoding_it(tmp_path):
 def test_an_encoding_that_no_label_map_can_have(tmp_path, encoding):
     files = folders(tmp_path, [np.zeros((4, 4), np.uint8)]).files
     with pytest.raises(InputError, match="correct the encoding"):
-        Split("mine", tmp_path, "", files, encoding)
+        Dataset("mine", tmp_path, "", files, encoding)
 
 
 def test_shared_images_are_told_by_what_is_in_the_files(tmp_path):

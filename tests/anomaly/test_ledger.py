@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.metrics import PixelMetrics, exact, spill
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.runs import MemoryRun
@@ -59,13 +59,13 @@ def splits(tmp_path):
             label[:6, :8], label[6:12, :8] = 12, 0
             set_trees.write(folder / "images" / f"f{seed}.png", set_trees.photo(10 * index + seed, *SIZE))
             set_trees.write(folder / "labels" / f"f{seed}.png", label)
-        found.append(replace(open_split("camvid_ood", tmp_path / str(index)), name=f"set{index}"))
+        found.append(replace(load_dataset("camvid_ood", tmp_path / str(index)), name=f"set{index}"))
     return found
 
 
 def results(splits, budget, **changes):
     return evaluate(
-        ElevenClasses(splits[0].classes), splits, SCORES, measures=Measures(memory_budget=budget, **changes)
+        ElevenClasses(splits[0].classes), splits, SCORES, measures=MetricConfig(memory_budget=budget, **changes)
     )
 
 
@@ -103,7 +103,7 @@ def test_a_budget_is_shared_whether_it_is_a_number_or_a_ledger(splits, files):
 def test_thresholds_share_it_too_and_give_it_back(splits, files):
     detector = ElevenClasses(splits[0].classes)
     ledger = Watched(2 * bytes_of(splits))
-    measures = Measures(memory_budget=ledger)
+    measures = MetricConfig(memory_budget=ledger)
     found = calibrate(detector, Calibration(splits[0]), SCORES, measures=measures)
     assert not files
     assert 0 < ledger.most <= ledger.limit / 2
@@ -255,6 +255,10 @@ class TestHeld:
 
 @pytest.mark.parametrize("limit", [0, -1, 0.5, None, "2e9", True, float("inf")])
 def test_a_limit_is_a_number_of_bytes(limit):
-    for make in (Ledger, lambda limit: PixelMetrics(memory_budget=limit), lambda limit: Measures(memory_budget=limit)):
+    for make in (
+        Ledger,
+        lambda limit: PixelMetrics(memory_budget=limit),
+        lambda limit: MetricConfig(memory_budget=limit),
+    ):
         with pytest.raises(InputError, match="memory_budget: expected a number of bytes above 0"):
             make(limit)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.datasets.catalog import open_split
-from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.catalog import load_dataset
+from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.metrics import Calibration
 from anomaly.evaluation.writing import write_scores
 from anomaly.frames import image_hash
-from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_scores, open_set
+from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_dataset_scores, open_scores
 from anomaly.scores.table import get_scores, stored_scores
 from tests.anomaly import set_trees
 from tests.anomaly.test_evaluator import ColourDetector, make_split
@@ -48,7 +48,7 @@ def of(*frames, name="road_anomaly"):
     return SimpleNamespace(name=name, files=[SimpleNamespace(id=frame) for frame in frames])
 
 
-def photographs(split):
+def images(split):
     return [(files.id, files.image) for files in split.files]
 
 
@@ -61,7 +61,7 @@ def replace_image(split, place):
 
 def test_images_are_a_readable_line_for_each_map(split, tmp_path):
     store = writer(tmp_path / "maps")
-    write_scores(ColourDetector(), photographs(split), get_scores(["msp", "energy"]), store)
+    write_scores(ColourDetector(), images(split), get_scores(["msp", "energy"]), store)
     lines = [json.loads(line) for line in (tmp_path / "maps/images.jsonl").read_text().splitlines()]
     expected = {
         (name, files.id, image_hash(np.asarray(set_trees.photo(i, 24, 32))))
@@ -84,14 +84,14 @@ def test_a_frame_without_a_name_is_refused(tmp_path, frame):
 
 def test_a_run_that_goes_on_scores_replaced_images_again(split, tmp_path):
     detector = ColourDetector()
-    assert write_scores(detector, photographs(split), MSP, writer(tmp_path / "maps")) == 6
+    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps")) == 6
     replace_image(split, 3)
-    assert write_scores(detector, photographs(split), MSP, writer(tmp_path / "maps")) == 1
+    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps")) == 1
     fresh = writer(tmp_path / "fresh")
-    write_scores(detector, photographs(split), MSP, fresh)
+    write_scores(detector, images(split), MSP, fresh)
     for files in split.files:
         np.testing.assert_array_equal(writer(tmp_path / "maps").read("msp", files.id), fresh.read("msp", files.id))
-    assert write_scores(detector, photographs(split), MSP, writer(tmp_path / "maps")) == 0
+    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps")) == 0
 
 
 def test_an_evaluation_that_goes_on_does_too(split, tmp_path):
@@ -102,13 +102,13 @@ def test_an_evaluation_that_goes_on_does_too(split, tmp_path):
     found = evaluate(detector, [split], MSP, stores=stores)
     assert detector.calls == 7
     assert found == evaluate(ColourDetector(), [split], MSP)
-    assert evaluate(None, [split], MSP, stores={split.name: open_set(tmp_path / "maps", split)}) == found
+    assert evaluate(None, [split], MSP, stores={split.name: open_dataset_scores(tmp_path / "maps", split)}) == found
 
 
 def test_maps_of_images_that_were_replaced_give_no_figure(split, tmp_path):
     evaluate(ColourDetector(), [split], MSP, stores={split.name: writer(tmp_path / "maps")})
     replace_image(split, 3)
-    stored, scores = open_set(tmp_path / "maps", split), stored_scores(["msp"])
+    stored, scores = open_dataset_scores(tmp_path / "maps", split), stored_scores(["msp"])
     message = "f3.npy: expected the scores of the image of frame 'f3', found those of another image of that name"
     with pytest.raises(InputError, match=message):
         evaluate(None, [split], scores, stores={split.name: stored})
@@ -185,7 +185,7 @@ def test_whatever_a_stop_cuts_a_map_is_of_the_image_it_is_said_to_be(tmp_path_fa
 def test_a_map_whose_image_is_not_known_is_read_but_not_gone_on_from(tmp_path):
     folder = maps(tmp_path / "maps", "f0", "f1", name="road_anomaly", images=False)
     assert not (folder / IMAGES).exists()
-    assert open_set(folder, of("f0", "f1")).has("f0", ["msp"], "whatever")
+    assert open_dataset_scores(folder, of("f0", "f1")).has("f0", ["msp"], "whatever")
     assert writer(folder).has("f0", ["msp"])
     assert not writer(folder).has("f0", ["msp"], "image of f0")
     writer(folder).write("f0", "msp", np.ones((2, 3)), "image of f0")
@@ -199,15 +199,15 @@ def test_a_map_whose_image_is_not_known_is_read_but_not_gone_on_from(tmp_path):
 
 def test_a_run_goes_on_after_the_set_was_renamed(split, tmp_path):
     detector = ColourDetector()
-    write_scores(detector, photographs(split)[:4], MSP, writer(tmp_path / "maps", "before"))
+    write_scores(detector, images(split)[:4], MSP, writer(tmp_path / "maps", "before"))
     (tmp_path / "maps/msp/f0.npy").unlink()
-    assert write_scores(detector, photographs(split), MSP, writer(tmp_path / "maps", "after")) == 3
+    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps", "after")) == 3
     assert detector.calls == 7
 
 
 def test_maps_of_other_images_are_not_written_over(split, tmp_path):
     before = {path.name: path.read_bytes() for path in maps(tmp_path / "maps", "f0", "f1").rglob("*.*")}
-    for frames in (photographs(split), photographs(split)[3:]):
+    for frames in (images(split), images(split)[3:]):
         with pytest.raises(InputError, match="expected score maps of set 'road_anomaly', found those of 'mine'"):
             write_scores(ColourDetector(), frames, MSP, writer(tmp_path / "maps"))
     with pytest.raises(InputError, match="expected score maps of set 'road_anomaly', found those of 'mine'"):
@@ -218,34 +218,34 @@ def test_maps_of_other_images_are_not_written_over(split, tmp_path):
 @pytest.mark.parametrize("place", [".", "road_anomaly", "renamed", "deep/er"])
 def test_maps_are_found_in_the_folder_and_in_one_of_any_name_below(split, tmp_path, place):
     folder = tmp_path / "maps" / place
-    write_scores(ColourDetector(), photographs(split), MSP, writer(folder, "frames"))
-    stored = open_set(tmp_path / "maps", split)
+    write_scores(ColourDetector(), images(split), MSP, writer(folder, "frames"))
+    stored = open_dataset_scores(tmp_path / "maps", split)
     assert (stored.folder, stored.unused) == (folder, ())
     half = split.half("second")
-    assert len(open_set(tmp_path / "maps", half).unused) == 3
+    assert len(open_dataset_scores(tmp_path / "maps", half).unused) == 3
     if place == "renamed":
         maps(tmp_path / "maps/other", "x")  # without these frames
-        assert open_set(tmp_path / "maps", split).folder == folder
+        assert open_dataset_scores(tmp_path / "maps", split).folder == folder
         with pytest.raises(InputError, match="found those of other, renamed, none of which has every frame"):
-            open_set(tmp_path / "maps", of("f0", "x"))
+            open_dataset_scores(tmp_path / "maps", of("f0", "x"))
         shutil.copytree(folder, tmp_path / "maps/copy")
         with pytest.raises(InputError, match=r"in one folder, found its frames in .*/copy, .*/renamed; name"):
-            open_set(tmp_path / "maps", split)
+            open_dataset_scores(tmp_path / "maps", split)
         (tmp_path / "maps/copy").rename(tmp_path / "maps/road_anomaly")
-        assert open_set(tmp_path / "maps", half).folder == tmp_path / "maps/road_anomaly"
+        assert open_dataset_scores(tmp_path / "maps", half).folder == tmp_path / "maps/road_anomaly"
 
 
 def test_maps_below_a_linked_folder_are_found(split, tmp_path):
-    write_scores(ColourDetector(), photographs(split), MSP, writer(tmp_path / "else", "frames"))
+    write_scores(ColourDetector(), images(split), MSP, writer(tmp_path / "else", "frames"))
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps/linked").symlink_to(tmp_path / "else")
-    assert open_set(tmp_path / "maps", split).scores == ("msp",)
+    assert open_dataset_scores(tmp_path / "maps", split).scores == ("msp",)
 
 
 def test_an_incomplete_folder_of_any_name_says_what_is_missing(tmp_path):
     maps(tmp_path / "maps/renamed", "f0")
     with pytest.raises(InputError, match=r"each of 2 frames, found none for 'f1' \(1 are missing\)"):
-        open_set(tmp_path / "maps", of("f0", "f1"))
+        open_dataset_scores(tmp_path / "maps", of("f0", "f1"))
 
 
 @pytest.mark.parametrize("images", [True, False])
@@ -253,16 +253,16 @@ def test_an_incomplete_folder_of_any_name_says_what_is_missing(tmp_path):
 def test_maps_that_say_another_set_of_the_catalogue_need_the_hashes_of_their_images(tmp_path, images, named):
     maps(tmp_path / "maps", "0", "1", name=named, images=images)
     if named == "frames" or images:
-        assert open_set(tmp_path / "maps", of("0", "1")).set == named
+        assert open_dataset_scores(tmp_path / "maps", of("0", "1")).set == named
     else:
         with pytest.raises(InputError, match="expected score maps of road_anomaly, found those of fishyscapes_static"):
-            open_set(tmp_path / "maps", of("0", "1"))
+            open_dataset_scores(tmp_path / "maps", of("0", "1"))
 
 
 def test_halves_are_measured_by_maps_of_earlier_versions_of_the_whole(tmp_path):
     maps(tmp_path / "maps/road_anomaly", "0", "1", name="road_anomaly", images=False)
     for half in ("first", "second"):
-        assert open_set(tmp_path / "maps", of("1", name=f"road_anomaly-{half}")).unused == ("0",)
+        assert open_dataset_scores(tmp_path / "maps", of("1", name=f"road_anomaly-{half}")).unused == ("0",)
 
 
 # Names
@@ -341,7 +341,7 @@ def test_files_of_other_software_are_found_below_any_folder(split, tmp_path):
         (tmp_path / "maps/renamed/frames").mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / f"maps/renamed/frames/f{i}.npy", np.full((24, 32), i, np.float32))
     for frames in (split, split.half("second")):
-        stored = open_set(tmp_path / "maps", frames)
+        stored = open_dataset_scores(tmp_path / "maps", frames)
         assert [stored.read("predictions", files.id)[0, 0] for files in frames.files] == [
             int(files.id[1:]) for files in frames.files
         ]
@@ -350,28 +350,28 @@ def test_files_of_other_software_are_found_below_any_folder(split, tmp_path):
     with pytest.raises(
         InputError, match="expected one file for frame 'f3', and for no other, found copy/f3 and renamed"
     ):
-        open_set(tmp_path / "maps", split)
+        open_dataset_scores(tmp_path / "maps", split)
 
 
 def test_a_real_set_of_another_name_is_found_by_its_frames(data_root, tmp_path):
-    split = open_split("road_anomaly", data_root).limit(3)
+    split = load_dataset("road_anomaly", data_root).limit(3)
     store = writer(tmp_path / "maps/frames", "frames")
     for i, files in enumerate(split.files):
         image = split.image(i)
         store.write(files.id, "msp", np.zeros(image.shape[:2]), image_hash(image))
-    stored = open_set(tmp_path / "maps", split)
+    stored = open_dataset_scores(tmp_path / "maps", split)
     stored.check(split.files[0].id, ["msp"], image_hash(split.image(0)))
     with pytest.raises(InputError, match="another image"):
         stored.check(split.files[0].id, ["msp"], image_hash(split.image(1)))
 
 
 def test_composed_images_are_those_that_are_told_apart(tmp_path):
-    """An overlay is part of the image: maps of the bare photograph are not those of the composed one."""
+    """An overlay is part of the image: maps of the bare image are not those of the composed one."""
     image = set_trees.write(tmp_path / "a.png", set_trees.photo())
     label = set_trees.write(tmp_path / "a_l.png", set_trees.label((0, 1)))
     np.savez(tmp_path / "a.npz", rgb=np.ones(set_trees.photo().shape, np.int16))
-    split = Split("mine", tmp_path, "", (FrameFiles("a", image, label, tmp_path / "a.npz"),), {0: 0, 1: 1})
+    split = Dataset("mine", tmp_path, "", (FrameFiles("a", image, label, tmp_path / "a.npz"),), {0: 0, 1: 1})
     store = writer(tmp_path / "maps", "mine")
     write_scores(ColourDetector(), [("a", image)], MSP, store)
     with pytest.raises(InputError, match="another image"):
-        evaluate(None, [split], stored_scores(["msp"]), stores={"mine": open_set(tmp_path / "maps", split)})
+        evaluate(None, [split], stored_scores(["msp"]), stores={"mine": open_dataset_scores(tmp_path / "maps", split)})

@@ -9,10 +9,10 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score, precision_recall_curve, roc_curve
 
-from anomaly.datasets.catalog import open_split
+from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration, Measures
+from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.functional.components import Track
 from anomaly.scores.table import get_scores
@@ -47,7 +47,7 @@ def split(tmp_path):
         label[:6, :8], label[6:12, :8] = 12, 0
         set_trees.write(folder / "images" / f"f{seed}.png", set_trees.photo(seed, HEIGHT, WIDTH))
         set_trees.write(folder / "labels" / f"f{seed}.png", label)
-    return open_split("camvid_ood", tmp_path)
+    return load_dataset("camvid_ood", tmp_path)
 
 
 def pixels(detector, split, name):
@@ -73,7 +73,7 @@ def test_threshold_of_one_half_on_the_other(split, name):
     first, second = split.half("first"), split.half("second")
     detector = ElevenClasses(split.classes)
     thresholds = calibrate(detector, Calibration(first, "tpr", 0.8), SCORES)
-    (result,) = evaluate(detector, [second], SCORES, measures=Measures(thresholds=thresholds))
+    (result,) = evaluate(detector, [second], SCORES, measures=MetricConfig(thresholds=thresholds))
 
     score, label = flat(pixels(detector, first, name))
     _, tpr, given = roc_curve(label, score, drop_intermediate=False)
@@ -100,7 +100,7 @@ def test_threshold_of_one_half_on_the_other(split, name):
 
 def test_a_threshold_is_not_used_on_the_set_it_was_chosen_on(split):
     detector, first = ElevenClasses(split.classes), split.half("first")
-    measures = Measures(thresholds=calibrate(detector, Calibration(first), SCORES), track=TRACK)
+    measures = MetricConfig(thresholds=calibrate(detector, Calibration(first), SCORES), track=TRACK)
     for at, components in (("best_f1", True), ("calibrated", False)):
         (result,) = evaluate(detector, [first], SCORES, measures=replace(measures, components_at=at))
         score = result.scores["msp"]
@@ -110,7 +110,7 @@ def test_a_threshold_is_not_used_on_the_set_it_was_chosen_on(split):
 
 def test_no_open_world_iou_for_other_classes(split):
     detector = ElevenClasses(split.classes[::-1])
-    measures = Measures(thresholds=calibrate(detector, Calibration(split.half("first")), SCORES))
+    measures = MetricConfig(thresholds=calibrate(detector, Calibration(split.half("first")), SCORES))
     (result,) = evaluate(detector, [split.half("second")], SCORES, measures=measures)
     assert result.scores["msp"].open_world == {}
     assert result.scores["msp"].at_threshold["tpr"] > 0
@@ -119,7 +119,7 @@ def test_no_open_world_iou_for_other_classes(split):
 @pytest.mark.parametrize("at", ["best_f1", 0.5])
 def test_components(split, at):
     detector = ElevenClasses(split.classes)
-    (result,) = evaluate(detector, [split], SCORES[:1], measures=Measures(track=TRACK, components_at=at))
+    (result,) = evaluate(detector, [split], SCORES[:1], measures=MetricConfig(track=TRACK, components_at=at))
     frames = pixels(detector, split, "msp")
     if at == "best_f1":
         score, label = flat(frames)
@@ -137,25 +137,25 @@ def test_components(split, at):
 
 def test_intervals_states_and_memory(split, tmp_path):
     detector = ElevenClasses(split.classes)
-    measures = Measures(replicates=200, states=tmp_path / "states", memory_budget=1, spill_dir=tmp_path)
+    measures = MetricConfig(replicates=200, states=tmp_path / "states", memory_budget=1, spill_dir=tmp_path)
     (result,) = evaluate(detector, [split], SCORES, measures=measures)
     (plain,) = evaluate(detector, [split], SCORES)
     for name in ("msp", "gmm_nll"):
         score = result.scores[name]
-        assert score.figures == plain.scores[name].figures
+        assert score.values == plain.scores[name].values
         assert score.intervals.keys() == {"auroc", "ap", "fpr95", "best_f1", "recall_at_fpr05"}
         for figure, (low, high) in score.intervals.items():
-            assert low < score.figures[figure] < high
+            assert low < score.values[figure] < high
         state = PixelMetrics.load(tmp_path / "states" / f"camvid_ood.{name}.npz")
-        assert state.compute().figures == score.figures
+        assert state.compute().values == score.values
     assert {path.name for path in tmp_path.iterdir()} == {"camvid_ood", "states"}
 
 
 def test_binned_bounds_hold_the_exact_figures(split):
-    (binned,) = evaluate(ElevenClasses(split.classes), [split], SCORES, measures=Measures(mode="binned"))
+    (binned,) = evaluate(ElevenClasses(split.classes), [split], SCORES, measures=MetricConfig(mode="binned"))
     (exact,) = evaluate(ElevenClasses(split.classes), [split], SCORES)
     for name, (low, high) in binned.scores["msp"].bounds.items():
-        assert low <= exact.scores["msp"].figures[name] <= high
+        assert low <= exact.scores["msp"].values[name] <= high
 
 
 def test_a_calibration_set_without_anomalies_is_refused_by_name(split):

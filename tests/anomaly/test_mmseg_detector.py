@@ -17,7 +17,7 @@ from PIL import Image
 from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import WHOLE
 from anomaly.mmengine.closed_set import check_whole, evaluate_closed_set, open_closed_set
-from anomaly.models.mmseg import MMSegDetector, build_model, config_inference, pick_device
+from anomaly.models.mmseg import MMSegModel, build_model, config_inference, pick_device
 from anomaly.models.tiling import Inference
 from tests.anomaly import set_trees, tiny_segmentor
 
@@ -40,19 +40,19 @@ def load(config, tmp_path):
     return model.eval()
 
 
-def ask(detector, photograph, inference=WHOLE):
-    """The photograph's input size, what the network says of it, and its logits at that size."""
-    inputs = detector.prepare(photograph)[None]
+def ask(detector, image, inference=WHOLE):
+    """The image's input size, what the network says of it, and its logits at that size."""
+    inputs = detector.prepare(image)[None]
     looks = inference.look(detector, inputs)
     size = (inputs.shape[2], inputs.shape[3])
     return size, looks, inference.logits(looks, size)[0]
 
 
 def test_logits_are_mmsegs_before_its_last_resize(config, model, tmp_path):
-    photograph = set_trees.photo(7, 48, 72)
-    path = set_trees.write(tmp_path / "photo.png", photograph)
-    detector = MMSegDetector(config, model, "cpu")
-    size, (look,), logits = ask(detector, photograph)
+    image = set_trees.photo(7, 48, 72)
+    path = set_trees.write(tmp_path / "photo.png", image)
+    detector = MMSegModel(config, model, "cpu")
+    size, (look,), logits = ask(detector, image)
     assert detector.gives == {"logits", "features"}
     assert size == (40, 60)  # 80x40 keeping the aspect of 72x48
     assert look.prediction.covers == (64, 64)  # padded
@@ -67,7 +67,7 @@ def test_logits_are_mmsegs_before_its_last_resize(config, model, tmp_path):
 
 
 def test_last_layer_makes_the_logits_of_the_features(config, model):
-    detector = MMSegDetector(config, model, "cpu")
+    detector = MMSegModel(config, model, "cpu")
     _, (look,), _ = ask(detector, set_trees.photo(1, 48, 64))
     weight, bias = detector.linear
     logits = torch.einsum("bdhw,cd->bchw", look.prediction.features, weight) + bias[:, None, None]
@@ -76,8 +76,8 @@ def test_last_layer_makes_the_logits_of_the_features(config, model):
 
 def test_bfloat16_leaves_the_logits_in_float32(config, model):
     """Of features with 8 bits, as float64 makes them, and as many different ones as in float32."""
-    photograph, detector = set_trees.photo(1, 48, 64), MMSegDetector(config, model, "cpu")
-    _, (look,), _ = ask(detector, photograph, Inference(precision="bfloat16"))
+    image, detector = set_trees.photo(1, 48, 64), MMSegModel(config, model, "cpu")
+    _, (look,), _ = ask(detector, image, Inference(precision="bfloat16"))
     logits, features = look.prediction.logits, look.prediction.features
     assert logits.shape == (1, 4, 16, 16)
     assert torch.equal(features, features.bfloat16().float())
@@ -89,12 +89,12 @@ def test_bfloat16_leaves_the_logits_in_float32(config, model):
 
 def test_network_that_does_more_after_its_last_layer(config, model):
     """Its logits are taken where they come out, at the input's resolution."""
-    before = MMSegDetector(config, model, "cpu")
-    photograph = set_trees.photo(1, 48, 64)
-    _, _, expected = ask(before, photograph)
+    before = MMSegModel(config, model, "cpu")
+    image = set_trees.photo(1, 48, 64)
+    _, _, expected = ask(before, image)
     inner = type(model).encode_decode
     object.__setattr__(model, "encode_decode", lambda *args: 3 * inner(model, *args))
-    _, (look,), logits = ask(MMSegDetector(config, model, "cpu"), photograph)
+    _, (look,), logits = ask(MMSegModel(config, model, "cpu"), image)
     assert look.prediction.logits.shape[2:] == look.prediction.features.shape[2:] == (64, 64)
     torch.testing.assert_close(logits, 3 * expected, rtol=1e-4, atol=1e-5)
 
@@ -129,9 +129,9 @@ def test_windows_that_make_no_sense_are_refused(config, setting, name, value):
 
 
 def test_channels_are_rgb(config, model):
-    photograph = set_trees.photo(1, 48, 64)
-    detector = MMSegDetector(config, model, "cpu")
-    assert not torch.allclose(ask(detector, photograph)[2], ask(detector, photograph[..., ::-1].copy())[2], atol=1e-2)
+    image = set_trees.photo(1, 48, 64)
+    detector = MMSegModel(config, model, "cpu")
+    assert not torch.allclose(ask(detector, image)[2], ask(detector, image[..., ::-1].copy())[2], atol=1e-2)
 
 
 def test_segmentor_that_describes_is_generative(config, model):
@@ -139,15 +139,15 @@ def test_segmentor_that_describes_is_generative(config, model):
         logits = model.encode_decode(inputs, [{"img_shape": inputs.shape[2:]}])
         return {"logits": logits, "class_log_likelihood": 3 * logits}
 
-    plain = MMSegDetector(config, model, "cpu")
+    plain = MMSegModel(config, model, "cpu")
     assert plain.classes == tiny_segmentor.CLASSES
-    photograph = set_trees.photo(1, 48, 64)
-    _, _, expected = ask(plain, photograph)
+    image = set_trees.photo(1, 48, 64)
+    _, _, expected = ask(plain, image)
     object.__setattr__(model, "describe", describe)
     object.__setattr__(model, "describes", ("logits", "class_log_likelihood"))
-    generative = MMSegDetector(config, model, "cpu")
+    generative = MMSegModel(config, model, "cpu")
     assert generative.gives == {"logits", "class_log_likelihood"}
-    size, (look,), logits = ask(generative, photograph)
+    size, (look,), logits = ask(generative, image)
     torch.testing.assert_close(logits, expected)
     likelihood = look.prediction.resized(size).class_log_likelihood[0]
     torch.testing.assert_close(likelihood, 3 * expected)
@@ -356,7 +356,7 @@ def test_network_with_one_logit_is_refused(config):
     config.model.decode_head.update(num_classes=2, out_channels=1, threshold=0.3)
     config.model.decode_head.loss_decode.use_sigmoid = True
     with pytest.raises(InputError, match=r"tiny\.py: .*found out_channels=1, .*out_channels=2"):
-        MMSegDetector(config, build_model(config), "cpu")
+        MMSegModel(config, build_model(config), "cpu")
 
 
 def test_config_without_a_network_is_refused(config):
@@ -367,10 +367,10 @@ def test_config_without_a_network_is_refused(config):
 
 def test_config_without_preprocessing_is_refused(config, model):
     config.pop("test_dataloader")
-    MMSegDetector(config, model, "cpu")  # test_pipeline serves as well
+    MMSegModel(config, model, "cpu")  # test_pipeline serves as well
     config.pop("test_pipeline")
     with pytest.raises(InputError, match="neither test_dataloader"):
-        MMSegDetector(config, model, "cpu")
+        MMSegModel(config, model, "cpu")
 
 
 def test_devices():

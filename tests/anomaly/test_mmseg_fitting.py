@@ -1,4 +1,4 @@
-"""Training pixels for scores, against loops over photographs, windows and cells."""
+"""Training pixels for scores, against loops over images, windows and cells."""
 
 from types import SimpleNamespace
 
@@ -15,11 +15,11 @@ from tests.anomaly import set_trees
 
 C, STRIDE, PAD = 3, 4, 8
 HEIGHT, WIDTH = 60, 96
-"""Of photographs; the network sees the middle of every two by two pixels, and gives one of four by four of these."""
+"""Of images; the network sees the middle of every two by two pixels, and gives one of four by four of these."""
 
 
 class PlaceDetector:
-    """Features: row, column and number of the photograph's pixel, and how far it is from the border of the view."""
+    """Features: row, column and number of the image's pixel, and how far it is from the border of the view."""
 
     linear = (torch.rand(C, 4), torch.rand(C))
 
@@ -42,8 +42,8 @@ class PlaceDetector:
         return Prediction(logits, features=torch.cat([places, border], 1), covers=tuple(padded.shape[2:]))
 
 
-class Photographs:
-    """Photographs whose colours tell row, column and number, with labels of noise."""
+class Images:
+    """Images whose colours tell row, column and number, with labels of noise."""
 
     def __init__(self, root, count=3):
         self.metainfo = {"classes": tuple("abc")}
@@ -84,41 +84,39 @@ class Photographs:
 
 
 @pytest.fixture
-def photographs(tmp_path):
-    return Photographs(tmp_path)
+def images(tmp_path):
+    return Images(tmp_path)
 
 
-def sample(photographs, inference=Inference(), *, count=9, pixels=10**6, seed=0, detector=None):  # noqa: B008
+def sample(images, inference=Inference(), *, count=9, pixels=10**6, seed=0, detector=None):  # noqa: B008
     draw = torch.Generator().manual_seed(seed)
-    return sample_pixels(
-        detector or PlaceDetector(), inference, photographs, photographs=count, pixels=pixels, generator=draw
-    )
+    return sample_pixels(detector or PlaceDetector(), inference, images, images=count, pixels=pixels, generator=draw)
 
 
 WHOLE = [(0, HEIGHT // 2, 0, WIDTH // 2)]
 LOOKS = {"whole": Inference(), "windows": Inference(window=(16, 16), stride=(8, 8))}
 
 
-def test_every_pixel_has_the_label_of_its_middle(photographs):
-    found, hashes = sample(photographs)
-    expected = photographs.cells(WHOLE)
+def test_every_pixel_has_the_label_of_its_middle(images):
+    found, hashes = sample(images)
+    expected = images.cells(WHOLE)
     rows = found.rows("features").numpy()
     assert {(int(n), int(y), int(x)): int(k) for (y, x, n, _), k in zip(rows, found.labels, strict=True)} == {
         place: label for place, (label, _) in expected.items()
     }
     assert len(rows) == len(expected)
     assert found.weights.tolist() == [1] * len(rows)
-    assert sorted(hashes) == sorted(map(image_hash, photographs.images))
+    assert sorted(hashes) == sorted(map(image_hash, images.images))
     assert found.linear is PlaceDetector.linear
 
 
-def test_overlapping_windows_count_a_pixel_once_where_it_is_farthest_from_a_border(photographs):
-    photographs.labels = [label[:48] for label in photographs.labels]  # windows whose cells lie on one grid
-    photographs.images = [image[:48] for image in photographs.images]
-    for path, image in zip(photographs.paths, photographs.images, strict=True):
+def test_overlapping_windows_count_a_pixel_once_where_it_is_farthest_from_a_border(images):
+    images.labels = [label[:48] for label in images.labels]  # windows whose cells lie on one grid
+    images.images = [image[:48] for image in images.images]
+    for path, image in zip(images.paths, images.images, strict=True):
         set_trees.write(path, image)
-    expected = photographs.cells([(y, y + 16, x, x + 16) for y in (0, 8) for x in (0, 8, 16, 24, 32)])
-    found, _ = sample(photographs, LOOKS["windows"])
+    expected = images.cells([(y, y + 16, x, x + 16) for y in (0, 8) for x in (0, 8, 16, 24, 32)])
+    found, _ = sample(images, LOOKS["windows"])
     rows = found.rows("features").numpy()
     pairs = {(int(n), int(y), int(x)): (int(k), b) for (y, x, n, b), k in zip(rows, found.labels, strict=True)}
     assert pairs == expected
@@ -128,8 +126,8 @@ def test_overlapping_windows_count_a_pixel_once_where_it_is_farthest_from_a_bord
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("pixels", [3, 9, 20, 60])
-def test_pixels_are_a_limit_and_weights_what_they_stand_for(photographs, look, pixels):
-    found, _ = sample(photographs, LOOKS[look], pixels=pixels)
+def test_pixels_are_a_limit_and_weights_what_they_stand_for(images, look, pixels):
+    found, _ = sample(images, LOOKS[look], pixels=pixels)
     assert 3 <= len(found.labels) <= pixels
     number = found.rows("features")[:, 2].long()
     for n in range(3):
@@ -140,35 +138,35 @@ def test_pixels_are_a_limit_and_weights_what_they_stand_for(photographs, look, p
         assert (drawn > 0).sum() == min(present, pixels // 3)
         if look == "whole" and pixels >= 9:
             for k in range(C):
-                count = sum(label == k and m == n for (m, _, _), (label, _) in photographs.cells(WHOLE).items())
+                count = sum(label == k and m == n for (m, _, _), (label, _) in images.cells(WHOLE).items())
                 assert found.weights[own & (found.labels == k)].sum() == pytest.approx(count)
 
 
 def test_photographs_are_drawn_at_random(tmp_path):
-    photographs = Photographs(tmp_path, count=5)
-    names = [image_hash(image) for image in photographs.images]
-    chosen = [sample(photographs, count=2, pixels=40, seed=seed)[1] for seed in range(12)]
+    images = Images(tmp_path, count=5)
+    names = [image_hash(image) for image in images.images]
+    chosen = [sample(images, count=2, pixels=40, seed=seed)[1] for seed in range(12)]
     assert {name for pair in chosen for name in pair} == set(names)
     assert all(len(set(pair)) == 2 for pair in chosen)
-    first, again = (sample(photographs, count=2, pixels=40, seed=7)[0] for _ in range(2))
+    first, again = (sample(images, count=2, pixels=40, seed=7)[0] for _ in range(2))
     assert torch.equal(first.prediction.features, again.prediction.features)
-    assert len(sample(photographs, count=9)[1]) == 5
+    assert len(sample(images, count=9)[1]) == 5
 
 
-def test_mirror_images_and_other_sizes_take_no_part(photographs):
-    plain, _ = sample(photographs, pixels=60)
-    more, _ = sample(photographs, Inference(flip=True, scales=(2.0, 0.5)), pixels=60)
+def test_mirror_images_and_other_sizes_take_no_part(images):
+    plain, _ = sample(images, pixels=60)
+    more, _ = sample(images, Inference(flip=True, scales=(2.0, 0.5)), pixels=60)
     assert torch.equal(plain.prediction.features, more.prediction.features)
     assert torch.equal(plain.weights, more.weights)
 
 
-def test_what_does_not_fit_is_told(photographs):
-    with pytest.raises(InputError, match="expected at least one pixel of each of the 3 photographs, found 2"):
-        sample(photographs, pixels=2)
+def test_what_does_not_fit_is_told(images):
+    with pytest.raises(InputError, match="expected at least one pixel of each of the 3 images, found 2"):
+        sample(images, pixels=2)
     with pytest.raises(InputError, match="the network has 4 classes and the training data 3"):
-        sample(photographs, detector=PlaceDetector(classes=4))
+        sample(images, detector=PlaceDetector(classes=4))
     with pytest.raises(InputError, match=r"logits of .*\.png are not finite"):
-        sample(photographs, detector=PlaceDetector(fault=torch.nan))
-    photographs.labels[1][0, 0] = 7
+        sample(images, detector=PlaceDetector(fault=torch.nan))
+    images.labels[1][0, 0] = 7
     with pytest.raises(InputError, match=r"label of .*1\.png: expected classes 0 to 2 .* found also \[7\]"):
-        sample(photographs)
+        sample(images)

@@ -11,7 +11,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from anomaly.datasets.split import FrameFiles, Split
+from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.evaluation.score_maps import Method, see
@@ -19,7 +19,7 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.mmengine.component_metric import ComponentAnomalyMetric
 from anomaly.mmengine.iou_metric import ClosedSetIoUMetric
 from anomaly.mmengine.pixel_metric import PixelAnomalyMetric
-from anomaly.models.mmseg import MMSegDetector, build_model
+from anomaly.models.mmseg import MMSegModel, build_model
 from anomaly.models.tiling import Inference
 from anomaly.scores import SCORES
 from tests.anomaly import set_trees, tiny_segmentor
@@ -37,7 +37,7 @@ PIPELINE = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type":
 
 @pytest.fixture
 def config(tmp_path):
-    """A tiny network and photographs of its input's size, with known, ignored and anomalous pixels."""
+    """A tiny network and images of its input's size, with known, ignored and anomalous pixels."""
     for seed in range(4):
         label = np.kron(np.random.default_rng(seed).choice(np.uint8([0, 1, 2, 255]), (8, 8)), np.ones((8, 8), np.uint8))
         label[10:40, 20:50] = ANOMALOUS
@@ -65,12 +65,12 @@ def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     images, annotations = tmp_path / "set" / "images", tmp_path / "set" / "labels"
     files = tuple(FrameFiles(str(i), images / f"{i}.png", annotations / f"{i}.png") for i in range(4))
     encoding = {**dict.fromkeys(range(4), KNOWN), 255: IGNORE, ANOMALOUS: ANOMALY}
-    split = Split("open", tmp_path, "", files, encoding)
+    split = Dataset("open", tmp_path, "", files, encoding)
     of_logits = [score for score in SCORES.values() if score.needs == ("logits",) and score.usual]
     at_input = Inference(resolution="input")  # as mmseg: logits are resized, then scored
-    (result,) = evaluate(MMSegDetector(config, model, "cpu"), [split], of_logits, inference=at_input)
+    (result,) = evaluate(MMSegModel(config, model, "cpu"), [split], of_logits, inference=at_input)
     expected = {
-        f"anomaly/open/{score}/{name}": 100 * result.scores[score].figures[name]
+        f"anomaly/open/{score}/{name}": 100 * result.scores[score].values[name]
         for score in result.scores
         for name in ("auroc", "ap", "fpr95")
     }
@@ -82,7 +82,7 @@ def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     }
     found = []
     for frame in split:
-        seen = see(MMSegDetector(config, model, "cpu"), frame.image)
+        seen = see(MMSegModel(config, model, "cpu"), frame.image)
         found.append(Method(of_logits).classify(seen, frame.label.shape))
     truth = [cv2.imread(str(pair.label), cv2.IMREAD_UNCHANGED) for pair in split.files]
     known = np.stack(truth) < 4

@@ -71,11 +71,11 @@ def test_equals_sklearn(seed, threshold, classes):
     frames = list(made(seed, classes=classes))
     result = filled(frames, threshold).compute()
     figures, closed_iou, open_iou = by_sklearn(frames, threshold)
-    assert result.figures == pytest.approx(figures, abs=1e-12, nan_ok=True)
+    assert result.values == pytest.approx(figures, abs=1e-12, nan_ok=True)
     assert list(result.closed_iou.values()) == pytest.approx(closed_iou, abs=1e-12, nan_ok=True)
     assert list(result.open_iou.values()) == pytest.approx(open_iou, abs=1e-12, nan_ok=True)
     assert tuple(result.closed_iou) == tuple(result.open_iou) == NAMES
-    assert result["gap"] == result.figures["gap"]
+    assert result["gap"] == result.values["gap"]
     assert result.confusion.sum() == sum((label != 255).sum() for _, _, _, label, _ in frames)
     assert result.frames == 3
 
@@ -92,7 +92,7 @@ def test_merged_in_any_order_with_frames_seen_twice_equals_whole(seed):
     first.update(*frames[0])
     expected, found = filled(frames).compute(), first.compute()
     assert (found.confusion == expected.confusion).all()
-    assert found.figures == pytest.approx(expected.figures, nan_ok=True)
+    assert found.values == pytest.approx(expected.values, nan_ok=True)
     first.reset()
     first.update(*frames[0])
     assert first.compute().frames == 1
@@ -131,7 +131,7 @@ def test_undefined_without_anomalies():
     assert math.isnan(result["open_miou"])
     assert math.isnan(result["gap"])
     with pytest.warns(UndefinedMetricWarning, match="no known and anomaly pixels"):
-        assert all(math.isnan(value) for value in OpenIoUMetrics(NAMES, 0.5).compute().figures.values())
+        assert all(math.isnan(value) for value in OpenIoUMetrics(NAMES, 0.5).compute().values.values())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_rows_are_differences_to_the_first_with_corrected_p_values():
         for line in paired_markdown(methods, replicates=500).splitlines()
     )
     assert header == ["method", "AUROC", "p", "AP", "p", "FPR95", "p"]
-    assert first[:2] == ["ours", f"{100 * methods['ours'].figures['auroc']:.2f}"]
+    assert first[:2] == ["ours", f"{100 * methods['ours'].values['auroc']:.2f}"]
     found = {name: paired_bootstrap(methods[name], methods["ours"], replicates=500) for name in ("near", "far")}
     for name, row in (("near", near), ("far", far)):
         assert row[0] == name

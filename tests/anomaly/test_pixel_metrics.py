@@ -4,11 +4,11 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
+from anomaly.metrics.values import title_of
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics, UndefinedMetricWarning, exact
-from anomaly.metrics.figures import title_of
 from anomaly.metrics.functional import bins
 from tests import oracles
 from tests.metric_tester import MetricTester
@@ -200,7 +200,7 @@ def test_compute_needs_little_beside_the_scores():
 def test_levels_have_names_of_their_own(levels, names):
     metrics = PixelMetrics(tpr=levels[0], fpr=levels[1])
     metrics.update("a", np.float32([[1, 2]]), np.uint8([[0, 1]]))
-    assert set(names) <= metrics.compute().figures.keys()
+    assert set(names) <= metrics.compute().values.keys()
     assert all(title_of(name)[0] for name in names)
 
 

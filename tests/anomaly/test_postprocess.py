@@ -106,7 +106,7 @@ def test_boundary_suppression_is_a_loop(shape, width):
 
 
 def test_boundary_suppression_is_as_published():
-    """Widths of 8, 6, 4 and 2 pixels, as binary dilations of the boundary; far from where the photograph ends."""
+    """Widths of 8, 6, 4 and 2 pixels, as binary dilations of the boundary; far from where the image ends."""
     score, classes = noise((40, 60)), np.indices((40, 60))[1] // 15
     border = np.zeros((40, 60), bool)
     border[:, [14, 15, 29, 30, 44, 45]] = True
@@ -278,7 +278,7 @@ def test_bad_chains_are_refused_before_anything_runs(text, message):
 def test_masks_that_do_not_fit(tmp_path):
     score, around = noise((6, 8)), context((6, 8))
     cv2.imwrite(str(tmp_path / "other.png"), np.ones((8, 6), np.uint8))
-    with pytest.raises(InputError, match=r"expected a mask of the photograph's size, 8x6, for frame 'f', found 6x8"):
+    with pytest.raises(InputError, match=r"expected a mask of the image's size, 8x6, for frame 'f', found 6x8"):
         parse_chain(f"roi:mask={tmp_path / 'other.png'}")(score, around)
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((6, 8), np.uint8))
     with pytest.raises(InputError, match="found a mask that is 0 everywhere"):

@@ -69,12 +69,12 @@ def test_the_same_frame_counts_once_even_from_another_batch(kind):
     score, label = frame(0)
     noise = np.random.default_rng(1).normal(size=SIZE).astype(np.float32)
     rounded = (score.view(np.int32) & np.int32(-65536)).view(np.float32)  # the upper half of the bits
-    expected = filled(kind, a=(score, label), b=frame(1)).compute().figures
+    expected = filled(kind, a=(score, label), b=frame(1)).compute().values
     for again in (score, score + 1e-4 * noise, rounded, score.astype(np.float64)):
         metrics = filled(kind, a=(score, label), b=frame(1))
         kind.update(metrics, "a", again, label)
         metrics.merge(filled(kind, a=(again, label)))
-        assert metrics.compute().figures == expected
+        assert metrics.compute().values == expected
         assert metrics.compute().frames == 2
 
 
@@ -106,14 +106,14 @@ OTHERS = {
 def test_another_frame_of_the_name_is_refused(kind, change, fault):
     score, label = frame(0)
     metrics = filled(kind, a=(score, label), b=frame(2))
-    expected = metrics.compute().figures
+    expected = metrics.compute().values
     with pytest.raises(
         InputError, match=rf"frame 'a' was seen before with {fault} .*; if these are two frames.*{WAYS}"
     ):
         kind.update(metrics, "a", *change(score, label))
     with pytest.raises(InputError, match=rf"cannot merge: frame 'a' is in both parts, with {fault} .*{WAYS}"):
         metrics.merge(filled(kind, c=frame(3), a=change(score, label)))
-    assert metrics.compute().figures == expected
+    assert metrics.compute().values == expected
     assert metrics.compute().frames == 2
 
 
@@ -126,7 +126,7 @@ def test_a_forgotten_reset_is_found_and_a_reset_forgets(kind):
     metrics.reset()
     for name, (score, label) in epochs[1].items():
         kind.update(metrics, name, score, label)
-    assert metrics.compute().figures == filled(kind, **epochs[1]).compute().figures
+    assert metrics.compute().values == filled(kind, **epochs[1]).compute().values
 
 
 def test_what_is_wrong_with_a_repeated_frame_is_told_too(kind):
@@ -193,7 +193,7 @@ def test_the_sample_is_small_and_sees_every_part(size):
 
 def test_merging_stays_associative_and_commutative(kind):
     parts = [{"a": frame(0), "b": frame(1)}, {"b": frame(1), "c": frame(2)}, {"c": frame(2), "a": frame(0)}]
-    expected = filled(kind, a=frame(0), b=frame(1), c=frame(2)).compute().figures
+    expected = filled(kind, a=frame(0), b=frame(1), c=frame(2)).compute().values
     for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
         for left in (True, False):
             first, second, third = (filled(kind, **parts[i]) for i in order)
@@ -203,7 +203,7 @@ def test_merging_stays_associative_and_commutative(kind):
             else:
                 second.merge(third)
                 first.merge(second)
-            assert first.compute().figures == pytest.approx(expected, abs=1e-12)
+            assert first.compute().values == pytest.approx(expected, abs=1e-12)
 
 
 class TestStates:
@@ -285,7 +285,7 @@ def test_a_failed_update_leaves_no_name_behind(kind, monkeypatch):
         with pytest.raises(InputError, match="no room"):
             kind.update(metrics, "a", *frame(0))
     kind.update(metrics, "a", *frame(1))
-    assert metrics.compute().figures == filled(kind, a=frame(1)).compute().figures
+    assert metrics.compute().values == filled(kind, a=frame(1)).compute().values
 
 
 def test_fingerprints_refuse_another_label_of_a_name():

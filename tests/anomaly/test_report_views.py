@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from anomaly.errors import InputError
-from anomaly.evaluation.score_maps import Likeliest
+from anomaly.evaluation.score_maps import TopClasses
 from anomaly.frames import Frame
 from anomaly.metrics.bands import RATES, RECALLS, curve_bands
 from anomaly.metrics.bootstrap import FrameTable
@@ -18,7 +18,7 @@ from anomaly.metrics.pixel import PixelMetrics
 from anomaly.metrics.score_curves import ScoreCurves, choose_levels
 from anomaly.report.html import safe_json
 from anomaly.report.pack import pack_numbers, pack_picture
-from anomaly.report.views import SetViews, View, sample, view_size
+from anomaly.report.views import DatasetViews, View, sample, view_size
 
 
 def frame_of(height, width, seed=0):
@@ -52,12 +52,12 @@ def test_every_pixel_of_a_view_is_the_one_in_the_middle_of_its_cell():
     predicted = np.random.default_rng(3).integers(0, 300, (500, 900))
     asked = {}
 
-    def likeliest(rows, columns):
+    def top_classes(rows, columns):
         asked["at"] = rows, columns
         shape = (5, len(rows), len(columns))
-        return Likeliest("log_softmax", np.zeros(shape, np.int64), np.zeros(shape, np.float32))
+        return TopClasses("log_softmax", np.zeros(shape, np.int64), np.zeros(shape, np.float32))
 
-    view = View.of(frame, scores, predicted, likeliest)
+    view = View.of(frame, scores, predicted, top_classes)
     height, width = 356, 640
     assert view.label.shape == (height, width)
     for y, x in [(0, 0), (355, 639), (100, 17), (201, 333)]:
@@ -70,7 +70,7 @@ def test_every_pixel_of_a_view_is_the_one_in_the_middle_of_its_cell():
     assert len(rows) == 44
     for i, j in [(0, 0), (43, 79), (20, 31)]:
         assert view.points[1, i, j] == scores[1][rows[i], columns[j]]
-    shown = cv2.imdecode(view.photograph, cv2.IMREAD_COLOR)
+    shown = cv2.imdecode(view.image, cv2.IMREAD_COLOR)
     assert shown.shape == (height, width, 3)
 
 
@@ -168,7 +168,7 @@ def test_files_that_are_damaged_are_refused(tmp_path):
         with pytest.raises(InputError, match="expected the state of a frame for the report"):
             View.read(tmp_path / f"{name}.npz")
     with pytest.raises(InputError, match="a set for the report"):
-        SetViews.read(tmp_path)
+        DatasetViews.read(tmp_path)
 
 
 def test_json_in_a_page_cannot_end_a_script():

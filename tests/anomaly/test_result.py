@@ -18,9 +18,9 @@ from anomaly.errors import InputError
 from anomaly.report.table import results_markdown, results_table
 from anomaly.results.records import (
     ClosedSet,
-    RunResult,
+    DatasetResult,
+    EvaluationRecord,
     ScoreResult,
-    SetResult,
     read_results,
     state_name,
     write_results,
@@ -34,16 +34,16 @@ def pixels(auroc, ap, fpr95):
 
 def run(**changes):
     sets = [
-        SetResult(
+        DatasetResult(
             "road_anomaly",
             3,
             "official",
             {"gmm_nll": pixels(0.9123456789012345, 0.5, 0.25), "msp": pixels(0.8, 0.625, 0.25)},
         ),
-        SetResult("empty", 3, "flat", {"msp": pixels(math.nan, math.nan, math.nan)}),
+        DatasetResult("empty", 3, "flat", {"msp": pixels(math.nan, math.nan, math.nan)}),
     ]
     closed = ClosedSet("camvid", 5, 0.421, 0.5, 0.9, {"road": 0.95, "bicyclist": math.nan})
-    result = RunResult({"name": "segformer"}, closed, sets, {"resize": None}, {"torch": "2.13", "café": 1.5})
+    result = EvaluationRecord({"name": "segformer"}, closed, sets, {"resize": None}, {"torch": "2.13", "café": 1.5})
     return replace(result, **changes)
 
 
@@ -53,7 +53,7 @@ def test_what_is_written_is_read_back(tmp_path):
     found = read_results(tmp_path / "new" / "folder" / "results.json")
     assert repr(found) == repr(run())  # NaN equals NaN there
     without = run(closed_set=None, sets=[])
-    assert RunResult.from_json(without.to_json()) == without
+    assert EvaluationRecord.from_json(without.to_json()) == without
 
 
 def test_json_is_strict_and_keeps_the_order():
@@ -89,7 +89,7 @@ def test_confidence_intervals_and_further_figures_have_columns():
     rich = replace(plain, intervals={"ap": [0.4, 0.6]}, components={"f1_mean": 0.3}, open_world={"gap": 0.1})
     rich = replace(rich, at_threshold={"tpr": 0.9})
     result.sets[0].scores["gmm_nll"] = rich
-    assert repr(RunResult.from_json(result.to_json())) == repr(result)
+    assert repr(EvaluationRecord.from_json(result.to_json())) == repr(result)
     table = pd.read_csv(io.StringIO(result.to_csv()))
     more = ["components.f1_mean", "open_world.gap", "at_threshold.tpr"]
     assert list(table.columns)[6:] == ["auroc", "ap", "ap_low", "ap_high", "fpr95", *more, "miou"]
@@ -106,12 +106,12 @@ def test_files_of_the_first_format_are_read():
         for key in ("version", "fingerprint", "published_frames", "notes", "images"):
             del entry[key]
     del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
-    found = RunResult.from_json(json.dumps({**record, "format_version": 1}))
-    expected = [score.figures for entry in run().sets for score in entry.scores.values()]
-    assert repr([score.figures for entry in found.sets for score in entry.scores.values()]) == repr(expected)
+    found = EvaluationRecord.from_json(json.dumps({**record, "format_version": 1}))
+    expected = [score.values for entry in run().sets for score in entry.scores.values()]
+    assert repr([score.values for entry in found.sets for score in entry.scores.values()]) == repr(expected)
     assert found.sets[0].scores["msp"].known_pixels == 1000
     assert found.sets[0].fingerprint == ""
-    assert RunResult.from_json(found.to_json()).format_version == 4
+    assert EvaluationRecord.from_json(found.to_json()).format_version == 4
 
 
 def test_files_of_the_second_format_are_read():
@@ -122,7 +122,7 @@ def test_files_of_the_second_format_are_read():
         for score in entry["scores"].values():
             del score["per_frame"], score["remarks"]
     del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
-    found = RunResult.from_json(json.dumps({**record, "format_version": 2}))
+    found = EvaluationRecord.from_json(json.dumps({**record, "format_version": 2}))
     assert repr(found) == repr(run())
 
 
@@ -133,7 +133,7 @@ def test_files_of_the_third_format_are_read():
         for score in entry["scores"].values():
             del score["remarks"]
     del record["closed_set"]["unlabelled"]
-    assert repr(RunResult.from_json(json.dumps({**record, "format_version": 3}))) == repr(run())
+    assert repr(EvaluationRecord.from_json(json.dumps({**record, "format_version": 3}))) == repr(run())
 
 
 def test_two_datasets_of_one_name_are_no_result():
@@ -142,9 +142,9 @@ def test_two_datasets_of_one_name_are_no_result():
         run(sets=[first, first])
     text = run().to_json().replace('"set": "empty"', '"set": "road_anomaly"')
     with pytest.raises(InputError, match="'road_anomaly' 2 times"):
-        RunResult.from_json(text)
+        EvaluationRecord.from_json(text)
     with pytest.raises(InputError, match="keys of one JSON object of different names, found 'msp' 2 times"):
-        RunResult.from_json(run().to_json().replace('"gmm_nll": {', '"msp": {', 1))
+        EvaluationRecord.from_json(run().to_json().replace('"gmm_nll": {', '"msp": {', 1))
 
 
 def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
@@ -211,8 +211,8 @@ def test_what_json_cannot_hold_is_named_by_its_key(changes, key, tmp_path):
 
 def test_figures_of_other_types_are_the_same_in_both_files():
     figures = {"auroc": np.float32(0.1), "ap": torch.tensor(0.1, dtype=torch.float64), "fpr95": np.array(0.25)}
-    score = replace(pixels(0.5, 0.5, 0.5), figures=figures, frames=np.int64(3))
-    given = run(sets=[SetResult("a", 3, "flat", {"msp": score})])
+    score = replace(pixels(0.5, 0.5, 0.5), values=figures, frames=np.int64(3))
+    given = run(sets=[DatasetResult("a", 3, "flat", {"msp": score})])
     found = json.loads(given.to_json())["sets"][0]["scores"]["msp"]["figures"]
     assert found == {"auroc": 0.10000000149011612, "ap": 0.1, "fpr95": 0.25}
     (row,) = csv.DictReader(io.StringIO(given.to_csv()))
@@ -250,7 +250,7 @@ def with_score(**changes):
         (edited(model={}), "needs a 'name'"),
         (edited(model=None), "expected 'model' to be of type dict"),
         (edited(closed_set={"miou": 0.5}), r"keys \['aacc', .* found \['miou'\]"),
-        (with_score(figures={"ap": "0.5"}), "expected 'ap' to be of type float, found '0.5'"),
+        (with_score(values={"ap": "0.5"}), "expected 'ap' to be of type float, found '0.5'"),
         (with_score(intervals={"ap": [0.1]}), "expected 'ap' to be a list of two numbers"),
         (with_score(bounds={"ap": [0.1, "1"]}), "expected 'ap' to be of type float, found '1'"),
         (with_score(frames=None), "expected 'frames' to be of type int, found None"),
@@ -305,7 +305,7 @@ def test_terminal_table_shows_percent_and_the_best_in_bold():
 
 
 def test_terminal_table_takes_names_literally():
-    entry = SetResult("[red]set", 1, "flat", {"[bold]msp": pixels(0.5, 0.5, 0.5)})
+    entry = DatasetResult("[red]set", 1, "flat", {"[bold]msp": pixels(0.5, 0.5, 0.5)})
     result = run(model={"name": "[/x]net"}, sets=[entry])
     assert "[/x]net" in rendered(result)
     assert "[red]set" in rendered(result)
@@ -316,7 +316,7 @@ def test_markdown_has_a_row_for_each_model_set_and_score():
     twin = run(
         model={"name": "twin"},
         closed_set=None,
-        sets=[SetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
+        sets=[DatasetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
     )
     assert results_markdown([run(), twin]).splitlines() == [
         "| set | model | score | frames | AUROC | AP | FPR95 | mIoU |",
@@ -331,7 +331,7 @@ def test_markdown_has_a_row_for_each_model_set_and_score():
 def test_markdown_keeps_runs_of_other_lengths_apart():
     short = run(
         model={"name": "short"},
-        sets=[SetResult("road_anomaly", 2, "official", {"msp": pixels(0.99, 0.99, 0.0)})],
+        sets=[DatasetResult("road_anomaly", 2, "official", {"msp": pixels(0.99, 0.99, 0.0)})],
     )
     rows = results_markdown([run(), short]).splitlines()
     assert "| road_anomaly | segformer | msp | 3 | 80.00 | **62.50** | **25.00** | 42.10 |" in rows
@@ -348,7 +348,7 @@ def rich_run():
         at_threshold={"threshold": 2.5, "tpr": 0.94, "fpr": 0.3},
     )
     plain = replace(pixels(0.8, 0.4, 0.5), components={"f1_mean": 0.1, "siou": 0.2, "ppv": 0.4, "threshold": 1.0})
-    return run(sets=[SetResult("a", 3, "flat", {"msp": full}), SetResult("b", 3, "flat", {"msp": plain})])
+    return run(sets=[DatasetResult("a", 3, "flat", {"msp": full}), DatasetResult("b", 3, "flat", {"msp": plain})])
 
 
 def test_terminal_shows_intervals_and_a_second_table_within_80_columns():

@@ -63,7 +63,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def statistics(sample):
-    named = {"network": "n", "classes": ("a", "b", "c", "d"), "photographs": ["x"], "origin": {}}
+    named = {"network": "n", "classes": ("a", "b", "c", "d"), "images": ["x"], "origin": {}}
     return Statistics.of(sample, list(SCORES.values()), **named)
 
 
@@ -259,7 +259,7 @@ def test_rare_and_missing_classes_in_the_sample(sample):
     part = PixelSample(
         Prediction(**maps, component_peak=sample.prediction.component_peak), sample.labels[kept], sample.weights[kept]
     )
-    found = Statistics.of(part, list(SCORES.values()), network="", classes=tuple("abcd"), photographs=[], origin={})
+    found = Statistics.of(part, list(SCORES.values()), network="", classes=tuple("abcd"), images=[], origin={})
     for score in found.attach(SCORES.values()):
         assert score(sample.prediction).isfinite().all(), score.name
 
@@ -267,7 +267,7 @@ def test_rare_and_missing_classes_in_the_sample(sample):
 def test_statistics_come_back_from_their_file(tmp_path, sample, statistics):
     statistics.save(tmp_path / "s.npz")
     again = Statistics.load(tmp_path / "s.npz")
-    assert (again.network, again.classes, again.photographs) == ("n", ("a", "b", "c", "d"), frozenset(["x"]))
+    assert (again.network, again.classes, again.images) == ("n", ("a", "b", "c", "d"), frozenset(["x"]))
     for before, after in zip(statistics.attach(SCORES.values()), again.attach(SCORES.values()), strict=True):
         torch.testing.assert_close(before(sample.prediction), after(sample.prediction), rtol=0, atol=0)
 
@@ -332,7 +332,7 @@ def test_pixels_are_drawn_evenly_from_each_class():
     assert sample.weights[sample.labels == 0].sum() == pytest.approx(120)
     both = join([sample, sample])
     assert both.rows("features").shape == (200, 2)
-    with pytest.raises(InputError, match="expected labelled pixels in the training photographs, found none"):
+    with pytest.raises(InputError, match="expected labelled pixels in the training images, found none"):
         join(draw_pixels([(prediction, torch.full((30, 40), -1))], 5, torch.Generator()))
 
 
@@ -364,7 +364,7 @@ def test_a_combination_with_neighbours_that_are_the_training_pixels_themselves_i
     sample = PixelSample(Prediction(**maps), torch.randint(0, 3, (500,), generator=draw), torch.ones(500))
     for name in ("zscore_sum:of=msp+knn", "rank_average:of=msp+knn"):
         (score,) = get_scores([name])
-        fitted = Statistics.of(sample, [score], network="", classes=(), photographs=[], origin={})
+        fitted = Statistics.of(sample, [score], network="", classes=(), images=[], origin={})
         with pytest.raises(InputError, match="knn is the same, 0, of all training pixels"):
             fitted.attach([score])
 

@@ -70,9 +70,7 @@ def test_figures_are_those_of_the_runs(work, record):
             for score in kept:
                 low, high = found["sets"][SET][score]["intervals"]["ap"]
                 assert low < found["sets"][SET][score]["ap"] < high
-            assert {s: f["ap"] for s, f in found["sets"][SET].items()} == {
-                s: f.figures["ap"] for s, f in stored.items()
-            }
+            assert {s: f["ap"] for s, f in found["sets"][SET].items()} == {s: f.values["ap"] for s, f in stored.items()}
             assert found["miou"]["val"] == 0.5
             assert found["miou"].get("test") == ((40 + seed) / 100 if name.startswith("softmax") else None)
     assert record["ablation"][0]["change"] == "none"

@@ -52,7 +52,7 @@ def write_config(path: Path, closed_set: Path) -> Path:
 
 
 def write_closed_set(root: Path, frames: int = 4) -> Path:
-    """Write photographs of noise with labels of blocks, some of them ignored; class 3 never occurs."""
+    """Write images of noise with labels of blocks, some of them ignored; class 3 never occurs."""
     for seed in range(frames):
         blocks = np.random.default_rng(seed).choice(np.uint8([0, 1, 2, 255]), (6, 8))
         set_trees.write(root / "images" / f"{seed}.png", set_trees.photo(seed, HEIGHT, WIDTH))

@@ -32,7 +32,7 @@ def test_unlabelled_becomes_ignored(tmp_path, suffix):
 
 
 def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no CamVid photographs in .*images/val: expected \.png or \.jpg"):
+    with pytest.raises(InputError, match=r"no CamVid images in .*images/val: expected \.png or \.jpg"):
         CamVidDataset(data_root=str(tmp_path), data_prefix=dict(PREFIX), pipeline=PIPELINE)
 
 

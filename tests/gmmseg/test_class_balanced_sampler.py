@@ -104,7 +104,7 @@ def test_index_follows_the_data_sets_rules(tmp_path, labels):
     assert (class_index.class_index(_dataset(tmp_path, pipeline=[])) == _present(labels, 5)).all()
 
 
-def test_real_photographs(data_root, tmp_path):
+def test_real_images(data_root, tmp_path):
     """On CamVid every class is seen about equally often where the plain stream hardly sees some."""
     from gmmseg.datasets import CamVidDataset
 

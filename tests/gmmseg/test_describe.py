@@ -1,4 +1,4 @@
-"""All that a generative network says of a photograph, of which scores are made, against scipy in float64."""
+"""All that a generative network says of a image, of which scores are made, against scipy in float64."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import WHOLE, check_scores
-from anomaly.models.mmseg import MMSegDetector
+from anomaly.models.mmseg import MMSegModel
 from anomaly.scores import get_scores
 from gmmseg.models.posthoc_segmentor import posthoc_config
 from tests.gmmseg.networks import segformer
@@ -150,7 +150,7 @@ def test_frozen_copy():
 def detector_of(network):
     network.data_preprocessor = torch.nn.Identity()
     pipeline = [{"type": "LoadImageFromFile"}, {"type": "PackSegInputs"}]
-    return MMSegDetector(Config({"default_scope": "mmseg", "test_pipeline": pipeline}), network, "cpu")
+    return MMSegModel(Config({"default_scope": "mmseg", "test_pipeline": pipeline}), network, "cpu")
 
 
 def test_no_nearest_component_with_a_frozen_copy():

@@ -17,7 +17,7 @@ CLASSES = ("road", "sky", "car")
 
 
 def write_images(root, count=5, labels=(0, 1, 2, 255)):
-    """Write random photographs and label maps of 40 x 56 pixels."""
+    """Write random images and label maps of 40 x 56 pixels."""
     random = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anomaly.datasets.catalog import SETS
-from anomaly.datasets.evaluation_set import EvaluationSet
+from anomaly.datasets.dataset import describe
+from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
-from anomaly.datasets.split import describe
 
 
 def sets_markdown() -> str:
@@ -17,13 +17,13 @@ def sets_markdown() -> str:
         labels = "hidden" if one.hidden else "anomalies" if one.anomalies else "classes"
         sizes = ", ".join(f"{width}x{height}" for width, height in one.sizes) or "-"
         rows.append(f"| `{one.name}` | {one.frames or '?'} | {sizes} | {labels} | {one.title} |")
-    families: dict[tuple[str, str], list[EvaluationSet]] = {}
+    families: dict[tuple[str, str], list[CatalogEntry]] = {}
     for one in SETS.values():
         families.setdefault((one.citation, one.name.partition("-")[0]), []).append(one)
     return "\n".join([*rows, "", *(_family(members) for members in families.values())])
 
 
-def _family(members: list[EvaluationSet]) -> str:
+def _family(members: list[CatalogEntry]) -> str:
     first = members[0]
     lines = [f"## {_common([one.title for one in members])}", "", ", ".join(f"`{one.name}`" for one in members), ""]
     where = first.obtain or f"<{first.home}>" if " " not in first.home else first.home
@@ -37,7 +37,7 @@ def _family(members: list[EvaluationSet]) -> str:
             sums = [f"{kind} `{value}`" for kind, value in (("SHA-256", file.sha256), ("MD5", file.md5)) if value]
             entry = f"- `{file.file}`: <{file.url}>, {', '.join(sums) or 'no checksum published'}."
             lines += [] if entry in lines else [entry]
-    lines += ["", "| layout | photographs | label maps | values |", "| --- | --- | --- | --- |"]
+    lines += ["", "| layout | images | label maps | values |", "| --- | --- | --- | --- |"]
     for row in dict.fromkeys(_layout(layout, one.encoding) for one in members for layout in one.layouts):
         lines.append(row)
     return "\n".join([*lines, ""])
@@ -52,7 +52,7 @@ def _layout(layout: Layout, encoding: Mapping[int, int]) -> str:
     return f"| {layout.name} | `{images}` | `{layout.labels}` | {values} |"
 
 
-def _excluded(one: EvaluationSet) -> dict[str, str]:
+def _excluded(one: CatalogEntry) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, reason in one.excluded.items():
         found[reason] = f"{found[reason]}, `{name}`" if reason in found else f"`{one.name}`: `{name}`"

@@ -39,7 +39,7 @@ def made_frame(index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Measure the made set and what results/ has of photographs, and put the tables between the marks."""
+    """Measure the made set and what results/ has of images, and put the tables between the marks."""
     parser = command_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/metrics.md", help="document that holds the tables")
     path = parser.parse_args().file

@@ -12,7 +12,7 @@ import numpy as np
 from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import FrameTable, bootstrap, paired_bootstrap
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.results.records import SetResult, read_results, state_name
+from anomaly.results.records import DatasetResult, read_results, state_name
 from study_tables import FIGURES
 
 NETWORKS = ("softmax", "softmax-posthoc", "softmax-frozen", "gmmseg", "gmmseg-frozen")
@@ -26,7 +26,7 @@ def gather(work: Path) -> dict[str, Any]:
 
     ``seedK/NETWORK/results.json`` are evaluations of ``NETWORKS``; ``seedK/softmax-states`` and ``gmmseg-states`` hold
     results with all scores kept, for intervals and paired tests, as ``gmmseg-frozen`` does (``softmax-frozen`` may);
-    ``seedK/NETWORK-test.json`` has mIoU on the test photographs, and
+    ``seedK/NETWORK-test.json`` has mIoU on the test images, and
     ``ablation/NAME/results.json`` what one change made, ``change.txt`` beside it.
 
     Raises:
@@ -54,13 +54,13 @@ def without_folders(record: Any) -> Any:
     return re.sub(r"(?<!\S)/\S*/(?=\S)", "", record) if isinstance(record, str) else record
 
 
-def _figures(entry: SetResult) -> dict[str, Any]:
+def _figures(entry: DatasetResult) -> dict[str, Any]:
     for name, score in entry.scores.items():
-        if missing := [figure for figure in FIGURES if figure not in score.figures]:
+        if missing := [figure for figure in FIGURES if figure not in score.values]:
             raise InputError(
                 f"{entry.set}, {name}: expected {', '.join(FIGURES)}, found no {missing[0]}; use the usual levels"
             )
-    return {name: {figure: score.figures[figure] for figure in FIGURES} for name, score in entry.scores.items()}
+    return {name: {figure: score.values[figure] for figure in FIGURES} for name, score in entry.scores.items()}
 
 
 def _seed(folder: Path, network: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
     Where all scores of the twin's own frozen mixtures were kept: with the frozen copy, minus these too.
     """
     entries = {entry.set: entry for entry in read_results(folder / f"softmax{STATES}/results.json").sets}
-    twin = {score: found.figures for score, found in entries[name].scores.items()}
+    twin = {score: found.values for score, found in entries[name].scores.items()}
     best = []
     for some in ([s for s in twin if "+" not in s], list(twin)):  # as they are, then post-processed too
         best += [max(some, key=lambda score: twin[score]["ap"]), min(some, key=lambda score: twin[score]["fpr95"])]

@@ -13,7 +13,7 @@ Record = Mapping[str, Any]
 def headline(study: Record, rows: Sequence[tuple[str, str]]) -> str:
     """Network and score against AUROC, AP and FPR95 on every set, and mIoU; mean and deviation over seeds.
 
-    Of one seed alone: with the interval over photographs, where the record has one.
+    Of one seed alone: with the interval over images, where the record has one.
 
     Args:
         study: The record.

@@ -12,7 +12,7 @@ from anomaly.datasets.synthetic.texture import noise_tile, tiled
 
 
 def take_picture(canvas: Canvas, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """The photograph of a painted canvas, ``(H, W, 3)`` uint8 RGB."""
+    """The image of a painted canvas, ``(H, W, 3)`` uint8 RGB."""
     height, width = canvas.label.shape
     through = np.exp(np.float32(-canvas.light.haze) * canvas.depth)
     through[canvas.label == Class.SKY] = 1.0

@@ -12,7 +12,7 @@ from anomaly.errors import InputError
 from anomaly.results.score_formats.base import Format
 
 NAME = "value"
-LIMIT = 1 << 31  # bytes: more than any photograph's map
+LIMIT = 1 << 31  # bytes: more than any image's map
 
 
 def read(path: Path) -> npt.NDArray[Any]:

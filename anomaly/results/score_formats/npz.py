@@ -15,7 +15,7 @@ from anomaly.errors import InputError
 from anomaly.results.score_formats.base import Format
 
 NAMES = ("score", "value", "anomaly", "arr_0")
-LIMIT = 1 << 31  # bytes: more than any photograph's map
+LIMIT = 1 << 31  # bytes: more than any image's map
 
 
 def read(path: Path) -> npt.NDArray[Any]:

@@ -34,7 +34,7 @@ def ours(frames: Iterable[Frame], mode: Any) -> tuple[dict[str, Any], float]:
     start = time.perf_counter()
     found = metrics.compute()
     low, high = found.intervals.get("ap", (0.0, 0.0))
-    return {**found.figures, "ap_interval": high - low}, seconds + time.perf_counter() - start
+    return {**found.values, "ap_interval": high - low}, seconds + time.perf_counter() - start
 
 
 def scikit_learn(frames: Iterable[Frame]) -> tuple[dict[str, Any], float]:

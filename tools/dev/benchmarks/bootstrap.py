@@ -8,7 +8,7 @@ import numpy as np
 
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
-from anomaly.metrics.figures import measure as measure_figures
+from anomaly.metrics.definitions import measure as measure_figures
 from anomaly.metrics.functional.curve import operating_points
 from anomaly.metrics.functional.resampling import weighted_figures
 

@@ -1,6 +1,6 @@
 """Checking 2048x1024 frames on all cores against decoding them alone.
 
-24 photographs and label maps, as PNG as in Cityscapes' sets, lie in the cache of the file system; ``decode`` is their
+24 images and label maps, as PNG as in Cityscapes' sets, lie in the cache of the file system; ``decode`` is their
 bare decoding by the same library, on as many threads.
 """
 
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from anomaly.datasets.check import check_split
+from anomaly.datasets.check import check_dataset
 from anomaly.datasets.folder import open_folders
 
 FRAMES, HEIGHT, WIDTH = 24, 1024, 2048
@@ -37,7 +37,7 @@ def measure() -> dict[str, float | int]:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(_decode, [path for files in split.files for path in files.paths]))
 
-        runs = [(_seconds(decode), _seconds(lambda: check_split(split))) for _ in range(3)]
+        runs = [(_seconds(decode), _seconds(lambda: check_dataset(split))) for _ in range(3)]
     decode_s, check_s = (min(found[place][0] for found in runs) for place in (0, 1))
     busy = max(found[1][1] / found[1][0] for found in runs)
     return {

@@ -53,9 +53,9 @@ def measure() -> dict[str, object]:
 
 
 def _grain(root: Path) -> None:
-    """Add noise to every photograph: generated ones are smoother than a camera's, and take less room."""
+    """Add noise to every image: generated ones are smoother than a camera's, and take less room."""
     random = np.random.default_rng(0)
     for path in root.glob("open_world/frames/*.jpg"):
-        photograph = np.asarray(Image.open(path))
-        grainy = photograph + random.normal(0, GRAIN, photograph.shape)
+        image = np.asarray(Image.open(path))
+        grainy = image + random.normal(0, GRAIN, image.shape)
         Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8)).save(path, quality=95)

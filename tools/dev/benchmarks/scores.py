@@ -1,4 +1,4 @@
-"""Every score per megapixel of photograph, beside the forward pass of a GMMSeg SegFormer MiT-B0 of 19 classes."""
+"""Every score per megapixel of image, beside the forward pass of a GMMSeg SegFormer MiT-B0 of 19 classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from anomaly.cli.mmseg_config import read_config
 from anomaly.models.base import Prediction
-from anomaly.models.tiling import Inference, Look
+from anomaly.models.tiling import Inference, ViewPrediction
 from anomaly.scores.sample import draw_pixels, join
 from anomaly.scores.statistics import Statistics
 from anomaly.scores.table import SCORES
@@ -25,18 +25,18 @@ def _statistics(prediction: Prediction) -> Statistics:
     labels = torch.arange(prediction.logits[0, 0].numel()).view(prediction.logits.shape[2:]) % classes
     sample = join(draw_pixels([(prediction, labels)], 20_000, torch.Generator().manual_seed(0)))
     names = tuple(map(str, range(classes)))
-    return Statistics.of(sample, list(SCORES.values()), network="", classes=names, photographs=(), origin={})
+    return Statistics.of(sample, list(SCORES.values()), network="", classes=names, images=(), origin={})
 
 
 def measure() -> dict[str, object]:
-    """Milliseconds per megapixel of the forward pass and of each score, resized to the photograph."""
-    from anomaly.models.mmseg import MMSegDetector, build_model
+    """Milliseconds per megapixel of the forward pass and of each score, resized to the image."""
+    from anomaly.models.mmseg import MMSegModel, build_model
 
     config = read_config(Path(__file__).resolve().parents[3] / CONFIG)
     torch.manual_seed(0)
-    detector = MMSegDetector(config, build_model(config), "cpu")
+    detector = MMSegModel(config, build_model(config), "cpu")
     inputs, inference = torch.randn(1, 3, *SIZE), Inference()
-    looks: list[Look] = inference.look(detector, inputs)
+    looks: list[ViewPrediction] = inference.look(detector, inputs)
     scores = _statistics(looks[0].prediction).attach(SCORES.values())
     megapixels = SIZE[0] * SIZE[1] / 1e6
     (forward,) = best_seconds(lambda: inference.look(detector, inputs), repeats=5)

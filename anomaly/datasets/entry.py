@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from anomaly.datasets.dataset import AS_FOUND, Dataset, FrameFiles
 from anomaly.datasets.download import Download
-from anomaly.datasets.images import PHOTO_SUFFIXES, image_size, read_label
+from anomaly.datasets.images import IMAGE_SUFFIXES, image_size, read_label
 from anomaly.datasets.layout import Encoding, Layout
-from anomaly.datasets.split import AS_FOUND, FrameFiles, Split
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY
 
 
 @dataclass(frozen=True)
-class EvaluationSet:
+class CatalogEntry:
     """One set of the catalogue, or a part of one that people publish figures on.
 
     Args:
@@ -31,7 +31,7 @@ class EvaluationSet:
         citation: Authors, title, where and when.
         licence: Its terms, as far as they are known.
         frames: Number of frames as published; ``None`` where that could not be confirmed.
-        sizes: Width and height of its photographs; empty where they vary or could not be confirmed.
+        sizes: Width and height of its images; empty where they vary or could not be confirmed.
         classes: Names of the known classes, where the label values of known pixels are class ids from 0.
         every_frame: Whether every frame has an anomaly.
         anomalies: Whether it has anomalies at all; closed-set data has none.
@@ -73,7 +73,7 @@ class EvaluationSet:
     pitfalls: tuple[str, ...] = ()
     obtain: str = ""
 
-    def open(self, data_root: Path, *, as_found: bool = False) -> Split:
+    def open(self, data_root: Path, *, as_found: bool = False) -> Dataset:
         """Find the set below a folder and open it; its frames are read only when asked for.
 
         Args:
@@ -97,8 +97,8 @@ class EvaluationSet:
                 return self._split(root, layout, files, as_found)
         raise InputError(self._not_found(data_root))
 
-    def photographs(self, data_root: Path) -> list[tuple[str, Path]]:
-        """Find the set's photographs, whether there are labels or not: name and file of each frame, in order of names.
+    def find_images(self, data_root: Path) -> list[tuple[str, Path]]:
+        """Find the set's images, whether there are labels or not: name and file of each frame, in order of names.
 
         Raises:
             InputError: No folder holds them, one of them is in a format that is not read, two are of one frame, or they
@@ -111,13 +111,13 @@ class EvaluationSet:
                     continue
                 if unread := self._belonging_here(layout, layout.unread(root)):
                     raise InputError(
-                        f"{self.name}: expected photographs that end in {', '.join(PHOTO_SUFFIXES)} in {root} (as "
+                        f"{self.name}: expected images that end in {', '.join(IMAGE_SUFFIXES)} in {root} (as "
                         f"{layout}), found {min(unread.values()).name} ({len(unread)} of {len(unread) + len(found)}); "
                         "convert them, or take them out"
                     )
                 if self.frames is not None and len(found) != self.frames:
                     raise InputError(
-                        f"{self.name}: expected {self.frames} photographs, found {len(found)} in {root} (as {layout}); "
+                        f"{self.name}: expected {self.frames} images, found {len(found)} in {root} (as {layout}); "
                         "complete the set, or take out what is not of it"
                     )
                 return sorted(found.items())
@@ -131,13 +131,13 @@ class EvaluationSet:
         """Whether a frame's name is one of the set's."""
         return (not self.only or frame.startswith(self.only)) and not frame.startswith(tuple(self.excluded))
 
-    def _split(self, root: Path, layout: Layout, files: tuple[FrameFiles, ...], as_found: bool) -> Split:
+    def _split(self, root: Path, layout: Layout, files: tuple[FrameFiles, ...], as_found: bool) -> Dataset:
         unsure = self._check_version(root, layout, as_found)
         files = self._belonging(root, layout, files)
         notes = (*self._count(root, layout, files, as_found), *self._resized(files), *unsure)
         encoding_name, encoding = self._encoding(root, layout, files)
         words = str(layout) if encoding_name in ("", "published") else f"{layout}; labels {encoding_name}"
-        return Split(
+        return Dataset(
             self.name,
             root,
             words,
@@ -180,9 +180,9 @@ class EvaluationSet:
         return tuple(file for place, file in enumerate(files) if place not in places and self._belongs(file.id))
 
     def _count(self, root: Path, layout: Layout, files: Sequence[FrameFiles], as_found: bool) -> tuple[str, ...]:
-        """Refuse another number of frames than published, or photographs without labels among a part; or note it.
+        """Refuse another number of frames than published, or images without labels among a part; or note it.
 
-        Where nobody published a number, every photograph counts as one of the set.
+        Where nobody published a number, every image counts as one of the set.
         """
         found = len(files)
         if found == self.frames:
@@ -206,28 +206,28 @@ class EvaluationSet:
         return (f"{len(left)} label maps, such as {left[0]}, are of no frame in the set's list and are left out",)
 
     def _bare(self, root: Path, layout: Layout, files: Sequence[FrameFiles], as_found: bool) -> tuple[str, ...]:
-        """Refuse photographs without label maps, or note them."""
+        """Refuse images without label maps, or note them."""
         photos = {**layout.unread(root), **layout.frames_without_labels(root)}
         bare = {name for name in photos if self._belongs(name)} - {file.id for file in files}
         if not bare:
             return ()
         if not as_found:
             raise InputError(
-                f"{self.name}: expected a label map for every photograph in {root} (as {layout}), found none for "
-                f"{min(bare)!r} ({len(bare)} of {len(bare) + len(files)}); complete the set, take these photographs "
+                f"{self.name}: expected a label map for every image in {root} (as {layout}), found none for "
+                f"{min(bare)!r} ({len(bare)} of {len(bare) + len(files)}); complete the set, take these images "
                 f"out, or say that the others are meant ({AS_FOUND})"
             )
-        return (f"{len(bare)} photographs have no label map, such as {min(bare)!r}, and are left out",)
+        return (f"{len(bare)} images have no label map, such as {min(bare)!r}, and are left out",)
 
     def _resized(self, files: Sequence[FrameFiles]) -> tuple[str, ...]:
-        """Note photographs of other sizes than published."""
+        """Note images of other sizes than published."""
         if not self.sizes:
             return ()
         found = (image_size(file.image) for file in files)
         counts = Counter(size for size in found if size is not None and size not in self.sizes)
         published = " or ".join(f"{width}x{height}" for width, height in self.sizes)
         return tuple(
-            f"{count} photographs of {width}x{height} pixels where {published} is published"
+            f"{count} images of {width}x{height} pixels where {published} is published"
             for (width, height), count in sorted(counts.items())
         )
 
@@ -290,7 +290,7 @@ class EvaluationSet:
         expected = " or ".join(str(layout) for layout in self.layouts)
         for root in roots:
             for layout in self.layouts:
-                photos, labels = layout.photographs(root), layout.label_maps(root)
+                photos, labels = layout.find_images(root), layout.label_maps(root)
                 if photos and self.hidden:
                     return (
                         f"{self.name}: the labels of this split are not public (maps of zeros are sometimes found in "
@@ -299,7 +299,7 @@ class EvaluationSet:
                     )
                 if labels:
                     return (
-                        f"{self.name}: found {len(labels)} label maps in {root} without photographs; expected "
+                        f"{self.name}: found {len(labels)} label maps in {root} without images; expected "
                         f"{layout}; complete the set ({self.home})"
                     )
         looked_in = ", ".join(f"{root} ({holds(root)})" for root in roots)

@@ -28,9 +28,9 @@ class FrameFiles:
 
     Args:
         id: Name of the frame, unique in its split.
-        image: File of the photograph.
+        image: File of the image.
         label: File of the label map, in the set's own values.
-        overlay: File of a signed difference that is added to the photograph.
+        overlay: File of a signed difference that is added to the image.
     """
 
     id: str
@@ -45,7 +45,7 @@ class FrameFiles:
 
 
 @dataclass(frozen=True)
-class Split:
+class Dataset:
     """An evaluation set: an ordered list of frames that are read when asked for.
 
     Args:
@@ -168,7 +168,7 @@ class Split:
         return label, values, counts
 
     def image(self, i: int) -> Image:
-        """Read the photograph of frame ``i`` (from 0), with its overlay where it has one. Shape: ``(H, W, 3)``, uint8.
+        """Read the image of frame ``i`` (from 0), with its overlay where it has one. Shape: ``(H, W, 3)``, uint8.
 
         Raises:
             InputError: A file cannot be read.
@@ -177,7 +177,7 @@ class Split:
         image = read_image(files.image)
         return image if files.overlay is None else add_overlay(image, files.overlay)
 
-    def limit(self, n: int) -> Split:
+    def limit(self, n: int) -> Dataset:
         """Give the split's first ``n`` frames (all where it has fewer); ``n`` is at least 1.
 
         Raises:
@@ -188,7 +188,7 @@ class Split:
             raise InputError(f"limit: expected at least 1 frame, found {n}; leave it out to take them all")
         return replace(self, files=self.files[:n])
 
-    def half(self, which: Literal["first", "second"]) -> Split:
+    def half(self, which: Literal["first", "second"]) -> Dataset:
         """Give the first half of the frames, or the second (one more where their number is odd), as a set of its own.
 
         A threshold can then be chosen on one half and applied to the other. Halves are not every other frame: in a

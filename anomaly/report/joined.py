@@ -9,9 +9,9 @@ from string import ascii_uppercase
 
 from anomaly.errors import InputError
 from anomaly.metrics.score_curves import ScoreCurves
-from anomaly.report.views import SET, SetViews, View
+from anomaly.report.views import SET, DatasetViews, View
 from anomaly.results.comparison import check_comparable
-from anomaly.results.records import RunResult, ScoreResult, SetResult, read_results
+from anomaly.results.records import DatasetResult, EvaluationRecord, ScoreResult, read_results
 
 FOLDER = "report"
 
@@ -27,7 +27,7 @@ class Run:
     """
 
     letter: str
-    result: RunResult
+    result: EvaluationRecord
     folder: Path
 
 
@@ -38,7 +38,7 @@ class Method:
     Args:
         label: What the page calls it.
         score: Its score's name.
-        run: Its place among :attr:`JoinedSet.runs`.
+        run: Its place among :attr:`JoinedDataset.runs`.
         place: Its place among the run's scores.
         result: What it reached.
         curves: What is drawn of it.
@@ -53,7 +53,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class JoinedSet:
+class JoinedDataset:
     """One set, as measured by one run or by several on the same frames.
 
     Args:
@@ -66,9 +66,9 @@ class JoinedSet:
     """
 
     name: str
-    entry: SetResult
+    entry: DatasetResult
     runs: list[Run]
-    views: list[SetViews]
+    views: list[DatasetViews]
     methods: list[Method]
     frames: list[tuple[str, list[int]]]
 
@@ -88,7 +88,7 @@ class JoinedSet:
         return found
 
 
-def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedSet]]:
+def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedDataset]]:
     """Read results with the folders ``report`` beside them.
 
     Raises:
@@ -108,7 +108,7 @@ def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedSet]]:
     return runs, [_join_set(name, runs) for name in names]
 
 
-def _join_set(name: str, runs: list[Run]) -> JoinedSet:
+def _join_set(name: str, runs: list[Run]) -> JoinedDataset:
     having = [(run, entry) for run in runs for entry in run.result.sets if entry.set == name]
     methods, views = [], []
     for place, (run, entry) in enumerate(having):
@@ -121,17 +121,17 @@ def _join_set(name: str, runs: list[Run]) -> JoinedSet:
         raise InputError(
             f"{name}: expected frames that all runs keep views of, found none; evaluate them with one --report-frames"
         )
-    return JoinedSet(name, having[0][1], [run for run, _ in having], views, methods, frames)
+    return JoinedDataset(name, having[0][1], [run for run, _ in having], views, methods, frames)
 
 
-def _read_set(run: Run, entry: SetResult) -> SetViews:
+def _read_set(run: Run, entry: DatasetResult) -> DatasetViews:
     folder = run.folder / entry.set
     if not (folder / SET).is_file():
         raise InputError(
             f"{run.folder.parent}: expected the views and curves of {entry.set} in {folder}, found none; evaluate "
             "again with tools/ood_eval.py --report"
         )
-    views = SetViews.read(folder)
+    views = DatasetViews.read(folder)
     mine, theirs = (
         (views.set, views.fingerprint, list(views.curves)),
         (entry.set, entry.fingerprint, list(entry.scores)),
