@@ -11,8 +11,8 @@ from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.metrics import Calibration, MetricConfig
 from anomaly.metrics.calibration import RULES
+from anomaly.metrics.definitions import Levels
 from anomaly.metrics.functional.components import TRACKS
-from anomaly.metrics.values import Levels
 
 
 def add_measures(parser: argparse.ArgumentParser) -> None:

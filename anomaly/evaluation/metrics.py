@@ -16,12 +16,12 @@ from anomaly.frames import Frame, ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.calibration import Rule, Threshold, apply_threshold, check_level
 from anomaly.metrics.component import BEST_F1, ComponentMetrics, component_threshold
+from anomaly.metrics.definitions import Levels
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.open_iou import OpenIoUMetrics
 from anomaly.metrics.pixel import MEMORY_BUDGET, MODES, Mode, PixelMetrics
 from anomaly.metrics.score_curves import ScoreCurves
-from anomaly.metrics.values import Levels
 from anomaly.results.records import ScoreResult, state_name
 from anomaly.results.remarks import SeenValues, unlabelled_classes
 from anomaly.utils.given import choice, switch, whole

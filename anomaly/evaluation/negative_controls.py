@@ -13,7 +13,7 @@ import numpy.typing as npt
 from anomaly.datasets.dataset import Dataset
 from anomaly.evaluation.chance import ap_range, auroc_range
 from anomaly.evaluation.evaluator import evaluate
-from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, ScoreMap
 from anomaly.scores.table import stored_scores
 
 RANDOM, CONSTANT, SHUFFLED = "random", "constant", "shuffled labels"

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
+from anomaly.metrics.definitions import Levels, at_threshold, measure
 from anomaly.metrics.functional.bins import BinnedCurve, Histogram, histogram
 from anomaly.metrics.functional.curve import Scores
 from anomaly.metrics.functional.thinned import ThinnedCurve
 from anomaly.metrics.measured import FrameCounts, Interval, Measured, check_stored
-from anomaly.metrics.values import Levels, at_threshold, measure
 from anomaly.utils.background import read_ahead
 
 _Bounded = tuple[dict[str, float], dict[str, Interval]]

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from anomaly.errors import InputError
+from anomaly.metrics.definitions import Levels
 from anomaly.metrics.functional.curve import Scores
 from anomaly.metrics.functional.resampling import Floats, SharedCounts, weighted_figures
 from anomaly.metrics.measured import FrameCounts
 from anomaly.metrics.pixel import PixelMetrics, PixelResult
-from anomaly.metrics.values import Levels
 from anomaly.utils.given import choice, real, whole
 
 Method = Literal["bca", "percentile"]

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 
 from anomaly.errors import InputError
+from anomaly.metrics.definitions import at_threshold
 from anomaly.metrics.functional.curve import from_ordered_keys, ordered_keys
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, check_fpr, check_tpr, missing_pixels
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.metrics.values import at_threshold
 from anomaly.utils.given import choice, real, text
 
 Rule = Literal["tpr", "fpr", "best_f1"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.metrics.definitions import Levels, at_threshold, measure
 from anomaly.metrics.functional.curve import (
     Counts,
     OperatingPoints,
@@ -26,7 +27,6 @@ from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.measured import FrameCounts, Measured, check_stored
 from anomaly.metrics.runs import FileRun, FrameScores, MemoryRun, Run
 from anomaly.metrics.spill import SpillFile
-from anomaly.metrics.values import Levels, at_threshold, measure
 from anomaly.utils.background import read_ahead
 
 STRIDE = 1024  # one of so many scores is a sample, by which blocks are cut and runs on disk are searched

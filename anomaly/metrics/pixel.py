@@ -15,6 +15,7 @@ import numpy.typing as npt
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
 from anomaly.metrics.binned import BinnedScores
+from anomaly.metrics.definitions import PER_IMAGE, Levels
 from anomaly.metrics.distributed import gather
 from anomaly.metrics.exact import ExactScores
 from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
@@ -25,7 +26,6 @@ from anomaly.metrics.measured import FrameCounts, Interval
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
-from anomaly.metrics.values import PER_IMAGE, Levels
 from anomaly.utils.given import choice, real, text
 from anomaly.utils.state_file import read_state, write_state
 

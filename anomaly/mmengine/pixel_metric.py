@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.frames import Label, ScoreMap
+from anomaly.metrics.definitions import FIGURES, PER_IMAGE
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
-from anomaly.metrics.values import FIGURES, PER_IMAGE
 from anomaly.mmengine.metric_base import AnomalyMetric, chosen, on_main
 from anomaly.registry import METRICS
 

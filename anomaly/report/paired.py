@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import Difference, FrameTable, holm, paired_bootstrap
-from anomaly.metrics.values import title_of
+from anomaly.metrics.definitions import title_of
 
 _SHOWN = 3  # AUROC, AP and FPR at TPR lead every list of figures
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from anomaly.metrics.definitions import title_of
 from anomaly.metrics.score_curves import LEAST_FPR, ScoreCurves
-from anomaly.metrics.values import title_of
 from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram, line_chart, ranked_chart
 from anomaly.report.joined import JoinedDataset, Method, Run
 from anomaly.report.table import FURTHER as COLUMNS

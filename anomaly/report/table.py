@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from anomaly.metrics.values import title_of
+from anomaly.metrics.definitions import title_of
 from anomaly.report.formats import Cell, TextTable, markdown
 from anomaly.results.records import EvaluationRecord, ScoreResult
 

@@ -4,11 +4,11 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from anomaly.metrics.values import title_of
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics, UndefinedMetricWarning, exact
+from anomaly.metrics.definitions import title_of
 from anomaly.metrics.functional import bins
 from tests import oracles
 from tests.metric_tester import MetricTester

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.metrics.definitions import FIGURES, Levels
 from anomaly.metrics.functional.curve import Counts, Scores
-from anomaly.metrics.values import FIGURES, Levels
 
 Floats = npt.NDArray[np.float64]
 _CHUNK = 2**18  # thresholds times selections that are handled together
