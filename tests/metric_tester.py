@@ -63,10 +63,10 @@ class MetricTester:
         """All that the oracle gives; where there is an interval, both the exact figure and the one given lie in it."""
         for name in expected.keys() - {"figures"}:
             assert found[name] == expected[name], name
-        assert found["figures"].keys() == expected["figures"].keys()
-        for name in expected["figures"].keys() - self.unbounded:
-            value, given = expected["figures"][name], found["figures"][name]
-            low, high = found["intervals"].get(name, (given, given))
+        assert found["values"].keys() == expected["values"].keys()
+        for name in expected["values"].keys() - self.unbounded:
+            value, given = expected["values"][name], found["values"][name]
+            low, high = found["confidence_intervals"].get(name, (given, given))
             assert np.isnan(value) == np.isnan(given) == np.isnan(low) == np.isnan(high), name
             assert np.isnan(value) or low - 1e-12 <= value <= high + 1e-12, name
             assert np.isnan(value) or low <= given <= high, name
@@ -104,7 +104,7 @@ class MetricTester:
         before = self.values(self.filled(frames))
         after = self.values(self.filled([(name, np.exp(score), label) for name, score, label in frames]))
         for name in self.ranking_figures:
-            np.testing.assert_equal(after["figures"][name], before["figures"][name], err_msg=name)
+            np.testing.assert_equal(after["values"][name], before["values"][name], err_msg=name)
 
     def test_keeps_the_resolution_of_its_input(self):
         """Neighbours in each type stay apart, alone and beside a coarser type."""

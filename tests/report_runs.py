@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from anomaly.datasets.dataset import Dataset, FrameFiles
-from anomaly.evaluation.metrics import Calibration, MetricConfig
-from anomaly.evaluation.profile import Profile
+from anomaly.evaluation.config import Calibration, MetricConfig
+from anomaly.utils.profile import Profile
 from anomaly.evaluation.run import Subject, run
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.models.base import Prediction
 from anomaly.results.records import ClosedSet
-from anomaly.scores.table import get_scores
+from anomaly.scores.registry import get_scores
 from tests.anomaly import set_trees
 
 HOSTILE = "<img src=x onerror=hacked()>"

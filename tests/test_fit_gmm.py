@@ -69,8 +69,8 @@ def test_fit_evaluate_and_test(call, tmp_path):
     new, old = read_results(tmp_path / "new/results.json"), read_results(tmp_path / "old/results.json")
     assert new.closed_set == old.closed_set
     assert 0 < new.closed_set.miou < 1
-    assert set(new.sets[0].scores) == {"gmm_nll", *old.sets[0].scores}
-    assert all(new.sets[0].scores[name] == values for name, values in old.sets[0].scores.items())
+    assert set(new.datasets[0].scores) == {"gmm_nll", *old.datasets[0].scores}
+    assert all(new.datasets[0].scores[name] == values for name, values in old.datasets[0].scores.items())
     assert len(list(Path("new/heatmaps/street_scenes/gmm_nll").glob("*.png"))) == 2
 
     status, err = call("test", *fitted, "--work-dir", "tested", "--out", "test.json", *place)
@@ -102,7 +102,7 @@ def test_frozen_copy_of_the_backbone(call, tmp_path):
         assert call("ood_eval", *network, "--sets", "street_scenes", "--heatmaps", "none", "--out", name)[0] == 0
         figures.append(read_results(tmp_path / name / "results.json"))
     assert figures[0].closed_set == figures[1].closed_set
-    scores = [result.sets[0].scores for result in figures]
+    scores = [result.datasets[0].scores for result in figures]
     assert scores[0]["energy"] == scores[1]["energy"]
     assert scores[0]["gmm_nll"] != scores[1]["gmm_nll"]
 

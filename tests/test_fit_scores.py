@@ -34,10 +34,10 @@ def test_all_scores_with_their_statistics(fitted):
     status, err = fitted("ood_eval", *words, "--scores", "all", combined)
     assert status == 0, err
     record = results()
-    assert list(record["sets"][0]["scores"]) == [*OF_LOGITS, combined]
+    assert list(record["datasets"][0]["scores"]) == [*OF_LOGITS, combined]
     assert record["settings"]["scores"] == [*OF_LOGITS, combined]
     assert len(record["provenance"]["statistics"]["sha256"]) == 64
-    figures = [score["figures"]["auroc"] for score in record["sets"][0]["scores"].values()]
+    figures = [score["values"]["auroc"] for score in record["datasets"][0]["scores"].values()]
     assert len({round(figure, 6) for figure in figures}) > 8
 
 
@@ -49,16 +49,16 @@ def test_views_and_post_processing_are_recorded_and_verified(fitted):
     assert status == 0, err
     record = results()
     chain = "boundary:width=4,smooth:sigma=1.5"
-    assert list(record["sets"][0]["scores"]) == ["msp", f"msp+{chain}", "energy", f"energy+{chain}"]
+    assert list(record["datasets"][0]["scores"]) == ["msp", f"msp+{chain}", "energy", f"energy+{chain}"]
     assert record["settings"]["post"] == ["none", chain]
     assert record["settings"]["inference"]["window"] == [64, 64]
     assert record["settings"]["inference"]["flip"] is True
     assert fitted("verify", "out/results.json", "net.py", "net.pth")[0] == 0
     stored = ("--predictions", "maps", "--sets", "street_scenes", "--heatmaps", "none", "--out", "again")
     assert fitted("ood_eval", *stored, "--post", "none", "smooth:sigma=1.5")[0] == 0
-    again = results("again")["sets"][0]["scores"]
-    assert again["msp"]["figures"] == record["sets"][0]["scores"]["msp"]["figures"]
-    assert again["msp+smooth:sigma=1.5"]["figures"] != again["msp"]["figures"]
+    again = results("again")["datasets"][0]["scores"]
+    assert again["msp"]["values"] == record["datasets"][0]["scores"]["msp"]["values"]
+    assert again["msp+smooth:sigma=1.5"]["values"] != again["msp"]["values"]
     status, err = fitted("ood_eval", *stored, "--post", chain)
     assert status == 2
     assert "needs the network's classes, and stored scores have none" in err
@@ -172,4 +172,4 @@ def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call, scenes
     with pytest.warns(UserWarning, match=r"s\.npz: .* are of window 64x64 \(here the whole\)$"):
         status, err = call("ood_eval", *words, "--out", "out")
     assert status == 0, err
-    assert list(results()["sets"][0]["scores"]) == [combined, "knn:k=3", "sml"]
+    assert list(results()["datasets"][0]["scores"]) == [combined, "knn:k=3", "sml"]

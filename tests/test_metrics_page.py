@@ -35,7 +35,7 @@ def tool(monkeypatch, capsys):
 @pytest.fixture
 def state(tmp_path):
     random = np.random.default_rng(0)
-    metrics = PixelMetrics("msp", set="street")
+    metrics = PixelMetrics("msp", dataset="street")
     for index in range(3):
         label = (random.random((20, 30)) < 0.1 * index).astype(np.uint8)
         metrics.update(f"frame{index}", (random.normal(size=label.shape) + label).astype(np.float32), label)
@@ -47,8 +47,8 @@ def state(tmp_path):
 def results_beside(state, name="msp"):
     """A results.json with one set and one score."""
     record = json.loads((ROOT / "results" / "segformer.json").read_text())
-    scores = record["sets"][0]["scores"]
-    record["sets"] = [{**record["sets"][0], "set": "street", "scores": {name: next(iter(scores.values()))}}]
+    scores = record["datasets"][0]["scores"]
+    record["datasets"] = [{**record["datasets"][0], "set": "street", "scores": {name: next(iter(scores.values()))}}]
     path = state.parents[1] / "results.json"
     path.write_text(json.dumps(record))
     return path
@@ -106,7 +106,7 @@ def test_compare_finds_the_states_of_results(tool, state, tmp_path):
 
 
 def test_compare_refuses_binned_states(tool, tmp_path):
-    metrics = PixelMetrics("msp", set="street", mode="binned")
+    metrics = PixelMetrics("msp", dataset="street", mode="binned")
     metrics.update("a", np.float32([[1, 2]]), np.uint8([[0, 1]]))
     metrics.save(tmp_path / "binned.npz")
     status, _, complaint = tool("compare.py", "--conventions", tmp_path / "binned.npz")
@@ -123,7 +123,7 @@ def test_compare_json_goes_with_conventions(tool, tmp_path):
 def test_record_gives_the_same_table(tool, state, tmp_path):
     printed = tool("compare.py", "--conventions", state, "--json", tmp_path / "conventions_street.json")[1]
     (measured,) = read_conventions(tmp_path / "conventions_street.json")
-    assert (measured.set, measured.score) == ("street", "msp")
+    assert (measured.dataset, measured.score) == ("street", "msp")
     assert conventions_markdown(measured) in printed
 
 

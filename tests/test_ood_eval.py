@@ -80,12 +80,12 @@ def test_results_table_and_pictures(place):
     assert result["closed_set"]["frames"] == 2
     assert 0 < result["closed_set"]["miou"] < 1
     assert {name: len(ends) for name, ends in result["settings"]["colour_scales"].items()} == dict.fromkeys(scores, 2)
-    assert result["sets"][0]["frames"] == 2
-    assert all(0 < values["figures"]["auroc"] < 1 for values in result["sets"][0]["scores"].values())
+    assert result["datasets"][0]["frames"] == 2
+    assert all(0 < values["values"]["auroc"] < 1 for values in result["datasets"][0]["scores"].values())
     assert len(result["provenance"]["checkpoint"]["sha256"]) == 64
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["set"], row["score"]) for row in rows] == [("road_anomaly", name) for name in scores]
+    assert [(row["dataset"], row["score"]) for row in rows] == [("road_anomaly", name) for name in scores]
     pictures = sorted(path.relative_to(out / "heatmaps").as_posix() for path in out.rglob("*.png"))
     assert pictures == sorted(f"road_anomaly/{name}/f{i}.png" for name in scores for i in range(2))
     assert sorted(os.listdir(out)) == ["heatmaps", "results.csv", "results.json"]
@@ -101,7 +101,7 @@ def test_new_results_replace_old_ones_and_nothing_else(place, monkeypatch):
     assert sorted(os.listdir(out)) == ["notes.txt", "results.csv", "results.json"]
     result = json.loads((out / "results.json").read_text())
     assert result["closed_set"] is None
-    assert list(result["sets"][0]["scores"]) == ["msp"]
+    assert list(result["datasets"][0]["scores"]) == ["msp"]
 
 
 def test_everything_that_can_be_measured(place, monkeypatch, capsys):
@@ -123,15 +123,19 @@ def test_everything_that_can_be_measured(place, monkeypatch, capsys):
     chosen = {"set": "road_anomaly-first", "frames": 3, "rule": "fpr", "level": 0.2}
     assert result["settings"]["threshold"] == chosen
     assert result["settings"]["components"]["at"] == "best_f1"
-    (entry,) = result["sets"]
-    assert (entry["set"], entry["frames"]) == ("road_anomaly-second", 3)
+    (entry,) = result["datasets"]
+    assert (entry["dataset"], entry["frames"]) == ("road_anomaly-second", 3)
     for name, score in entry["scores"].items():
-        assert score["intervals"]["auroc"][0] <= score["figures"]["auroc"] <= score["intervals"]["auroc"][1]
+        assert (
+            score["confidence_intervals"]["auroc"][0]
+            <= score["values"]["auroc"]
+            <= score["confidence_intervals"]["auroc"][1]
+        )
         assert 0 < score["at_threshold"]["fpr"] < 0.5
-        assert score["components"]["threshold"] == score["figures"]["best_f1_threshold"]
+        assert score["components"]["threshold"] == score["values"]["best_f1_threshold"]
         assert score["open_world"] == {}
         state = PixelMetrics.load(out / "states" / f"road_anomaly-second.{name}.npz")
-        assert state.compute()["auroc"] == score["figures"]["auroc"]
+        assert state.compute()["auroc"] == score["values"]["auroc"]
 
     for option, shown in (("--paired", "each minus the first"), ("--conventions", "`smiyc`")):
         assert call_compare(monkeypatch, option, str(out / "results.json")) == 0
@@ -150,14 +154,14 @@ def test_components_at_the_calibrated_threshold_and_bins(place, monkeypatch, cap
     calibrated = ["--calibrate-on", "road_anomaly-first", "--components-at", "calibrated"]
     second = [word.replace("road_anomaly", "road_anomaly-second") for word in GOOD]
     assert call(monkeypatch, *second, *options, *calibrated) == 0
-    (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["sets"]
+    (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["datasets"]
     score = entry["scores"]["msp"]
     assert score["components"]["threshold"] == score["at_threshold"]["threshold"]
     assert call(monkeypatch, *GOOD, *options, "--components-at", "0.25", "--binned") == 0
-    (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["sets"]
+    (entry,) = json.loads((place / "out" / "run" / "results.json").read_text())["datasets"]
     score = entry["scores"]["msp"]
     assert score["components"]["threshold"] == 0.25
-    assert score["bounds"]["ap"][0] <= score["figures"]["ap"] <= score["bounds"]["ap"][1]
+    assert score["bounds"]["ap"][0] <= score["values"]["ap"] <= score["bounds"]["ap"][1]
 
 
 def without_anomaly(place):
@@ -342,11 +346,11 @@ def test_pictures_show_the_images(place, monkeypatch):
 def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, monkeypatch, capfd):
     quick = ("--no-closed-set", "--heatmaps", "none", "--scores", "energy", "msp")
     assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
-    expected = json.loads((place / "out/run/results.json").read_text())["sets"]
+    expected = json.loads((place / "out/run/results.json").read_text())["datasets"]
     stored = ("--predictions", "maps", "--sets", "road_anomaly", "--out", "out/stored", "--heatmaps", "none")
     assert call(monkeypatch, *stored, "--scores", "energy", "msp") == 0
     record = json.loads((place / "out/stored/results.json").read_text())
-    assert record["sets"] == expected
+    assert record["datasets"] == expected
     assert record["model"]["name"] == "tiny"
     assert record["provenance"]["predictions"]["format"] == "own"
 
@@ -356,7 +360,7 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
     (place / "maps/road_anomaly/msp/f1.npy").unlink()
     assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
     assert len(calls) == 1
-    assert json.loads((place / "out/run/results.json").read_text())["sets"] == expected
+    assert json.loads((place / "out/run/results.json").read_text())["datasets"] == expected
     assert (place / "maps/road_anomaly/msp/f1.npy").is_file()
 
 

@@ -15,9 +15,9 @@ def test_two_folders_are_a_set(place, monkeypatch):
     words = ("--folder", "mine/images", "mine/labels", "--label-values", "0=known", "3-4=anomaly", "9=ignore")
     options = ("--no-closed-set", "--heatmaps", "none", "--scores", "msp", "--out", "out/run")
     assert call(monkeypatch, *GOOD[:2], *words, *options) == 0
-    (entry,) = json.loads((place / "out/run/results.json").read_text())["sets"]
+    (entry,) = json.loads((place / "out/run/results.json").read_text())["datasets"]
     score = entry["scores"]["msp"]
-    assert (entry["set"], score["anomaly_pixels"], score["ignored_pixels"]) == ("mine", 3 * 1152, 3 * 1152)
+    assert (entry["dataset"], score["anomaly_pixels"], score["ignored_pixels"]) == ("mine", 3 * 1152, 3 * 1152)
 
 
 def test_labels_of_another_meaning_are_told_before_the_closed_set_is_visited(place, monkeypatch, capfd):

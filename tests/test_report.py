@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from anomaly.evaluation.metrics import Calibration
+from anomaly.evaluation.config import Calibration
 from anomaly.report.html import write_page
 from tests.commands import status_of
 from tests.report_runs import CLASSES, FRAMES, HOSTILE, SET, write_run, write_split
@@ -68,12 +68,12 @@ def test_a_run_writes_its_report_and_a_run_without_takes_it_away(place, monkeypa
     page = Page(text)
     words = " ".join(" ".join(page.words).split())
     assert "Of the 3 frames of road_anomaly this page shows 2, taken evenly." in words
-    result = json.loads((out / "results.json").read_text())["sets"][0]
+    result = json.loads((out / "results.json").read_text())["datasets"][0]
     for score in result["scores"].values():
         assert f"{100 * score['figures']['auroc']:.1f}" in words
-        assert all(f"{100 * end:.1f}" in words for end in score["intervals"]["ap"])
+        assert all(f"{100 * end:.1f}" in words for end in score["confidence_intervals"]["ap"])
     assert result["fingerprint"][:16] in words
-    (one,) = page.manifest["sets"]
+    (one,) = page.manifest["datasets"]
     assert [frame["name"] for frame in one["frames"]] == ["f0", "f2"]
     for frame in one["frames"]:
         ranks = [score["per_frame"][frame["name"]]["ap"] for score in result["scores"].values()]
@@ -105,7 +105,7 @@ def test_two_runs_stand_side_by_side(runs, monkeypatch, capsys):
     assert call_report(monkeypatch, *paths, "--out", out) == 0
     assert "both.html" in capsys.readouterr().out
     page = Page(out.read_text())
-    (one,) = page.manifest["sets"]
+    (one,) = page.manifest["datasets"]
     assert [method["label"] for method in one["methods"]] == ["A gmm_nll", "A energy", "B msp"]
     assert [method["run"] for method in one["methods"]] == [0, 0, 1]
     assert [frame["name"] for frame in one["frames"]] == [FRAMES[0], FRAMES[2], FRAMES[5]]  # those that both keep
@@ -122,7 +122,7 @@ def test_runs_of_one_network_are_told_apart_and_share_a_colour_scale(tmp_path):
     write_page([first, second], tmp_path / "both.html")
     page = Page((tmp_path / "both.html").read_text())
     assert {"one; flip null", "one; flip true"} <= {word.strip() for word in page.words}
-    methods = {one["label"]: one["limits"] for one in page.manifest["sets"][0]["methods"]}
+    methods = {one["label"]: one["limits"] for one in page.manifest["datasets"][0]["methods"]}
     kept = []
     for path in (first, second):
         with np.load(path.parent / "report" / SET / "set.npz") as file:
@@ -137,7 +137,7 @@ def test_component_figures_stand_in_the_summary(tmp_path):
     split = write_split(tmp_path / "data")
     path = write_run(tmp_path / "a", split, seed=1, generative=True, name="one", components=True)
     page = Page((path.parent / "report.html").read_text())
-    scores = json.loads(path.read_text())["sets"][0]["scores"]
+    scores = json.loads(path.read_text())["datasets"][0]["scores"]
     assert {"F1* ↑", "sIoU ↑", "PPV ↑", "AUROC ↑", "FPR95 ↓", "closed-set mIoU"} <= set(page.words)
     for score in scores.values():
         assert f"{100 * score['components']['siou']:.2f}" in page.words
@@ -147,7 +147,7 @@ def test_a_carried_threshold_and_what_it_does_to_every_class(tmp_path):
     split = write_split(tmp_path / "data")
     chosen = Calibration(split.half("first"), "fpr", 0.2)
     path = write_run(tmp_path / "a", split.half("second"), seed=1, generative=True, name="one", calibration=chosen)
-    scores = json.loads(path.read_text())["sets"][0]["scores"]
+    scores = json.loads(path.read_text())["datasets"][0]["scores"]
     with np.load(path.parent / "report" / f"{SET}-second" / "set.npz") as file:
         kept = dict(json.loads(file["header"].tobytes())["curves"])
     words = Page((path.parent / "report.html").read_text()).words
@@ -171,7 +171,7 @@ def test_a_page_keeps_to_its_size(tmp_path):
     whole = (path.parent / "report.html").stat().st_size
     write_page([path], tmp_path / "small.html", 0.15)
     page = Page((tmp_path / "small.html").read_text())
-    assert len(page.manifest["sets"][0]["frames"]) < len(FRAMES)
+    assert len(page.manifest["datasets"][0]["frames"]) < len(FRAMES)
     assert (tmp_path / "small.html").stat().st_size < whole
 
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):
     other = write_run(place / "other", split.limit(5), seed=1, generative=True, name="other")
     assert "expected results of the same frames and labels" in refused(first, other)
     record = json.loads(second.read_text())
-    record["sets"][0]["scores"]["renamed"] = record["sets"][0]["scores"].pop("msp")
+    record["datasets"][0]["scores"]["renamed"] = record["datasets"][0]["scores"].pop("msp")
     second.write_text(json.dumps(record))
     assert "found that of another run" in refused(second)
     shutil.rmtree(first.parent / "report")
@@ -207,7 +207,7 @@ def test_maps_from_disk_have_a_report_without_classes(place, monkeypatch):
     stored = ("--predictions", "maps", "--sets", "road_anomaly", "--out", "out/stored", "--heatmaps", "none")
     assert call(monkeypatch, *stored, "--report") == 0
     page = Page((place / "out" / "stored" / "report.html").read_text())
-    (frame, *_) = page.manifest["sets"][0]["frames"]
+    (frame, *_) = page.manifest["datasets"][0]["frames"]
     assert frame["runs"][0]["kind"] == ""
     assert frame["runs"][0]["predicted"] is None
     with np.load(place / "out" / "stored" / "report" / "road_anomaly" / "0000.npz") as view:

@@ -41,7 +41,7 @@ def test_three_heads(head, kind):
 
 
 def test_posthoc_figures():
-    scores = read_results(ROOT / "results" / "deeplabv3plus_posthoc-gmm.json").sets[0].scores
+    scores = read_results(ROOT / "results" / "deeplabv3plus_posthoc-gmm.json").datasets[0].scores
     page = " ".join((ROOT / "docs" / "posthoc.md").read_text().split())
     for name in ("gmm_nll", "energy"):
         found = {figure: 100 * value for figure, value in scores[name].values.items()}

@@ -43,7 +43,7 @@ def test_maps_of_a_folder_and_a_stopped_run(place, call, monkeypatch):
     assert status == 0, complaint
     assert "3 frames are in maps, 3 of them new" in printed
     stored = open_scores(place / "maps")
-    assert (stored.set, stored.method, set(stored.scores)) == ("photos", "tiny", {"msp", "energy"})
+    assert (stored.dataset, stored.method, set(stored.scores)) == ("photos", "tiny", {"msp", "energy"})
     assert sorted(stored.files["msp"]) == [f"town {i}/x" for i in range(3)]
     before = stored.read("msp", "town 1/x")
     assert before.shape == (48, 72)
@@ -110,7 +110,7 @@ FRAMES = "data/road_anomaly/frames"
 
 
 def figures(place):
-    (found,) = json.loads((place / "out/results.json").read_text())["sets"]
+    (found,) = json.loads((place / "out/results.json").read_text())["datasets"]
     return found["scores"]["msp"]
 
 

@@ -15,7 +15,7 @@ from anomaly.metrics.pixel import PixelMetrics
 from anomaly.report.table import results_markdown
 from anomaly.results.records import read_results
 from anomaly.scores import get_scores
-from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
+from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]

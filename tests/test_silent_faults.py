@@ -83,9 +83,9 @@ def test_a_folder_named_as_a_dataset_of_the_same_run(call, place):
     folder = ("--folder", "road_anomaly/images", "road_anomaly/labels", *DECLARED)
     words = ("--sets", "road_anomaly", *folder, "--scores", "msp")
     assert call("ood_eval", *NETWORK, *words, *QUICK)[0] == 0
-    first, mine = results(place)["sets"]
+    first, mine = results(place)["datasets"]
     assert (first["set"], mine["set"]) == ("road_anomaly", "road_anomaly-folder")
-    assert first["scores"]["msp"]["figures"] != mine["scores"]["msp"]["figures"]
+    assert first["scores"]["msp"]["values"] != mine["scores"]["msp"]["values"]
 
 
 def test_a_folder_can_be_named(call, place):
@@ -101,9 +101,9 @@ def test_a_folder_can_be_named(call, place):
     )
     words = ("--sets", "road_anomaly-first", *folder, "--folder-name", "mine", "--scores", "msp")
     assert call("ood_eval", *NETWORK, *words, *QUICK)[0] == 0
-    first, mine = results(place)["sets"]
+    first, mine = results(place)["datasets"]
     assert (first["set"], mine["set"]) == ("road_anomaly-first", "mine")
-    assert first["scores"]["msp"]["figures"] != mine["scores"]["msp"]["figures"]
+    assert first["scores"]["msp"]["values"] != mine["scores"]["msp"]["values"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "road_anomaly"])
@@ -237,7 +237,7 @@ def test_a_record_tells_its_images_and_those_of_the_threshold(call, place):
     assert call("ood_eval", *NETWORK, *words, *QUICK, "--scores", "msp")[0] == 0
     record = results(place)
     names = [image_hash(set_trees.photo(i, 48, 72)) for i in range(4)]
-    first, second = record["sets"]
+    first, second = record["datasets"]
     assert first["images"] == {"f0": names[0], "f1": names[1]}
     assert first["scores"]["msp"]["at_threshold"] == {}
     assert second["scores"]["msp"]["at_threshold"] != {}
@@ -278,7 +278,7 @@ def test_a_score_that_tells_nothing_or_the_contrary(call, place, score, told):
     status, text = call("ood_eval", *STORED, "--sets", "road_anomaly", "--report")
     assert status == 0
     assert told in text
-    (entry,) = results(place)["sets"]
+    (entry,) = results(place)["datasets"]
     assert [told in remark for remark in entry["scores"]["predictions"]["remarks"]] == [True]
     page = (place / "out/run/report.html").read_text()
     assert told.replace("'", "&#39;") in page
@@ -290,7 +290,7 @@ def test_a_good_score_is_not_spoken_of(call, place):
     write_maps(place, good)
     status, text = call("ood_eval", *STORED, "--sets", "road_anomaly")
     assert (status, "predictions: " in text) == (0, False)
-    assert results(place)["sets"][0]["scores"]["predictions"]["remarks"] == []
+    assert results(place)["datasets"][0]["scores"]["predictions"]["remarks"] == []
 
 
 # ---- input that is dropped
@@ -368,7 +368,7 @@ def test_negative_thresholds_in_every_notation_and_their_verification(call, plac
         "energy",
     )
     assert call("ood_eval", *NETWORK, *words, *QUICK)[0] == 0
-    (entry,) = results(place)["sets"]
+    (entry,) = results(place)["datasets"]
     assert entry["scores"]["energy"]["components"]["threshold"] == float(threshold)
     status, text = call("verify", "out/run/results.json", *NETWORK)
     assert status == 0, text
@@ -403,12 +403,16 @@ def test_other_levels_have_options_and_are_in_the_record(call, place):
     assert "FPR80" in text
     record = results(place)
     assert record["settings"]["levels"] == {"tpr": 0.8, "fpr": 0.2}
-    score = record["sets"][0]["scores"]["predictions"]
+    score = record["datasets"][0]["scores"]["predictions"]
     truth = np.concatenate([set_trees.label((0, 0, 0, 1, 1, 0, 0), 48, 72).ravel()] * 3)
     fpr, tpr, _ = roc_curve(truth, np.concatenate([good(i).ravel() for i in range(3)]), drop_intermediate=False)
-    assert score["figures"]["fpr80"] == pytest.approx(fpr[np.argmax(tpr >= 0.8)], abs=1e-12)
-    assert score["figures"]["recall_at_fpr20"] == pytest.approx(tpr[fpr <= 0.2].max(), abs=1e-12)
-    assert score["intervals"]["fpr80"][0] <= score["figures"]["fpr80"] <= score["intervals"]["fpr80"][1]
+    assert score["values"]["fpr80"] == pytest.approx(fpr[np.argmax(tpr >= 0.8)], abs=1e-12)
+    assert score["values"]["recall_at_fpr20"] == pytest.approx(tpr[fpr <= 0.2].max(), abs=1e-12)
+    assert (
+        score["confidence_intervals"]["fpr80"][0]
+        <= score["values"]["fpr80"]
+        <= score["confidence_intervals"]["fpr80"][1]
+    )
     assert "FPR80" in (place / "out/run/report.html").read_text()
     assert call("verify", "out/run/results.json", "--predictions", "maps")[0] == 0
 
@@ -451,7 +455,7 @@ def test_a_record_that_keeps_silent_about_a_part_does_not_come_out_again(call, p
 
     def edited(change):
         found = json.loads(record)
-        change(found, found["sets"][0]["scores"]["predictions"])
+        change(found, found["datasets"][0]["scores"]["predictions"])
         path.write_text(json.dumps(found))
         return call("verify", path, "--predictions", "maps")
 
@@ -459,7 +463,7 @@ def test_a_record_that_keeps_silent_about_a_part_does_not_come_out_again(call, p
         lambda whole, score: whole.update(protocol={}),
         lambda whole, score: score["per_frame"].pop("f0"),
         lambda whole, score: score["per_frame"]["f0"].pop("ap"),
-        lambda whole, score: score.update(intervals={}),
+        lambda whole, score: score.update(confidence_intervals={}),
         lambda whole, score: score.update(components={}),
         lambda whole, score: score.update(remarks=["all is well"]),
     ):

@@ -76,7 +76,7 @@ def test_generated_scenes_with_and_without_the_frozen_copy():
     )
     text = " ".join((ROOT / "docs/study.md").read_text().split())
     said = [
-        f"{100 * one.values['ap']:.1f} [{', '.join(f'{100 * end:.1f}' for end in one.intervals['ap'])}]"
+        f"{100 * one.values['ap']:.1f} [{', '.join(f'{100 * end:.1f}' for end in one.confidence_intervals['ap'])}]"
         for one in (with_it, without)
     ]
     fpr95 = [f"{100 * one.values['fpr95']:.1f}" for one in (with_it, without)]

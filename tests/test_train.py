@@ -79,7 +79,7 @@ def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     command = (CONFIG, "run/iter_4.pth", "--sets", "street_scenes", "--out", "evaluated", *EVALUATED)
     assert call("ood_eval", *command) == 0
     result = read_results(tmp_path / "evaluated/results.json")
-    assert set(result.sets[0].scores) == {"gmm_nll", "msp", "max_logit", "entropy", "energy"}
+    assert set(result.datasets[0].scores) == {"gmm_nll", "msp", "max_logit", "entropy", "energy"}
     assert result.closed_set.miou * 100 == pytest.approx(figures["mIoU"], abs=0.01)
     assert len(list((tmp_path / "evaluated/heatmaps/street_scenes/gmm_nll").glob("*.png"))) == 2
 

@@ -68,23 +68,23 @@ def test_result_that_comes_out_again(call, result, maps):
 
 
 def score_of(record):
-    return record["sets"][0]["scores"]["predictions"]
+    return record["datasets"][0]["scores"]["predictions"]
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda r: score_of(r)["figures"].update(ap=0.99), "ap: recorded 0.99, found 0."),
-        (lambda r: score_of(r)["figures"].update(fpr95=None), "fpr95: recorded nan, found"),
-        (lambda r: score_of(r)["intervals"]["auroc"].__setitem__(0, 0.0), "auroc's interval: recorded 0.0"),
+        (lambda r: score_of(r)["values"].update(ap=0.99), "ap: recorded 0.99, found 0."),
+        (lambda r: score_of(r)["values"].update(fpr95=None), "fpr95: recorded nan, found"),
+        (lambda r: score_of(r)["confidence_intervals"]["auroc"].__setitem__(0, 0.0), "auroc's interval: recorded 0.0"),
         (lambda r: score_of(r)["components"].update(siou=0.5), "siou: recorded 0.5"),
         (lambda r: score_of(r).update(known_pixels=7), "known_pixels: recorded 7, found"),
-        (lambda r: r["sets"][0].update(fingerprint="0" * 64), "other frames or labels"),
+        (lambda r: r["datasets"][0].update(fingerprint="0" * 64), "other frames or labels"),
         (lambda r: score_of(r)["per_frame"]["f1"].update(auroc=0.999), "auroc of frame f1: recorded 0.999, found"),
-        (lambda r: score_of(r)["figures"].pop("ap"), "ap: recorded nan, found"),
-        (lambda r: r["sets"][0].update(layout="published, I say"), "layout: recorded 'published, I say', found"),
-        (lambda r: r["sets"][0].update(published_frames=3), "published_frames: recorded 3, found"),
-        (lambda r: r["sets"][0].update(notes=["odd"]), "notes: recorded ['odd'], found []"),
+        (lambda r: score_of(r)["values"].pop("ap"), "ap: recorded nan, found"),
+        (lambda r: r["datasets"][0].update(layout="published, I say"), "layout: recorded 'published, I say', found"),
+        (lambda r: r["datasets"][0].update(published_frames=3), "published_frames: recorded 3, found"),
+        (lambda r: r["datasets"][0].update(notes=["odd"]), "notes: recorded ['odd'], found []"),
         (lambda r: r["protocol"].update(ap="trapezoid"), "ap: recorded 'trapezoid', found"),
     ],
 )

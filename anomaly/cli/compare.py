@@ -92,7 +92,7 @@ def compare_paired(results: list[Path]) -> None:
         model = named[path].model["name"] if path in named else path
         for state in state_files(path):
             metrics = PixelMetrics.load(state)
-            methods, name = tables.setdefault(metrics.set, {}), f"{model} {metrics.name}"
+            methods, name = tables.setdefault(metrics.dataset, {}), f"{model} {metrics.name}"
             if name in methods:
                 raise InputError(f"{path}: expected methods of different names, found {name!r} twice")
             methods[name] = FrameTable.of(metrics)
@@ -105,7 +105,7 @@ def compare_conventions(results: list[Path], out: Path | None) -> None:
     measured = []
     for state in (state for path in results for state in state_files(path)):
         metrics = PixelMetrics.load(state)
-        measured.append(MeasuredSet.of(metrics.set, metrics.name, metrics.frames()))
-        print(f"{metrics.set or state.name}, {metrics.name}:\n\n{conventions_markdown(measured[-1])}")
+        measured.append(MeasuredSet.of(metrics.dataset, metrics.name, metrics.frames()))
+        print(f"{metrics.dataset or state.name}, {metrics.name}:\n\n{conventions_markdown(measured[-1])}")
     if out is not None:
         out.write_text(conventions_json(measured))

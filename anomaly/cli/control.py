@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from anomaly.cli.parser import command_parser
 from anomaly.cli.progress import frame_progress
-from anomaly.cli.sets import add_sets, open_sets
+from anomaly.cli.datasets import add_sets, open_sets
 from anomaly.evaluation.negative_controls import negative_controls
 
 
@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for one in controls:
         auroc = f"{100 * one.auroc:9.3f}{_told(one.auroc_range)}"
         ap = f"{100 * one.ap:10.3f}{_told(one.ap_range)}{100 * one.share:9.3f}"
-        print(f"{one.set:<28}{one.name:<17}{auroc}{ap}  {'passed' if one.passed else f'FAILED: {one.fault}'}")
+        print(f"{one.dataset:<28}{one.name:<17}{auroc}{ap}  {'passed' if one.passed else f'FAILED: {one.fault}'}")
     failed = [one for one in controls if not one.passed]
     if failed:
         print(f"{len(failed)} of {len(controls)} controls failed: do not believe any figure of these sets")

@@ -25,7 +25,7 @@ from anomaly.cli.measures import add_measures, read_measures
 from anomaly.cli.outputs import add_outputs, read_outputs
 from anomaly.cli.parser import command_parser
 from anomaly.cli.progress import frame_progress
-from anomaly.cli.sets import add_sets, data_root, open_sets
+from anomaly.cli.datasets import add_sets, data_root, open_sets
 from anomaly.cli.subjects import add_subject, choose_subject
 from anomaly.cli.together import check_together
 
@@ -52,7 +52,7 @@ def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
     chosen = choose_subject(args, [*splits, *([calibration.split] if calibration else [])])
 
     from anomaly.evaluation import run as runs
-    from anomaly.evaluation.profile import Profile
+    from anomaly.utils.profile import Profile
     from anomaly.results.provenance import provenance
 
     out, profile = args.out or chosen.out, Profile()

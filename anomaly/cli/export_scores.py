@@ -11,7 +11,7 @@ from pathlib import Path
 
 from anomaly.cli.maps import open_maps
 from anomaly.cli.parser import command_parser
-from anomaly.cli.sets import add_sets, open_sets
+from anomaly.cli.datasets import add_sets, open_sets
 from anomaly.errors import InputError
 from anomaly.results.score_export import write_smiyc
 from anomaly.results.score_formats.base import check_scale
@@ -31,10 +31,12 @@ def main(words: Sequence[str] | None = None) -> None:
     add_sets(parser)
     args = parser.parse_args(words)
     scale = check_scale(args.score_scale)
-    if not (args.sets or args.folder) and (extra := args.given & {"data_root", "limit", "as_found", "label_values"}):
+    if not (args.datasets or args.folder) and (
+        extra := args.given & {"data_root", "limit", "as_found", "label_values"}
+    ):
         options = ", ".join(sorted("--" + name.replace("_", "-") for name in extra))
         raise InputError(f"{options}: expected --sets or --folder too, of which they are, found neither; name one")
-    splits = open_sets(args) if args.sets or args.folder else []
+    splits = open_sets(args) if args.datasets or args.folder else []
     if len(splits) > 1:
         raise InputError(f"expected one set whose labels the maps have, found {len(splits)}; name one")
     stored = open_maps(args.maps, splits[0], scale) if splits else open_scores(args.maps, scale=scale)
@@ -47,4 +49,4 @@ def main(words: Sequence[str] | None = None) -> None:
     for frame in splits[0] if splits else ():
         stored.check(frame.id, [score], frame.image_hash)
         labels[frame.id] = frame.label
-    print(write_smiyc(stored, score, args.out, method=args.method, set=args.set, labels=labels or None))
+    print(write_smiyc(stored, score, args.out, method=args.method, dataset=args.dataset, labels=labels or None))

@@ -17,7 +17,7 @@ from anomaly.cli.parser import check_seed, command_parser
 from anomaly.cli.progress import frame_progress
 from anomaly.cli.weights import by_windows, load_network
 from anomaly.errors import InputError
-from anomaly.scores.table import get_scores
+from anomaly.scores.registry import get_scores
 
 FITTING = ("train_dataloader.dataset", "val_dataloader.dataset.pipeline")
 BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are prepared as for testing"}
@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="the statistics, a .npz file")
     add("--scores", nargs="+", default=[], metavar="NAME", help="(default: all that fit the network)")
     add("--images", type=int, default=100, metavar="N", help="training images, drawn at random (default: 100)")
-    pixels = "most pixels in all, as many of each class of each image; at least one a image (default: 50000)"
+    pixels = "most pixels in all, as many of each class of each image; at least one an image (default: 50000)"
     add("--pixels", type=int, default=50_000, metavar="N", help=pixels)
     add("--seed", type=int, default=0, help="draws images and pixels (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.models.mmseg import MMSegModel, config_inference
     from anomaly.results.provenance import provenance
     from anomaly.scores.statistics import Statistics, fittable, weights_hash
-    from gmmseg.checkpoints import check_classes
+    from anomaly.models.checkpoints import check_classes
     from gmmseg.posthoc.feature_pass import open_training_set
 
     detector = MMSegModel(network.config, network.model, network.device)

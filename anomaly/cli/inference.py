@@ -1,4 +1,4 @@
-"""The arguments of tools that say how the network looks at a image, and what is done to its scores."""
+"""The arguments of tools that say how the network looks at an image, and what is done to its scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ THREADS = 1024
 
 def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
     """Add the arguments about looking to a parser; for fitting scores, those that matter there."""
-    add = parser.add_argument_group("how the network looks at a image").add_argument
+    add = parser.add_argument_group("how the network looks at an image").add_argument
     add("--window", metavar="HxW", help="by sliding windows of that size (default: as the config's test_cfg says)")
     add("--stride", metavar="HxW", help="how far windows are apart (default: two thirds of them)")
     if not fitting:

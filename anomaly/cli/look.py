@@ -19,7 +19,7 @@ from anomaly.cli.parser import command_parser
 from anomaly.cli.progress import frame_progress
 from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
-from anomaly.scores.table import SCORES
+from anomaly.scores.registry import SCORES
 
 EXAMPLE = (
     "The network of this page is the small one that is shipped. It was trained on generated street scenes alone, so a "

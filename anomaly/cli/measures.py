@@ -9,7 +9,7 @@ from typing import Any
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.metrics import Calibration, MetricConfig
+from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.metrics.calibration import RULES
 from anomaly.metrics.definitions import Levels
 from anomaly.metrics.functional.components import TRACKS

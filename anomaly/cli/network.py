@@ -17,7 +17,7 @@ from anomaly.evaluation.run import Subject
 from anomaly.models.tiling import Inference
 from anomaly.results.provenance import file_record
 from anomaly.results.score_store import ScoreWriter
-from anomaly.scores.table import SCORES, Score, get_scores, serves
+from anomaly.scores.registry import SCORES, Score, get_scores, serves
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Dataset]) -> Chose
     from anomaly.mmengine.closed_set import open_closed_set
     from anomaly.mmengine.run import mmseg_subject
     from anomaly.models.mmseg import config_inference
-    from gmmseg.checkpoints import check_classes
+    from anomaly.models.checkpoints import check_classes
 
     closed_set = None if args.no_closed_set else open_closed_set(config)
     inference = read_inference(args, config_inference(config))
@@ -81,7 +81,7 @@ def choose_network(args: argparse.Namespace, splits: Sequence[Dataset]) -> Chose
         scores = subject.statistics.attach(scores)
     if args.save_scores is not None:
         made_by = {"method": args.config.stem, "settings": depends_on(inputs, inference)}
-        stores = {s.name: ScoreWriter(args.save_scores / s.name, set=s.name, **made_by) for s in splits}
+        stores = {s.name: ScoreWriter(args.save_scores / s.name, dataset=s.name, **made_by) for s in splits}
         subject = replace(subject, stores=stores)
     settings = settings_of(args) | {"device": str(network.device)}
     return Chosen(subject, scores, settings, inputs, Path("work_dirs", args.config.stem, "ood_eval"))
@@ -102,5 +102,5 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def depends_on(inputs: dict[str, dict[str, Any]], inference: Inference) -> dict[str, Any]:
-    """What stored score maps depend on: what went in, by its checksum, and how the network looks at a image."""
+    """What stored score maps depend on: what went in, by its checksum, and how the network looks at an image."""
     return {name: record["sha256"] for name, record in inputs.items()} | {"inference": inference.record()}

@@ -14,9 +14,9 @@ from anomaly.results.records import EvaluationRecord
 def settings_of(record: EvaluationRecord, *, folder: bool, label_values: bool, network: bool) -> list[str]:
     """The record's settings as arguments; nothing else of the record, which may be anybody's, is acted on."""
     settings: dict[str, Any] = record.settings
-    if not isinstance(settings.get("scores"), list) or not record.sets:
+    if not isinstance(settings.get("scores"), list) or not record.datasets:
         raise InputError("expected a result that tells its scores and has sets, found none; evaluate again")
-    names = [entry.set for entry in record.sets]
+    names = [entry.dataset for entry in record.datasets]
     own = [name for name in names if not in_catalogue(name)]
     if len(own) != int(folder):
         found = f"{' and '.join(own)}, which are of no catalogue" if own else "only sets of the catalogue"
@@ -30,7 +30,7 @@ def settings_of(record: EvaluationRecord, *, folder: bool, label_values: bool, n
     if network and record.provenance.get("predictions") is None:
         words += _looking(settings)
     words += ["--post", *settings["post"]] if settings.get("post") else []
-    words += ["--as-found"] if any(entry.notes or not entry.fingerprint for entry in record.sets) else []
+    words += ["--as-found"] if any(entry.notes or not entry.fingerprint for entry in record.datasets) else []
     words += ["--no-closed-set"] if network and record.closed_set is None else []
     words += ["--binned"] if settings.get("mode") == "binned" else []
     for name, level in (settings.get("levels") or {}).items():

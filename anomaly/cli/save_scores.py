@@ -17,12 +17,12 @@ from anomaly.cli.inference import add_inference
 from anomaly.cli.network import choose_network, depends_on
 from anomaly.cli.parser import command_parser
 from anomaly.cli.progress import frame_progress
-from anomaly.cli.sets import data_root
+from anomaly.cli.datasets import data_root
 from anomaly.datasets.catalog import find_entry
 from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
 from anomaly.results.score_store import ScoreWriter, open_scores
-from anomaly.scores.table import SCORES
+from anomaly.scores.registry import SCORES
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -41,21 +41,21 @@ def main(words: Sequence[str] | None = None) -> None:
     add_inference(parser)
     parser.set_defaults(no_closed_set=True, save_scores=None, limit=None)
     args = parser.parse_args(words)
-    if (args.set is None) == (args.images is None):
+    if (args.dataset is None) == (args.images is None):
         raise InputError("expected --set NAME or --images DIR, found both or neither; name one of them")
-    if args.set is None and args.data_root is not None:
+    if args.dataset is None and args.data_root is not None:
         raise InputError("--data-root: expected --set too, which is looked for there, found --images; leave one out")
-    if args.set is None:
+    if args.dataset is None:
         name, images = args.images.name or args.images.resolve().name, find_images(args.images)
     else:
-        name, images = args.set, find_entry(args.set).find_images(data_root(args))
+        name, images = args.dataset, find_entry(args.dataset).find_images(data_root(args))
     chosen = choose_network(args, [])
 
     from anomaly.evaluation.writing import write_scores
 
     inference = chosen.subject.inference
     made_by = depends_on(chosen.inputs, inference)
-    writer = ScoreWriter(args.out, set=name, method=args.config.stem, settings=made_by)
+    writer = ScoreWriter(args.out, dataset=name, method=args.config.stem, settings=made_by)
     if chosen.subject.detector is None:
         raise InputError("expected a network, found none")
     with frame_progress() as progress:

@@ -39,13 +39,13 @@ def open_sets(args: argparse.Namespace) -> list[Dataset]:
     Raises:
         InputError: None was asked for, or one is not there, incomplete, or not what it should be.
     """
-    splits = [load_dataset(name, data_root(args), as_found=args.as_found) for name in args.sets]
+    splits = [load_dataset(name, data_root(args), as_found=args.as_found) for name in args.datasets]
     if args.folder is not None:
         images, labels = args.folder
         splits.append(open_folders(_folder_name(args), images, labels, folder_encoding(args)))
     elif unused := [name for name in ("label-values", "folder-name") if name.replace("-", "_") in args.given]:
         raise InputError(f"--{unused[0]} belongs to --folder; a set of the catalogue says what its label values mean")
-    if args.as_found and not args.sets and getattr(args, "calibrate_on", None) is None:
+    if args.as_found and not args.datasets and getattr(args, "calibrate_on", None) is None:
         raise InputError(f"{AS_FOUND} does nothing here, as no --sets are named; leave it out")
     if not splits:
         raise InputError("expected --sets NAME... or --folder IMAGES LABELS, found neither")

@@ -12,7 +12,7 @@ from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.run import Subject
 from anomaly.results.score_formats.base import check_scale
-from anomaly.scores.table import SCORES, stored_scores
+from anomaly.scores.registry import SCORES, stored_scores
 
 
 def add_subject(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,7 @@ def check_together(args: argparse.Namespace) -> None:
         raise InputError("--memory does nothing beside --binned, whose memory is constant; leave one of them out")
     if "temporary" in args.given and args.binned and args.components is None:
         raise InputError("--temporary does nothing beside --binned, which writes no temporary file; leave it out")
-    if "data_root" in args.given and args.predictions is not None and not (args.sets or args.calibrate_on):
+    if "data_root" in args.given and args.predictions is not None and not (args.datasets or args.calibrate_on):
         raise InputError("--data-root does nothing here, as no --sets are looked for in it; leave it out")
 
 

@@ -36,7 +36,7 @@ def load_network(args: argparse.Namespace, reads: Reads | None = None) -> Networ
     config = read_config(args.config, args.cfg_options, args.data_root, reads or _looking(args))
 
     from anomaly.models.mmseg import build_model, pick_device
-    from gmmseg.checkpoints import load_checkpoint_file, load_weights
+    from anomaly.models.checkpoints import load_checkpoint_file, load_weights
 
     device, model = pick_device(args.device), build_model(config)
     checkpoint = load_checkpoint_file(args.checkpoint)

@@ -35,7 +35,7 @@ def listed_images(root: Path) -> Sequence[str] | None:
             continue
         if len(paths) != 2 or paths[0].stem != paths[1].stem:
             raise InputError(
-                f"{path}, line {number}: expected the paths of a image and its label with a space "
+                f"{path}, line {number}: expected the paths of an image and its label with a space "
                 f"between them, found {line!r}; correct the line, or remove the file to take every image"
             )
         if paths[0].name in names:

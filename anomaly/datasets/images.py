@@ -27,7 +27,7 @@ _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, PillowImage.D
 
 
 def read_image(path: Path, upright: bool = False) -> Image:
-    """Read a image as the pixels that are stored in the file.
+    """Read an image as the pixels that are stored in the file.
 
     An alpha channel is dropped, grey and palette images become RGB.
 
@@ -50,7 +50,7 @@ def read_image(path: Path, upright: bool = False) -> Image:
 
 
 def check_image(path: Path) -> None:
-    """ViewPrediction at a image's head alone, which takes no time: what can be told from it is told before the work begins.
+    """Look at an image's head alone, which takes no time: what can be told from it is told before the work begins.
 
     Raises:
         InputError: As :func:`read_image`, except that the pixels are not decoded.
@@ -95,7 +95,7 @@ def read_label(path: Path) -> Label:
 
 
 def add_overlay(image: Image, path: Path) -> Image:
-    """Add a signed difference to a image; what leaves 0..255 is cut there.
+    """Add a signed difference to an image; what leaves 0..255 is cut there.
 
     Args:
         image: RGB image.

@@ -13,7 +13,7 @@ from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from anomaly.datasets.walk import is_folder, listed
 from anomaly.errors import InputError
 
-PHOTO = ".*"  # at the end of a pattern: any suffix a image may have
+PHOTO = ".*"  # at the end of a pattern: any suffix an image may have
 UNREAD = ".?"  # any suffix of pictures that are not read
 _FIELD = re.compile(r"\{(\w+)\}")
 Encoding = Mapping[int, int]
@@ -125,7 +125,7 @@ class Layout:
                 yield self.frame.format(**fields), path
 
     def label_maps(self, root: Path) -> tuple[Path, ...]:
-        """List what looks like this layout's label maps below ``root``, whether they have a image or not."""
+        """List what looks like this layout's label maps below ``root``, whether they have an image or not."""
         return tuple(path for path, _ in matches(root, self.labels))
 
     def pairs(self, files: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:

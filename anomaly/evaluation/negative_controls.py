@@ -14,7 +14,7 @@ from anomaly.datasets.dataset import Dataset
 from anomaly.evaluation.chance import ap_range, auroc_range
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, ScoreMap
-from anomaly.scores.table import stored_scores
+from anomaly.scores.registry import stored_scores
 
 RANDOM, CONSTANT, SHUFFLED = "random", "constant", "shuffled labels"
 _ROUNDING = 1e-9
@@ -25,7 +25,7 @@ class Control:
     """What a score that knows nothing reached on a set, as fractions.
 
     Args:
-        set: Name of the set.
+        dataset: Name of the set.
         name: Which score: ``random``, ``constant``, or one of the image against ``shuffled labels``.
         auroc: What it reached; 0.5 is nothing.
         ap: Likewise; the anomalous share of the pixels is nothing.
@@ -34,7 +34,7 @@ class Control:
         ap_range: Lowest and highest AP that chance allows; both the share for a constant.
     """
 
-    set: str
+    dataset: str
     name: str
     auroc: float
     ap: float

@@ -77,13 +77,13 @@ class BinnedScores:
         """Every figure, pooled and of each frame, with what bounds it; ``levels`` are those given at first."""
         counts = self._count(list(self._open), self._closed)
         curve = None if counts is None else BinnedCurve(counts)
-        figures, intervals = self._measure(curve, list(self.counts), per_image=False)
+        figures, bounds = self._measure(curve, list(self.counts), per_image=False)
         thinned = ThinnedCurve()
         for part in [] if curve is None else curve.ties():
             thinned.add(part)
         per_frame = {name: self._figures[name][0] for name in sorted(self.counts)}
-        per_frame_intervals = {name: self._figures[name][1] for name in sorted(self.counts)}
-        return Measured(figures, intervals, per_frame, per_frame_intervals, thinned.curve())
+        per_frame_bounds = {name: self._figures[name][1] for name in sorted(self.counts)}
+        return Measured(figures, bounds, per_frame, per_frame_bounds, thinned.curve())
 
     def state(self) -> tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]:
         """What was counted and measured, and the counts of both kinds, then the scores of the frames kept apart."""
@@ -102,8 +102,8 @@ class BinnedScores:
         """Become what :meth:`state` gave. Raises ``ValueError`` and the like where it is not consistent."""
         self.counts = {str(name): FrameCounts(*map(int, counts)) for name, *counts in header["frames"]}
         self._figures = {
-            name: (_floats(figures), {figure: (float(low), float(high)) for figure, (low, high) in intervals.items()})
-            for name, (figures, intervals) in header["figures"].items()
+            name: (_floats(figures), {figure: (float(low), float(high)) for figure, (low, high) in bounds.items()})
+            for name, (figures, bounds) in header["figures"].items()
         }
         self._at_threshold = {name: (int(tp), int(fp)) for name, (tp, fp) in header["at_threshold"].items()}
         closed = self.counts.keys() - set(header["open"])
@@ -131,7 +131,7 @@ class BinnedScores:
             measure(parts, self._levels, per_image=per_image)
             for parts in ([[]] * 3 if curve is None else (curve.ties(), curve.best(), curve.worst()))
         )
-        intervals = {
+        bounds = {
             name: (min(best[name], worst[name]) - ROUNDING, max(best[name], worst[name]) + ROUNDING)
             for name in ties
             if name not in UNBOUNDED
@@ -141,8 +141,8 @@ class BinnedScores:
             tp, fp = (sum(self._at_threshold[name][i] for name in names) for i in (0, 1))
             exact = at_threshold(tp, fp, num_anomaly if num_known else 0)
             ties |= exact
-            intervals |= {name: (value, value) for name, value in exact.items()}
-        return ties, intervals
+            bounds |= {name: (value, value) for name, value in exact.items()}
+        return ties, bounds
 
     def _count(self, names: list[str], counts: Histogram | None) -> Histogram | None:
         """Add the counts of frames kept apart to others, and measure each of these frames."""

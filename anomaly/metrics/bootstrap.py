@@ -81,7 +81,7 @@ class FrameTable:
 
     Args:
         name: Of the score.
-        set: Of the evaluation set.
+        dataset: Of the evaluation set.
         frames: Numbers of pixels of each frame, by its id.
         counts: In the order of ``frames``.
         values: Exact, of all frames.
@@ -89,7 +89,7 @@ class FrameTable:
     """
 
     name: str
-    set: str
+    dataset: str
     frames: dict[str, FrameCounts]
     counts: SharedCounts
     values: dict[str, float]
@@ -119,7 +119,7 @@ class FrameTable:
         before = np.append(0, np.sum(tp, axis=0)[:-1])
         counts = SharedCounts(thresholds, np.array(tp), np.array(fp), np.array(ties), np.sum(above, axis=0) == before)
         result = result or metrics.compute()
-        return cls(metrics.name, metrics.set, frames, counts, result.values, metrics.levels)
+        return cls(metrics.name, metrics.dataset, frames, counts, result.values, metrics.levels)
 
 
 def bootstrap(
@@ -321,7 +321,7 @@ def check_draws(replicates: int, level: float, seed: int) -> tuple[int, float, i
 
 
 def _check_paired(a: FrameTable, b: FrameTable) -> None:
-    settings = [(each.set, each.levels.tpr, each.levels.fpr) for each in (a, b)]
+    settings = [(each.dataset, each.levels.tpr, each.levels.fpr) for each in (a, b)]
     if settings[0] != settings[1]:
         raise InputError(f"cannot compare (set, tpr, fpr) {settings[0]} with {settings[1]}; measure both alike")
     if apart := sorted(a.frames.keys() ^ b.frames.keys()):

@@ -46,7 +46,7 @@ class Threshold:
     rule: Rule
     level: float
     name: str
-    set: str
+    dataset: str
     images: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class Threshold:
         object.__setattr__(self, "level", real("level", self.level))
         object.__setattr__(self, "rule", choice("rule", self.rule, RULES))
         object.__setattr__(self, "name", text("name", self.name))
-        object.__setattr__(self, "set", text("set", self.set))
+        object.__setattr__(self, "dataset", text("dataset", self.dataset))
         if math.isnan(self.value):
             raise InputError(
                 "threshold: expected a score, found nan; choose it on a split that has the pixels it needs"
@@ -80,7 +80,7 @@ class Achieved:
     """
 
     threshold: Threshold
-    set: str
+    dataset: str
     tpr: float
     fpr: float
     precision: float
@@ -107,14 +107,14 @@ def check_level(rule: Rule, level: float | None) -> float:
     return check_tpr(level) if rule == "tpr" else check_fpr(level)
 
 
-def check_pixels(rule: Rule, known: int, anomaly: int, set: str) -> None:
+def check_pixels(rule: Rule, known: int, anomaly: int, dataset: str) -> None:
     """Refuse a split without the pixels that a rule needs.
 
     Args:
         rule: The rule.
         known: Number of the split's known pixels.
         anomaly: Number of its anomaly pixels.
-        set: Its name.
+        dataset: Its name.
 
     Raises:
         InputError: It has none of a kind that the rule needs.
@@ -148,7 +148,7 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
             binned.
 
     Examples:
-        >>> metrics = PixelMetrics("msp", set="validation")
+        >>> metrics = PixelMetrics("msp", dataset="validation")
         >>> metrics.update("a", np.float32([[1, 2, 3, 4]]), np.uint8([[0, 0, 1, 1]]))
         >>> choose_threshold(metrics, "tpr", 0.5).value
         4.0
@@ -156,7 +156,7 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
         1.0000001192092896
     """
     level = check_level(rule, level)
-    check_pixels(rule, metrics.num_known, metrics.num_anomaly, metrics.set)
+    check_pixels(rule, metrics.num_known, metrics.num_anomaly, metrics.dataset)
     if rule == "tpr":
         value = _last(metrics, lambda tp, fp: tp / metrics.num_anomaly >= level)
     elif rule == "fpr":
@@ -164,7 +164,7 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
         value = float(np.nextafter(metrics.dtype.type(last), metrics.dtype.type(math.inf)))
     else:
         value = metrics.compute()["best_f1_threshold"]
-    return Threshold(value, rule, level, metrics.name, metrics.set)
+    return Threshold(value, rule, level, metrics.name, metrics.dataset)
 
 
 def apply_threshold(threshold: Threshold, metrics: PixelMetrics) -> Achieved:
@@ -193,7 +193,7 @@ def apply_threshold(threshold: Threshold, metrics: PixelMetrics) -> Achieved:
         warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
     return Achieved(
         threshold=threshold,
-        set=metrics.set,
+        dataset=metrics.dataset,
         tpr=tp / num_anomaly if num_anomaly else math.nan,
         fpr=fp / num_known if num_known else math.nan,
         precision=tp / (tp + fp) if tp + fp else math.nan,

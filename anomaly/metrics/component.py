@@ -81,7 +81,7 @@ class ComponentMetrics:
         track: Which components count; see :data:`anomaly.metrics.functional.components.TRACKS`.
         threshold: A finite score, of any number type, kept as a Python float of the same value; or ``"best_f1"``.
         name: Name of the score, for error messages; only parts of one name merge.
-        set: Name of the evaluation set; likewise.
+        dataset: Name of the evaluation set; likewise.
         spill_dir: Folder of the temporary file; the system's by default.
 
     Raises:
@@ -101,13 +101,13 @@ class ComponentMetrics:
         threshold: float | Literal["best_f1"] = BEST_F1,
         *,
         name: str = "score",
-        set: str = "",
+        dataset: str = "",
         spill_dir: Path | None = None,
     ) -> None:
         self.track = track
         self.threshold = component_threshold(threshold)
         self.name = text("name", name)
-        self.set = text("set", set)
+        self.dataset = text("dataset", dataset)
         self.spill_dir = spill_dir
         self._keys = FrameKeys()
         self._frames: dict[str, FrameComponents] = {}
@@ -153,7 +153,7 @@ class ComponentMetrics:
             InputError: ``other`` measures another score, set or track, or at another threshold; or a frame of both is
                 another one there.
         """
-        settings = ("name", "set", "track", "threshold")
+        settings = ("name", "dataset", "track", "threshold")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
         check_same_settings("component metrics", mine, theirs)
         self._keys.check(other._keys)

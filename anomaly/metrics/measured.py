@@ -33,16 +33,16 @@ class Measured:
 
     Args:
         values: Over all pixels together, by name.
-        intervals: What is certain to hold their exact values; empty where the figures are exact themselves.
+        bounds: What is certain to hold their exact values; empty where the figures are exact themselves.
         per_frame: Figures of each frame, by its id.
-        per_frame_intervals: As ``intervals``.
+        per_frame_bounds: As ``bounds``.
         curve: For plots.
     """
 
     values: dict[str, float]
-    intervals: dict[str, Interval]
+    bounds: dict[str, Interval]
     per_frame: dict[str, dict[str, float]]
-    per_frame_intervals: dict[str, dict[str, Interval]]
+    per_frame_bounds: dict[str, dict[str, Interval]]
     curve: Curve
 
 

@@ -73,7 +73,7 @@ class OpenIoUMetrics:
         threshold: What ``choose_threshold`` gave, or a finite score, of any number type, kept as a Python float of the
             same value.
         name: Name of the score, for error messages; only parts of one name merge.
-        set: Name of the evaluation set; likewise.
+        dataset: Name of the evaluation set; likewise.
 
     Raises:
         InputError: There is no class, a name occurs twice or is no str, or the threshold is not finite, of another
@@ -89,13 +89,13 @@ class OpenIoUMetrics:
     """
 
     def __init__(
-        self, classes: Sequence[str], threshold: Threshold | float, *, name: str = "score", set: str = ""
+        self, classes: Sequence[str], threshold: Threshold | float, *, name: str = "score", dataset: str = ""
     ) -> None:
         value = threshold.value if isinstance(threshold, Threshold) else threshold
         value = real("threshold", value, "a finite score, chosen on another split", finite=True)
         if isinstance(threshold, Threshold) and threshold.name != name:
             raise InputError(f"threshold: expected one of score {name!r}, found one of {threshold.name!r}")
-        if isinstance(threshold, Threshold) and set and threshold.set == set:
+        if isinstance(threshold, Threshold) and set and threshold.dataset == set:
             raise InputError(f"threshold: it was chosen on {set!r} itself, whose labels it knows; choose it on another")
         found = () if isinstance(classes, str) else tuple(text("classes", each) for each in classes)
         if not found or len({*found}) != len(found):
@@ -103,7 +103,7 @@ class OpenIoUMetrics:
         self.classes = found
         self.threshold = threshold if isinstance(threshold, Threshold) else value
         self.name = text("name", name)
-        self.set = text("set", set)
+        self.dataset = text("dataset", dataset)
         self._keys = FrameKeys()
         self._frames: dict[str, tuple[npt.NDArray[np.int32], Counts]] = {}  # where counts are not 0, and the counts
 
@@ -155,7 +155,7 @@ class OpenIoUMetrics:
             InputError: ``other`` measures another score, set or classes, or at another threshold; or a frame of both is
                 another one there.
         """
-        settings = ("name", "set", "classes", "threshold")
+        settings = ("name", "dataset", "classes", "threshold")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
         check_same_settings("open-world IoU", mine, theirs)
         self._keys.check(other._keys)
@@ -195,7 +195,7 @@ class OpenIoUMetrics:
             closed_iou=dict(zip(self.classes, closed.tolist(), strict=True)),
             open_iou=dict(zip(self.classes, opened[:c].tolist(), strict=True)),
             threshold=self._value,
-            threshold_from=self.threshold.set if isinstance(self.threshold, Threshold) else "",
+            threshold_from=self.threshold.dataset if isinstance(self.threshold, Threshold) else "",
             confusion=confusion,
             frames=len(self._frames),
             unlabelled=tuple(n for n, row in zip(self.classes, confusion, strict=False) if not row.sum()),

@@ -45,7 +45,7 @@ class PixelResult:
             ``best_f1_threshold`` (a score) and ``recall_at_fpr05``, each over all pixels together; with a threshold
             also ``f1`` and ``iou`` at it. The same names with ``_per_image`` are means over those frames that have
             both known and anomaly pixels.
-        intervals: In binned mode, by name, two ends between which the exact figure is certain to lie; empty in exact
+        bounds: In binned mode, by name, two ends between which the exact figure is certain to lie; empty in exact
             mode.
         frames: Number of distinct frames.
         known_pixels: Number of pixels labelled ``KNOWN``.
@@ -60,7 +60,7 @@ class PixelResult:
     """
 
     values: dict[str, float]
-    intervals: dict[str, Interval]
+    bounds: dict[str, Interval]
     frames: int
     known_pixels: int
     anomaly_pixels: int
@@ -91,7 +91,7 @@ class PixelMetrics:
 
     Args:
         name: Name of the score, for error messages; only parts of one name merge.
-        set: Name of the evaluation set; likewise.
+        dataset: Name of the evaluation set; likewise.
         mode: ``exact`` or ``binned``.
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
         fpr: False-positive rate that the recall may not exceed, ``0 <= fpr < 1``.
@@ -114,7 +114,7 @@ class PixelMetrics:
         self,
         name: str = "score",
         *,
-        set: str = "",
+        dataset: str = "",
         mode: Mode = "exact",
         tpr: float = 0.95,
         fpr: float = 0.05,
@@ -123,7 +123,7 @@ class PixelMetrics:
         spill_dir: Path | None = None,
     ) -> None:
         self.name = text("name", name)
-        self.set = text("set", set)
+        self.dataset = text("dataset", dataset)
         self.mode: Mode = choice("mode", mode, MODES)  # type: ignore[assignment]
         self.levels = Levels(tpr, fpr, threshold)
         self.memory: dict[str, Any] = {"memory_budget": Ledger.of(memory_budget), "spill_dir": spill_dir}
@@ -189,13 +189,13 @@ class PixelMetrics:
         measured = self._scores.measure(self.levels)
         counts = self._scores.counts
         defined = sorted(frame_id for frame_id, count in counts.items() if count.defined)
-        figures, intervals = dict(measured.values), dict(measured.intervals)
+        figures, bounds = dict(measured.values), dict(measured.bounds)
         for name in next(iter(measured.per_frame.values()), {}):
             figures[name + PER_IMAGE] = _mean([measured.per_frame[frame_id][name] for frame_id in defined])
-        for name in next(iter(measured.per_frame_intervals.values()), {}):
-            ends = zip(*(measured.per_frame_intervals[frame_id][name] for frame_id in defined), strict=True)
+        for name in next(iter(measured.per_frame_bounds.values()), {}):
+            ends = zip(*(measured.per_frame_bounds[frame_id][name] for frame_id in defined), strict=True)
             low, high = (_mean(list(end)) for end in ends) if defined else (math.nan, math.nan)
-            intervals[name + PER_IMAGE] = (low, high)
+            bounds[name + PER_IMAGE] = (low, high)
         if missing := missing_pixels(self.num_known, self.num_anomaly):
             message = f"score {self.name!r}: AUROC, AP and all other figures are NaN: there are no {missing} pixels"
             if "anomaly" in missing and any(count.ignored for count in counts.values()):
@@ -203,7 +203,7 @@ class PixelMetrics:
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         return PixelResult(
             values=figures,
-            intervals=intervals,
+            bounds=bounds,
             frames=len(counts),
             known_pixels=self.num_known,
             anomaly_pixels=self.num_anomaly,
@@ -287,7 +287,7 @@ class PixelMetrics:
     def state(self) -> tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]:
         """Give everything as what JSON can hold and as arrays, made one at a time."""
         header, arrays = self._scores.state()
-        settings = {"name": self.name, "set": self.set, "mode": self.mode, **vars(self.levels)}
+        settings = {"name": self.name, "dataset": self.dataset, "mode": self.mode, **vars(self.levels)}
         return {"settings": settings, **header, "keys": self._keys.record()}, arrays
 
     @classmethod
@@ -301,9 +301,10 @@ class PixelMetrics:
     ) -> PixelMetrics:
         """Make metrics from what :meth:`state` gave. Raises ``InputError`` where it is not that.
 
-        States of earlier versions have no keys of their frames; of these the numbers of pixels alone are compared.
+        States of earlier versions have no keys of their frames, and call the dataset a set; of these the numbers of pixels alone are compared.
         """
-        metrics = cls(**header["settings"], memory_budget=memory_budget, spill_dir=spill_dir)
+        settings = {"dataset" if name == "set" else name: value for name, value in header["settings"].items()}
+        metrics = cls(**settings, memory_budget=memory_budget, spill_dir=spill_dir)
         metrics._scores.restore(header, arrays)
         metrics._keys = FrameKeys.of(metrics._scores.counts, header.get("keys", {}))
         return metrics
@@ -317,7 +318,7 @@ class PixelMetrics:
 
     def _check_mergeable(self, other: PixelMetrics) -> None:
         mine, theirs = (
-            {"score": one.name, "set": one.set, "mode": one.mode, **vars(one.levels)} for one in (self, other)
+            {"score": one.name, "dataset": one.dataset, "mode": one.mode, **vars(one.levels)} for one in (self, other)
         )
         check_same_settings("pixel metrics", mine, theirs)
 

@@ -20,7 +20,7 @@ from mmseg.registry import DATASETS
 from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, decode, read_label
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
-from anomaly.evaluation.profile import Profile
+from anomaly.utils.profile import Profile
 from anomaly.models.evaluation_mode import evaluation_mode
 from anomaly.results.records import ClosedSet
 from anomaly.utils.background import read_ahead

@@ -12,7 +12,7 @@ from mmengine.evaluator import BaseMetric
 from anomaly.errors import InputError
 from anomaly.frames import Label, ScoreMap
 from anomaly.mmengine.samples import LabelReader, Sample, check_carried, frame_id, score_map, scores_of
-from anomaly.scores.table import SCORES, get_scores
+from anomaly.scores.registry import SCORES, get_scores
 
 _T = TypeVar("_T")
 
@@ -48,7 +48,7 @@ class AnomalyMetric(BaseMetric):
         prefix: str | None,
     ) -> None:
         super().__init__(prefix=prefix)
-        self.set = set
+        self.dataset = set
         self.images = images
         self.scores = None if scores is None else get_scores([scores] if isinstance(scores, str) else scores)
         check_carried(self.scores or ())
@@ -91,7 +91,7 @@ class AnomalyMetric(BaseMetric):
                     "the network's output allows; found none; correct images=..., or the data set"
                 )
             return {
-                "/".join(part for part in (self.prefix, self.set, name, figure) if part): value
+                "/".join(part for part in (self.prefix, self.dataset, name, figure) if part): value
                 for name in (SCORES if self.scores is None else [score.name for score in self.scores])
                 if name in seen
                 for figure, value in self._measure(name).items()

@@ -91,7 +91,7 @@ class PixelAnomalyMetric(AnomalyMetric):
         for name in self.values:
             scale = 1 if name == "best_f1_threshold" else 100
             report[name] = scale * result[name]
-            for end, value in zip(("low", "high"), result.intervals.get(name, ()), strict=False):
+            for end, value in zip(("low", "high"), result.bounds.get(name, ()), strict=False):
                 report[f"{name}_{end}"] = scale * value
         return report
 

@@ -11,7 +11,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.models import BaseSegmentor
 from rich.progress import Progress
 
-from anomaly.evaluation.profile import Profile
+from anomaly.utils.profile import Profile
 from anomaly.evaluation.run import Subject
 from anomaly.evaluation.score_maps import WHOLE
 from anomaly.mmengine.closed_set import evaluate_closed_set
@@ -37,7 +37,7 @@ def mmseg_subject(
         config: The network's config.
         model: The network with its weights.
         device: Where it runs.
-        inference: How it looks at a image.
+        inference: How it looks at an image.
         closed_set: The config's validation data, to measure mIoU on.
         limit: First frames of the closed set to take; ``None`` takes all.
         statistics: What scores learned of training images.

@@ -12,7 +12,7 @@ import torch
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, ScoreMap, as_array
 from anomaly.models.base import Prediction
-from anomaly.scores.table import SCORES, Score, serves
+from anomaly.scores.registry import SCORES, Score, serves
 from anomaly.utils.given import whole
 
 Sample = Mapping[str, Any]

@@ -47,7 +47,7 @@ def sample_pixels(
         The pixels, and :func:`anomaly.scores.statistics.image_hash` of every image.
 
     Raises:
-        InputError: Fewer pixels than images, other classes than the network's, a image that cannot be read,
+        InputError: Fewer pixels than images, other classes than the network's, an image that cannot be read,
             a label out of range, or what the network says is not finite.
     """
     classes = len(dataset.metainfo["classes"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,25 +23,10 @@ from anomaly.errors import InputError
 from anomaly.frames import Image
 from anomaly.models.base import Prediction
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
-from anomaly.models.tiling import Inference
+from anomaly.models.tiling import Inference, sliding_windows
 from anomaly.utils.names import check_distinct
 
 _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
-
-
-def pick_device(name: str | None) -> torch.device:
-    """Give the device of that name; without a name CUDA where there is one, else the CPU.
-
-    Raises:
-        InputError: torch does not know or does not have the device.
-    """
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name is None else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r}: expected one that torch has here, such as cpu, found: {reason}") from error
-    return device
 
 
 def build_model(config: Config) -> BaseSegmentor:
@@ -81,7 +65,7 @@ class MMSegModel:
         linear: Weight ``(C, D)`` and bias ``(C,)`` that make logits of features; None where no such layer is.
 
     Raises:
-        InputError: The config does not say how a image is prepared, or the network gives one logit a pixel.
+        InputError: The config does not say how an image is prepared, or the network gives one logit a pixel.
     """
 
     def __init__(self, config: Config, model: BaseSegmentor, device: str | torch.device) -> None:
@@ -187,30 +171,13 @@ def _calls_of(layer: nn.Module | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 def config_inference(config: Config) -> Inference:
-    """How the config's ``test_cfg`` has the network look at an image: whole, or by sliding windows.
+    """Sliding windows as the config's ``model.test_cfg`` has them.
 
     Raises:
-        InputError: Another mode, or windows or strides that are not two positive integers.
+        InputError: As :func:`anomaly.models.tiling.sliding_windows`.
     """
-    test = config.model.get("test_cfg") or {}
-    mode = test.get("mode", "whole")
-    if mode not in ("whole", "slide"):
-        close = difflib.get_close_matches(str(mode), ("whole", "slide"), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "; set one of the two"
-        raise InputError(f"model.test_cfg.mode: expected 'whole' or 'slide', found {mode!r}{hint}")
-    if mode == "whole":
-        return Inference()
-    return Inference(window=_sides("crop_size", test.get("crop_size")), stride=_sides("stride", test.get("stride")))
-
-
-def _sides(name: str, value: Any) -> tuple[int, int]:
-    sides = list(value) if isinstance(value, list | tuple) else []
-    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise InputError(
-            f"model.test_cfg.{name}: expected two positive integers, a height and a width, as model.test_cfg.mode is "
-            f"'slide', found {value!r}; set them, such as {name}=(512,512)"
-        )
-    return sides[0], sides[1]
+    found = sliding_windows(config.model.get("test_cfg"))
+    return Inference() if found is None else Inference(window=found[0], stride=found[1])
 
 
 def _class_names(config: Config) -> tuple[str, ...]:
@@ -230,7 +197,7 @@ def _test_transforms(config: Config) -> list[dict[str, Any]]:
     if not transforms:
         raise InputError(
             f"config {config.filename} has neither test_dataloader.dataset.pipeline nor test_pipeline; "
-            "one of them must say how a image is prepared"
+            "one of them must say how an image is prepared"
         )
     return [transform for transform in transforms if transform["type"].split(".")[-1] not in _LOADERS]
 

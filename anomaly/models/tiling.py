@@ -1,68 +1,63 @@
-"""How a network looks at a image: whole or by windows, mirrored, at several scales; and what comes of it.
+"""How a model is shown an image: whole or by sliding windows, mirrored, at several scales.
 
-Every look is a *view*: a part of the input at a scale, perhaps mirrored. Scores are computed for each view, and
-averaged where views overlap.
+Each *view* is a crop of the input at a scale, perhaps mirrored. Windows lie where mmsegmentation's sliding inference
+puts them.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from anomaly.errors import InputError
-from anomaly.models.base import Model, Prediction
-from anomaly.scores.table import Score
 from anomaly.utils.given import choice, real, switch, whole
 
 Resolution = Literal["features", "input"]
+Size = tuple[int, int]
 
 MOST_WINDOWS = 4096
-"""Of one image at one size: more are a slip of the pen, and would run for hours."""
+"""Of one image at one scale: more are a slip of the pen, and would run for hours."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A part of the input at a scale. ``size``: height and width of the whole input at that scale."""
+    """A crop of the input at a scale.
 
-    size: tuple[int, int]
+    Args:
+        size: Height and width of the whole input at that scale.
+        rows: Of the crop.
+        columns: Of the crop.
+        flipped: Whether it is mirrored, left to right.
+    """
+
+    size: Size
     rows: slice
     columns: slice
     flipped: bool
 
     @property
-    def part(self) -> tuple[int, int]:
-        """Its own height and width."""
+    def part(self) -> Size:
+        """Height and width of the crop."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
 @dataclass(frozen=True)
-class ViewPrediction:
-    """What a network says of one view of a batch of inputs. ``size``: height and width of the inputs."""
-
-    view: View
-    prediction: Prediction
-
-
-@dataclass(frozen=True)
 class Inference:
-    """How a network looks at a image.
+    """Sliding windows, test-time augmentation, resolution and precision of a model's predictions.
 
     Args:
-        window: Height and width of sliding windows; None looks at the whole. A image smaller than a window in
-            either direction is seen whole in that direction.
-        stride: How far windows are apart, vertically and horizontally; two thirds of the window by default. The last
+        window: Height and width of sliding windows; None shows the whole image. An image smaller than a window in
+            either direction is shown whole in that direction.
+        stride: Distance of windows, vertically and horizontally; two thirds of the window by default. The last window
             of a row ends where the image does.
-        flip: ViewPrediction at the mirrored image too.
-        scales: Sizes of the input to look at.
+        flip: Whether to predict the mirrored image too, and average the scores.
+        scales: Factors of the input's size; the scores of several are averaged.
         resolution: ``"features"``: scores at the network's own resolution, then resized to the input; ``"input"``: the
             network's maps resized to the input, then scores.
-        batch: Images and windows of one size that the network sees at once.
+        batch: Images and windows of one size that the network is given at once.
         precision: ``"float32"``, or ``"bfloat16"`` for the network's own arithmetic by autocast; densities, scores and
             what a last layer ``conv_seg`` makes of the features stay float32.
 
@@ -72,8 +67,8 @@ class Inference:
         InputError: A value is out of range, or not of its kind.
     """
 
-    window: tuple[int, int] | None = None
-    stride: tuple[int, int] | None = None
+    window: Size | None = None
+    stride: Size | None = None
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     resolution: Resolution = "features"
@@ -107,79 +102,67 @@ class Inference:
         kept = {name: value for name, value in asdict(self).items() if name != "batch"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
-    def views(self, size: tuple[int, int]) -> Iterator[View]:
+    def views(self, size: Size) -> Iterator[View]:
         """The views of an input of height and width ``size``."""
         for scale in self.scales:
             scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
             window = scaled if self.window is None else self.window
             stride = self.stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
-            count = math.prod(len(_places(*sides)) for sides in zip(scaled, window, stride, strict=True))
-            if count > MOST_WINDOWS:
-                raise InputError(
-                    f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows of a image, found "
-                    f"{count} of {scaled[0]}x{scaled[1]}; give larger windows, or a larger stride"
-                )
             for flipped in (False, True)[: 1 + self.flip]:
-                for rows in _places(scaled[0], window[0], stride[0]):
-                    for columns in _places(scaled[1], window[1], stride[1]):
-                        yield View(scaled, rows, columns, flipped)
+                for rows, columns in windows(scaled, window, stride):
+                    yield View(scaled, rows, columns, flipped)
 
-    @torch.no_grad()  # inference mode would leave tensors in a network that it cannot be trained with any more
-    def look(self, detector: Model, inputs: Tensor) -> list[ViewPrediction]:
-        """Show all views of inputs of one size to the network. Shape: ``(B, 3, h, w)``."""
-        size = (inputs.shape[2], inputs.shape[3])
-        scaled: dict[tuple[int, int], Tensor] = {size: inputs}
-        groups: dict[tuple[int, int], list[View]] = {}
-        for view in self.views(size):
-            if view.size not in scaled:
-                scaled[view.size] = F.interpolate(inputs, view.size, mode="bilinear", antialias=True)
-            groups.setdefault(view.part, []).append(view)
-        looks: list[ViewPrediction] = []
-        for views in groups.values():
-            at_once = max(1, self.batch // len(inputs))
-            for start in range(0, len(views), at_once):
-                looks += self._show(detector, scaled, views[start : start + at_once], len(inputs))
-        return looks
 
-    def _show(self, detector: Model, scaled: dict, views: Sequence[View], inputs: int) -> Iterator[ViewPrediction]:
-        parts = [scaled[view.size][:, :, view.rows, view.columns] for view in views]
-        batch = torch.cat([part.flip(-1) if view.flipped else part for part, view in zip(parts, views, strict=True)])
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            prediction = detector(batch)
-        for i, view in enumerate(views):
-            yield ViewPrediction(view, prediction.of(i * inputs, (i + 1) * inputs))
+def windows(size: Size, window: Size, stride: Size) -> list[tuple[slice, slice]]:
+    """Rows and columns of the sliding windows of an image: evenly from its corner, the last ending where it does.
 
-    @torch.inference_mode()
-    def score(
-        self, looks: Sequence[ViewPrediction], size: tuple[int, int], scores: Sequence[Score]
-    ) -> dict[str, Tensor]:
-        """Score the inputs, at their size. Shape: ``(B, h, w)`` float32 for each name."""
-        needed = {name for score in scores for name in score.needs}
+    Raises:
+        InputError: They are more than 4096.
+    """
+    rows, columns = (_places(*sides) for sides in zip(size, window, stride, strict=True))
+    if (count := math.prod((len(rows), len(columns)))) > MOST_WINDOWS:
+        raise InputError(
+            f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows of an image, found "
+            f"{count} of {size[0]}x{size[1]}; give larger windows, or a larger stride"
+        )
+    return [(down, across) for down in rows for across in columns]
 
-        def maps(prediction: Prediction, view: View) -> Tensor:
-            if self.resolution == "input":
-                prediction = prediction.resized(view.part, needed)
-            found = torch.stack([score(prediction) for score in scores], dim=1)
-            return prediction.resize(found, view.part)
 
-        found = _blend(looks, size, maps)
-        return {score.name: found[:, i] for i, score in enumerate(scores)}
+def sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | None:
+    """Window and stride of mmsegmentation's ``model.test_cfg``; None where an image is shown whole.
 
-    @torch.inference_mode()
-    def logits(self, looks: Sequence[ViewPrediction], size: tuple[int, int]) -> Tensor:
-        """Logits of the inputs at their size, averaged over views. Shape: ``(B, C, h, w)``."""
-        return self.class_maps(looks, size, "logits")
+    Args:
+        test_cfg: mmsegmentation's setting of that name; its ``mode`` is ``"whole"`` where it does not say.
 
-    @torch.inference_mode()
-    def class_maps(
-        self, looks: Sequence[ViewPrediction], size: tuple[int, int], field: Literal["logits", "class_log_likelihood"]
-    ) -> Tensor:
-        """A field of the predictions that the network gives, as :meth:`logits`. Shape: ``(B, C, h, w)``."""
+    Raises:
+        InputError: Another mode, windows or strides that are not two positive integers, or windows that leave pixels
+            out.
+    """
+    settings = test_cfg or {}
+    mode = settings.get("mode", "whole")
+    if mode not in ("whole", "slide"):
+        close = difflib.get_close_matches(str(mode), ("whole", "slide"), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "; set one of the two"
+        raise InputError(f"model.test_cfg.mode: expected 'whole' or 'slide', found {mode!r}{hint}")
+    if mode == "whole":
+        return None
+    window, stride = (_configured(name, settings.get(name)) for name in ("crop_size", "stride"))
+    if stride[0] > window[0] or stride[1] > window[1]:
+        raise InputError(
+            f"model.test_cfg.stride: expected no more than crop_size {window}, or pixels are left out, found {stride}; "
+            "set a smaller one"
+        )
+    return window, stride
 
-        def maps(prediction: Prediction, view: View) -> Tensor:
-            return prediction.resize(getattr(prediction, field), view.part)
 
-        return _blend(looks, size, maps)
+def _configured(name: str, value: Any) -> Size:
+    sides = list(value) if isinstance(value, list | tuple) else []
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(
+            f"model.test_cfg.{name}: expected two positive integers, a height and a width, as model.test_cfg.mode is "
+            f"'slide', found {value!r}; set them, such as {name}=(512,512)"
+        )
+    return sides[0], sides[1]
 
 
 def _items(name: str, values: Any) -> list[Any]:
@@ -191,7 +174,7 @@ def _items(name: str, values: Any) -> list[Any]:
         ) from error
 
 
-def _sides(name: str, sides: Any) -> tuple[int, int]:
+def _sides(name: str, sides: Any) -> Size:
     found = [whole(name, side, expected="a height and a width, whole numbers") for side in _items(name, sides)]
     if len(found) != 2 or min(found) < 1:
         size = "x".join(map(str, found)) or "nothing"
@@ -200,48 +183,7 @@ def _sides(name: str, sides: Any) -> tuple[int, int]:
 
 
 def _places(length: int, window: int, stride: int) -> list[slice]:
-    """Where windows lie along a side: evenly from its start, the last one ending where the side does."""
     if window >= length:
         return [slice(0, length)]
     starts = [*range(0, length - window, stride), length - window]
     return [slice(start, start + window) for start in starts]
-
-
-def _blend(
-    looks: Sequence[ViewPrediction], size: tuple[int, int], maps: Callable[[Prediction, View], Tensor]
-) -> Tensor:
-    """Average maps of all views: windows fade into each other, scales and mirror images count alike.
-
-    Args:
-        looks: At least one.
-        size: Height and width of the inputs.
-        maps: Makes maps ``(B, K, rows, columns)`` of a view's prediction.
-    """
-    sums: dict[tuple[tuple[int, int], bool], list[Tensor]] = {}
-    for look in looks:
-        view = look.view
-        part = maps(look.prediction, view)
-        part = part.flip(-1) if view.flipped else part
-        if part.shape[2:] == view.size == size and len(looks) == 1:
-            return part
-        weight = _tent(part.shape[2], part.device)[:, None] * _tent(part.shape[3], part.device)
-        key = (view.size, view.flipped)
-        if key not in sums:
-            sums[key] = [part.new_zeros(*part.shape[:2], *view.size), part.new_zeros(view.size)]
-        total, weights = sums[key]
-        total[:, :, view.rows, view.columns] += weight * part
-        weights[view.rows, view.columns] += weight
-    means = [total / weights for total, weights in sums.values()]
-    return torch.stack([_resized(mean, size) for mean in means]).mean(0)
-
-
-def _tent(length: int, device: torch.device) -> Tensor:
-    """Weights that fall linearly from the middle to both ends, never to 0."""
-    place = torch.arange(length, device=device, dtype=torch.float32) + 0.5
-    return torch.minimum(place, length - place) * (2 / length)
-
-
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    if maps.shape[2:] == size:
-        return maps
-    return F.interpolate(maps, size, mode="bilinear", antialias=True)

@@ -23,17 +23,17 @@ class MeasuredSet:
     """What every convention gives of one score on one set.
 
     Args:
-        set: Name of the evaluation set.
+        dataset: Name of the evaluation set.
         score: Name of the score.
         values: By the convention's name, the package's own (``ours``) among them.
     """
 
-    set: str
+    dataset: str
     score: str
     values: dict[str, Figures]
 
     @classmethod
-    def of(cls, set: str, score: str, frames: Frames) -> MeasuredSet:
+    def of(cls, dataset: str, score: str, frames: Frames) -> MeasuredSet:
         """Measure a set; see :func:`anomaly.metrics.conventions.convention_table`."""
         return cls(set, score, {convention.name: figures for convention, figures in convention_table(frames)})
 

@@ -127,7 +127,7 @@ class _Page:
             remarks=remarks([run.result for run in runs]),
             summary=sections.summary(sets) if self._labelled else None,
             by_class=sections.by_class(runs, sets),
-            sets=[self._set(number, one) for number, one in enumerate(sets)],
+            datasets=[self._set(number, one) for number, one in enumerate(sets)],
             blobs=self._pack,
             manifest=lambda: safe_json(
                 {"sets": self._list, "labelled": self._labelled, "inferno": pack_bytes(INFERNO.tobytes())}

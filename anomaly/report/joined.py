@@ -104,12 +104,12 @@ def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedDataset]]:
         letter = "" if len(paths) == 1 else ascii_uppercase[i] if i < 26 else str(i + 1)
         runs.append(Run(letter, read_results(path), path.parent / FOLDER))
     check_comparable([run.result for run in runs])
-    names = dict.fromkeys(entry.set for run in runs for entry in run.result.sets)
+    names = dict.fromkeys(entry.dataset for run in runs for entry in run.result.datasets)
     return runs, [_join_set(name, runs) for name in names]
 
 
 def _join_set(name: str, runs: list[Run]) -> JoinedDataset:
-    having = [(run, entry) for run in runs for entry in run.result.sets if entry.set == name]
+    having = [(run, entry) for run in runs for entry in run.result.datasets if entry.dataset == name]
     methods, views = [], []
     for place, (run, entry) in enumerate(having):
         views.append(_read_set(run, entry))
@@ -125,16 +125,16 @@ def _join_set(name: str, runs: list[Run]) -> JoinedDataset:
 
 
 def _read_set(run: Run, entry: DatasetResult) -> DatasetViews:
-    folder = run.folder / entry.set
+    folder = run.folder / entry.dataset
     if not (folder / SET).is_file():
         raise InputError(
-            f"{run.folder.parent}: expected the views and curves of {entry.set} in {folder}, found none; evaluate "
+            f"{run.folder.parent}: expected the views and curves of {entry.dataset} in {folder}, found none; evaluate "
             "again with tools/ood_eval.py --report"
         )
     views = DatasetViews.read(folder)
     mine, theirs = (
-        (views.set, views.fingerprint, list(views.curves)),
-        (entry.set, entry.fingerprint, list(entry.scores)),
+        (views.dataset, views.fingerprint, list(views.curves)),
+        (entry.dataset, entry.fingerprint, list(entry.scores)),
     )
     if mine != theirs:
         raise InputError(

@@ -22,7 +22,7 @@ from anomaly.report.joined import JoinedDataset, Run
 from anomaly.report.joined import Method as Drawn
 from anomaly.report.views import DatasetViews, View, view_path
 from anomaly.results.records import DatasetResult, EvaluationRecord, ScoreResult
-from anomaly.scores.table import Score
+from anomaly.scores.registry import Score
 
 SHARES = np.append(np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80))  # of all pixels, at or above a level
 
@@ -52,12 +52,12 @@ def write_look(
         model: What the network is; its ``name`` is what the page calls it.
         provenance: Recorded in the page.
         notes: What a reader of the page has to know of the network.
-        inference: How the network looks at a image.
+        inference: How the network looks at an image.
         megabytes: About how large the page may be; beyond it shows an even sample of the images.
         on_frame: Called after each image.
 
     Raises:
-        InputError: A score needs what the detector does not give, a image cannot be read, or the page cannot be
+        InputError: A score needs what the detector does not give, an image cannot be read, or the page cannot be
             written.
     """
     check_scores(scores, detector)

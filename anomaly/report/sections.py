@@ -63,7 +63,9 @@ def summary(sets: Sequence[JoinedDataset]) -> Table:
     groups = []
     for one in sets:
         results = [method.result for method in one.methods]
-        columns: list[_Column] = [[(r.values.get(name), r.intervals.get(name)) for r in results] for name in names]
+        columns: list[_Column] = [
+            [(r.values.get(name), r.confidence_intervals.get(name)) for r in results] for name in names
+        ]
         columns += [[(getattr(r, column.part).get(column.name), None) for r in results] for column in further]
         if closed:
             columns.append([(_closed(one.runs[m.run]), None) for m in one.methods])
@@ -106,7 +108,7 @@ def carried(one: JoinedDataset) -> Table | None:
     for method in methods:
         chosen = one.runs[method.run].result.settings.get("threshold") or {}
         level = f"={chosen['level']:g}" if isinstance(chosen.get("level"), float) else ""
-        rule = f"{chosen.get('rule', '?')}{level} on {chosen.get('set', '?')}"
+        rule = f"{chosen.get('rule', '?')}{level} on {chosen.get('dataset', '?')}"
         at = method.result.at_threshold
         values = [_value(at.get(name)) for name in names]
         rows.append(Row((method.label, rule, f"{at['threshold']:.5g}"), one.methods.index(method), values))

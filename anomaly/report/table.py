@@ -41,7 +41,7 @@ def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> 
     ends = (["frames"], ["mIoU"]) if beside else ([], [])
     for header in (*ends[0], *(column.title for column in columns), *ends[1]):
         table.add_column(header, justify="right")
-    for entry in result.sets:
+    for entry in result.datasets:
         best = _best(columns, entry.scores.values())
         for score, found in entry.scores.items():
             cells = [
@@ -49,7 +49,7 @@ def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> 
                 for column, top in zip(columns, best, strict=True)
             ]
             around = ([Text(str(entry.frames))], [Text(_miou(result))]) if beside else ([], [])
-            table.add_row(Text(entry.set), Text(score), *around[0], *cells, *around[1])
+            table.add_row(Text(entry.dataset), Text(score), *around[0], *cells, *around[1])
         table.add_section()
     return table
 
@@ -67,12 +67,12 @@ def runs_table(results: list[EvaluationRecord]) -> TextTable:
     """
     columns = _columns(results)
     rows = []
-    for name, frames in dict.fromkeys((entry.set, entry.frames) for result in results for entry in result.sets):
+    for name, frames in dict.fromkeys((entry.dataset, entry.frames) for result in results for entry in result.datasets):
         found = [
             (result, score, measured)
             for result in results
-            for entry in result.sets
-            if (entry.set, entry.frames) == (name, frames)
+            for entry in result.datasets
+            if (entry.dataset, entry.frames) == (name, frames)
             for score, measured in entry.scores.items()
         ]
         best = _best(columns, [measured for _, _, measured in found])
@@ -114,7 +114,7 @@ FURTHER = (
 
 def _columns(results: Iterable[EvaluationRecord]) -> list[Column]:
     """The columns to show, in the order in which their figures are first met."""
-    scores = [score for result in results for entry in result.sets for score in entry.scores.values()]
+    scores = [score for result in results for entry in result.datasets for score in entry.scores.values()]
     names = dict.fromkeys(name for score in scores for name in score.values if HEADLINE.fullmatch(name))
     further = [column for column in FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
     return [Column("values", name, *title_of(name)) for name in names] + further
@@ -137,9 +137,9 @@ def _cell(score: ScoreResult, column: Column, between: str = " ") -> str:
     value = column.value(score)
     if column.name not in getattr(score, column.part):
         return "-"
-    if column.part != "values" or column.name not in score.intervals:
+    if column.part != "values" or column.name not in score.confidence_intervals:
         return _percent(value)
-    low, high = score.intervals[column.name]
+    low, high = score.confidence_intervals[column.name]
     return f"{100 * value:.1f}{between}[{100 * low:.1f}-{100 * high:.1f}]"
 
 

@@ -155,14 +155,14 @@ class DatasetViews:
     """A set of a run as a report shows it.
 
     Args:
-        set: Its name.
+        dataset: Its name.
         fingerprint: Of its frames and labels.
         frames: Ids of the frames with views, in the set's order; view ``i`` is in ``NNNN.npz`` with that number.
         classes: Names of the network's classes; empty where they are not known.
         curves: By score.
     """
 
-    set: str
+    dataset: str
     fingerprint: str
     frames: tuple[str, ...]
     classes: tuple[str, ...]
@@ -179,7 +179,7 @@ class DatasetViews:
         with read_state(folder / SET, _SET) as (header, _):
             texts = {name: tuple(map(str, header[name])) for name in ("frames", "classes")}
             curves = {str(name): ScoreCurves.from_record(one) for name, one in header["curves"]}
-            return cls(str(header["set"]), str(header["fingerprint"]), **texts, curves=curves)
+            return cls(str(header["dataset"] if "dataset" in header else header["set"]), str(header["fingerprint"]), **texts, curves=curves)
 
     def view(self, folder: Path, index: int) -> View:
         """Read a view. Raises ``InputError`` where it is not one of this set."""
@@ -237,7 +237,7 @@ class DatasetViewWriter:
         for index in self._frames.values():
             path = view_path(self._folder, index)
             View.read(path).coded(levels).write(path)
-        DatasetViews(result.set, result.fingerprint, tuple(self._frames), classes, dict(curves)).write(self._folder)
+        DatasetViews(result.dataset, result.fingerprint, tuple(self._frames), classes, dict(curves)).write(self._folder)
 
 
 def sample(frames: int, most: int) -> Iterator[int]:

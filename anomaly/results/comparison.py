@@ -32,7 +32,7 @@ def check_comparable(results: Sequence[EvaluationRecord]) -> None:
                 continue
             frames = f"{mine.frames} and {theirs.frames} frames" if mine.frames != theirs.frames else "other labels"
             raise InputError(
-                f"{mine.set}: expected results of the same frames and labels, found {frames} for {_name(first)} and "
+                f"{mine.dataset}: expected results of the same frames and labels, found {frames} for {_name(first)} and "
                 f"{_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and {theirs.fingerprint[:12] or '?'}; "
                 f"layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
             )
@@ -47,22 +47,24 @@ def remarks(results: Sequence[EvaluationRecord]) -> list[str]:
     found = []
     for result in results:
         found += [f"{_name(result)}: {remark}" for remark in measured_remarks(result)]
-        for entry in result.sets:
-            found += [f"{_name(result)}: {entry.set} is not as published: {note}" for note in entry.notes]
+        for entry in result.datasets:
+            found += [f"{_name(result)}: {entry.dataset} is not as published: {note}" for note in entry.notes]
             if not entry.fingerprint and len(results) > 1:
-                found.append(f"{_name(result)}: of an earlier format, which does not tell its frames of {entry.set}")
+                found.append(
+                    f"{_name(result)}: of an earlier format, which does not tell its frames of {entry.dataset}"
+                )
             for fitted in _fitted_on(result):
                 if _overlap(fitted, entry):
-                    where = fitted.get("set", "images of it")
+                    where = fitted.get("dataset", fitted.get("set", "images of it"))
                     found.append(
-                        f"{_name(result)}: parameters were fitted on {where}, so its figures on {entry.set} are "
+                        f"{_name(result)}: parameters were fitted on {where}, so its figures on {entry.dataset} are "
                         "too good"
                     )
             chosen = _chosen_on(result)
             if chosen and _overlap(chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
                 found.append(
-                    f"{_name(result)}: its threshold was chosen on {chosen['set']}, so what it achieves on "
-                    f"{entry.set} is too good"
+                    f"{_name(result)}: its threshold was chosen on {chosen['dataset']}, so what it achieves on "
+                    f"{entry.dataset} is too good"
                 )
     return list(dict.fromkeys(found))
 
@@ -71,17 +73,17 @@ def measured_remarks(result: EvaluationRecord) -> list[str]:
     """What has to be known of values before they are believed, such as that a score is constant or seems reversed."""
     closed = result.closed_set
     found = [] if closed is None else unlabelled_classes("closed-set mIoU", closed.unlabelled)
-    for entry in result.sets:
+    for entry in result.datasets:
         first: dict[str, str] = {}
         twice = [frame for frame, image in entry.images.items() if first.setdefault(image, frame) != frame]
         if twice:
             found.append(
-                f"{entry.set}: {len(twice)} of {entry.frames} frames have the image of another, such as {twice[0]!r} "
+                f"{entry.dataset}: {len(twice)} of {entry.frames} frames have the image of another, such as {twice[0]!r} "
                 f"that of {first[entry.images[twice[0]]]!r}; both count"
             )
     return found + [
-        f"{entry.set}, {name}: {remark}"
-        for entry in result.sets
+        f"{entry.dataset}, {name}: {remark}"
+        for entry in result.datasets
         for name, score in entry.scores.items()
         for remark in score.remarks
     ]
@@ -115,13 +117,13 @@ def _overlap(fitted: dict[str, Any], entry: DatasetResult) -> bool:
         return not {str(image) for image in images}.isdisjoint(entry.images.values())
     if fitted.get("fingerprint") and fitted["fingerprint"] == entry.fingerprint:
         return True
-    name = str(fitted.get("set", ""))
+    name = str(fitted.get("dataset", fitted.get("set", "")))
     whole, _, half = name.rpartition("-")
-    other, _, other_half = entry.set.rpartition("-")
+    other, _, other_half = entry.dataset.rpartition("-")
     halves = ("first", "second")
     if half in halves and other_half in halves:
         return (whole, half) == (other, other_half)
-    return (whole if half in halves else name) == (other if other_half in halves else entry.set)
+    return (whole if half in halves else name) == (other if other_half in halves else entry.dataset)
 
 
 def _pairs(results: Sequence[EvaluationRecord]) -> Iterator[tuple[EvaluationRecord, EvaluationRecord]]:
@@ -129,7 +131,7 @@ def _pairs(results: Sequence[EvaluationRecord]) -> Iterator[tuple[EvaluationReco
 
 
 def _same_sets(first: EvaluationRecord, other: EvaluationRecord) -> Iterator[tuple[DatasetResult, DatasetResult]]:
-    return ((mine, theirs) for mine in first.sets for theirs in other.sets if mine.set == theirs.set)
+    return ((mine, theirs) for mine in first.datasets for theirs in other.datasets if mine.dataset == theirs.dataset)
 
 
 def _refuse(

@@ -17,7 +17,7 @@ from anomaly.metrics.pixel import PixelResult
 from anomaly.utils.given import plain
 from anomaly.utils.names import check_distinct
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
 STATE = "{}.{}.npz"  # file of a set's and score's pixel metrics
 PARTS = ("components", "open_world", "at_threshold")
@@ -31,7 +31,7 @@ class ScoreResult:
     Args:
         values: By name, as :class:`anomaly.metrics.PixelResult` has them; NaN where undefined.
         bounds: By name, the two ends between which a figure certainly lies that was measured in bins.
-        intervals: By name, the two ends of a confidence interval: what other frames of the kind might give.
+        confidence_intervals: By name, the two ends of a confidence interval: what other frames of the kind might give.
         frames: Number of frames.
         known_pixels: Number of pixels labelled known.
         anomaly_pixels: Number of pixels labelled anomalous.
@@ -46,7 +46,7 @@ class ScoreResult:
 
     values: dict[str, float]
     bounds: dict[str, list[float]]
-    intervals: dict[str, list[float]]
+    confidence_intervals: dict[str, list[float]]
     frames: int
     known_pixels: int
     anomaly_pixels: int
@@ -63,7 +63,7 @@ class ScoreResult:
         cls,
         pixels: PixelResult,
         *,
-        intervals: dict[str, list[float]] | None = None,
+        confidence_intervals: dict[str, list[float]] | None = None,
         components: dict[str, float] | None = None,
         open_world: dict[str, float] | None = None,
         at_threshold: dict[str, float] | None = None,
@@ -72,8 +72,8 @@ class ScoreResult:
         """Keep of pixel metrics what belongs in a record: everything but the curve."""
         return cls(
             values=pixels.values,
-            bounds={name: list(ends) for name, ends in pixels.intervals.items()},
-            intervals=intervals or {},
+            bounds={name: list(ends) for name, ends in pixels.bounds.items()},
+            confidence_intervals=confidence_intervals or {},
             frames=pixels.frames,
             known_pixels=pixels.known_pixels,
             anomaly_pixels=pixels.anomaly_pixels,
@@ -92,7 +92,7 @@ class DatasetResult:
     """What the scores reached on one evaluation set.
 
     Args:
-        set: Name of the set.
+        dataset: Name of the set.
         frames: Number of frames evaluated.
         layout: Which of its published layouts the set was read from.
         scores: What each score reached, by its name, in the order asked for.
@@ -105,7 +105,7 @@ class DatasetResult:
             where a result of an earlier format does not tell.
     """
 
-    set: str
+    dataset: str
     frames: int
     layout: str
     scores: dict[str, ScoreResult]
@@ -160,7 +160,7 @@ class EvaluationRecord:
 
     model: dict[str, Any]
     closed_set: ClosedSet | None
-    sets: list[DatasetResult]
+    datasets: list[DatasetResult]
     settings: dict[str, Any]
     provenance: dict[str, Any]
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -170,7 +170,9 @@ class EvaluationRecord:
     def __post_init__(self) -> None:
         if not isinstance(self.model, dict) or not isinstance(self.model.get("name"), str):
             raise InputError(f"a run's model needs a 'name' of type str for the tables, found {self.model}")
-        check_distinct((entry.set for entry in self.sets if isinstance(entry, DatasetResult)), "datasets in one result")
+        check_distinct(
+            (entry.dataset for entry in self.datasets if isinstance(entry, DatasetResult)), "datasets in one result"
+        )
 
     def to_json(self) -> str:
         """Write as indented JSON, keys in the order of the fields; NaN and infinity become null.
@@ -204,8 +206,7 @@ class EvaluationRecord:
                 f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
                 "evaluate again with this version of the software"
             )
-        if version < 3:
-            record = {**record, "protocol": {}, "timings": {}}
+        record = _upgraded(record, version)
         run = _read(cls, {**record, "format_version": FORMAT_VERSION})
         closed = None
         if run.closed_set is not None:
@@ -214,26 +215,28 @@ class EvaluationRecord:
         if closed is not None:
             ious = {name: _checked("float", name, iou) for name, iou in closed.class_iou.items()}
             closed = ClosedSet(**{**vars(closed), "class_iou": ious})
-        sets = [_read_set(_upgraded(entry, version)) for entry in run.sets]
-        return cls(**{**vars(run), "closed_set": closed, "sets": sets})
+        datasets = [_read_dataset(entry) for entry in run.datasets]
+        return cls(**{**vars(run), "closed_set": closed, "datasets": datasets})
 
     def to_csv(self) -> str:
         """Write one row for each set and score, a first row with the names of the columns.
 
         After set, score and counts come the figures, fractions in full precision, ``nan`` where undefined, and where
-        there are confidence intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Other figures are
+        there are confidence confidence_intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Other figures are
         ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is the closed-set figure, the same
         in every row and empty where it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
         rows: list[dict[str, Any]] = [
-            plain({"set": entry.set, "score": name, **_columns(score), "miou": miou}, f"{entry.set}, {name}")
-            for entry in self.sets
+            plain(
+                {"dataset": entry.dataset, "score": name, **_columns(score), "miou": miou}, f"{entry.dataset}, {name}"
+            )
+            for entry in self.datasets
             for name, score in entry.scores.items()
         ]
         columns = dict.fromkeys(column for row in rows for column in row if column != "miou")
         text = io.StringIO()
-        names = [*columns, "miou"] if rows else ["set", "score", *COUNTS, "miou"]
+        names = [*columns, "miou"] if rows else ["dataset", "score", *COUNTS, "miou"]
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -263,7 +266,7 @@ def write_results(result: EvaluationRecord, out: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def state_name(set: str, score: str) -> str:
+def state_name(dataset: str, score: str) -> str:
     """The file of a set's and score's pixel metrics; names may have paths and dots in them."""
     safe = " +:,="
     return STATE.format(quote(set, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
@@ -298,7 +301,7 @@ def state_files(path: Path) -> list[Path]:
     """
     if path.suffix == ".npz":
         return [path]
-    names = [state_name(entry.set, score) for entry in read_results(path).sets for score in entry.scores]
+    names = [state_name(entry.dataset, score) for entry in read_results(path).datasets for score in entry.scores]
     files = [path.parent / "states" / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(
@@ -334,29 +337,53 @@ def _columns(score: ScoreResult) -> dict[str, float | int]:
     columns: dict[str, float | int] = {name: getattr(score, name) for name in COUNTS}
     for name, value in score.values.items():
         columns[name] = value
-        if name in score.intervals:
-            columns[f"{name}_low"], columns[f"{name}_high"] = score.intervals[name]
+        if name in score.confidence_intervals:
+            columns[f"{name}_low"], columns[f"{name}_high"] = score.confidence_intervals[name]
     for part in PARTS:
         columns |= {f"{part}.{name}": value for name, value in getattr(score, part).items()}
     return columns
 
 
-def _upgraded(entry: Any, version: int) -> Any:
-    """Lay a set's entry of an earlier version out as of this one; left as it is where it is no such entry."""
-    if version == 1:
-        entry = _from_version_1(entry)
-    for before, of_set, of_score in (
+def _upgraded(record: dict[str, Any], version: int) -> dict[str, Any]:
+    """Lay a record of an earlier format out as of this one; left as it is where it is no such record."""
+    if version >= FORMAT_VERSION:
+        return record
+    record = _renamed(record, {"sets": "datasets"})
+    if version < 3:
+        record = {**record, "protocol": {}, "timings": {}}
+    if isinstance(entries := record.get("datasets"), list):
+        record["datasets"] = [_upgraded_dataset(entry, version) for entry in entries]
+    for part, key in (("settings", "threshold"), ("provenance", "calibration")):
+        if isinstance(found := record.get(part), dict) and key in found:
+            record[part] = {**found, key: _renamed(found[key], {"set": "dataset"})}
+    return record
+
+
+def _upgraded_dataset(entry: Any, version: int) -> Any:
+    entry = _renamed(_from_version_1(entry) if version == 1 else entry, {"set": "dataset"})
+    if not isinstance(entry, dict) or not isinstance(entry.get("scores"), dict):
+        return entry
+    words = {"figures": "values", "intervals": "confidence_intervals"}
+    scores = {name: _renamed(score, words) for name, score in entry["scores"].items()}
+    for before, of_dataset, of_score in (
         (3, {"version": "", "fingerprint": "", "published_frames": 0, "notes": []}, {"per_frame": {}}),
         (4, {"images": {}}, {"remarks": []}),
     ):
-        if version < before and isinstance(entry, dict) and isinstance(entry.get("scores"), dict):
-            scores = {n: {**one, **of_score} if isinstance(one, dict) else one for n, one in entry["scores"].items()}
-            entry = {**entry, **of_set, "scores": scores}
-    return entry
+        if version < before:
+            scores = {name: {**one, **of_score} if isinstance(one, dict) else one for name, one in scores.items()}
+            entry = {**entry, **of_dataset}
+    return {**entry, "scores": scores}
+
+
+def _renamed(record: Any, names: dict[str, str]) -> Any:
+    """An object with other names for some of its keys; anything else as it is."""
+    if not isinstance(record, dict):
+        return record
+    return {names.get(key, key): value for key, value in record.items()}
 
 
 def _from_version_1(entry: Any) -> Any:
-    """Lay a set's entry out as of version 2; left as it is where it is no such entry."""
+    """Lay a dataset's entry out as of version 2; left as it is where it is no such entry."""
     try:
         scores = {
             name: {
@@ -371,7 +398,7 @@ def _from_version_1(entry: Any) -> Any:
     return {**entry, "scores": scores}
 
 
-def _read_set(record: Any) -> DatasetResult:
+def _read_dataset(record: Any) -> DatasetResult:
     entry = _read(DatasetResult, record)
     scores = {name: _read_score(score) for name, score in entry.scores.items()}
     images = {frame: _checked("str", frame, image) for frame, image in entry.images.items()}
@@ -382,7 +409,7 @@ def _read_score(record: Any) -> ScoreResult:
     score = _read(ScoreResult, record)
     floats = {
         part: {name: _checked("float", name, value) for name, value in getattr(score, part).items()}
-        for part in ("figures", *PARTS)
+        for part in ("values", *PARTS)
     }
     per_frame = {
         frame: {name: _checked("float", name, value) for name, value in _read_dict(frame, figures).items()}
@@ -390,7 +417,7 @@ def _read_score(record: Any) -> ScoreResult:
     }
     ends = {
         part: {name: [_checked("float", name, end) for end in _pair(name, pair)] for name, pair in found.items()}
-        for part, found in (("bounds", score.bounds), ("intervals", score.intervals))
+        for part, found in (("bounds", score.bounds), ("confidence_intervals", score.confidence_intervals))
     }
     return ScoreResult(**{**vars(score), **floats, **ends, "per_frame": per_frame})
 

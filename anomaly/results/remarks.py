@@ -24,7 +24,7 @@ class SeenValues:
         self._ends: dict[str, tuple[float, float]] = {}
 
     def add(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
-        """ViewPrediction at a frame's counted pixels. Shape: score and label ``(H, W)``."""
+        """Look at a frame's counted pixels. Shape: score and label ``(H, W)``."""
         counted = score[label != IGNORE]
         if counted.size:
             self._ends[frame_id] = (float(counted.min()), float(counted.max()))

@@ -58,7 +58,7 @@ def write_smiyc(
     root: Path,
     *,
     method: str,
-    set: str,
+    dataset: str,
     labels: Mapping[str, Label] | None = None,
 ) -> ExportReport:
     """Write one score's maps as ``ROOT/anomaly_p/METHOD/SET/FRAME.hdf5``, as SegmentMeIfYouCan's code reads them.
@@ -72,7 +72,7 @@ def write_smiyc(
         score: Which of them.
         root: Folder to write to.
         method: Name of the method there.
-        set: Name of the set there, such as ``AnomalyTrack-validation``.
+        dataset: Name of the set there, such as ``AnomalyTrack-validation``.
         labels: Label of each frame, to measure what float16 changes.
 
     Raises:

@@ -41,7 +41,7 @@ class ScoreWriter:
 
     Args:
         folder: Where to; made if missing. What an earlier run of the same wrote there stays and counts.
-        set: Name of the evaluation set. Where maps of a set of another name are there, nothing is written until
+        dataset: Name of the evaluation set. Where maps of a set of another name are there, nothing is written until
             :meth:`has` was asked for one that is of the same frame and image: the set was renamed.
         method: What computed the scores, such as a network's name.
         settings: What the scores depend on beside; containers, strings and numbers.
@@ -50,10 +50,10 @@ class ScoreWriter:
         InputError: The folder holds something else, or maps of another set, method or settings.
     """
 
-    def __init__(self, folder: Path, *, set: str, method: str, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, *, dataset: str, method: str, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.manifest = {"format": FORMAT, "version": VERSION}
-        self.manifest |= {"set": text("set", set), "method": text("method", method)}
+        self.manifest |= {"set": text("dataset", dataset), "method": text("method", method)}
         self.manifest["settings"] = plain(dict(settings or {}), "settings")
         self._images: dict[tuple[str, str], str | None] = {}
         self._other_set: str | None = None
@@ -162,7 +162,7 @@ class StoredScores:
         folder: Where.
         format: ``own``, or the suffix of the files.
         files: The file of each frame, by score.
-        set: Name of their set; empty where nothing tells it.
+        dataset: Name of their set; empty where nothing tells it.
         method: What computed them; likewise.
         settings: What they depend on; likewise.
         scale: What integers mean.
@@ -174,7 +174,7 @@ class StoredScores:
     folder: Path
     format: str
     files: Mapping[str, Mapping[str, Path]]
-    set: str = ""
+    dataset: str = ""
     method: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     scale: Scale | None = None
@@ -330,9 +330,9 @@ def open_dataset_scores(folder: Path, split: Dataset, *, scale: Scale | None = N
     """
     stored = _find_set(folder, split, scale)
     told = all(path in stored.images for files in stored.files.values() for path in files.values())
-    if stored.format == "own" and not told and _whole(split.name) != _whole(stored.set) in SETS:
+    if stored.format == "own" and not told and _whole(split.name) != _whole(stored.dataset) in SETS:
         raise InputError(
-            f"{stored.folder}: expected score maps of {split.name}, found those of {stored.set}; name its folder"
+            f"{stored.folder}: expected score maps of {split.name}, found those of {stored.dataset}; name its folder"
         )
     return stored.of_frames([files.id for files in split.files])
 

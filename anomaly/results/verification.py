@@ -44,7 +44,7 @@ def agreements(recorded: EvaluationRecord, again: EvaluationRecord, tolerance: f
         tolerance: Largest absolute difference of a figure (fractions, thresholds relative to their size).
     """
     found = [_inputs(recorded, again)]
-    if recorded.protocol or any(entry.fingerprint for entry in recorded.sets):  # formats before 3 had none
+    if recorded.protocol or any(entry.fingerprint for entry in recorded.datasets):  # formats before 3 had none
         keys = {**recorded.protocol, **again.protocol}
         faults = [_differs(k, recorded.protocol.get(k), again.protocol.get(k)) for k in keys]
         found.append(Agreement("protocol", 0.0, tuple(fault for fault in faults if fault)))
@@ -59,24 +59,24 @@ def agreements(recorded: EvaluationRecord, again: EvaluationRecord, tolerance: f
             for name, iou in recorded.closed_set.class_iou.items()
         ]
         found.append(_agreement("closed set", pairs, tolerance, [fault for fault in faults if fault]))
-    others = {entry.set: entry for entry in again.sets}
-    for entry in recorded.sets:
-        if entry.set not in others:
-            found.append(Agreement(entry.set, 0.0, ("it was not measured again",)))
+    others = {entry.dataset: entry for entry in again.datasets}
+    for entry in recorded.datasets:
+        if entry.dataset not in others:
+            found.append(Agreement(entry.dataset, 0.0, ("it was not measured again",)))
             continue
-        found += _set(entry, others[entry.set], tolerance)
+        found += _set(entry, others[entry.dataset], tolerance)
     return found
 
 
 def not_measured(recorded: EvaluationRecord, again: EvaluationRecord) -> list[str]:
     """What a record claims that the second measurement does not have, such as the closed set of stored scores."""
     missing = ["closed set"] if recorded.closed_set is not None and again.closed_set is None else []
-    others = {entry.set: entry for entry in again.sets}
-    for entry in recorded.sets:
+    others = {entry.dataset: entry for entry in again.datasets}
+    for entry in recorded.datasets:
         for name, score in entry.scores.items():
-            other = others[entry.set].scores.get(name) if entry.set in others else None
+            other = others[entry.dataset].scores.get(name) if entry.dataset in others else None
             if other is not None and score.open_world and not other.open_world:
-                missing.append(f"open world of {entry.set}, {name}")
+                missing.append(f"open world of {entry.dataset}, {name}")
     return missing
 
 
@@ -111,17 +111,17 @@ def _set(entry: DatasetResult, other: DatasetResult, tolerance: float) -> Iterat
         faults += [fault for fault in plain if fault]
     if entry.fingerprint and entry.fingerprint != other.fingerprint:
         faults.append(f"fingerprint: recorded {entry.fingerprint}, found {other.fingerprint}: other frames or labels")
-    yield Agreement(f"{entry.set}, its frames and labels", 0.0, tuple(faults))
+    yield Agreement(f"{entry.dataset}, its frames and labels", 0.0, tuple(faults))
     for name, score in entry.scores.items():
         if name in other.scores:
             yield _agreement(
-                f"{entry.set}, {name}",
+                f"{entry.dataset}, {name}",
                 list(_pairs(score, other.scores[name], whole=bool(entry.fingerprint))),
                 tolerance,
                 _counts(score, other.scores[name]) + (_remarks(score, other.scores[name]) if entry.images else []),
             )
         else:
-            yield Agreement(f"{entry.set}, {name}", 0.0, ("it was not measured again",))
+            yield Agreement(f"{entry.dataset}, {name}", 0.0, ("it was not measured again",))
 
 
 def _counts(score: ScoreResult, other: ScoreResult) -> list[str]:
@@ -136,7 +136,7 @@ def _remarks(score: ScoreResult, other: ScoreResult) -> list[str]:
 
 def _pairs(score: ScoreResult, other: ScoreResult, *, whole: bool) -> Iterator[tuple[str, float, float]]:
     """Values by name: recorded, and measured again; of a record that is whole also what only the second has."""
-    for part in ("figures", *PARTS):
+    for part in ("values", *PARTS):
         mine, theirs = getattr(score, part), getattr(other, part)
         if not theirs:  # stored scores have no classes, so no open-world IoU
             continue
@@ -146,9 +146,9 @@ def _pairs(score: ScoreResult, other: ScoreResult, *, whole: bool) -> Iterator[t
         mine, theirs = score.per_frame.get(frame, {}), other.per_frame.get(frame, {})
         names = {**mine, **(theirs if whole else {})}
         yield from ((f"{n} of frame {frame}", mine.get(n, math.nan), theirs.get(n, math.nan)) for n in names)
-    for name in {**score.intervals, **(other.intervals if whole else {})}:
-        low, high = score.intervals.get(name, [math.nan, math.nan])
-        ends = other.intervals.get(name, [math.nan, math.nan])
+    for name in {**score.confidence_intervals, **(other.confidence_intervals if whole else {})}:
+        low, high = score.confidence_intervals.get(name, [math.nan, math.nan])
+        ends = other.confidence_intervals.get(name, [math.nan, math.nan])
         yield from ((f"{name}'s interval", low, ends[0]), (f"{name}'s interval", high, ends[1]))
 
 

@@ -17,7 +17,7 @@ class PixelSample:
     """Labelled pixels, drawn evenly from each class of each image.
 
     Args:
-        prediction: What the network says of them, as if they were a image of n rows and one column.
+        prediction: What the network says of them, as if they were an image of n rows and one column.
         labels: Their classes. Shape ``(n,)``, int64.
         weights: How many of the images' pixels each stands for. Shape ``(n,)``, float32.
         linear: Weight ``(C, D)`` and bias ``(C,)`` by which the network's last layer makes logits of features, where

@@ -17,7 +17,7 @@ from anomaly.errors import InputError
 from anomaly.models.tiling import Inference
 from anomaly.scores.combinations import fit_distribution, is_constant
 from anomaly.scores.sample import PixelSample
-from anomaly.scores.table import SCORES, Score, serves
+from anomaly.scores.registry import SCORES, Score, serves
 from anomaly.utils.state_file import read_state, write_state
 
 KIND = "score statistics"
@@ -125,7 +125,7 @@ class Statistics:
                 distributions,
                 str(header["network"]),
                 tuple(map(str, header["classes"])),
-                frozenset(map(str, header["images"])),
+                frozenset(map(str, header["images"] if "images" in header else header["photographs"])),
                 dict(header["origin"]),
             )
 

@@ -45,7 +45,7 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 
 def parse_call(text: str, kind: str) -> tuple[str, dict[str, str]]:
-    """Dataset ``NAME:KEY=VALUE:KEY=VALUE``.
+    """Split ``NAME:KEY=VALUE:KEY=VALUE``.
 
     Args:
         text: What was written.

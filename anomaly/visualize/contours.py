@@ -1,4 +1,4 @@
-"""Outlines of a mask on a image."""
+"""Outlines of a mask on an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture laid over a image."""
+"""A picture laid over an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anomaly.visualize.arrays import as_image, as_mask
 
 @dataclass(frozen=True)
 class Overlay:
-    """Lays a picture over a image.
+    """Lays a picture over an image.
 
     Args:
         opacity: Of the picture, from 0 (not seen) to 1 (hides the image).

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import quote
 
-from anomaly.evaluation.profile import Profile
+from anomaly.utils.profile import Profile
 from anomaly.frames import Frame, Image, Label, ScoreMap
 from anomaly.utils.background import Worker
 from anomaly.visualize.heatmap import Heatmap

@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
         raise InputError(f"OUT is IN, {args.input}, and would be lost; name another OUT")
     model = _network(args) if args.config else None
 
-    from gmmseg.checkpoints import load_checkpoint_file
+    from anomaly.models.checkpoints import load_checkpoint_file
     from gmmseg.checkpoints.published import convert_published
 
     published = load_checkpoint_file(args.input)
@@ -71,7 +71,7 @@ def _network(args: argparse.Namespace) -> Any:
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     import torch
 
-    from gmmseg.training.checkpoint_files import PART, move_into_place
+    from gmmseg.checkpoints.files import PART, move_into_place
 
     part = path.with_name(path.name + PART)
     try:

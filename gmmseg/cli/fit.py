@@ -66,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.models.mmseg import build_model, pick_device
     from anomaly.results.provenance import config_record, file_record, portable, provenance
     from anomaly.utils.files import staged
-    from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
+    from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
     from gmmseg.posthoc.feature_pass import open_training_set
     from gmmseg.posthoc.fitting import fit, fitting_config, fresh_weights
 

@@ -33,7 +33,7 @@ def shipped(checkpoint: dict[str, Any], config: Any, args: argparse.Namespace) -
     """
     from anomaly.models.mmseg import build_model
     from anomaly.results.provenance import config_record
-    from gmmseg.checkpoints import load_weights
+    from anomaly.models.checkpoints import load_weights
 
     meta, classes = checkpoint.get("meta", {}), checkpoint.get("meta", {}).get("dataset_meta")
     if not classes or "iter" not in meta:
@@ -57,8 +57,8 @@ def main(words: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from gmmseg.checkpoints import load_checkpoint_file
-    from gmmseg.training.checkpoint_files import PART, move_into_place
+    from anomaly.models.checkpoints import load_checkpoint_file
+    from gmmseg.checkpoints.files import PART, move_into_place
 
     if args.output.exists() and args.output.samefile(args.checkpoint):
         raise InputError(f"OUT is CHECKPOINT, {args.checkpoint}, and would be lost; name another OUT")

@@ -17,7 +17,7 @@ from typing import Any
 from anomaly.cli.config_options import TESTING
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
-from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
+from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from gmmseg.cli.runner import add_arguments, build_runner, runner_config
 
 

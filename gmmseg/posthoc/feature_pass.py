@@ -19,7 +19,7 @@ from torch import Tensor
 from anomaly.errors import InputError
 from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc.mixtures import StratifiedSample
-from gmmseg.training.sliding_windows import sliding_windows
+from anomaly.models.tiling import sliding_windows
 
 
 def open_training_set(config: Config) -> Any:
@@ -83,7 +83,7 @@ def collect_features(
         on_frame: Called after each image, with its file.
 
     Raises:
-        InputError: Other classes than the network's, or a image that cannot be read, has no label, a label out
+        InputError: Other classes than the network's, or an image that cannot be read, has no label, a label out
             of range, or features that are not finite.
     """
     for name, value in (("images", images), ("pixels of a class", pixels)):

@@ -17,7 +17,7 @@ from gmmseg.models.posthoc_segmentor import PosthocSegmentor, posthoc_config
 from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc.feature_pass import collect_features
 from gmmseg.registry import MODELS
-from gmmseg.training.sliding_windows import sliding_windows
+from anomaly.models.tiling import sliding_windows
 
 Build = Callable[[Config], BaseSegmentor]
 

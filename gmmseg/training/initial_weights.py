@@ -13,7 +13,7 @@ import mmengine.runner.checkpoint as mmengine_checkpoint
 import torch
 
 from anomaly.errors import InputError
-from gmmseg.checkpoints import read_safely
+from anomaly.models.checkpoints import read_safely
 
 
 @contextmanager

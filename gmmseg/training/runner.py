@@ -17,9 +17,9 @@ from mmengine.runner import Runner
 from torch import nn
 
 from anomaly.errors import InputError
-from gmmseg.checkpoints import load_checkpoint_file, load_weights
+from anomaly.models.checkpoints import load_checkpoint_file, load_weights
 from gmmseg.models import GMMHeadMixin, LikelihoodSegmentor
-from gmmseg.training.checkpoint_files import (
+from gmmseg.checkpoints.files import (
     PART,
     KeepingCheckpointHook,
     is_resumable,
@@ -29,7 +29,7 @@ from gmmseg.training.checkpoint_files import (
 )
 from gmmseg.training.initial_weights import initial_weights_read_safely
 from gmmseg.training.random_stream import StepSeedHook, in_reproducible_stream
-from gmmseg.training.sliding_windows import sliding_windows
+from anomaly.models.tiling import sliding_windows
 from gmmseg.training.training_guard_hook import TrainingGuardHook, check_class_count, decode_heads, unwrapped
 from gmmseg.training.training_state import em_keys, mean_gradients, pack, restore_gradients, share_em_state, unpack
 
@@ -80,7 +80,7 @@ class SafeRunner(Runner):
         """Build a runner, for a network that can be tested as its ``test_cfg`` says.
 
         Raises:
-            InputError: See :func:`gmmseg.training.sliding_windows.sliding_windows`.
+            InputError: See :func:`anomaly.models.tiling.sliding_windows`.
         """
         model = cfg.get("model")
         if isinstance(model, dict):

@@ -70,7 +70,7 @@ def test_intervals_hold_the_exact_figures(seed, number, monkeypatch):
     exact, bounded = (compute(filled(many_kinds(seed), mode=mode, threshold=0.5)) for mode in ("exact", "binned"))
     assert bounded.figures.keys() == exact.figures.keys()
     for name in exact.figures.keys() - {"best_f1_threshold"}:
-        low, high = bounded.intervals[name]
+        low, high = bounded.bounds[name]
         assert low <= exact[name] <= high or np.isnan([low, high, exact[name]]).all(), name
         assert low <= bounded[name] <= high or np.isnan(bounded[name]), name
     assert bounded["f1"] == exact["f1"] or np.isnan(exact["f1"])
@@ -93,7 +93,7 @@ def test_intervals_are_narrow():
         score = make(random.normal(1.5 * label, 1)).astype(np.float32)
         result = filled([("a", score, label)], mode="binned").compute()
         for name in RANKING:
-            low, high = result.intervals[name]
+            low, high = result.bounds[name]
             assert high - low < 1e-4, name
 
 

@@ -76,7 +76,7 @@ def test_wide_scores_on_disk_as_in_memory(seed):
 
 def test_what_is_achieved_on_another_split_is_what_sklearn_counts():
     here, there = list(made(0)), list(made(1))
-    metrics, other = filled(here, set="validation"), filled(there, set="test")
+    metrics, other = filled(here, dataset="validation"), filled(there, dataset="test")
     for rule in ("tpr", "fpr", "best_f1"):
         threshold = choose_threshold(metrics, rule)
         achieved = apply_threshold(threshold, other)
@@ -88,7 +88,7 @@ def test_what_is_achieved_on_another_split_is_what_sklearn_counts():
         assert (achieved.tpr, achieved.fpr) == (tp / (tp + fn), fp / (fp + tn))
         expected = [function(truth, called) for function in (precision_score, f1_score, jaccard_score)]
         assert [achieved.precision, achieved.f1, achieved.iou] == pytest.approx(expected, abs=1e-12)
-        assert (achieved.set, achieved.threshold.set, achieved.threshold.rule) == ("test", "validation", rule)
+        assert (achieved.dataset, achieved.threshold.dataset, achieved.threshold.rule) == ("test", "validation", rule)
 
 
 def test_on_its_own_split_a_threshold_keeps_its_level():
@@ -106,7 +106,7 @@ def test_fpr_of_95_is_that_of_the_metrics():
 
 def test_known_pixels_alone_give_a_threshold_by_fpr_and_anomalies_alone_by_tpr():
     score, none = np.float32([[1, 2, 3, 4]]), np.zeros((1, 4), np.uint8)
-    known, anomaly = filled([("a", score, none)], set="known"), filled([("a", score, none + 1)])
+    known, anomaly = filled([("a", score, none)], dataset="known"), filled([("a", score, none + 1)])
     assert choose_threshold(known, "fpr", 0.25).value == np.nextafter(np.float32(3), np.float32(4))
     assert choose_threshold(anomaly, "tpr", 0.75).value == 2.0
     for metrics, rule, missing in ((known, "tpr", "anomaly"), (anomaly, "fpr", "known"), (known, "best_f1", "anomaly")):

@@ -84,17 +84,17 @@ def test_what_was_fitted_on_the_set_is_told(one, warned):
 )
 def test_a_threshold_is_told_of_where_it_is_applied_to_what_it_was_chosen_on(chosen, applied, warned):
     one = run(threshold={"set": chosen, "rule": "tpr"})
-    entry = one.sets[0]
+    entry = one.datasets[0]
     score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9} if applied else {})
-    found = remarks([replace(one, sets=[replace(entry, scores={"msp": score})])])
+    found = remarks([replace(one, datasets=[replace(entry, scores={"msp": score})])])
     assert [f"chosen on {chosen}, so what it achieves on road is too good" in each for each in found] == [True] * warned
 
 
 def test_the_other_half_is_another_set():
     first = run(model={"fitted_on": ["road-first"]})
-    halves = {half: replace(first.sets[0], set=f"road-{half}") for half in ("first", "second")}
-    assert remarks([replace(first, sets=[halves["second"]])]) == []
-    assert len(remarks([replace(first, sets=[halves["first"]])])) == 1
+    halves = {half: replace(first.datasets[0], dataset=f"road-{half}") for half in ("first", "second")}
+    assert remarks([replace(first, datasets=[halves["second"]])]) == []
+    assert len(remarks([replace(first, datasets=[halves["first"]])])) == 1
 
 
 def test_sets_that_are_not_as_published_are_told():
@@ -134,8 +134,8 @@ def test_every_format_has_every_figure(form, monkeypatch):
 
 
 def with_images(result, *images):
-    entry = result.sets[0]
-    return replace(result, sets=[replace(entry, images={f"f{i}": image for i, image in enumerate(images)})])
+    entry = result.datasets[0]
+    return replace(result, datasets=[replace(entry, images={f"f{i}": image for i, image in enumerate(images)})])
 
 
 @pytest.mark.parametrize(("images", "told"), [(["one", "two"], True), (["three"], False), (["three", "one"], True)])
@@ -145,19 +145,19 @@ def test_images_and_not_names_tell_what_something_was_fitted_on(images, told):
     result = with_images(run(), "one", "five")
     fitted = replace(result, provenance={"statistics": {"path": "s.npz", "sha256": "0", "images": images}})
     assert any("fitted on" in remark for remark in remarks([fitted])) == told
-    chosen = replace(run(threshold={"set": name, "rule": "tpr"}), sets=result.sets)
+    chosen = replace(run(threshold={"set": name, "rule": "tpr"}), datasets=result.datasets)
     chosen = replace(chosen, provenance={"calibration": {"set": name, "images": images}})
-    entry = chosen.sets[0]
+    entry = chosen.datasets[0]
     score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9})
-    chosen = replace(chosen, sets=[replace(entry, scores={"msp": score})])
+    chosen = replace(chosen, datasets=[replace(entry, scores={"msp": score})])
     assert any("threshold was chosen on" in remark for remark in remarks([chosen])) == told
 
 
 def test_what_a_score_and_the_closed_set_say_of_themselves():
-    entry = run().sets[0]
+    entry = run().datasets[0]
     score = replace(entry.scores["msp"], remarks=["all values are equal (0)"])
     closed = ClosedSet("CamVidDataset", 101, 0.5, 0.6, 0.9, {}, unlabelled=["bicyclist", "pole"])
-    one = replace(run("a"), sets=[replace(entry, scores={"msp": score})], closed_set=closed)
+    one = replace(run("a"), datasets=[replace(entry, scores={"msp": score})], closed_set=closed)
     found = remarks([one])
     assert "a: road, msp: all values are equal (0)" in found
     assert any("closed-set mIoU: no pixel is labelled bicyclist, pole" in remark for remark in found)

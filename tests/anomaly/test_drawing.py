@@ -185,7 +185,7 @@ def test_tensors_and_lists_are_taken_too():
 
 @pytest.fixture
 def result():
-    metrics = PixelMetrics("s", set="set")
+    metrics = PixelMetrics("s", dataset="set")
     metrics.update("a", SCORE, LABEL)
     return metrics.compute()
 

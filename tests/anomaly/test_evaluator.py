@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration, MetricConfig
-from anomaly.evaluation.profile import Profile
+from anomaly.evaluation.config import Calibration, MetricConfig
+from anomaly.utils.profile import Profile
 from anomaly.evaluation.score_maps import resize_score
 from anomaly.evaluation.writing import write_scores
 from anomaly.frames import image_hash
@@ -24,7 +24,7 @@ from anomaly.models.tiling import Inference
 from anomaly.postprocessing.table import parse_chain
 from anomaly.results.remarks import SeenValues
 from anomaly.results.score_store import ScoreWriter
-from anomaly.scores.table import SCORES, get_scores, serves
+from anomaly.scores.registry import SCORES, get_scores, serves
 from anomaly.utils.background import Worker, read_ahead
 from tests.anomaly import set_trees
 
@@ -84,7 +84,7 @@ def test_pooled_metrics_equal_scikit_learn(split, name):
     truth, values = np.concatenate(truth), np.concatenate(values)
     assert result.scores[name].values["auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-5)
     assert result.scores[name].values["ap"] == pytest.approx(average_precision_score(truth, values), abs=1e-5)
-    assert (result.set, result.frames, result.scores[name].frames) == ("road_anomaly", 6, 6)
+    assert (result.dataset, result.frames, result.scores[name].frames) == ("road_anomaly", 6, 6)
 
 
 def test_network_runs_once_per_frame_whatever_the_scores(split, tmp_path):
@@ -93,7 +93,7 @@ def test_network_runs_once_per_frame_whatever_the_scores(split, tmp_path):
     results = evaluate(detector, splits, list(PLAIN.values()), on_frame=seen.append)
     assert detector.calls == 9
     assert sorted(seen) == ["road_anomaly"] * 6 + ["street_scenes"] * 3
-    assert [result.set for result in results] == ["road_anomaly", "street_scenes"]
+    assert [result.dataset for result in results] == ["road_anomaly", "street_scenes"]
     assert [list(result.scores) for result in results] == [list(PLAIN)] * 2
 
 
@@ -131,7 +131,7 @@ def forbid(name):
 
 
 def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_stored(split, tmp_path):
-    stores = {split.name: ScoreWriter(tmp_path / "maps", set=split.name, method="colour")}
+    stores = {split.name: ScoreWriter(tmp_path / "maps", dataset=split.name, method="colour")}
     evaluate(ColourDetector(), [split], get_scores(["msp"]), stores=stores)
     detector = ColourDetector()
     with pytest.raises(InputError, match="f4 was learned from"):
@@ -148,7 +148,7 @@ def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_store
 
 @pytest.mark.parametrize("before", [False, True])
 def test_frame_that_must_not_be_scored_is_not_written(split, tmp_path, before):
-    writer = ScoreWriter(tmp_path / "maps", set="images", method="colour")
+    writer = ScoreWriter(tmp_path / "maps", dataset="images", method="colour")
     images = [(f"f{i}", files.image) for i, files in enumerate(split.files)]
     if before:
         assert write_scores(ColourDetector(), images, get_scores(["msp"]), writer) == 6
@@ -222,7 +222,7 @@ def test_closing_read_ahead_drops_what_is_not_yet_being_read():
     frames = read_ahead(read, range(100), ahead=3)
     next(frames)
     started.wait(5)
-    threading.Timer(0.1, may_end.set).start()
+    threading.Timer(0.1, may_end.dataset).start()
     frames.close()
     assert jobs == [0, 1]
 

@@ -148,7 +148,7 @@ FAULTS = {
     # files
     "a label map cut short": (RA, planted(RA, change=cut(A)), "a.labels.*cannot be decoded"),
     "an empty label map": (RA, planted(RA, change=text(A, "")), r"a.labels.*empty file \(0 bytes\)"),
-    "a image cut short": (
+    "an image cut short": (
         "camvid_ood",
         planted("camvid_ood", change=cut("camvid_ood/test_ood/a.png")),
         "test_ood/a.png.*cannot be decoded",
@@ -217,7 +217,7 @@ FAULTS = {
     "a list with a broken line": (
         "camvid_ood",
         planted("camvid_ood", change=text(CAMVID_LIST, "test_ood/a.png\n")),
-        "test_ood.txt, line 1: expected the paths of a image and its label",
+        "test_ood.txt, line 1: expected the paths of an image and its label",
     ),
     "a list that pairs other names": (
         "camvid_ood",

@@ -12,7 +12,7 @@ import torch
 
 from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.metrics import Calibration, MetricConfig
+from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics
 from anomaly.metrics.bands import curve_bands
 from anomaly.metrics.bootstrap import FrameTable, bootstrap, holm, paired_bootstrap
@@ -294,7 +294,7 @@ def test_words_are_checked_when_they_are_given():
         (lambda: Threshold(0.5, "f1", 0.5, "score", "set"), "rule: expected one of"),
         (lambda: Threshold(math.nan, "tpr", 0.5, "score", "set"), "threshold: expected a score, found nan"),
         (lambda: PixelMetrics(7), "name: expected a str"),
-        (lambda: PixelMetrics(set=Path("a")), "set: expected a str"),
+        (lambda: PixelMetrics(dataset=Path("a")), "set: expected a str"),
         (lambda: ComponentMetrics(TRACKS["obstacle_track"], name=7), "name: expected a str"),
         (lambda: OpenIoUMetrics("abc", 0.5), "classes: expected a list of names"),
         (lambda: OpenIoUMetrics((1, 2), 0.5), "classes: expected a str"),

@@ -196,5 +196,7 @@ def test_bad_settings(settings, message):
 
 
 def test_windows_beyond_reason_are_refused():
-    with pytest.raises(InputError, match=r"window 1x1: expected at most 4096 windows of a image, found 5000 of 50x100"):
+    with pytest.raises(
+        InputError, match=r"window 1x1: expected at most 4096 windows of an image, found 5000 of 50x100"
+    ):
         list(Inference(window=(1, 1), stride=(1, 1)).views((50, 100)))

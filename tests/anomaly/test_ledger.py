@@ -12,11 +12,11 @@ import pytest
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration, MetricConfig
+from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.metrics import PixelMetrics, exact, spill
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.runs import MemoryRun
-from anomaly.scores.table import get_scores
+from anomaly.scores.registry import get_scores
 from tests.anomaly import set_trees
 from tests.anomaly.test_measures import ElevenClasses
 

@@ -15,11 +15,11 @@ from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration
+from anomaly.evaluation.config import Calibration
 from anomaly.evaluation.writing import write_scores
 from anomaly.frames import image_hash
 from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_dataset_scores, open_scores
-from anomaly.scores.table import get_scores, stored_scores
+from anomaly.scores.registry import get_scores, stored_scores
 from tests.anomaly import set_trees
 from tests.anomaly.test_evaluator import ColourDetector, make_split
 
@@ -32,7 +32,7 @@ def split(tmp_path):
 
 
 def writer(folder, name="road_anomaly"):
-    return ScoreWriter(folder, set=name, method="m")
+    return ScoreWriter(folder, dataset=name, method="m")
 
 
 def maps(folder, *frames, name="mine", value=0, images=True):
@@ -253,7 +253,7 @@ def test_an_incomplete_folder_of_any_name_says_what_is_missing(tmp_path):
 def test_maps_that_say_another_set_of_the_catalogue_need_the_hashes_of_their_images(tmp_path, images, named):
     maps(tmp_path / "maps", "0", "1", name=named, images=images)
     if named == "frames" or images:
-        assert open_dataset_scores(tmp_path / "maps", of("0", "1")).set == named
+        assert open_dataset_scores(tmp_path / "maps", of("0", "1")).dataset == named
     else:
         with pytest.raises(InputError, match="expected score maps of road_anomaly, found those of fishyscapes_static"):
             open_dataset_scores(tmp_path / "maps", of("0", "1"))

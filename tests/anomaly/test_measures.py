@@ -12,10 +12,10 @@ from sklearn.metrics import jaccard_score, precision_recall_curve, roc_curve
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import calibrate, evaluate
-from anomaly.evaluation.metrics import Calibration, MetricConfig
+from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.functional.components import Track
-from anomaly.scores.table import get_scores
+from anomaly.scores.registry import get_scores
 from tests import oracles
 from tests.anomaly import set_trees
 from tests.anomaly.test_evaluator import ColourDetector
@@ -143,8 +143,8 @@ def test_intervals_states_and_memory(split, tmp_path):
     for name in ("msp", "gmm_nll"):
         score = result.scores[name]
         assert score.values == plain.scores[name].values
-        assert score.intervals.keys() == {"auroc", "ap", "fpr95", "best_f1", "recall_at_fpr05"}
-        for figure, (low, high) in score.intervals.items():
+        assert score.confidence_intervals.keys() == {"auroc", "ap", "fpr95", "best_f1", "recall_at_fpr05"}
+        for figure, (low, high) in score.confidence_intervals.items():
             assert low < score.values[figure] < high
         state = PixelMetrics.load(tmp_path / "states" / f"camvid_ood.{name}.npz")
         assert state.compute().values == score.values

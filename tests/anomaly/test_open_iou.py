@@ -108,19 +108,19 @@ def test_a_perfect_network_with_a_perfect_score_has_no_gap():
 
 def test_the_threshold_comes_from_another_split():
     here, there = list(made(2)), list(made(3))
-    pixels = {name: PixelMetrics("msp", set=name) for name in ("validation", "test")}
+    pixels = {name: PixelMetrics("msp", dataset=name) for name in ("validation", "test")}
     for metrics, frames in zip(pixels.values(), (here, there), strict=True):
         for name, _, score, label, _ in frames:
             metrics.update(name, score, label)
     threshold = choose_threshold(pixels["validation"], "tpr", 0.95)
-    result = filled(there, threshold, name="msp", set="test").compute()
+    result = filled(there, threshold, name="msp", dataset="test").compute()
     achieved = apply_threshold(threshold, pixels["test"])
     assert (result["tpr"], result["fpr"], result["anomaly_iou"]) == (achieved.tpr, achieved.fpr, achieved.iou)
     assert (result.threshold, result.threshold_from) == (threshold.value, "validation")
     with pytest.raises(InputError, match="chosen on 'validation' itself"):
-        OpenIoUMetrics(NAMES, threshold, name="msp", set="validation")
+        OpenIoUMetrics(NAMES, threshold, name="msp", dataset="validation")
     with pytest.raises(InputError, match="expected one of score 'energy'"):
-        OpenIoUMetrics(NAMES, threshold, name="energy", set="test")
+        OpenIoUMetrics(NAMES, threshold, name="energy", dataset="test")
 
 
 def test_undefined_without_anomalies():
@@ -164,6 +164,10 @@ def test_refuses_bad_settings_and_other_parts():
     ):
         with pytest.raises(InputError, match=message):
             OpenIoUMetrics(classes, threshold)
-    for other in (OpenIoUMetrics(NAMES, 0.6), OpenIoUMetrics(NAMES[::-1], 0.5), OpenIoUMetrics(NAMES, 0.5, set="x")):
+    for other in (
+        OpenIoUMetrics(NAMES, 0.6),
+        OpenIoUMetrics(NAMES[::-1], 0.5),
+        OpenIoUMetrics(NAMES, 0.5, dataset="x"),
+    ):
         with pytest.raises(InputError, match="cannot merge"):
             OpenIoUMetrics(NAMES, 0.5).merge(other)

@@ -22,7 +22,7 @@ def frame(index):
 
 
 def filled(indices, **settings):
-    metrics = PixelMetrics("msp", set="road", threshold=0.5, **settings)
+    metrics = PixelMetrics("msp", dataset="road", threshold=0.5, **settings)
     for index in indices:
         metrics.update(*frame(index))
     return metrics

@@ -25,7 +25,7 @@ def frame(seed, size=SIZE):
 
 
 class Pixels:
-    make = staticmethod(lambda: PixelMetrics("msp", set="road"))
+    make = staticmethod(lambda: PixelMetrics("msp", dataset="road"))
 
     @staticmethod
     def update(metrics, name, score, label):
@@ -33,7 +33,7 @@ class Pixels:
 
 
 class Binned(Pixels):
-    make = staticmethod(lambda: PixelMetrics("msp", set="road", mode="binned"))
+    make = staticmethod(lambda: PixelMetrics("msp", dataset="road", mode="binned"))
 
 
 class Components(Pixels):

@@ -29,7 +29,7 @@ def frame_of(height, width, seed=0):
 
 def measured(frames=5, pixels=300, seed=0, decimals=2):
     """Metrics with ties, and their scores and labels by frame."""
-    random, metrics, kept = np.random.default_rng(seed), PixelMetrics("s", set="x"), []
+    random, metrics, kept = np.random.default_rng(seed), PixelMetrics("s", dataset="x"), []
     for i in range(frames):
         label = (random.random((1, pixels)) < 0.2).astype(np.uint8)
         score = np.round(random.normal(label * 1.2 + i / 5, 1), decimals).astype(np.float32)

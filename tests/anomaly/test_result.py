@@ -52,7 +52,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert sorted(os.listdir(tmp_path / "new" / "folder")) == ["results.csv", "results.json"]
     found = read_results(tmp_path / "new" / "folder" / "results.json")
     assert repr(found) == repr(run())  # NaN equals NaN there
-    without = run(closed_set=None, sets=[])
+    without = run(closed_set=None, datasets=[])
     assert EvaluationRecord.from_json(without.to_json()) == without
 
 
@@ -63,9 +63,9 @@ def test_json_is_strict_and_keeps_the_order():
     record = json.loads(run().to_json(), parse_constant=refuse)
     last = ["settings", "provenance", "protocol", "timings", "format_version"]
     assert list(record) == ["model", "closed_set", "sets", *last]
-    assert list(record["sets"][0]["scores"]) == ["gmm_nll", "msp"]
-    assert record["sets"][0]["scores"]["gmm_nll"]["figures"]["auroc"] == 0.9123456789012345
-    assert record["sets"][1]["scores"]["msp"]["figures"]["ap"] is None
+    assert list(record["datasets"][0]["scores"]) == ["gmm_nll", "msp"]
+    assert record["datasets"][0]["scores"]["gmm_nll"]["values"]["auroc"] == 0.9123456789012345
+    assert record["datasets"][1]["scores"]["msp"]["values"]["ap"] is None
     assert record["closed_set"]["class_iou"] == {"road": 0.95, "bicyclist": None}
     assert '\n  "sets"' in run().to_json()
 
@@ -86,9 +86,9 @@ def test_csv_has_a_row_for_each_set_and_score():
 
 def test_confidence_intervals_and_further_figures_have_columns():
     plain, result = pixels(0.9, 0.5, 0.25), run()
-    rich = replace(plain, intervals={"ap": [0.4, 0.6]}, components={"f1_mean": 0.3}, open_world={"gap": 0.1})
+    rich = replace(plain, confidence_intervals={"ap": [0.4, 0.6]}, components={"f1_mean": 0.3}, open_world={"gap": 0.1})
     rich = replace(rich, at_threshold={"tpr": 0.9})
-    result.sets[0].scores["gmm_nll"] = rich
+    result.datasets[0].scores["gmm_nll"] = rich
     assert repr(EvaluationRecord.from_json(result.to_json())) == repr(result)
     table = pd.read_csv(io.StringIO(result.to_csv()))
     more = ["components.f1_mean", "open_world.gap", "at_threshold.tpr"]
@@ -101,22 +101,22 @@ def test_confidence_intervals_and_further_figures_have_columns():
 def test_files_of_the_first_format_are_read():
     record = json.loads(run().to_json())
     counts = {"frames": 3, "known_pixels": 1000, "anomaly_pixels": 50, "ignored_pixels": 7, "frames_without_anomaly": 1}
-    for entry in record["sets"]:
-        entry["scores"] = {name: {**counts, **score["figures"]} for name, score in entry["scores"].items()}
+    for entry in record["datasets"]:
+        entry["scores"] = {name: {**counts, **score["values"]} for name, score in entry["scores"].items()}
         for key in ("version", "fingerprint", "published_frames", "notes", "images"):
             del entry[key]
     del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
     found = EvaluationRecord.from_json(json.dumps({**record, "format_version": 1}))
-    expected = [score.values for entry in run().sets for score in entry.scores.values()]
-    assert repr([score.values for entry in found.sets for score in entry.scores.values()]) == repr(expected)
-    assert found.sets[0].scores["msp"].known_pixels == 1000
-    assert found.sets[0].fingerprint == ""
+    expected = [score.values for entry in run().datasets for score in entry.scores.values()]
+    assert repr([score.values for entry in found.datasets for score in entry.scores.values()]) == repr(expected)
+    assert found.datasets[0].scores["msp"].known_pixels == 1000
+    assert found.datasets[0].fingerprint == ""
     assert EvaluationRecord.from_json(found.to_json()).format_version == 4
 
 
 def test_files_of_the_second_format_are_read():
     record = json.loads(run().to_json())
-    for entry in record["sets"]:
+    for entry in record["datasets"]:
         for key in ("version", "fingerprint", "published_frames", "notes", "images"):
             del entry[key]
         for score in entry["scores"].values():
@@ -128,7 +128,7 @@ def test_files_of_the_second_format_are_read():
 
 def test_files_of_the_third_format_are_read():
     record = json.loads(run().to_json())
-    for entry in record["sets"]:
+    for entry in record["datasets"]:
         del entry["images"]
         for score in entry["scores"].values():
             del score["remarks"]
@@ -137,9 +137,9 @@ def test_files_of_the_third_format_are_read():
 
 
 def test_two_datasets_of_one_name_are_no_result():
-    first = run().sets[0]
+    first = run().datasets[0]
     with pytest.raises(InputError, match="datasets in one result of different names, found 'road_anomaly' 2 times"):
-        run(sets=[first, first])
+        run(datasets=[first, first])
     text = run().to_json().replace('"set": "empty"', '"set": "road_anomaly"')
     with pytest.raises(InputError, match="'road_anomaly' 2 times"):
         EvaluationRecord.from_json(text)
@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
         write_results(run(settings={"path": object()}), tmp_path)
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_results(run(sets=[]), tmp_path)
+        write_results(run(datasets=[]), tmp_path)
     assert (tmp_path / "results.json").read_bytes() == old
     assert sorted(os.listdir(tmp_path)) == ["results.csv", "results.json"]
 
@@ -212,8 +212,8 @@ def test_what_json_cannot_hold_is_named_by_its_key(changes, key, tmp_path):
 def test_figures_of_other_types_are_the_same_in_both_files():
     figures = {"auroc": np.float32(0.1), "ap": torch.tensor(0.1, dtype=torch.float64), "fpr95": np.array(0.25)}
     score = replace(pixels(0.5, 0.5, 0.5), values=figures, frames=np.int64(3))
-    given = run(sets=[DatasetResult("a", 3, "flat", {"msp": score})])
-    found = json.loads(given.to_json())["sets"][0]["scores"]["msp"]["figures"]
+    given = run(datasets=[DatasetResult("a", 3, "flat", {"msp": score})])
+    found = json.loads(given.to_json())["datasets"][0]["scores"]["msp"]["values"]
     assert found == {"auroc": 0.10000000149011612, "ap": 0.1, "fpr95": 0.25}
     (row,) = csv.DictReader(io.StringIO(given.to_csv()))
     assert {name: float(row[name]) for name in found} == found
@@ -232,7 +232,7 @@ def edited(**changes):
 
 def with_score(**changes):
     record = json.loads(run().to_json())
-    record["sets"][0]["scores"]["msp"].update(changes)
+    record["datasets"][0]["scores"]["msp"].update(changes)
     return json.dumps(record)
 
 
@@ -245,13 +245,13 @@ def with_score(**changes):
         ('{"images": []}', "expected a run's results"),
         (edited(format_version=99), "expected results of format version 4, found 99"),
         (edited(extra=1), "expected an object with the keys"),
-        (edited(sets=None), "expected 'sets' to be of type list"),
-        (edited(sets=[3]), "expected an object with the keys .* found int"),
+        (edited(datasets=None), "expected 'sets' to be of type list"),
+        (edited(datasets=[3]), "expected an object with the keys .* found int"),
         (edited(model={}), "needs a 'name'"),
         (edited(model=None), "expected 'model' to be of type dict"),
         (edited(closed_set={"miou": 0.5}), r"keys \['aacc', .* found \['miou'\]"),
         (with_score(values={"ap": "0.5"}), "expected 'ap' to be of type float, found '0.5'"),
-        (with_score(intervals={"ap": [0.1]}), "expected 'ap' to be a list of two numbers"),
+        (with_score(confidence_intervals={"ap": [0.1]}), "expected 'ap' to be a list of two numbers"),
         (with_score(bounds={"ap": [0.1, "1"]}), "expected 'ap' to be of type float, found '1'"),
         (with_score(frames=None), "expected 'frames' to be of type int, found None"),
         (with_score(frames=True), "expected 'frames' to be of type int, found True"),
@@ -306,7 +306,7 @@ def test_terminal_table_shows_percent_and_the_best_in_bold():
 
 def test_terminal_table_takes_names_literally():
     entry = DatasetResult("[red]set", 1, "flat", {"[bold]msp": pixels(0.5, 0.5, 0.5)})
-    result = run(model={"name": "[/x]net"}, sets=[entry])
+    result = run(model={"name": "[/x]net"}, datasets=[entry])
     assert "[/x]net" in rendered(result)
     assert "[red]set" in rendered(result)
     assert "[bold]msp" in rendered(result)
@@ -316,7 +316,7 @@ def test_markdown_has_a_row_for_each_model_set_and_score():
     twin = run(
         model={"name": "twin"},
         closed_set=None,
-        sets=[DatasetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
+        datasets=[DatasetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
     )
     assert results_markdown([run(), twin]).splitlines() == [
         "| set | model | score | frames | AUROC | AP | FPR95 | mIoU |",
@@ -331,7 +331,7 @@ def test_markdown_has_a_row_for_each_model_set_and_score():
 def test_markdown_keeps_runs_of_other_lengths_apart():
     short = run(
         model={"name": "short"},
-        sets=[DatasetResult("road_anomaly", 2, "official", {"msp": pixels(0.99, 0.99, 0.0)})],
+        datasets=[DatasetResult("road_anomaly", 2, "official", {"msp": pixels(0.99, 0.99, 0.0)})],
     )
     rows = results_markdown([run(), short]).splitlines()
     assert "| road_anomaly | segformer | msp | 3 | 80.00 | **62.50** | **25.00** | 42.10 |" in rows
@@ -342,13 +342,13 @@ def rich_run():
     """One set with everything, and one that lacks the figures of a threshold."""
     full = replace(
         pixels(0.9, 0.5, 0.25),
-        intervals={"auroc": [0.85, 0.93]},
+        confidence_intervals={"auroc": [0.85, 0.93]},
         components={"f1_mean": 0.2, "siou": 0.3, "ppv": math.nan, "threshold": 3.0},
         open_world={"open_miou": 0.4, "gap": 0.1},
         at_threshold={"threshold": 2.5, "tpr": 0.94, "fpr": 0.3},
     )
     plain = replace(pixels(0.8, 0.4, 0.5), components={"f1_mean": 0.1, "siou": 0.2, "ppv": 0.4, "threshold": 1.0})
-    return run(sets=[DatasetResult("a", 3, "flat", {"msp": full}), DatasetResult("b", 3, "flat", {"msp": plain})])
+    return run(datasets=[DatasetResult("a", 3, "flat", {"msp": full}), DatasetResult("b", 3, "flat", {"msp": plain})])
 
 
 def test_terminal_shows_intervals_and_a_second_table_within_80_columns():

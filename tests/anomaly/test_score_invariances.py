@@ -16,7 +16,7 @@ from anomaly.scores import SCORES, get_scores
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average, zscore_sum
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.statistics import Statistics
-from anomaly.scores.table import COMBINATIONS
+from anomaly.scores.registry import COMBINATIONS
 
 C, D, N = 4, 8, 600
 FITTED = tuple(name for name, score in SCORES.items() if score.fit is not None)

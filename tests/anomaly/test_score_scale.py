@@ -23,4 +23,4 @@ def test_scale_of_what_needs_none(tmp_path):
 def test_folder_where_a_file_is(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder or a place for one, found Not a directory"):
-        ScoreWriter(tmp_path / "file" / "road", set="s", method="m")
+        ScoreWriter(tmp_path / "file" / "road", dataset="s", method="m")

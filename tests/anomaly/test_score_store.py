@@ -41,7 +41,7 @@ def expected(frames=FRAMES, change=lambda score: score):
 
 @pytest.fixture
 def store(tmp_path):
-    writer = ScoreWriter(tmp_path / "scores", set="street", method="net", settings={"size": [2, 3]})
+    writer = ScoreWriter(tmp_path / "scores", dataset="street", method="net", settings={"size": [2, 3]})
     for seed, frame in enumerate(FRAMES):
         writer.write(frame, "gmm_nll", likelihoods(seed=seed))
     return tmp_path / "scores"
@@ -52,7 +52,7 @@ def store(tmp_path):
 
 def test_own_format_keeps_everything(store):
     stored = open_scores(store)
-    assert (stored.format, stored.set, stored.method, stored.scores) == ("own", "street", "net", ("gmm_nll",))
+    assert (stored.format, stored.dataset, stored.method, stored.scores) == ("own", "street", "net", ("gmm_nll",))
     assert stored.settings == {"size": [2, 3]}
     assert set(stored.files["gmm_nll"]) == set(FRAMES)
     read = stored.of_frames(FRAMES).read
@@ -62,7 +62,7 @@ def test_own_format_keeps_everything(store):
 
 @pytest.mark.parametrize("value", [np.float64(0.1), np.int64(2**30 + 1), np.float16(0.1), True, np.uint8(7)])
 def test_every_type_is_kept_exactly(tmp_path, value):
-    writer = ScoreWriter(tmp_path / "x", set="s", method="m")
+    writer = ScoreWriter(tmp_path / "x", dataset="s", method="m")
     writer.write("a", "msp", np.full((2, 3), value))
     read = open_scores(tmp_path / "x").read("msp", "a")
     assert read.shape == (2, 3)
@@ -77,7 +77,7 @@ def test_every_type_is_kept_exactly(tmp_path, value):
 @settings(max_examples=30, deadline=None)
 def test_any_name_stays_in_the_folder_and_comes_back(tmp_path_factory, frames):
     folder = tmp_path_factory.mktemp("names") / "scores"
-    writer = ScoreWriter(folder, set="s", method="m")
+    writer = ScoreWriter(folder, dataset="s", method="m")
     for place, frame in enumerate(sorted(frames)):
         writer.write(frame, "msp", np.full((1, 2), place, np.float32))
     stored = open_scores(folder).of_frames(sorted(frames))
@@ -87,7 +87,7 @@ def test_any_name_stays_in_the_folder_and_comes_back(tmp_path_factory, frames):
 
 def test_stopped_run_goes_on(tmp_path):
     def writer():
-        return ScoreWriter(tmp_path / "x", set="s", method="m", settings={"blur": 1})
+        return ScoreWriter(tmp_path / "x", dataset="s", method="m", settings={"blur": 1})
 
     writer().write("a", "msp", likelihoods())
     assert writer().has("a", ["msp"])
@@ -107,7 +107,7 @@ def test_maps_of_something_else_are_not_mixed(store, other):
 def test_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="found other files"):
-        ScoreWriter(tmp_path, set="s", method="m")
+        ScoreWriter(tmp_path, dataset="s", method="m")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -122,14 +122,14 @@ def test_folder_with_other_files_is_left_alone(tmp_path):
     ],
 )
 def test_what_is_no_score_is_not_written(tmp_path, score, message):
-    writer = ScoreWriter(tmp_path / "x", set="s", method="m")
+    writer = ScoreWriter(tmp_path / "x", dataset="s", method="m")
     with pytest.raises(InputError, match=message):
         writer.write("frame_7", "msp", score)
     assert not list((tmp_path / "x").rglob("*.npy"))
 
 
 def test_full_disk_is_told_and_leaves_no_part(tmp_path, monkeypatch):
-    writer = ScoreWriter(tmp_path / "x", set="s", method="m")
+    writer = ScoreWriter(tmp_path / "x", dataset="s", method="m")
     monkeypatch.setattr(np, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="No space left on device"):
         writer.write("a", "msp", likelihoods())
@@ -178,7 +178,7 @@ def test_exact_formats_give_the_same_figures(tmp_path, kind):
     fill(folder, EXACT[kind])
     stored = open_scores(tmp_path).of_frames([f"town/{f}" for f in PLAIN])
     assert figures(lambda f: stored.read("predictions", f"town/{f}"), PLAIN) == expected(PLAIN)
-    assert (stored.method, stored.set) == (("net", "street") if kind == "hdf5" else ("", ""))
+    assert (stored.method, stored.dataset) == (("net", "street") if kind == "hdf5" else ("", ""))
 
 
 @pytest.mark.parametrize(("bits", "suffix"), [(16, ".png"), (16, ".tiff"), (8, ".png")])
@@ -216,7 +216,7 @@ def several_formats(folder):
 
 def several_sets(folder):
     for name in ("road", "street"):
-        ScoreWriter(folder / name, set=name, method="m").write("a", "msp", likelihoods())
+        ScoreWriter(folder / name, dataset=name, method="m").write("a", "msp", likelihoods())
 
 
 def several_methods(folder):
@@ -332,7 +332,7 @@ def test_float16_for_segment_me_if_you_can(tmp_path, kind):
     fill(tmp_path / "in", write_npy, change)
     labels = dict.fromkeys(PLAIN, label())
     report = write_smiyc(
-        open_scores(tmp_path / "in"), "predictions", tmp_path, method="net", set="S-val", labels=labels
+        open_scores(tmp_path / "in"), "predictions", tmp_path, method="net", dataset="S-val", labels=labels
     )
     assert sorted(p.name for p in (tmp_path / "anomaly_p/net/S-val").iterdir()) == ["a.hdf5", "b1.hdf5", "c.hdf5"]
     with h5py.File(tmp_path / "anomaly_p/net/S-val/a.hdf5") as file:
@@ -385,13 +385,13 @@ def test_rank_map_never_swaps_and_keeps_few_scores_apart(values, seed):
 def test_names_that_lead_elsewhere_are_refused(tmp_path, name):
     fill(tmp_path / "in", write_npy)
     with pytest.raises(InputError, match="plain names"):
-        write_smiyc(open_scores(tmp_path / "in"), "predictions", tmp_path / "out", method=name, set="S")
+        write_smiyc(open_scores(tmp_path / "in"), "predictions", tmp_path / "out", method=name, dataset="S")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/../b", "score.with.dots"])
 def test_scores_and_frames_of_any_name_stay_in_the_folder_and_are_found(tmp_path, name):
-    writer = ScoreWriter(tmp_path / "maps", set="set", method="net")
+    writer = ScoreWriter(tmp_path / "maps", dataset="set", method="net")
     values = np.float32([[1, 2]])
     writer.write(name, name, values)
     assert [path.name for path in tmp_path.iterdir()] == ["maps"]
@@ -405,7 +405,7 @@ def test_scores_and_frames_of_any_name_stay_in_the_folder_and_are_found(tmp_path
     [np.ma.array([[1.0, 2.0]], mask=[[True, False]]), np.array([[2**53 + 1]]), np.array([["a"]]), np.zeros((2, 2, 2))],
 )
 def test_maps_that_would_not_be_what_they_are_given_as_are_refused(tmp_path, values):
-    writer = ScoreWriter(tmp_path / "maps", set="set", method="net")
+    writer = ScoreWriter(tmp_path / "maps", dataset="set", method="net")
     with pytest.raises(InputError):
         writer.write("f", "msp", values)
     assert not (tmp_path / "maps/msp").exists()
@@ -417,7 +417,7 @@ def test_what_a_folder_cannot_say_of_itself_is_refused_before_a_map_is_written(t
             ScoreWriter(tmp_path / "maps", **{"set": "set", "method": "net", **wrong})
     assert not (tmp_path / "maps").exists()
     settings = {"steps": np.int64(3), "at": np.float32(0.5), "from": tmp_path}
-    writer = ScoreWriter(tmp_path / "maps", set="set", method="net", settings=settings)
+    writer = ScoreWriter(tmp_path / "maps", dataset="set", method="net", settings=settings)
     assert writer.manifest["settings"] == {"steps": 3, "at": 0.5, "from": str(tmp_path)}
 
 

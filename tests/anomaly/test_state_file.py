@@ -22,7 +22,7 @@ def frames(count=5):
 
 
 def filled(chosen, **settings):
-    metrics = PixelMetrics("msp", **{"set": "road", "threshold": 0.5, "tpr": 0.9, **settings})
+    metrics = PixelMetrics("msp", **{"dataset": "road", "threshold": 0.5, "tpr": 0.9, **settings})
     for frame in chosen:
         metrics.update(*frame)
     return metrics
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_back(tmp_path, settings, window, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
     found = PixelMetrics.load(tmp_path / "state.npz")
     assert found.compute() == metrics.compute()
-    assert (found.name, found.set, found.levels) == ("msp", "road", metrics.levels)
+    assert (found.name, found.dataset, found.levels) == ("msp", "road", metrics.levels)
     found.update(*next(frames()))
     assert found.compute() == metrics.compute()
 

@@ -63,7 +63,7 @@ def test_figures_are_those_of_the_runs(work, record):
     assert record["sets"] == [SET]
     for name in NETWORKS:
         for seed, found in zip(SEEDS, record["networks"][name], strict=True):
-            stored = read_results(work / f"seed{seed}/{name}/results.json").sets[0].scores
+            stored = read_results(work / f"seed{seed}/{name}/results.json").datasets[0].scores
             assert found["seed"] == seed
             kept = [s for s, f in found["sets"][SET].items() if "intervals" in f]
             assert kept == (list(stored) if name != "softmax-posthoc" else [])

@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 
 from anomaly.errors import InputError
-from gmmseg.checkpoints import load_weights
+from anomaly.models.checkpoints import load_weights
 from tests.gmmseg.tiny_training import assert_same, saved, train, write_images
 
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from anomaly.errors import InputError
-from gmmseg.checkpoints import check_classes, load_checkpoint_file, load_weights
+from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from tests.gmmseg.networks import MIXTURE, segformer
 
 

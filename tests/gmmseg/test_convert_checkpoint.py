@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from anomaly.errors import InputError
-from gmmseg.checkpoints import load_checkpoint_file, load_weights
+from anomaly.models.checkpoints import load_checkpoint_file, load_weights
 from gmmseg.checkpoints.published import _memory_of_queue, convert_published
 from gmmseg.memory import FeatureMemory
 from tests.commands import status_of

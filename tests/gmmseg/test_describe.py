@@ -1,4 +1,4 @@
-"""All that a generative network says of a image, of which scores are made, against scipy in float64."""
+"""All that a generative network says of an image, of which scores are made, against scipy in float64."""
 
 import numpy as np
 import pytest

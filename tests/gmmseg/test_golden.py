@@ -170,7 +170,7 @@ def _segformer(state, test_cfg):
 def test_golden_end_to_end(arrays, tmp_path):
     from mmengine.config import ConfigDict
 
-    from gmmseg.checkpoints import load_checkpoint_file, load_weights
+    from anomaly.models.checkpoints import load_checkpoint_file, load_weights
 
     figures = arrays("end_to_end.npz")
     path = tmp_path / "published.pth"

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from anomaly.errors import InputError
-from gmmseg.training.checkpoint_files import newest_checkpoint
+from gmmseg.checkpoints.files import newest_checkpoint
 from tests.gmmseg.tiny_training import StopAt, assert_same, config, logged_losses, saved, train, write_images
 
 TRAINED = ("state_dict", "optimizer", "param_schedulers")

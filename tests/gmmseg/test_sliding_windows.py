@@ -7,7 +7,7 @@ from mmseg.models import EncoderDecoder
 
 from anomaly.errors import InputError
 from gmmseg.training import SafeRunner
-from gmmseg.training.sliding_windows import sliding_windows
+from anomaly.models.tiling import sliding_windows
 
 
 class Windows(EncoderDecoder):

@@ -52,7 +52,7 @@ def main() -> None:
     coarse = {name: (np.round(255 * score / top), label) for name, (score, label) in maps.items()}
     parts = [TITLES[0], made_table(maps), TITLES[1], made_table(coarse)]
     for file in sorted((ROOT / "results").glob("conventions_*.json")):
-        parts += [f"`{one.score}` on `{one.set}`:\n\n{conventions_markdown(one)}" for one in read_conventions(file)]
+        parts += [f"`{one.score}` on `{one.dataset}`:\n\n{conventions_markdown(one)}" for one in read_conventions(file)]
     tables = "\n".join([*parts, differences_markdown()])
     path.write_text(f"{before}{start}\n{tables}\n{end}{after}")
 

@@ -58,7 +58,7 @@ def _figures(entry: DatasetResult) -> dict[str, Any]:
     for name, score in entry.scores.items():
         if missing := [figure for figure in FIGURES if figure not in score.values]:
             raise InputError(
-                f"{entry.set}, {name}: expected {', '.join(FIGURES)}, found no {missing[0]}; use the usual levels"
+                f"{entry.dataset}, {name}: expected {', '.join(FIGURES)}, found no {missing[0]}; use the usual levels"
             )
     return {name: {figure: score.values[figure] for figure in FIGURES} for name, score in entry.scores.items()}
 
@@ -69,7 +69,7 @@ def _seed(folder: Path, network: str) -> dict[str, Any]:
     miou = {} if closed is None else {"val": closed.miou}
     if (test := folder / f"{base}-test.json").is_file():
         miou["test"] = json.loads(test.read_text())["mIoU"] / 100
-    sets = {entry.set: _figures(entry) for entry in read_results(folder / network / "results.json").sets}
+    sets = {entry.dataset: _figures(entry) for entry in read_results(folder / network / "results.json").sets}
     for name, scores in sets.items():
         for score, figures in scores.items():
             kept = [folder / f"{network}{end}/states" / state_name(name, score) for end in ("", STATES)]
@@ -95,7 +95,7 @@ def _histogram(folder: Path, name: str, network: str) -> dict[str, Any]:
 def _ablation(folder: Path) -> dict[str, Any]:
     result = read_results(folder / "results.json")
     miou = float("nan") if result.closed_set is None else result.closed_set.miou
-    sets = {entry.set: _figures(entry)["gmm_nll"] for entry in result.sets}
+    sets = {entry.dataset: _figures(entry)["gmm_nll"] for entry in result.datasets}
     return {"name": folder.name, "change": (folder / "change.txt").read_text().strip(), "miou": miou, "sets": sets}
 
 
@@ -104,7 +104,7 @@ def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
 
     Where all scores of the twin's own frozen mixtures were kept: with the frozen copy, minus these too.
     """
-    entries = {entry.set: entry for entry in read_results(folder / f"softmax{STATES}/results.json").sets}
+    entries = {entry.dataset: entry for entry in read_results(folder / f"softmax{STATES}/results.json").sets}
     twin = {score: found.values for score, found in entries[name].scores.items()}
     best = []
     for some in ([s for s in twin if "+" not in s], list(twin)):  # as they are, then post-processed too

@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from anomaly.errors import InputError
-from gmmseg.checkpoints import load_checkpoint_file
+from anomaly.models.checkpoints import load_checkpoint_file
 
 PART = ".part"
 

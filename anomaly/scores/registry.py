@@ -1,26 +1,47 @@
-"""Every score by name. A new one is a function in a file of this folder, its test and one line here."""
+"""Every score by name. A new one is a function in a file of this folder, its test and one line here.
+
+Nothing here imports torch: a score's function is imported when it is first called.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from typing import Any
-
-import torch
-from torch import Tensor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.models.base import Prediction
-from anomaly.scores import density, knn, logits, mahalanobis, softmax, standardised, typicality, vim
-from anomaly.scores.combinations import rank_average, zscore_sum
-from anomaly.scores.sample import PixelSample
 from anomaly.utils.names import by_name, check_distinct
+from anomaly.utils.optional import needs
 from anomaly.utils.parameters import bind, parse_call
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anomaly.scores.sample import PixelSample
 
 _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
+
+
+class _Later:
+    """A function of a module of this folder, imported when it is first needed."""
+
+    def __init__(self, place: str) -> None:
+        self._module, _, self._name = place.partition(":")
+
+    @cached_property
+    def __wrapped__(self) -> Callable[..., Any]:  # where ``inspect.signature`` looks
+        with needs("torch"):
+            found: Callable[..., Any] = getattr(importlib.import_module(f"anomaly.scores.{self._module}"), self._name)
+        return found
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.__wrapped__(*arguments, **named)
 
 
 @dataclass(frozen=True)
@@ -29,7 +50,7 @@ class Score:
 
     Args:
         name: Name on the command line, in results and in plots.
-        function: Takes the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``, then parameters and
+        function: A function, or ``"module:function"`` of this package. Takes the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``, then parameters and
             statistics by keyword; gives ``(B, h, w)`` float32, higher = more anomalous.
         needs: Names of these fields.
         source: The paper it comes from.
@@ -43,24 +64,32 @@ class Score:
     """
 
     name: str
-    function: Callable[..., Tensor]
+    function: Callable[..., Tensor] | str
     needs: tuple[str, ...]
     source: str
-    fit: Callable[[PixelSample], dict[str, Tensor]] | None = None
-    check: Callable[..., None] | None = None
+    fit: Callable[[PixelSample], dict[str, Tensor]] | str | None = None
+    check: Callable[..., None] | str | None = None
     usual: bool = False
     parts: tuple[Score, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     learned_from: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        for name in ("function", "fit", "check"):
+            if isinstance(place := getattr(self, name), str):
+                object.__setattr__(self, name, _Later(place))
+
     def __call__(self, prediction: Prediction) -> Tensor:
         """Score every pixel. Shape: ``(B, h, w)``, float32."""
         if self.parts:
+            import torch
+
             taken: list[Any] = [torch.stack([part(prediction) for part in self.parts])]
         else:
             taken = [getattr(prediction, name) for name in self.needs]
-        return self.function(*taken, **self.parameters, **self.statistics)
+        found: Tensor = self.function(*taken, **self.parameters, **self.statistics)
+        return found
 
     @property
     def base(self) -> str:
@@ -75,35 +104,77 @@ class Score:
 
 SCORES: dict[str, Score] = by_name(
     (
-        Score("gmm_nll", density.gmm_nll, (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
-        Score("predicted_nll", density.predicted_nll, (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
-        Score("marginal_nll", density.marginal_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
-        Score("empirical_nll", density.empirical_nll, (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994", density.fit_prior),
-        Score("likelihood_ratio", density.likelihood_ratio, (_CLASSES,), "Neyman & Pearson, 1933"),
-        Score("nearest_component", density.nearest_component, (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"),
-        Score("typicality", typicality.typicality, (_CLASSES,), "Nalisnick et al., 2019", typicality.fit),
-        Score("standardised_nll", standardised.nll, (_CLASSES,), "Jung et al., ICCV 2021", standardised.fit_nll),
-        Score("msp", softmax.msp, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-        Score("max_logit", logits.max_logit, (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
-        Score("entropy", softmax.entropy, (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-        Score("energy", logits.energy, (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
-        Score("gen", softmax.gen, (_LOGITS,), "Liu et al., CVPR 2023"),
-        Score("margin", logits.margin, (_LOGITS,), "Scheffer et al., IDA 2001"),
-        Score("sml", standardised.sml, (_LOGITS,), "Jung et al., ICCV 2021", standardised.fit_sml),
-        Score("mahalanobis", mahalanobis.nearest, (_FEATURES,), "Lee et al., NeurIPS 2018", mahalanobis.fit_nearest),
-        Score("relative_mahalanobis", mahalanobis.relative, (_FEATURES,), "Ren et al., 2021", mahalanobis.fit_relative),
-        Score("knn", knn.knn, (_FEATURES,), "Sun et al., ICML 2022", knn.fit, knn.check),
-        Score("vim", vim.vim, (_FEATURES, _LOGITS), "Wang et al., CVPR 2022", vim.fit, vim.check),
+        Score("gmm_nll", "density:gmm_nll", (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
+        Score("predicted_nll", "density:predicted_nll", (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
+        Score("marginal_nll", "density:marginal_nll", (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
+        Score(
+            "empirical_nll",
+            "density:empirical_nll",
+            (_COMPONENTS,),
+            "Bishop, IEE Proc. VISP 1994",
+            "density:fit_prior",
+        ),
+        Score("likelihood_ratio", "density:likelihood_ratio", (_CLASSES,), "Neyman & Pearson, 1933"),
+        Score("nearest_component", "density:nearest_component", (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"),
+        Score(
+            "typicality",
+            "typicality:typicality",
+            (_CLASSES,),
+            "Nalisnick et al., 2019",
+            "typicality:fit",
+        ),
+        Score(
+            "standardised_nll",
+            "standardised:nll",
+            (_CLASSES,),
+            "Jung et al., ICCV 2021",
+            "standardised:fit_nll",
+        ),
+        Score("msp", "softmax:msp", (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("max_logit", "logits:max_logit", (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
+        Score("entropy", "softmax:entropy", (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("energy", "logits:energy", (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
+        Score("gen", "softmax:gen", (_LOGITS,), "Liu et al., CVPR 2023"),
+        Score("margin", "logits:margin", (_LOGITS,), "Scheffer et al., IDA 2001"),
+        Score("sml", "standardised:sml", (_LOGITS,), "Jung et al., ICCV 2021", "standardised:fit_sml"),
+        Score(
+            "mahalanobis",
+            "mahalanobis:nearest",
+            (_FEATURES,),
+            "Lee et al., NeurIPS 2018",
+            "mahalanobis:fit_nearest",
+        ),
+        Score(
+            "relative_mahalanobis",
+            "mahalanobis:relative",
+            (_FEATURES,),
+            "Ren et al., 2021",
+            "mahalanobis:fit_relative",
+        ),
+        Score("knn", "knn:knn", (_FEATURES,), "Sun et al., ICML 2022", "knn:fit", "knn:check"),
+        Score(
+            "vim",
+            "vim:vim",
+            (_FEATURES, _LOGITS),
+            "Wang et al., CVPR 2022",
+            "vim:fit",
+            "vim:check",
+        ),
     ),
     "scores",
 )
 COMBINATIONS: dict[str, Score] = by_name(
     (
-        Score("rank_average", rank_average, (), "Dwork et al., Rank Aggregation, WWW 2001"),
-        Score("zscore_sum", zscore_sum, (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
+        Score("rank_average", "combinations:rank_average", (), "Dwork et al., Rank Aggregation, WWW 2001"),
+        Score("zscore_sum", "combinations:zscore_sum", (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
     ),
     "combinations",
 )
+
+
+def given_score(name: str) -> Score:
+    """The score that a model computes itself, under a name of its own."""
+    return Score(name, lambda score: score, ("score",), "computed by the model")
 
 
 def stored_scores(names: Iterable[str]) -> list[Score]:
@@ -116,7 +187,7 @@ def stored_scores(names: Iterable[str]) -> list[Score]:
 
 
 def get_scores(texts: Iterable[str]) -> list[Score]:
-    """ViewPrediction scores up as they are written on the command line, in the order given.
+    """Look scores up as they are written on the command line, in the order given.
 
     ``NAME``, ``NAME:PARAMETER=VALUE`` such as ``energy:temperature=2``, or a combination of others by their default
     parameters, ``rank_average:of=gmm_nll+energy``.
@@ -158,6 +229,8 @@ def _get_score(text: str) -> Score:
     if score.check is not None:  # what is out of range is told before a frame is read
         score.check(**parameters)
     elif parameters and not score.fitted:
+        import torch
+
         score.function(*(torch.zeros(1, 2, 1, 1) for _ in score.needs), **parameters)
     return replace(score, name=text, parameters=parameters)
 

@@ -1,0 +1,111 @@
+"""All metrics of one score on one dataset."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.datasets.dataset import Dataset
+from anomaly.evaluation.config import MetricConfig
+from anomaly.frames import Frame, ScoreMap
+from anomaly.metrics.bootstrap import FrameTable, bootstrap
+from anomaly.metrics.calibration import apply_threshold
+from anomaly.metrics.component import ComponentMetrics
+from anomaly.metrics.open_iou import OpenIoUMetrics
+from anomaly.metrics.score_curves import ScoreCurves
+from anomaly.results.records import ScoreResult, state_name
+from anomaly.results.remarks import SeenValues, unlabelled_classes
+
+AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
+
+
+class ScoreMetrics:
+    """All that is measured of one score on one set.
+
+    A threshold chosen on the set of that name is not used on it, and nothing that needs one is measured.
+
+    Args:
+        score: Its name.
+        dataset: The dataset.
+        config: What to measure.
+        classes: Names of the network's classes; open-world IoU is measured where they are the set's.
+
+    Attributes:
+        curves: What a report shows, if that is asked for and when there is a result.
+        table: Each frame's counts at shared thresholds, for paired comparisons; likewise.
+    """
+
+    curves: ScoreCurves | None = None
+    table: FrameTable | None = None
+
+    def __init__(self, score: str, dataset: Dataset, config: MetricConfig, classes: tuple[str, ...]) -> None:
+        self._config = config
+        self._pixels = config.pixel_metrics(score, dataset.name)
+        threshold = config.thresholds.get(score)
+        self._threshold = None if threshold is None or threshold.dataset == dataset.name else threshold
+        self._components: ComponentMetrics | None = None
+        at: float | Literal["best_f1"] | None
+        at = config.components_at if config.components_at != "calibrated" else None
+        if at is None and self._threshold is not None:
+            at = self._threshold.value
+        if config.track is not None and at is not None:
+            self._components = ComponentMetrics(
+                config.track, at, name=score, dataset=dataset.name, spill_dir=config.spill_dir
+            )
+        self._seen = SeenValues()
+        self._open_iou: OpenIoUMetrics | None = None
+        if self._threshold is not None and dataset.classes and dataset.classes == classes:
+            self._open_iou = OpenIoUMetrics(classes, self._threshold, name=score, dataset=dataset.name)
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether ``update`` wants the network's class of every pixel."""
+        return self._open_iou is not None
+
+    def update(self, frame: Frame, score: ScoreMap, prediction: npt.NDArray[np.integer] | None) -> None:
+        """Add a frame. Shape: score and prediction ``(H, W)``, as the frame's label.
+
+        Raises:
+            InputError: Whatever the metrics find wrong with the input.
+        """
+        self._pixels.update(frame.id, score, frame.label)
+        self._seen.add(frame.id, score, frame.label)
+        if self._components is not None:
+            self._components.update(frame.id, score, frame.label)
+        if self._open_iou is not None and prediction is not None and frame.class_label is not None:
+            self._open_iou.update(frame.id, prediction, score, frame.label, frame.class_label)
+
+    def result(self) -> ScoreResult:
+        """Measure all frames, and keep the pixel metrics' state where that is wanted."""
+        if self._config.states is not None:
+            self._config.states.mkdir(exist_ok=True)
+            self._pixels.save(self._config.states / state_name(self._pixels.dataset, self._pixels.name))
+        pixels = self._pixels.compute()
+        remarks = self._seen.remarks(pixels["auroc"])
+        found: dict[str, Any] = {"confidence_intervals": {}, "components": {}, "open_world": {}, "at_threshold": {}}
+        replicates = self._config.replicates
+        table = FrameTable.of(self._pixels, pixels) if replicates or self._config.curves else None
+        self.table = table
+        if replicates and table is not None:
+            intervals = bootstrap(table, replicates=replicates)
+            found["confidence_intervals"] = {
+                name: [interval.low, interval.high] for name, interval in intervals.items()
+            }
+        if self._components is not None:
+            components = self._components.compute(pixels["best_f1_threshold"])
+            found["components"] = {**components.values, "threshold": components.threshold}
+        if self._threshold is not None:
+            achieved = asdict(apply_threshold(self._threshold, self._pixels))
+            found["at_threshold"] = {"threshold": self._threshold.value} | {n: achieved[n] for n in AT_THRESHOLD}
+        by_class: dict[str, Any] = {}
+        if self._open_iou is not None:
+            opened = self._open_iou.compute()
+            found["open_world"] = opened.values
+            by_class = {"closed_iou": opened.closed_iou, "open_iou": opened.open_iou}
+            remarks += unlabelled_classes("open-world IoU", opened.unlabelled)
+        if self._config.curves and table is not None:
+            self.curves = ScoreCurves.of(self._pixels, pixels, table, replicates=replicates, **by_class)
+        return ScoreResult.of(pixels, **found, remarks=remarks)

@@ -1,0 +1,89 @@
+"""Score maps of images that have no labels, such as those of a hidden test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomaly.datasets.images import read_image
+from anomaly.evaluation.score_maps import ScorePipeline, check_scores
+from anomaly.frames import Image, image_hash
+from anomaly.models.base import Model
+from anomaly.models.loop import show
+from anomaly.models.tiling import Inference
+from anomaly.results.score_store import ScoreWriter
+from anomaly.scores.registry import Score, check_not_learned
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anomaly.models.views import ImagePrediction
+
+_Read = tuple[str, "Image", str, "Tensor | None"]
+
+
+def write_scores(
+    model: Model,
+    images: Sequence[tuple[str, Path]],
+    scores: Sequence[Score],
+    writer: ScoreWriter,
+    *,
+    inference: Inference | None = None,
+    check: Callable[[str, str], None] | None = None,
+    on_frame: Callable[[], None] | None = None,
+) -> int:
+    """Show images to a model and write their scores, at the size of the image.
+
+    Images that have scores come first, as they tell whether the writer's folder is of these images.
+
+    Args:
+        model: The model.
+        images: Name and file of each frame.
+        scores: At least one.
+        writer: Where to; a frame whose scores are all there, of the same image, is not computed again.
+        inference: How the model is shown an image; once, and whole, by default.
+        check: Called with each frame's name and :func:`anomaly.frames.image_hash`, stored scores or not; raises where
+            it must not be scored.
+        on_frame: Called after each frame.
+
+    Returns:
+        How many frames were shown to the model.
+
+    Raises:
+        InputError: A score needs what the model does not give, an image cannot be read, a score is NaN or infinite, or
+            the disk is full.
+    """
+    from anomaly.models.views import predict_batch
+
+    check_scores(scores, model)
+    pipeline, inference = ScorePipeline(scores), inference or Inference()
+
+    def read(one: tuple[str, Path]) -> _Read:
+        frame, path = one
+        image = read_image(path)
+        name_of_image = image_hash(image)
+        if check is not None:
+            check(frame, name_of_image)
+        check_not_learned(scores, frame, name_of_image)
+        stored = writer.has(frame, pipeline.names, name_of_image)
+        return frame, image, name_of_image, None if stored else model.prepare(image)
+
+    def ask(group: Sequence[_Read]) -> Sequence[ImagePrediction | None]:
+        return predict_batch(model, inference, [inputs for *_, inputs in group])
+
+    def shape(one: _Read) -> object:
+        return None if one[3] is None else one[3].shape
+
+    shown = 0
+    jobs = sorted(images, key=lambda one: not writer.has(one[0], pipeline.names))
+    with closing(show(jobs, read, ask, shape=shape, batch=inference.batch)) as frames:
+        for (frame, image, name_of_image, _), prediction in frames:
+            if prediction is not None:
+                for name, score in pipeline.score(prediction, (image.shape[0], image.shape[1])).items():
+                    writer.write(frame, name, score, name_of_image)
+                shown += 1
+            if on_frame is not None:
+                on_frame()
+    return shown

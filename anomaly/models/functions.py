@@ -1,0 +1,71 @@
+"""A function that gives an anomaly score for every pixel, as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anomaly.errors import InputError
+from anomaly.frames import Image, as_array
+from anomaly.models.base import Prediction
+from anomaly.models.evaluation_mode import evaluation_mode
+
+
+class ScoreModel:
+    """A function from an image to its score map: everything but what needs classes can be measured of it.
+
+    Modules of torch that the function reaches are in evaluation mode while it is called, without gradients.
+
+    Args:
+        function: Takes an RGB image ``(H, W, 3)``, uint8, and gives a score for each pixel, ``(h, w)``, higher = more
+            anomalous; a map of another size is resized bilinearly to the image.
+        name: What tables call the score; the function's own name by default.
+
+    Raises:
+        InputError: It is no function.
+
+    Examples:
+        >>> import numpy as np
+        >>> bright = ScoreModel(lambda image: image.mean(2), name="brightness")
+        >>> bright(bright.prepare(np.full((4, 6, 3), 9, np.uint8))[None]).score.shape
+        torch.Size([1, 4, 6])
+    """
+
+    gives = frozenset({"score"})
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, function: Callable[[Image], Any], *, name: str | None = None) -> None:
+        if not callable(function):
+            raise InputError(f"function: expected a function of an image, found {function!r}")
+        self._function = function
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.record = {"name": self.name, "type": "score function"}
+
+    def prepare(self, image: Image) -> Tensor:
+        """Hand on the image. Shape: ``(H, W, 3)``, uint8 -> ``(3, H, W)``, float32 with the values 0 to 255."""
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Prediction:
+        """Score inputs one by one. Shape: ``(B, 3, h, w)``.
+
+        Raises:
+            InputError: The function gives no map of numbers.
+        """
+        with evaluation_mode(self._function):
+            maps = [self._score(each) for each in inputs]
+        return Prediction(score=torch.stack(maps))
+
+    def _score(self, inputs: Tensor) -> Tensor:
+        image = inputs.permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        found = as_array(self.name, "score map", self._function(image))
+        if found.ndim != 2:
+            raise InputError(
+                f"{self.name}: expected a score map (h, w) of an image of shape {image.shape}, found shape "
+                f"{found.shape}; give one number for each pixel"
+            )
+        return torch.from_numpy(found.astype(np.float32))

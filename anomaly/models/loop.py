@@ -1,0 +1,68 @@
+"""The one loop that shows images to a network: it reads ahead, puts what has one size together, and asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, TypeVar
+
+from anomaly.utils.background import read_ahead
+from anomaly.utils.profile import Profile
+
+Job = TypeVar("Job")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def show(
+    jobs: Iterable[Job],
+    read: Callable[[Job], Item],
+    ask: Callable[[Sequence[Item]], Sequence[Answer]],
+    *,
+    shape: Callable[[Item], Hashable] = lambda item: None,
+    batch: int = 1,
+    profile: Profile | None = None,
+) -> Generator[tuple[Item, Answer], None, None]:
+    """Read each job's item in another thread, ask the network about items of one shape at once, and yield in order.
+
+    Args:
+        jobs: What to read.
+        read: Reads one; runs in one background thread, ``batch + 2`` items ahead.
+        ask: Shows items to the network; gives an answer for each.
+        shape: Items are put together where it gives the same.
+        batch: Most items at once.
+        profile: Gets the seconds of waiting for an item (``reading``) and of the network (``forward``).
+
+    Raises:
+        InputError: Whatever ``read`` or ``ask`` finds wrong, when its turn comes.
+    """
+    profile = profile or Profile()
+    with closing(read_ahead(read, jobs, batch + 2)) as items:
+        for group in _groups(_timed(items, profile), batch, shape):
+            with profile.stage("forward"):
+                answers = ask(group)
+            yield from zip(group, answers, strict=True)
+
+
+def _groups(items: Iterator[Item], most: int, shape: Callable[[Item], Hashable]) -> Iterator[list[Item]]:
+    group: list[Item] = []
+    for item in items:
+        if group and (len(group) >= most or shape(item) != shape(group[0])):
+            yield group
+            group = []
+        group.append(item)
+        if len(group) >= most:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _timed(items: Iterator[Item], profile: Profile) -> Iterator[Item]:
+    nothing: Any = object()
+    while True:
+        with profile.stage("reading"):
+            item = next(items, nothing)
+        if item is nothing:
+            return
+        yield item

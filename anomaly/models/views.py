@@ -1,0 +1,160 @@
+"""What a model predicts of the views of images, and what comes of it at the images' size: scores and class maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anomaly.errors import InputError
+from anomaly.frames import Image
+from anomaly.models.base import Model, Prediction
+from anomaly.models.tiling import Inference, Size, View
+
+
+class ScoreFunction(Protocol):
+    """An anomaly score of a prediction; see :class:`anomaly.scores.Score`."""
+
+    name: str
+    needs: tuple[str, ...]
+
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Score every pixel. Shape: ``(B, h, w)``, float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class ViewPrediction:
+    """What a model predicts of one view of a batch of inputs."""
+
+    view: View
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """What a model predicts of a batch of inputs: of all their views.
+
+    Args:
+        views: At least one.
+        size: Height and width of the inputs.
+        inference: Where views and resolution of the scores come from.
+    """
+
+    views: Sequence[ViewPrediction]
+    size: Size
+    inference: Inference
+
+    def of(self, i: int) -> ImagePrediction:
+        """The prediction of input ``i`` alone."""
+        views = [ViewPrediction(one.view, one.prediction.of(i, i + 1)) for one in self.views]
+        return ImagePrediction(views, self.size, self.inference)
+
+    @torch.inference_mode()
+    def scores(self, scores: Sequence[ScoreFunction]) -> Mapping[str, Tensor]:
+        """Score the inputs, at their size; each view is scored, then views are averaged.
+
+        Shape:
+            ``(B, h, w)`` float32 for each name.
+        """
+        needed = {name for score in scores for name in score.needs}
+
+        def maps(prediction: Prediction, view: View) -> Tensor:
+            if self.inference.resolution == "input":
+                prediction = prediction.resized(view.part, needed)
+            found = torch.stack([score(prediction) for score in scores], dim=1)
+            return prediction.resize(found, view.part)
+
+        found = self._blend(maps)
+        return {score.name: found[:, i] for i, score in enumerate(scores)}
+
+    @torch.inference_mode()
+    def class_maps(self, field: Literal["logits", "class_log_likelihood"]) -> Tensor:
+        """A field of the predictions that the model gives, averaged over views. Shape: ``(B, C, h, w)``."""
+        return self._blend(lambda prediction, view: prediction.resize(getattr(prediction, field), view.part))
+
+    def _blend(self, maps: Callable[[Prediction, View], Tensor]) -> Tensor:
+        """Average maps ``(B, K, rows, columns)`` of all views: windows fade into each other, scales count alike."""
+        sums: dict[tuple[Size, bool], list[Tensor]] = {}
+        for one in self.views:
+            view = one.view
+            part = maps(one.prediction, view)
+            part = part.flip(-1) if view.flipped else part
+            if part.shape[2:] == view.size == self.size and len(self.views) == 1:
+                return part
+            weight = _tent(part.shape[2], part.device)[:, None] * _tent(part.shape[3], part.device)
+            key = (view.size, view.flipped)
+            if key not in sums:
+                sums[key] = [part.new_zeros(*part.shape[:2], *view.size), part.new_zeros(view.size)]
+            total, weights = sums[key]
+            total[:, :, view.rows, view.columns] += weight * part
+            weights[view.rows, view.columns] += weight
+        means = [total / weights for total, weights in sums.values()]
+        return torch.stack([_resized(mean, self.size) for mean in means]).mean(0)
+
+
+@torch.no_grad()  # inference mode would leave tensors in a network that it cannot be trained with any more
+def predict_inputs(model: Model, inputs: Tensor, inference: Inference | None = None) -> ImagePrediction:
+    """Show all views of inputs of one size to a model. Shape: ``(B, 3, h, w)``."""
+    inference = inference or Inference()
+    size = (inputs.shape[2], inputs.shape[3])
+    scaled: dict[Size, Tensor] = {size: inputs}
+    groups: dict[Size, list[View]] = {}
+    for view in inference.views(size):
+        if view.size not in scaled:
+            scaled[view.size] = F.interpolate(inputs, view.size, mode="bilinear", antialias=True)
+        groups.setdefault(view.part, []).append(view)
+    found: list[ViewPrediction] = []
+    for views in groups.values():
+        at_once = max(1, inference.batch // len(inputs))
+        for start in range(0, len(views), at_once):
+            found += _predict(model, scaled, views[start : start + at_once], len(inputs), inference.precision)
+    return ImagePrediction(found, size, inference)
+
+
+def predict_image(model: Model, image: Image, inference: Inference | None = None) -> ImagePrediction:
+    """Show one image to a model. Shape: ``(H, W, 3)``, uint8."""
+    return predict_inputs(model, model.prepare(image)[None], inference)
+
+
+def predict_batch(
+    model: Model, inference: Inference, inputs: Sequence[Tensor | None]
+) -> Sequence[ImagePrediction | None]:
+    """Show inputs of one size to a model; those that are None get None. Shape: ``(3, h, w)`` each."""
+    there = [each for each in inputs if each is not None]
+    if not there:
+        return [None] * len(inputs)
+    found = predict_inputs(model, torch.stack(there), inference)
+    maps = next(value for value in vars(found.views[0].prediction).values() if isinstance(value, Tensor))
+    if maps.is_cuda:
+        torch.cuda.synchronize(maps.device)  # so that the profile counts it here
+    return [found.of(i) for i in range(len(there))]
+
+
+def _predict(
+    model: Model, scaled: Mapping[Size, Tensor], views: Sequence[View], inputs: int, precision: str
+) -> Iterator[ViewPrediction]:
+    parts = [scaled[view.size][:, :, view.rows, view.columns] for view in views]
+    batch = torch.cat([part.flip(-1) if view.flipped else part for part, view in zip(parts, views, strict=True)])
+    with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        prediction = model(batch)
+    if not isinstance(prediction, Prediction):
+        raise InputError(f"model: expected it to give a Prediction, found {type(prediction).__name__}")
+    for i, view in enumerate(views):
+        yield ViewPrediction(view, prediction.of(i * inputs, (i + 1) * inputs))
+
+
+def _tent(length: int, device: torch.device) -> Tensor:
+    """Weights that fall linearly from the middle to both ends, never to 0."""
+    place = torch.arange(length, device=device, dtype=torch.float32) + 0.5
+    return torch.minimum(place, length - place) * (2 / length)
+
+
+def _resized(maps: Tensor, size: Size) -> Tensor:
+    if maps.shape[2:] == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", antialias=True)
