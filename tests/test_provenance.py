@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_config_has_one_checksum_wherever_the_data_are(tmp_path, monkeypatch):
-    from anomaly.results.provenance import config_record
+    from anomaly.utils.file_records import config_record
 
     text = "data_root = '{}/camvid'\nloader = dict(type='X', data_root='{}/camvid')  # {}\n"
     found = set()

@@ -79,7 +79,7 @@ def test_model_card_shows_the_committed_results():
 
 
 def test_results_are_of_this_very_file():
-    from anomaly.results.provenance import file_record
+    from anomaly.utils.file_records import file_record
 
     recorded = read_results(RESULTS).provenance["checkpoint"]
     assert recorded["path"] == CHECKPOINT.relative_to(ROOT).as_posix()

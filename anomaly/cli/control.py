@@ -4,7 +4,7 @@ A random score must have an AUROC of 50 % and the share of anomalies as AP, and 
 anew, within bounds that chance leaves once in a million times at most; a constant score exactly.
 
 Example:
-    python tools/negative_control.py --sets road_anomaly
+    anomaly control --data road_anomaly
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from anomaly.cli.options import add_datasets, read_datasets
 from anomaly.cli.parser import command_parser
 from anomaly.cli.progress import frame_progress
-from anomaly.cli.datasets import add_sets, open_sets
 from anomaly.evaluation.negative_controls import negative_controls
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the controls; status 1 if one of them looks better, or worse, than nothing."""
     parser = command_parser(__doc__, "anomaly control")
-    add_sets(parser)
+    add_datasets(parser)
     parser.add_argument("--seed", type=int, default=0, help="draws other noise and other labels (default: 0)")
     args = parser.parse_args(words)
-    splits = open_sets(args)
+    datasets = read_datasets(args)
     with frame_progress() as progress:
-        bar = progress.add_task("controls", total=3 * sum(map(len, splits)))
-        controls = negative_controls(splits, seed=args.seed, on_frame=lambda: progress.advance(bar))
+        bar = progress.add_task("controls", total=3 * sum(map(len, datasets)))
+        controls = negative_controls(datasets, seed=args.seed, on_frame=lambda: progress.advance(bar))
     print(f"{'set':<28}{'score':<17}{'AUROC':>9}{'by chance':>20}{'AP':>10}{'by chance':>20}{'share':>9}  (percent)")
     for one in controls:
         auroc = f"{100 * one.auroc:9.3f}{_told(one.auroc_range)}"

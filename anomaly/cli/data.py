@@ -1,19 +1,30 @@
-"""Data sets: list those that are known, check or download one, or generate street scenes.
+"""Datasets: list those of the catalogue, check or download one, or generate street scenes.
 
 Examples:
-    python tools/prepare_data.py list
-    python tools/prepare_data.py check road_anomaly data
-    python tools/prepare_data.py download anomaly_track-val
-    python tools/prepare_data.py street_scenes --train 100
+    anomaly data list
+    anomaly data check road_anomaly data
+    anomaly data download anomaly_track-val
+    anomaly data street_scenes --train 100
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from anomaly.cli.parser import command_parser
-from anomaly.cli.prepare import add_check, add_download, add_list
-from anomaly.cli.street_scenes import add_street_scenes
+from anomaly.cli.progress import download_progress, frame_progress
+from anomaly.datasets.catalog import SETS, find_entry, open_anyhow
+from anomaly.datasets.check import SetReport, check_dataset
+from anomaly.datasets.dataset import Dataset
+from anomaly.datasets.download import Download, sha256_of
+from anomaly.datasets.obtain import obtain
+from anomaly.errors import InputError
+
+Commands = Any  # argparse's own type for them is private
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -22,5 +33,143 @@ def main(words: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (add_list, add_check, add_download, add_street_scenes):
         add(commands)
-    arguments = parser.parse_args(words)
-    arguments.prepare(arguments)
+    args = parser.parse_args(words)
+    args.act(args)
+
+
+def add_list(commands: Commands) -> None:
+    """Add ``list``."""
+    parser = commands.add_parser("list", help="print the catalogue")
+    parser.set_defaults(act=lambda arguments: print(catalogue_text()))
+
+
+def add_check(commands: Commands) -> None:
+    """Add ``check``."""
+    parser = commands.add_parser("check", help="read every file of a set; status 1 if anything is wrong")
+    parser.add_argument("name", help="of the catalogue (`anomaly data list`)")
+    parser.add_argument("root", type=Path, nargs="?", default=Path("data"), help="its folder, or that of sets (data)")
+    parser.set_defaults(act=_check)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    entry = find_entry(arguments.name)
+    split, refused = open_anyhow(arguments.name, arguments.root)
+    with frame_progress() as progress:
+        bar = progress.add_task(split.name, total=len(split))
+        report = check_dataset(split, refused, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
+    print(report_text(split, report, entry.title))
+    if report.faults:
+        sys.exit(1)
+
+
+def add_download(commands: Commands) -> None:
+    """Add ``download``."""
+    parser = commands.add_parser("download", help="fetch a set, go on where it stopped, verify and unpack it")
+    parser.add_argument("name", help="of the catalogue (`anomaly data list`)")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="(default: data)")
+    parser.add_argument("--accept-licence", action="store_true", help="say yes to the set's terms beforehand")
+    parser.set_defaults(act=_download)
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    entry = find_entry(arguments.name)
+    print(f"{entry.title}\nhome     {entry.home}\ncite     {entry.citation}\nlicence  {entry.licence}")
+    if entry.downloads and not arguments.accept_licence:
+        answer = input("Do you accept these terms? yes or no: ") if sys.stdin.isatty() else ""
+        if answer.strip().lower() != "yes":
+            raise InputError(
+                f"{entry.name}: expected a yes to its terms, found none; accept them with --accept-licence"
+            )
+    with download_progress() as progress:
+
+        def on_file(download: Download) -> Any:
+            bar = progress.add_task(download.file, total=download.size)
+            return lambda done, total: progress.update(bar, completed=done, total=total)
+
+        folder = obtain(entry, arguments.data_root, on_file=on_file)
+    for download in entry.downloads:
+        checked = "as published" if download.sha256 or download.md5 else "none is published to compare it with"
+        print(f"{download.file}: SHA-256 {sha256_of(arguments.data_root / 'downloads' / download.file)} ({checked})")
+    print(f"{entry.name} is in {folder}; check it with: anomaly data check {entry.name} {folder}")
+
+
+def add_street_scenes(commands: Any) -> None:
+    """Add ``street_scenes``."""
+    parser = commands.add_parser(
+        "street_scenes",
+        help="write the generated street scenes",
+        description="write the generated street scenes",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--root", type=Path, default=Path("data/street_scenes"), help="folder to make")
+    parser.add_argument("--train", type=int, default=240, metavar="N", help="training frames")
+    parser.add_argument("--val", type=int, default=40, metavar="N", help="validation frames")
+    parser.add_argument("--open-world", type=int, default=40, metavar="N", help="open-world frames")
+    parser.add_argument("--size", default="360x480", metavar="HxW", help="height and width in pixels")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed gives other scenes")
+    parser.set_defaults(act=_write_street_scenes)
+
+
+def _write_street_scenes(arguments: argparse.Namespace) -> None:
+    from anomaly.datasets.street_scenes import write_street_scenes
+
+    size = _parse_size(arguments.size)
+    with frame_progress() as bar:
+        task = bar.add_task("street scenes", total=None)
+        write_street_scenes(
+            arguments.root,
+            train=arguments.train,
+            val=arguments.val,
+            open_world=arguments.open_world,
+            size=size,
+            seed=arguments.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"street scenes are in {arguments.root}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, by, width = text.lower().partition("x")
+    if not (by and height.isdecimal() and width.isdecimal()):
+        raise InputError(f"--size: expected height x width such as 360x480, found {text!r}")
+    return int(height), int(width)
+
+
+# What is printed.
+
+_MEANING = {0: "known", 1: "anomaly", 255: "ignored"}
+
+
+def catalogue_text() -> str:
+    """A line for each set: name, frames (``?`` where not confirmed), labels, how to get it, title."""
+    lines = [f"{'name':<34}{'frames':>6}  {'labels':<10}{'get it':<9} set"]
+    for one in SETS.values():
+        labels = "hidden" if one.hidden else "anomalies" if one.anomalies else "classes"
+        how = "download" if one.downloads else "generate" if one.obtain else "by hand"
+        lines.append(f"{one.name:<34}{one.frames or '?':>6}  {labels:<10}{how:<9} {one.title}")
+    return "\n".join(lines)
+
+
+def report_text(split: Dataset, report: SetReport, title: str) -> str:
+    """What :func:`anomaly.datasets.check.check_dataset` found, as lines; faults last."""
+    frames = f"{report.frames}" + ("" if split.published is None else f" ({split.published} published)")
+    sizes = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sorted(report.sizes.items()))
+    total = max(1, sum(report.values.values()))
+    values = [
+        f"  {value:>3} {_MEANING[split.encoding[value]]:<8} {count:>14,} {100 * count / total:7.3f} %"
+        for value, count in report.values.items()
+    ]
+    lines = [f"{split.name}: {title}", f"folder       {split.root}", f"layout       {split.layout}"]
+    lines += [f"frames       {frames}", f"sizes        {sizes or '-'}", "label values, their meaning, pixels", *values]
+    if report.anomaly:
+        lines.append(
+            f"anomaly      {100 * report.share:.2f} % of all pixels, "
+            f"{100 * report.smallest_share:.2f} % to {100 * report.largest_share:.2f} % of a frame's"
+        )
+    if report.without_anomaly:
+        names = ", ".join(report.without_anomaly[:3]) + (", ..." if len(report.without_anomaly) > 3 else "")
+        lines.append(f"             {len(report.without_anomaly)} frames have none: {names}")
+    lines.append(f"fingerprint  {report.fingerprint}")
+    lines += [f"note         {note}: read as it is, and told beside every figure" for note in report.notes]
+    lines.append(f"faults       {len(report.faults) or 'none'}")
+    return "\n".join([*lines, *(f"  - {fault}" for fault in report.faults)])

@@ -1,13 +1,13 @@
-"""Measure anomaly scores on labelled sets: AUROC, AP and FPR95 beside the closed-set mIoU, with pictures.
+"""Measure anomaly scores on labelled datasets: AUROC, AP and FPR95 beside the closed-set mIoU, with pictures.
 
-Of a network, or of score maps on disk (--predictions).
+Of a network, of a score function, or of score maps on disk (--predictions).
 
 Examples:
-    python tools/ood_eval.py CONFIG CHECKPOINT --sets road_anomaly
-    python tools/ood_eval.py CONFIG CHECKPOINT --sets fishyscapes_lost_and_found --scores gmm_nll energy --bootstrap
-    python tools/ood_eval.py CONFIG CHECKPOINT --folder photos labels --label-values 0=known 1=anomaly 255=ignore
-    python tools/ood_eval.py CONFIG CHECKPOINT --sets road_anomaly --post none boundary,smooth:sigma=2
-    python tools/ood_eval.py --predictions maps --sets road_anomaly
+    anomaly evaluate --model CONFIG CHECKPOINT --data road_anomaly --report
+    anomaly evaluate CONFIG CHECKPOINT --sets fishyscapes_lost_and_found --scores gmm_nll energy --bootstrap
+    anomaly evaluate --model file.py:name --folder images labels --label-values 0=known 1=anomaly 255=ignore
+    anomaly evaluate CONFIG CHECKPOINT --data road_anomaly --post none boundary,smooth:sigma=2
+    anomaly evaluate --predictions maps --data road_anomaly
 """
 
 from __future__ import annotations
@@ -15,72 +15,374 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from anomaly.cli.options import (
+    SCORE_NAMES,
+    add_datasets,
+    add_inference,
+    add_model,
+    by_windows,
+    data_root,
+    model_words,
+    open_maps,
+    read_datasets,
+    read_inference,
+    read_model,
+)
+from anomaly.cli.parser import command_parser, option_of
+from anomaly.datasets.catalog import load_dataset
+from anomaly.errors import InputError
+from anomaly.evaluation.config import MetricConfig
+from anomaly.metrics.definitions import Levels
+from anomaly.metrics.functional.components import TRACKS
+from anomaly.postprocessing.table import STEPS
+from anomaly.results.score_formats.base import check_scale
+from anomaly.scores.registry import stored_scores
 
-from anomaly.cli.inference import add_inference, add_post, read_post
-from anomaly.cli.measures import add_measures, read_measures
-from anomaly.cli.outputs import add_outputs, read_outputs
-from anomaly.cli.parser import command_parser
-from anomaly.cli.progress import frame_progress
-from anomaly.cli.datasets import add_sets, data_root, open_sets
-from anomaly.cli.subjects import add_subject, choose_subject
-from anomaly.cli.together import check_together
+if TYPE_CHECKING:
+    from anomaly.api import Result
+    from anomaly.datasets.dataset import Dataset
+    from anomaly.evaluation.config import Calibration
+    from anomaly.evaluation.run import Evaluation
+    from anomaly.models.base import Model
+
+FRAMES = 60
+OUTPUTS = ("heatmaps", "states", "report", "report.html", "results.csv", "results.json")
+
+# Options that do nothing without another, or beside another, are refused and not passed over.
+BELONGS = (
+    ("components_at", "components"),
+    ("calibrate_by", "calibrate_on"),
+    ("score_scale", "predictions"),
+    ("report_frames", "report"),
+    ("label_values", "folder"),
+    ("folder_name", "folder"),
+)
+OF_A_MODEL = (
+    *("config", "checkpoint", "model", "cfg_options", "device", "threads", "precision", "batch", "window", "stride"),
+    *("flip", "scales", "score_at", "statistics", "save_scores", "no_closed_set"),
+)
+BINNED = ("bootstrap", "calibrate_on", "report", "save_states")
 
 
-def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Arguments in mmseg's habits."""
+@dataclass(frozen=True)
+class Source:
+    """What is evaluated: a model, or score maps on disk.
+
+    Args:
+        model: None where all scores are stored.
+        evaluation: How it is evaluated.
+        record: What tables call it.
+        inputs: Files that went in.
+        out: Where results go by default.
+    """
+
+    model: Model | None
+    evaluation: Evaluation
+    record: dict[str, Any]
+    inputs: dict[str, Any]
+    out: Path
+
+
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = command_parser(__doc__, "anomaly evaluate")
-    add_subject(parser)
-    add_sets(parser)
+    add_model(parser)
+    add = parser.add_argument_group("scores").add_argument
+    add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES} (default: the usual ones), or all")
+    chains = f"chains of {', '.join(STEPS)}, such as boundary,smooth:sigma=2; each is applied to every score, and none "
+    chains += "leaves scores as they are (docs/postprocessing.md)"
+    add("--post", nargs="+", default=["none"], metavar="STEP,STEP", help=chains)
+    add("--predictions", type=Path, metavar="DIR", help="score maps on disk instead of a model")
+    add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
+    add("--save-scores", type=Path, metavar="DIR", help="write score maps there; a stopped run goes on from them")
+    add_datasets(parser)
     add_inference(parser)
-    add_post(parser)
-    add_measures(parser)
-    add_outputs(parser)
+    add = parser.add_argument_group("metrics").add_argument
+    add(
+        "--bootstrap", nargs="?", type=int, const=2000, default=0, metavar="N", help="95 %% confidence intervals (2000)"
+    )
+    add("--tpr", type=float, default=0.95, metavar="LEVEL", help="take the FPR at this TPR (default: 0.95, FPR95)")
+    add("--fpr", type=float, default=0.05, metavar="LEVEL", help="take the recall at this FPR (default: 0.05)")
+    add("--components", choices=TRACKS, help="component F1, sIoU and PPV by that track's rules")
+    add("--components-at", metavar="T", help="best_f1 (default), calibrated, or a score")
+    add(
+        "--calibrate-on",
+        metavar="NAME",
+        help="dataset to choose a threshold on, for every score; applied to the others",
+    )
+    add("--calibrate-by", metavar="RULE", help="tpr=LEVEL, fpr=LEVEL or best_f1 (tpr=0.95)")
+    add("--no-closed-set", action="store_true", help="leave the closed-set mIoU out")
+    add("--save-states", action="store_true", help="keep all scores in OUT/states/, for `anomaly compare --paired`")
+    add("--binned", action="store_true", help="bound the pixel metrics in constant memory, instead of exact ones")
+    add("--memory", type=float, default=2.0, metavar="GIB", help="for all scores, before disk is used (default: 2)")
+    add("--temporary", type=Path, metavar="DIR", help="folder on that disk (default: the system's)")
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
+    add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
+    page = "OUT/report.html: metrics, curves and images in one page (docs/report.md)"
+    add("--report", action="store_const", const=True, help=page)
+    add("--report-frames", type=int, metavar="N", help=f"images of each dataset in it at most, evenly taken ({FRAMES})")
+    add("--profile", action="store_true", help="print where the time went")
     return parser.parse_args(words)
 
 
-def measure(args: argparse.Namespace) -> tuple[Any, Any, Path]:
-    """Check names and files, then the network, then measure: the result, where the time went, and its folder."""
-    check_together(args)
-    post, splits = read_post(args), open_sets(args)
-    measured = read_measures(args, data_root(args))
-    outputs = read_outputs(args)
-    calibration = measured["calibration"]
-    chosen = choose_subject(args, [*splits, *([calibration.split] if calibration else [])])
-
-    from anomaly.evaluation import run as runs
-    from anomaly.utils.profile import Profile
-    from anomaly.results.provenance import provenance
-
-    out, profile = args.out or chosen.out, Profile()
-    with frame_progress() as progress:
-        result = runs.run(
-            *(chosen.subject, splits, chosen.scores, out),
-            **measured,
-            post=post,
-            **outputs,
-            settings=chosen.settings,
-            progress=progress,
-            profile=profile,
-            provenance=provenance(chosen.inputs),
-            on_labels=lambda split, counts: print(f"{split.name}: {counts}", file=sys.stderr),
-        )
-    profile.stop()
-    return result, profile, out
-
-
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure, and print what came out."""
-    args = parse_args(words)
-    result, profile, out = measure(args)
+    """Check names and files, then the model, then measure; print the table."""
+    args = parse(words)
+    _check_together(args)
+    datasets = read_datasets(args)
+    metrics, calibration = _metrics(args), _calibration(args)
+    frames = FRAMES if args.report_frames is None else args.report_frames
+    if frames < 1:
+        raise InputError(f"--report-frames: expected 1 or more, found {frames}")
+    source = choose_source(args, datasets, metrics, calibration)
+    from rich.console import Console
 
-    from anomaly.report.table import results_table
     from anomaly.results.comparison import measured_remarks
+    from anomaly.utils.profile import Profile
 
-    Console().print(results_table(result), *([str(profile)] if args.profile else []))
-    for remark in measured_remarks(result):
+    out, profile = args.out or source.out, Profile()
+    result = _run(args, source, datasets, out, frames if args.report else 0, profile)
+    profile.stop()
+    from anomaly.report.table import results_table
+
+    Console().print(results_table(result.record), *([str(profile)] if args.profile else []))
+    for remark in measured_remarks(result.record):
         print(f"note: {remark}")
     print(f"results and pictures are in {out}" + (f"; open {out / 'report.html'} in a browser" if args.report else ""))
+
+
+def _run(
+    args: argparse.Namespace, source: Source, datasets: Sequence[Dataset], out: Path, report: int, profile: Any
+) -> Result:
+    """Measure, and leave results, report, heatmaps and states in ``out``, or nothing."""
+    from anomaly.api import measure
+    from anomaly.cli.progress import frame_progress, progress_of
+    from anomaly.evaluation.score_maps import ScorePipeline
+    from anomaly.report.html import write_page
+    from anomaly.results.records import write_results
+    from anomaly.utils.files import staged
+    from anomaly.visualize.heatmaps import HeatmapCallback
+
+    evaluation = source.evaluation
+    names = ScorePipeline(evaluation.scores, evaluation.post).names
+    drawn = {"all": names, "first": names[:1], "none": []}[args.heatmaps]
+    lenient = args.folder is not None and not args.sets  # a dataset of one's own needs no closed set
+    with ExitStack() as stack:
+        stage = stack.enter_context(staged(out, OUTPUTS))
+        callbacks = []
+        if drawn:
+            callbacks.append(stack.enter_context(HeatmapCallback(stage / "heatmaps", drawn, profile)))
+        if args.save_states:
+            evaluation = replace(evaluation, metrics=replace(evaluation.metrics, states=stage / "states"))
+        progress = stack.enter_context(frame_progress())
+        result = measure(
+            source.model,
+            datasets,
+            evaluation,
+            inputs=source.inputs,
+            record=source.record,
+            closed_set=False if args.no_closed_set else None if lenient else True,
+            limit=args.limit,
+            report_images=report,
+            views=stage / "report" if report else None,
+            callbacks=callbacks,
+            progress=progress_of(progress),
+            profile=profile,
+            on_labels=lambda dataset, counts: print(f"{dataset.name}: {counts}", file=sys.stderr),
+        )
+        write_results(result.record, stage)
+        if report:
+            write_page([stage / "results.json"], stage / "report.html")
+    return result
+
+
+def choose_source(
+    args: argparse.Namespace, datasets: Sequence[Dataset], metrics: MetricConfig, calibration: Calibration | None
+) -> Source:
+    """Load the model, or open the score maps of all datasets.
+
+    Raises:
+        InputError: Neither or both are named, or whatever is wrong with them.
+    """
+    words = model_words(args)
+    if bool(words) == (args.predictions is not None):
+        raise InputError("expected a model (CONFIG and CHECKPOINT, or --model) or --predictions DIR; name one of them")
+    every = [*datasets, *([] if calibration is None else [calibration.dataset])]
+    if args.predictions is not None:
+        return _stored(args, every, metrics, calibration)
+    return network_source(args, every, metrics, calibration)
+
+
+def network_source(
+    args: argparse.Namespace,
+    datasets: Sequence[Dataset] = (),
+    metrics: MetricConfig | None = None,
+    calibration: Calibration | None = None,
+) -> Source:
+    """Load the model that arguments name, and say how it is evaluated.
+
+    Raises:
+        InputError: Whatever is wrong with the model, scores, statistics or data.
+    """
+    from anomaly.api import configure
+    from anomaly.cli.config_options import CHECKPOINT_FOLLOWS, CLOSED_SET, LOOKING, Reads
+    from anomaly.results.score_store import ScoreWriter
+    from anomaly.utils.file_records import file_record
+
+    if args.no_closed_set:
+        reads = Reads(LOOKING, {**CHECKPOINT_FOLLOWS, **by_windows(args)})
+    else:  # the closed set is shown as test_cfg says, whatever the windows are
+        reads = Reads((*LOOKING, *CLOSED_SET), CHECKPOINT_FOLLOWS)
+    model = read_model(args, reads)
+    inference = read_inference(args, getattr(model, "inference", None) or _default_inference())
+    inputs = dict(getattr(model, "inputs", {}))
+    stores = {}
+    evaluation = configure(
+        model,
+        args.scores or None,
+        postprocessing=getattr(args, "post", ["none"]),
+        inference=inference,
+        metrics=metrics,
+        calibration=calibration,
+        statistics=args.statistics,
+        settings={},
+    )
+    if args.statistics is not None:
+        learned = next((score.learned_from for score in evaluation.scores if score.learned_from), frozenset())
+        inputs["statistics"] = {**file_record(args.statistics), "images": sorted(learned)}
+    words = model_words(args)
+    name = Path(words[0]).stem if len(words) == 2 else str(getattr(model, "record", {}).get("name", "model"))
+    if getattr(args, "save_scores", None) is not None:
+        made_by: dict[str, Any] = {"method": name, "settings": depends_on(inputs, inference)}
+        stores = {one.name: ScoreWriter(args.save_scores / one.name, dataset=one.name, **made_by) for one in datasets}
+    settings = {**recorded(args), "device": str(getattr(model, "device", "cpu"))}
+    record = getattr(model, "record", None) or {"name": name, "type": type(model).__name__}
+    evaluation = replace(evaluation, stores=stores, settings=settings)
+    return Source(model, evaluation, record, inputs, Path("work_dirs", name, "ood_eval"))
+
+
+def _default_inference() -> Any:
+    from anomaly.models.tiling import Inference
+
+    return Inference()
+
+
+def _stored(
+    args: argparse.Namespace, datasets: Sequence[Dataset], metrics: MetricConfig, calibration: Calibration | None
+) -> Source:
+    from anomaly.api import configure
+
+    scale = check_scale(args.score_scale)
+    stores = {one.name: open_maps(args.predictions, one, scale) for one in datasets}
+    found = set.intersection(*(set(store.scores) for store in stores.values()))
+    names = args.scores or [name for name in next(iter(stores.values())).scores if name in found]
+    if missing := [name for name in names if name not in found] or ([] if names else ["any common to all datasets"]):
+        raise InputError(
+            f"{args.predictions}: expected score {missing[0]!r}, found {', '.join(sorted(found)) or 'none'}"
+        )
+    first = next(iter(stores.values()))
+    record = {"name": first.method or args.predictions.name, "type": "stored scores"}
+    inputs = {"path": str(args.predictions), "format": first.format, "settings": dict(first.settings)}
+    evaluation = configure(
+        None,
+        stored_scores(names),
+        postprocessing=args.post,
+        metrics=metrics,
+        calibration=calibration,
+        stores=stores,
+        settings=recorded(args),
+    )
+    out = Path("work_dirs", *args.predictions.resolve().parts[-2:], "ood_eval")
+    return Source(None, evaluation, record, {"predictions": inputs}, out)
+
+
+def recorded(args: argparse.Namespace) -> dict[str, Any]:
+    """What numbers depend on beside the model and its inference, for the record."""
+    values = getattr(args, "label_values", None)
+    limit = getattr(args, "limit", None)
+    return {"limit": limit, **({} if values is None else {"label_values": list(values)})}
+
+
+def depends_on(inputs: dict[str, Any], inference: Any) -> dict[str, Any]:
+    """What stored score maps depend on: what went in, by its checksum, and the inference."""
+    return {name: record["sha256"] for name, record in inputs.items()} | {"inference": inference.record()}
+
+
+def _metrics(args: argparse.Namespace) -> MetricConfig:
+    if args.bootstrap < 0 or not 0 < args.memory < 2**30:
+        wrong = f"--bootstrap {args.bootstrap}" if args.bootstrap < 0 else f"--memory {args.memory:g}"
+        raise InputError(f"{wrong}: expected draws of 0 or more, and a finite number of GiB above 0")
+    if args.temporary is not None and not args.temporary.is_dir():
+        raise InputError(f"--temporary {args.temporary}: expected a folder, found none; name one on a large disk")
+    Levels(args.tpr, args.fpr)  # says what is out of range
+    return MetricConfig(
+        mode="binned" if args.binned else "exact",
+        memory_budget=int(args.memory * 2**30),
+        spill_dir=args.temporary,
+        track=None if args.components is None else TRACKS[args.components],
+        components_at=_components_at(args),
+        replicates=args.bootstrap,
+        tpr=args.tpr,
+        fpr=args.fpr,
+    )
+
+
+def _components_at(args: argparse.Namespace) -> Any:
+    if args.components_at == "calibrated" and args.calibrate_on is None:
+        raise InputError("--components-at calibrated: expected --calibrate-on too, found none")
+    if args.components_at in (None, "best_f1", "calibrated"):
+        return args.components_at or "best_f1"
+    try:
+        threshold = float(args.components_at)
+    except ValueError as error:
+        raise InputError(
+            f"--components-at: expected a number, or a name that --help shows; found {args.components_at!r}"
+        ) from error
+    if len(args.scores) != 1 or "all" in args.scores or len(args.post) != 1:
+        found = f"--scores {' '.join(args.scores)} --post {' '.join(args.post)}"
+        raise InputError(f"--components-at {threshold}: expected one --scores and one --post, found {found}")
+    return threshold
+
+
+def _calibration(args: argparse.Namespace) -> Calibration | None:
+    if args.calibrate_on is None:
+        return None
+    from anomaly.evaluation.config import parse_calibration
+
+    dataset = load_dataset(args.calibrate_on, data_root(args), as_found=args.as_found)
+    return parse_calibration(dataset.limit(args.limit or sys.maxsize), args.calibrate_by or "tpr=0.95")
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Refuse options that would be passed over.
+
+    Raises:
+        InputError: There are such.
+    """
+    for one, other in BELONGS:
+        if one in args.given and other not in args.given:
+            raise InputError(
+                f"{option_of(one)} belongs to {option_of(other)}, which is not there; give both or neither"
+            )
+    if args.predictions is not None and (given := [name for name in OF_A_MODEL if name in args.given]):
+        options = ", ".join(map(option_of, given))
+        raise InputError(
+            f"{options}: expected only options of stored scores beside --predictions, found those of a network; leave "
+            "them out, or leave --predictions out and name CONFIG and CHECKPOINT"
+        )
+    if args.binned and (asked := [name for name in BINNED if name in args.given]):
+        raise InputError(
+            f"{option_of(asked[0])} needs every pixel's score, which --binned does not keep; leave one of them out"
+        )
+    if args.binned and "memory" in args.given:
+        raise InputError("--memory does nothing beside --binned, whose memory is constant; leave one of them out")
+    if "temporary" in args.given and args.binned and args.components is None:
+        raise InputError("--temporary does nothing beside --binned, which writes no temporary file; leave it out")
+    if "data_root" in args.given and args.predictions is not None and not (args.sets or args.calibrate_on):
+        raise InputError("--data-root does nothing here, as no --data are looked for in it; leave it out")

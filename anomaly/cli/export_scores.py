@@ -1,7 +1,7 @@
 """Write score maps in SegmentMeIfYouCan's layout, as its evaluation reads them.
 
 Example:
-    python tools/export_scores.py maps --method gmmseg --set anomaly_track-test --out submission
+    anomaly export-scores maps --method gmmseg --set anomaly_track-test --out submission
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomaly.cli.maps import open_maps
+from anomaly.cli.options import add_datasets, open_maps, read_datasets
 from anomaly.cli.parser import command_parser
-from anomaly.cli.datasets import add_sets, open_sets
 from anomaly.errors import InputError
 from anomaly.results.score_export import write_smiyc
 from anomaly.results.score_formats.base import check_scale
@@ -25,28 +24,32 @@ def main(words: Sequence[str] | None = None) -> None:
     add("maps", type=Path, help="score maps of one set, in any format of docs/scores.md")
     add("--score", metavar="NAME", help="which of them (needed where there are several)")
     add("--method", required=True, metavar="NAME", help="name of the method there")
-    add("--set", required=True, metavar="NAME", help="name of the set there, such as AnomalyTrack-validation")
+    add(
+        "--set",
+        dest="dataset",
+        required=True,
+        metavar="NAME",
+        help="name of the set there, such as AnomalyTrack-validation",
+    )
     add("--out", required=True, type=Path, metavar="DIR", help="its DIR_OUTPUTS: files go to DIR/anomaly_p/METHOD/SET")
     add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
-    add_sets(parser)
+    add_datasets(parser)
     args = parser.parse_args(words)
     scale = check_scale(args.score_scale)
-    if not (args.datasets or args.folder) and (
-        extra := args.given & {"data_root", "limit", "as_found", "label_values"}
-    ):
+    if not (args.sets or args.folder) and (extra := args.given & {"data_root", "limit", "as_found", "label_values"}):
         options = ", ".join(sorted("--" + name.replace("_", "-") for name in extra))
         raise InputError(f"{options}: expected --sets or --folder too, of which they are, found neither; name one")
-    splits = open_sets(args) if args.datasets or args.folder else []
-    if len(splits) > 1:
-        raise InputError(f"expected one set whose labels the maps have, found {len(splits)}; name one")
-    stored = open_maps(args.maps, splits[0], scale) if splits else open_scores(args.maps, scale=scale)
+    datasets = read_datasets(args) if args.sets or args.folder else []
+    if len(datasets) > 1:
+        raise InputError(f"expected one set whose labels the maps have, found {len(datasets)}; name one")
+    stored = open_maps(args.maps, datasets[0], scale) if datasets else open_scores(args.maps, scale=scale)
     score = stored.scores[0] if args.score is None and len(stored.scores) == 1 else args.score
     if score not in stored.scores:
         raise InputError(
             f"--score: expected one of {', '.join(stored.scores)}, found {score or 'none'}; name one of them"
         )
     labels = {}
-    for frame in splits[0] if splits else ():
+    for frame in datasets[0] if datasets else ():
         stored.check(frame.id, [score], frame.image_hash)
         labels[frame.id] = frame.label
     print(write_smiyc(stored, score, args.out, method=args.method, dataset=args.dataset, labels=labels or None))

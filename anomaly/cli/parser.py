@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from anomaly.errors import InputError
@@ -18,6 +20,8 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     _given: set[str]
+    renamed: Mapping[str, str] = {}
+    """Options of earlier versions by their names then: still taken, with a note."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, and say in ``given`` what was typed.
@@ -26,9 +30,17 @@ class CommandParser(argparse.ArgumentParser):
             InputError: An option is there twice.
         """
         self._given = set()
+        args = [self._renamed(word) for word in (sys.argv[1:] if args is None else args)]
         parsed, rest = super().parse_known_args(args, namespace)
         parsed.given = self._given | getattr(parsed, "given", set())  # a subcommand has put its own there
         return parsed, rest
+
+    def _renamed(self, word: str) -> str:
+        old, equals, value = word.partition("=")
+        if old not in self.renamed:
+            return word
+        print(f"note: {old} is now called {self.renamed[old]}", file=sys.stderr)
+        return f"{self.renamed[old]}{equals}{value}"
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.option_strings and action.dest in self._given:
@@ -61,10 +73,25 @@ def check_seed(seed: int) -> None:
         raise InputError(f"--seed: expected an integer of 64 bits, found {seed}; give a smaller one")
 
 
-def command_parser(doc: str | None, prog: str | None = None) -> CommandParser:
-    """Make a parser whose help opens with the module's docstring, examples included, lines kept."""
-    return CommandParser(
+def option_of(name: str) -> str:
+    """How an argument is written, from the name that parsed arguments have."""
+    return name.upper() if name in ("config", "checkpoint") else "--" + name.replace("_", "-")
+
+
+def command_parser(
+    doc: str | None, prog: str | None = None, *, renamed: Mapping[str, str] | None = None
+) -> CommandParser:
+    """Make a parser whose help opens with the module's docstring, examples included, lines kept.
+
+    Args:
+        doc: The docstring.
+        prog: The command.
+        renamed: Options of earlier versions: the new name by the old one.
+    """
+    parser = CommandParser(
         prog=prog,
         description=(doc or "").strip().replace("``", ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.renamed = renamed or {}
+    return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -66,6 +67,21 @@ class LineProgress(Progress):
 def frame_progress() -> Progress:
     """Show how many frames are done, on stderr."""
     return _progress(MofNCompleteColumn(), FramesPerSecond())
+
+
+def progress_of(bars: Progress) -> Callable[[str, int], Callable[[], None]]:
+    """What an evaluation tells of its frames, as bars; a bar's time begins with its first frame."""
+
+    def add(what: str, total: int) -> Callable[[], None]:
+        bar = bars.add_task(what, total=total, start=False)
+
+        def advance() -> None:
+            bars.start_task(bar)
+            bars.advance(bar)
+
+        return advance
+
+    return add
 
 
 def download_progress() -> Progress:

@@ -1,75 +1,89 @@
-"""Measure a result again, from its checkpoint or from score maps, and say whether it matches.
+"""Measure a result again, from its model or from score maps, and say whether it matches.
 
 Examples:
-    python tools/verify.py RESULTS.json CONFIG CHECKPOINT
-    python tools/verify.py RESULTS.json --predictions maps
+    anomaly verify RESULTS.json CONFIG CHECKPOINT
+    anomaly verify RESULTS.json --predictions maps
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from anomaly.cli import evaluate
+from anomaly.cli.evaluate import choose_source
+from anomaly.cli.options import add_model, data_root, read_datasets
 from anomaly.cli.parser import command_parser
-from anomaly.cli.repeat import settings_of
+from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
+from anomaly.evaluation.config import parse_calibration
+from anomaly.evaluation.repeat import repeated
 from anomaly.results.records import read_results
-from anomaly.results.verification import agreements, not_measured
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Repeat the measurement with the record's settings, say whether it matches; status 1 if it does not."""
     parser = command_parser(__doc__, "anomaly verify")
     add = parser.add_argument
-    add("results", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
-    add("config", nargs="?", help="the network's config")
-    add("checkpoint", nargs="?", help="its checkpoint")
-    add("--predictions", metavar="DIR", help="its score maps, instead of config and checkpoint")
-    add("--score-scale", nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
-    add("--statistics", metavar="FILE", help="what its scores were fitted to (tools/fit_scores.py)")
-    add("--data-root", metavar="DIR", help="folder that holds the data sets (default: data)")
-    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings that were overridden")
-    add("--folder", nargs=2, metavar=("IMAGES", "LABELS"), help="where a set of two folders is")
+    add("results", type=Path, metavar="RESULTS", help="results.json of `anomaly evaluate`")
+    add_model(parser)
+    add("--predictions", type=Path, metavar="DIR", help="its score maps, instead of a model")
+    add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
+    add("--statistics", type=Path, metavar="FILE", help="what its scores were fitted to (`anomaly fit-scores`)")
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
+    add("--folder", nargs=2, type=Path, metavar=("IMAGES", "LABELS"), help="where a dataset of two folders is")
     add("--label-values", nargs="+", metavar="V=MEANING", help="what its label maps mean")
-    add("--tolerance", type=float, default=1e-6, help="largest difference of a figure (default: 1e-6)")
+    add("--tolerance", type=float, default=1e-6, help="largest difference of a metric (default: 1e-6)")
     args = parser.parse_args(words)
     if not 0 <= args.tolerance <= 0.01:
-        raise InputError(f"--tolerance: expected a difference of figures from 0 to 0.01, found {args.tolerance}")
+        raise InputError(f"--tolerance: expected a difference of metrics from 0 to 0.01, found {args.tolerance}")
     record = read_results(args.results)
-    with tempfile.TemporaryDirectory() as out:
-        words = [
-            *_subject(args),
-            *settings_of(
-                record,
-                folder=args.folder is not None,
-                label_values=args.label_values is not None,
-                network=args.predictions is None,
-            ),
-            "--out",
-            out,
-            "--heatmaps",
-            "none",
-        ]
-        again = evaluate.measure(evaluate.parse_args(words))[0]
-    faults = False
-    for agreement in agreements(record, again, args.tolerance):
-        print(agreement)
-        faults |= bool(agreement.faults)
-    missing = not_measured(record, again)
-    for what in missing:
-        print(f"{what}: not measured again")
-    rest = f", but for what was not measured again ({', '.join(missing)})" if missing else ""
-    print("the result does NOT come out again" if faults else f"the result comes out again{rest}")
-    sys.exit(int(faults))
+    again = repeated(record)
+    if len(again.own) != int(args.folder is not None):
+        found = (
+            f"{' and '.join(again.own)}, which are of no catalogue" if again.own else "only datasets of the catalogue"
+        )
+        wanted = "one dataset" if args.folder is not None else "no dataset"
+        raise InputError(
+            f"expected a result with {wanted} of two folders (--folder IMAGES LABELS), found {found}; "
+            f"{'leave --folder out' if args.folder is not None and not again.own else 'name its folders'}"
+        )
+    inference = again.inference
+    args.sets, args.scores, args.post = again.datasets, again.scores, again.postprocessing
+    args.limit, args.as_found = again.limit, again.as_found
+    args.calibrate_on = again.calibrate_on
+    args.folder_name = again.own[0] if again.own else None
+    args.label_values = args.label_values or (again.label_values if again.own else None)
+    for name, value in (("flip", inference.flip), ("scales", inference.scales), ("score_at", inference.resolution)):
+        setattr(args, name, value)
+    args.window, args.stride = (side and "x".join(map(str, side)) for side in (inference.window, inference.stride))
+    args.batch, args.precision, args.threads = 1, inference.precision, None
+    args.no_closed_set = record.closed_set is None
+    args.save_scores = None
+    datasets = read_datasets(args)
+    calibration = None
+    if again.calibrate_on is not None:
+        chosen = load_dataset(again.calibrate_on, data_root(args), as_found=args.as_found)
+        calibration = parse_calibration(chosen.limit(args.limit or sys.maxsize), again.calibrate_by)
+    source = choose_source(args, datasets, again.metrics, calibration)
 
+    from anomaly.api import Verification, measure
+    from anomaly.cli.progress import frame_progress, progress_of
+    from anomaly.results.verification import agreements, not_measured
 
-def _subject(args: argparse.Namespace) -> list[str]:
-    words = [word for word in (args.config, args.checkpoint) if word is not None]
-    for option in ("predictions", "score_scale", "statistics", "data_root", "cfg_options", "folder", "label_values"):
-        if value := getattr(args, option):
-            words += [f"--{option.replace('_', '-')}", *([value] if isinstance(value, str) else value)]
-    return words
+    with frame_progress() as progress:
+        found_again = measure(
+            source.model,
+            datasets,
+            replace(source.evaluation, inference=inference) if source.model is not None else source.evaluation,
+            inputs=source.inputs,
+            record=source.record,
+            closed_set=not args.no_closed_set and source.model is not None,
+            limit=args.limit,
+            report_images=0,
+            progress=progress_of(progress),
+        ).record
+    verification = Verification(agreements(record, found_again, args.tolerance), not_measured(record, found_again))
+    print(verification)
+    sys.exit(int(not verification))

@@ -41,21 +41,26 @@ _FILES = (
 SETS: dict[str, CatalogEntry] = by_name((one for file in _FILES for one in file.SETS), "datasets")
 
 
-def load_dataset(name: str, data_root: Path, *, as_found: bool = False) -> Dataset:
-    """Open a set; its frames are read only when asked for.
+def load_dataset(name: str, root: str | Path = "data", *, as_found: bool = False) -> Dataset:
+    """Open a dataset of the catalogue; its images are read only when asked for.
 
     Args:
-        name: A key of ``SETS``, or one with ``-first`` or ``-second`` for half of the set's frames.
-        data_root: Folder that holds the sets, or the folder of this set itself.
-        as_found: Take it as it is, although it has another number of frames or an unknown version.
+        name: Its name, such as ``"road_anomaly"`` (``anomaly data list`` shows all); with ``-first`` or ``-second`` for
+            half of its frames.
+        root: Folder that holds the datasets, or the folder of this dataset itself.
+        as_found: Whether to take it as it is, although it has another number of frames or an unknown version.
 
     Raises:
-        InputError: The name is unknown, or whatever :meth:`CatalogEntry.open` finds wrong with the set.
+        InputError: The name is unknown, or the dataset is missing, incomplete or not as published; the message says
+            what to do.
     """
+    if not isinstance(name, str):
+        raise InputError(f"dataset: expected a name such as 'road_anomaly', found {type(name).__name__}; give a text")
+    root = Path(root)
     whole, _, which = name.rpartition("-")
     if name not in SETS and in_catalogue(name):
-        return load_dataset(whole, data_root, as_found=as_found).half("first" if which == "first" else "second")
-    return find_entry(name).open(data_root, as_found=as_found)
+        return load_dataset(whole, root, as_found=as_found).half("first" if which == "first" else "second")
+    return find_entry(name).open(root, as_found=as_found)
 
 
 def in_catalogue(name: str) -> bool:

@@ -56,12 +56,12 @@ class SetReport:
 
 
 def check_dataset(
-    split: Dataset, known: Sequence[str] = (), *, anomalies: bool = True, on_frame: Callable[[], None] | None = None
+    dataset: Dataset, known: Sequence[str] = (), *, anomalies: bool = True, on_frame: Callable[[], None] | None = None
 ) -> SetReport:
     """Read every frame, on all cores, and count.
 
     Args:
-        split: The set.
+        dataset: The set.
         known: Faults that are known already; the set's notes are told apart from faults where there are none.
         anomalies: Whether it ought to have anomalies; without, frames without one are not told.
         on_frame: Called after each frame.
@@ -73,21 +73,21 @@ def check_dataset(
     fingerprint = Fingerprint()
 
     table = np.full(256, IGNORE)
-    table[list(split.encoding)] = list(split.encoding.values())
+    table[list(dataset.encoding)] = list(dataset.encoding.values())
 
     def read(i: int) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray] | str:
         try:
-            frame, counts = split.read(i)
+            frame, counts = dataset.read(i)
         except InputError as error:
             return str(error)
         fingerprint.add(frame.id, frame.label)
         height, width = frame.label.shape
-        if split.roi is None:
+        if dataset.roi is None:
             return frame.id, (width, height), counts, np.bincount(table, counts, minlength=256).astype(np.int64)
         return frame.id, (width, height), counts, np.bincount(frame.label.ravel(), minlength=256)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(read, range(len(split))):
+        for found in pool.map(read, range(len(dataset))):
             if isinstance(found, str):
                 faults.append(found)
             else:
@@ -108,7 +108,7 @@ def check_dataset(
         smallest_share=min(shares.values(), default=float("nan")),
         largest_share=max(shares.values(), default=float("nan")),
         without_anomaly=tuple(name for name, share in shares.items() if share == 0) if anomalies else (),
-        notes=split.notes,
+        notes=dataset.notes,
         faults=tuple(faults),
         fingerprint=fingerprint.hexdigest(),
     )

@@ -106,6 +106,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.files)
 
+    def __str__(self) -> str:
+        """Its name, how many images, and where they lie."""
+        part = f" of {self.published}" if self.published not in (None, len(self)) else ""
+        return f"{self.name}: {len(self)}{part} images in {self.root} ({self.layout})"
+
     def __iter__(self) -> Iterator[Frame]:
         """Read the frames one after the other, in the set's order."""
         return (self.frame(i) for i in range(len(self)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from anomaly.datasets.catalog import in_catalogue
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_label
 from anomaly.datasets.label_counts import shares_of
@@ -49,6 +50,44 @@ def parse_encoding(texts: Sequence[str]) -> Encoding:
     if ANOMALY not in encoding.values():
         raise InputError("label values: expected one that means an anomaly, such as 1=anomaly, found none; add it")
     return encoding
+
+
+def from_folders(
+    images: str | Path,
+    labels: str | Path,
+    label_values: Mapping[int | str, str] | Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+) -> Dataset:
+    """Make a dataset of a folder of images and a folder of label maps, paired by their paths without suffix.
+
+    Args:
+        images: Folder with images, at any depth.
+        labels: Folder with label maps in PNG files, at any depth; each has an image and each image a label map.
+        label_values: What the label values mean, ``known``, ``anomaly`` or ``ignore``, such as ``{0: "known",
+            1: "anomaly", 255: "ignore"}``; a key may be a range, ``"2,5-9"``. They are never guessed: without them the
+            error says which values there are.
+        name: What results call it; the folder that holds ``labels`` by default.
+
+    Raises:
+        InputError: A folder is missing or empty, one of a pair is missing, a name or a meaning makes no sense, or there
+            are no label values.
+    """
+    encoding = None
+    if isinstance(label_values, Mapping):
+        encoding = parse_encoding([f"{value}={meaning}" for value, meaning in label_values.items()])
+    elif label_values is not None:
+        encoding = parse_encoding([label_values] if isinstance(label_values, str) else label_values)
+    return open_folders(_name(name, Path(labels)), Path(images), Path(labels), encoding)
+
+
+def _name(name: str | None, labels: Path) -> str:
+    if name is not None:
+        if name in ("", ".", "..") or "/" in name or in_catalogue(name):
+            raise InputError(f"folder name: expected a plain name that is no dataset's, found {name!r}; choose another")
+        return name
+    found = labels.resolve().parent.name or "folder"
+    return f"{found}-folder" if in_catalogue(found) else found
 
 
 def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | None) -> Dataset:

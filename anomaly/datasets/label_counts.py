@@ -40,11 +40,11 @@ class LabelCounts:
         return f"{self.frames} frames; {shares} of the pixels (label values {shares_of(self.values)})"
 
 
-def count_labels(split: Dataset, *, on_frame: Callable[[], None] | None = None) -> LabelCounts:
+def count_labels(dataset: Dataset, *, on_frame: Callable[[], None] | None = None) -> LabelCounts:
     """Read every label map of a dataset, on all cores; images are not decoded.
 
     Args:
-        split: The dataset.
+        dataset: The dataset.
         on_frame: Called after each frame.
 
     Raises:
@@ -53,21 +53,21 @@ def count_labels(split: Dataset, *, on_frame: Callable[[], None] | None = None) 
     values, meanings = np.zeros(256, np.int64), np.zeros(256, np.int64)
 
     def read(i: int) -> tuple[np.ndarray, np.ndarray]:
-        label, counts = split.label(i)
+        label, counts = dataset.label(i)
         return counts, np.array([np.count_nonzero(label == meaning) for meaning in (KNOWN, ANOMALY, IGNORE)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for counts, found in pool.map(read, range(len(split))):
+        for counts, found in pool.map(read, range(len(dataset))):
             values += counts
             meanings[[KNOWN, ANOMALY, IGNORE]] += found
             if on_frame is not None:
                 on_frame()
     held = {int(value): int(values[value]) for value in np.flatnonzero(values)}
     known, anomaly, ignored = (int(meanings[meaning]) for meaning in (KNOWN, ANOMALY, IGNORE))
-    return LabelCounts(len(split), known, anomaly, ignored, held)
+    return LabelCounts(len(dataset), known, anomaly, ignored, held)
 
 
-def check_both_kinds(split: Dataset, counts: LabelCounts) -> None:
+def check_both_kinds(dataset: Dataset, counts: LabelCounts) -> None:
     """Refuse a dataset on which nothing can be measured.
 
     Raises:
@@ -76,8 +76,8 @@ def check_both_kinds(split: Dataset, counts: LabelCounts) -> None:
     for count, word in ((counts.anomaly, "anomalous"), (counts.known, "known")):
         if not count:
             raise InputError(
-                f"{split.name}: expected known and anomalous pixels, found not one {word} pixel in {len(split)} frames "
-                f"of {split.root}, whose label values are {shares_of(counts.values)}; evaluate more frames (a higher "
+                f"{dataset.name}: expected known and anomalous pixels, found not one {word} pixel in {len(dataset)} frames "
+                f"of {dataset.root}, whose label values are {shares_of(counts.values)}; evaluate more frames (a higher "
                 "--limit, or none), or check that these are the dataset's labels and what their values mean"
             )
 

@@ -38,6 +38,21 @@ class Calibration:
             object.__setattr__(self, "level", level)
 
 
+def parse_calibration(dataset: Dataset, text: str) -> Calibration:
+    """A rule for thresholds as people write it, ``tpr=0.95``, ``fpr=0.01`` or ``best_f1``.
+
+    Raises:
+        InputError: It is no such rule.
+    """
+    rule, _, level = text.partition("=")
+    try:
+        return Calibration(dataset, rule, float(level) if level else None)  # type: ignore[arg-type]
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise InputError(f"--calibrate-by {text}: {error}") from error
+        raise InputError(f"--calibrate-by: expected tpr=LEVEL, fpr=LEVEL or best_f1, found {text!r}") from error
+
+
 @dataclass(frozen=True)
 class MetricConfig:
     """Which metrics are computed, and with how much memory.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.datasets.dataset import Dataset
+from anomaly.evaluation.callbacks import ProgressCallback
 from anomaly.evaluation.chance import ap_range, auroc_range
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, ScoreMap
@@ -96,9 +97,9 @@ class _Shuffled(_Counted):
 class _Store:
     """Score maps made when they are asked for."""
 
-    def __init__(self, split: Dataset, make: Callable[[Dataset, int], ScoreMap]) -> None:
-        self._split, self._make = split, make
-        self._places = {files.id: place for place, files in enumerate(split.files)}
+    def __init__(self, dataset: Dataset, make: Callable[[Dataset, int], ScoreMap]) -> None:
+        self._split, self._make = dataset, make
+        self._places = {files.id: place for place, files in enumerate(dataset.files)}
 
     def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
         return frame_id in self._places
@@ -108,7 +109,7 @@ class _Store:
 
 
 def negative_controls(
-    splits: Sequence[Dataset], *, seed: int = 0, on_frame: Callable[[], None] | None = None
+    datasets: Sequence[Dataset], *, seed: int = 0, on_frame: Callable[[], None] | None = None
 ) -> list[Control]:
     """Measure three scores that know nothing on every set, by :func:`anomaly.evaluation.evaluator.evaluate`.
 
@@ -118,7 +119,7 @@ def negative_controls(
     An evaluation without a fault fails a control less often than twice in a million.
 
     Args:
-        splits: The sets.
+        datasets: The sets.
         seed: Another one draws other noise and other labels.
         on_frame: Called after each frame of each control.
 
@@ -126,39 +127,39 @@ def negative_controls(
         InputError: As :func:`anomaly.evaluation.evaluator.evaluate`.
     """
     found = []
-    for split in splits:
-        counted = _Counted(**vars(split))
-        noise, brightness = _Store(split, lambda s, i: _noise(s, i, seed)), _Store(split, _brightness)
+    for dataset in datasets:
+        counted = _Counted(**vars(dataset))
+        noise, brightness = _Store(dataset, lambda s, i: _noise(s, i, seed)), _Store(dataset, _brightness)
         found.append(_measure(counted, RANDOM, noise, on_frame))
-        found.append(_measure(counted, CONSTANT, _Store(split, _zeros), on_frame))
+        found.append(_measure(counted, CONSTANT, _Store(dataset, _zeros), on_frame))
         settings = {**vars(counted), "every_frame": False, "counts": {}}
         shuffled = _Shuffled(**settings, threshold=_threshold(counted, seed), seed=seed)
         found.append(_measure(shuffled, SHUFFLED, brightness, on_frame))
     return found
 
 
-def _measure(split: _Counted, name: str, store: _Store, on_frame: Callable[[], None] | None) -> Control:
+def _measure(dataset: _Counted, name: str, store: _Store, on_frame: Callable[[], None] | None) -> Control:
     (result,) = evaluate(
         None,
-        [split],
+        [dataset],
         stored_scores([name]),
-        stores={split.name: store},
-        on_frame=None if on_frame is None else lambda _: on_frame(),
+        stores={dataset.name: store},
+        callbacks=[] if on_frame is None else [ProgressCallback(lambda name: on_frame())],
     )
     figures = result.scores[name].values
-    known, anomaly = split.total
+    known, anomaly = dataset.total
     share = anomaly / (known + anomaly)
     ranges = (auroc_range(known, anomaly), ap_range(known, anomaly))
     if name == CONSTANT:
         ranges = ((0.5, 0.5), (share, share))
-    return Control(split.name, name, figures["auroc"], figures["ap"], share, *ranges)
+    return Control(dataset.name, name, figures["auroc"], figures["ap"], share, *ranges)
 
 
-def _threshold(split: _Counted, seed: int) -> float:
+def _threshold(dataset: _Counted, seed: int) -> float:
     """The share of anomalies, so that as many are expected; moved where not one or all pixels would be below it."""
-    known, anomaly = split.total
+    known, anomaly = dataset.total
     lowest, highest = 1.0, 0.0
-    for name, counts in split.counts.items():
+    for name, counts in dataset.counts.items():
         keys = _keys(name, sum(counts), seed)
         lowest, highest = keys.min(initial=lowest), keys.max(initial=highest)
     return float(np.clip(anomaly / (known + anomaly), np.nextafter(lowest, 1), highest))
@@ -173,13 +174,13 @@ def _draws(frame_id: str, purpose: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
 
 
-def _noise(split: Dataset, i: int, seed: int) -> ScoreMap:
-    return _draws(split.files[i].id, "noise", seed).random(split.image(i).shape[:2], np.float32)
+def _noise(dataset: Dataset, i: int, seed: int) -> ScoreMap:
+    return _draws(dataset.files[i].id, "noise", seed).random(dataset.image(i).shape[:2], np.float32)
 
 
-def _zeros(split: Dataset, i: int) -> ScoreMap:
-    return np.zeros(split.image(i).shape[:2], np.float32)
+def _zeros(dataset: Dataset, i: int) -> ScoreMap:
+    return np.zeros(dataset.image(i).shape[:2], np.float32)
 
 
-def _brightness(split: Dataset, i: int) -> ScoreMap:
-    return cv2.cvtColor(split.image(i), cv2.COLOR_RGB2GRAY).astype(np.float32)
+def _brightness(dataset: Dataset, i: int) -> ScoreMap:
+    return cv2.cvtColor(dataset.image(i), cv2.COLOR_RGB2GRAY).astype(np.float32)

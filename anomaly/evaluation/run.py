@@ -144,7 +144,9 @@ def run(
         callbacks=[ScoreMapCallback(writers), *callbacks, ProgressCallback(lambda name: advance[name]())],
         profile=profile,
     )
-    colour_scales = next((scales for one in callbacks if (scales := getattr(one, "colour_scales", None))), {})
+    colour_scales: dict[str, Any] = next(
+        (scales for one in callbacks if (scales := getattr(one, "colour_scales", None))), {}
+    )
     return EvaluationRecord(
         model=dict(record),
         closed_set=closed,

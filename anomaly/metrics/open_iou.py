@@ -95,8 +95,10 @@ class OpenIoUMetrics:
         value = real("threshold", value, "a finite score, chosen on another split", finite=True)
         if isinstance(threshold, Threshold) and threshold.name != name:
             raise InputError(f"threshold: expected one of score {name!r}, found one of {threshold.name!r}")
-        if isinstance(threshold, Threshold) and set and threshold.dataset == set:
-            raise InputError(f"threshold: it was chosen on {set!r} itself, whose labels it knows; choose it on another")
+        if isinstance(threshold, Threshold) and dataset and threshold.dataset == dataset:
+            raise InputError(
+                f"threshold: it was chosen on {dataset!r} itself, whose labels it knows; choose it on another"
+            )
         found = () if isinstance(classes, str) else tuple(text("classes", each) for each in classes)
         if not found or len({*found}) != len(found):
             raise InputError(f"classes: expected a list of names that differ, at least one, found {classes!r}")

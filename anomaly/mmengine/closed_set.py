@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ from mmseg.registry import DATASETS
 from anomaly.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, decode, read_label
 from anomaly.datasets.walk import files_below
 from anomaly.errors import InputError
-from anomaly.utils.profile import Profile
 from anomaly.models.evaluation_mode import evaluation_mode
+from anomaly.models.loop import show
 from anomaly.results.records import ClosedSet
-from anomaly.utils.background import read_ahead
 from anomaly.utils.names import check_distinct
+from anomaly.utils.profile import Profile
+
+
+class NoClosedSet(InputError):
+    """The config has no closed-set data, or they are not on this disk."""
 
 
 def open_closed_set(config: Config) -> BaseSegDataset:
@@ -37,7 +42,7 @@ def open_closed_set(config: Config) -> BaseSegDataset:
             images that end in one suffix.
     """
     if not config.get("val_dataloader"):
-        raise InputError(f"config {config.filename} has no val_dataloader; use --no-closed-set")
+        raise NoClosedSet(f"config {config.filename} has no val_dataloader; use --no-closed-set")
     init_default_scope(config.get("default_scope", "mmseg"))
     settings = config.val_dataloader.dataset
     try:
@@ -47,7 +52,7 @@ def open_closed_set(config: Config) -> BaseSegDataset:
         fault = str(error)
     if fault:
         folders = ", ".join((settings.get("data_prefix") or {}).values())
-        raise InputError(
+        raise NoClosedSet(
             f"closed set of {config.filename}: expected images and labels in {settings.get('data_root')} "
             f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
@@ -142,21 +147,19 @@ def evaluate_closed_set(
     metric = IoUMetric(ignore_index=_ignore_index(config), prefix="closed_set")
     metric.dataset_meta = dataset.metainfo
     frames = len(dataset) if limit is None else min(limit, len(dataset))
-    batches = read_ahead(lambda i: _read(dataset, i, profile), range(frames))
-    try:
-        for _ in range(frames):
-            with profile.stage("reading"):
-                batch = next(batches)
-            with profile.stage("forward"), torch.no_grad(), evaluation_mode(model):
-                (sample,) = model.val_step(pseudo_collate([batch]))
+
+    def ask(batch: Sequence[dict[str, Any]]) -> Sequence[Any]:
+        with torch.no_grad(), evaluation_mode(model):
+            return model.val_step(pseudo_collate(list(batch)))
+
+    with closing(show(range(frames), lambda i: _read(dataset, i, profile), ask, profile=profile)) as shown:
+        for _, sample in shown:
             with profile.stage("metrics"):
                 _check_size(sample)
                 _check_label(sample, len(dataset.metainfo["classes"]), metric.ignore_index)
                 metric.process({}, [sample.to_dict()])
             if on_frame is not None:
                 on_frame()
-    finally:
-        batches.close()
     return _closed_set(config.val_dataloader.dataset.type, dataset.metainfo["classes"], metric.results)
 
 

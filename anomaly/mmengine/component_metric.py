@@ -130,7 +130,7 @@ class ComponentAnomalyMetric(AnomalyMetric):
         self._file = None
 
     def _components(self, score: str, threshold: float | Literal["best_f1"]) -> ComponentMetrics:
-        return ComponentMetrics(self.track, threshold, name=score, set=self.dataset, spill_dir=self._folder)
+        return ComponentMetrics(self.track, threshold, name=score, dataset=self.dataset, spill_dir=self._folder)
 
     def _pixel_metrics(self, score: str) -> PixelMetrics:
-        return PixelMetrics(score, set=self.dataset, memory_budget=self._budget, spill_dir=self._folder)
+        return PixelMetrics(score, dataset=self.dataset, memory_budget=self._budget, spill_dir=self._folder)

@@ -63,7 +63,7 @@ class PixelAnomalyMetric(AnomalyMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(anomaly_index, scores, set, ignore_index, known, images, prefix)
-        self._settings: dict[str, Any] = {"set": set, "mode": mode, "tpr": tpr, "fpr": fpr, "threshold": threshold}
+        self._settings: dict[str, Any] = {"dataset": set, "mode": mode, "tpr": tpr, "fpr": fpr, "threshold": threshold}
         self._settings |= {"memory_budget": Ledger.of(memory_budget)}
         self._settings |= {"spill_dir": None if spill_dir is None else Path(spill_dir)}
         levels = PixelMetrics(**self._settings).levels

@@ -1,26 +1,72 @@
-"""One pass of a network over training images, for scores that learn from them."""
+"""The training images of a config, and one pass of a network over them for scores that learn."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
 from torch import Tensor
 
 from anomaly.datasets.images import read_image
 from anomaly.errors import InputError
 from anomaly.frames import image_hash
+from anomaly.models.base import Prediction
+from anomaly.models.loop import show
 from anomaly.models.mmseg import MMSegModel
-from anomaly.models.tiling import Inference, ViewPrediction
+from anomaly.models.tiling import Inference
+from anomaly.models.views import ImagePrediction, ViewPrediction, predict_inputs
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 
 
+def open_training_set(config: Config) -> Any:
+    """Open the data set of ``train_dataloader``, its images prepared as for testing: no augmentation.
+
+    Raises:
+        InputError: The config has no training data, or they are not there.
+    """
+    tests = ("val_dataloader", "test_dataloader")
+    pipeline = next((config[name].dataset.pipeline for name in tests if config.get(name)), None)
+    if not config.get("train_dataloader") or pipeline is None:
+        raise InputError(
+            f"config {config.filename} needs a train_dataloader, for its images, and a val_dataloader, for "
+            "how to prepare them; give a config that has both"
+        )
+    init_default_scope(config.get("default_scope", "mmseg"))
+    settings = _prepared_by(pipeline, config.train_dataloader.dataset)
+    try:
+        dataset = DATASETS.build(settings)
+        fault = "" if len(dataset) else "no image"
+    except (OSError, AssertionError) as error:
+        fault = str(error)
+    if fault:
+        raise InputError(
+            f"training data of {config.filename}: expected images and labels in {settings.get('data_root')}, "
+            f"found {fault}; put them there, or name the folder that holds the data sets with --data-root"
+        )
+    return dataset
+
+
+def _prepared_by(pipeline: list, dataset: ConfigDict) -> ConfigDict:
+    """The data set inside wrappers that repeat or mix it, with another pipeline."""
+    if "datasets" in dataset:
+        return ConfigDict({**dataset, "datasets": [_prepared_by(pipeline, part) for part in dataset.datasets]})
+    if "dataset" in dataset:
+        return _prepared_by(pipeline, dataset.dataset)
+    return ConfigDict({**copy.deepcopy(dataset), "pipeline": pipeline})
+
+
 def sample_pixels(
-    detector: MMSegModel,
+    model: MMSegModel,
     inference: Inference,
     dataset: BaseSegDataset,
     *,
@@ -33,8 +79,8 @@ def sample_pixels(
     """Show some labelled images to a network, and draw pixels of every class.
 
     Args:
-        detector: The network.
-        inference: How it looks; mirror images and other scales are left out.
+        model: The network.
+        inference: How it is shown an image; mirror images and other scales are left out.
         dataset: Images and labels, prepared as for testing.
         images: How many, drawn at random; more than there are means all.
         pixels: Most pixels in all: evenly split over images, and in each over the classes that occur there. Each
@@ -58,23 +104,30 @@ def sample_pixels(
             f"expected at least one pixel of each of the {len(chosen)} images, found {pixels}; ask for more "
             "pixels, or for fewer images"
         )
-    parts, hashes = [], []
-    for index in chosen:
+
+    def read(index: int) -> tuple[Path, str, Tensor, Tensor]:
         path = Path(dataset.get_data_info(index)["img_path"])
         image = read_image(path)
-        hashes.append(image_hash(image))
-        labels = _labels(dataset, index, path, classes, ignored)
-        inputs = detector.prepare(image)[None]
-        looks = inference.look(detector, inputs)
-        for look in looks:
-            _check(look, classes, path)
-        labels = _resized(labels, (inputs.shape[2], inputs.shape[3]))
-        owners, views = _owners(looks, labels), []
-        for i, look in enumerate(looks):
-            views.append((look.prediction, _at_features(torch.where(owners == i, labels, -1), look)))
-        parts += draw_pixels(views, pixels // len(chosen), generator)
-        on_frame()
-    return replace(join(parts), linear=detector.linear), hashes
+        return path, image_hash(image), _labels(dataset, index, path, classes, ignored), model.prepare(image)
+
+    def ask(one: Sequence[tuple[Path, str, Tensor, Tensor]]) -> Sequence[ImagePrediction]:
+        return [predict_inputs(model, inputs[None], inference) for _, _, _, inputs in one]
+
+    parts, hashes = [], []
+    with closing(show(chosen, read, ask)) as shown:
+        for (path, name_of_image, labels, _), prediction in shown:
+            hashes.append(name_of_image)
+            for one in prediction.views:
+                _check(one.prediction, classes, path)
+            labels = _resized(labels, prediction.size)
+            owners = _owners(prediction.views, labels)
+            views = [
+                (one.prediction, _at_features(torch.where(owners == i, labels, -1), one))
+                for i, one in enumerate(prediction.views)
+            ]
+            parts += draw_pixels(views, pixels // len(chosen), generator)
+            on_frame()
+    return replace(join(parts), linear=model.linear), hashes
 
 
 def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignored: int) -> Tensor:
@@ -94,8 +147,10 @@ def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignor
     return labels
 
 
-def _check(look: ViewPrediction, classes: int, path: Path) -> None:
-    logits = look.prediction.logits
+def _check(prediction: Prediction, classes: int, path: Path) -> None:
+    logits = prediction.logits
+    if logits is None:
+        raise InputError("the network gives no logits of two classes or more; scores cannot be fitted to it")
     if logits.shape[1] != classes:
         raise InputError(
             f"the network has {logits.shape[1]} classes and the training data {classes}; give the config it was "
@@ -105,13 +160,13 @@ def _check(look: ViewPrediction, classes: int, path: Path) -> None:
         raise InputError(f"the network's logits of {path} are not finite; its checkpoint is broken, give another")
 
 
-def _owners(looks: Sequence[ViewPrediction], labels: Tensor) -> Tensor:
-    """Which view each pixel is taken from: of those that have it, the one whose border is farthest. ``(H, W)``."""
+def _owners(views: Sequence[ViewPrediction], labels: Tensor) -> Tensor:
+    """Which view each pixel is taken from: the one whose border is farthest from it. Shape ``(H, W)``."""
     farthest, owners = torch.zeros(labels.shape), torch.zeros_like(labels)
-    for i, look in enumerate(looks):
-        down, across = (_depth(length) for length in look.view.part)
+    for i, one in enumerate(views):
+        down, across = (_depth(length) for length in one.view.part)
         depth = torch.minimum(down[:, None], across)
-        window = (look.view.rows, look.view.columns)
+        window = (one.view.rows, one.view.columns)
         owners[window] = torch.where(depth > farthest[window], i, owners[window])
         farthest[window] = torch.maximum(depth, farthest[window])
     return owners
@@ -123,12 +178,13 @@ def _depth(length: int) -> Tensor:
     return torch.minimum(place, length - place)
 
 
-def _at_features(labels: Tensor, look: ViewPrediction) -> Tensor:
+def _at_features(labels: Tensor, one: ViewPrediction) -> Tensor:
     """Labels of a view at the resolution of its prediction, padding -1. Shape ``(H, W)`` -> ``(h, w)``."""
-    part = labels[look.view.rows, look.view.columns]
-    height, width = look.prediction.covers or part.shape
+    part = labels[one.view.rows, one.view.columns]
+    height, width = one.prediction.covers or part.shape
     part = F.pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=-1)
-    return _resized(part, (look.prediction.logits.shape[2], look.prediction.logits.shape[3]))
+    height, width = one.prediction.field("logits").shape[2:]
+    return _resized(part, (height, width))
 
 
 def _resized(labels: Tensor, size: tuple[int, int]) -> Tensor:

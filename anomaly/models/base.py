@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from anomaly.errors import InputError
 from anomaly.frames import Image
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ class Prediction:
     score: Tensor | None = None
     covers: tuple[int, int] | None = None
     align_corners: bool = False
+
+    def field(self, name: str) -> Tensor:
+        """Give a field that has to be there.
+
+        Raises:
+            InputError: The model does not give it.
+        """
+        found: Tensor | None = getattr(self, name)
+        if found is None:
+            raise InputError(f"the model's predictions have no {name}, which is needed here; ask for something else")
+        return found
 
     def of(self, start: int, stop: int) -> Prediction:
         """The answer for inputs ``start`` to ``stop - 1`` of the batch."""

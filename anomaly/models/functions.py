@@ -42,7 +42,7 @@ class ScoreModel:
         if not callable(function):
             raise InputError(f"function: expected a function of an image, found {function!r}")
         self._function = function
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name = str(name or getattr(function, "__name__", type(function).__name__))
         self.record = {"name": self.name, "type": "score function"}
 
     def prepare(self, image: Image) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 from anomaly.errors import InputError
 from anomaly.models.base import Model
+from anomaly.utils.file_records import file_record
 from anomaly.utils.optional import needs
 
 
@@ -50,7 +52,10 @@ def _from_text(text: str, checkpoint: Any, device: str | None) -> Model:
     if colon and path.endswith(".py"):
         if checkpoint is not None:
             raise InputError(f"checkpoint: {text} names a model itself; load the weights in that file")
-        return _from_object(_named(Path(path), name), device, text)
+        model = _from_object(_named(Path(path), name), device, text)
+        with contextlib.suppress(AttributeError):  # a model of somebody's own may not take it
+            model.inputs = {"model": {**file_record(Path(path)), "object": name}}  # type: ignore[attr-defined]
+        return model
     if text.endswith(".py") and checkpoint is not None:
         with needs("mmseg"):
             from anomaly.models.mmseg import load_mmseg
@@ -95,7 +100,7 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
             raise InputError(f"{what}: {found.__name__}() fails: {type(error).__name__}: {error}") from error
         return _from_object(built, device, what, made=True)
     if all(hasattr(found, name) for name in ("prepare", "gives", "classes")) and callable(found):
-        return found  # type: ignore[no-any-return]
+        return found
     with needs("torch"):
         from torch import nn
 

@@ -1,10 +1,12 @@
-"""Any mmseg segmentor as a :class:`anomaly.models.base.Model`."""
+"""Networks of mmsegmentation as models: built from a config, loaded from a checkpoint, asked for predictions."""
 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,8 +24,11 @@ from torch import Tensor, nn
 from anomaly.errors import InputError
 from anomaly.frames import Image
 from anomaly.models.base import Prediction
+from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
 from anomaly.models.tiling import Inference, sliding_windows
+from anomaly.models.torch import pick_device
+from anomaly.utils.file_records import config_record, file_record
 from anomaly.utils.names import check_distinct
 
 _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
@@ -49,6 +54,53 @@ def build_model(config: Config) -> BaseSegmentor:
         raise InputError(f"config {config.filename}: its network cannot be built: {reason}") from error
 
 
+def read_config(path: str | Path) -> Config:
+    """Read an mmengine config. It is Python, and is run.
+
+    Raises:
+        InputError: There is no such file, or it is no config.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"config {path} does not exist; give a file such as those in configs/")
+    logging.disable(logging.INFO)  # mmengine tells of every variable that it puts in
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # it can fail in any way
+        raise InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def load_mmseg(
+    config: str | Path | Config, checkpoint: str | Path, *, device: str | torch.device | None = None
+) -> MMSegModel:
+    """Build the config's network, with the checkpoint's weights.
+
+    Args:
+        config: File of the config, or the config as read (it knows its file).
+        checkpoint: File of the weights; tensors and plain containers alone are loaded from it.
+        device: Such as ``"cuda:1"``; CUDA where there is one, else the CPU, by default.
+
+    Raises:
+        InputError: A file is missing, cannot be read, or the checkpoint is of another network or other classes.
+    """
+    config = config if isinstance(config, Config) else read_config(config)
+    place, network = pick_device(device), build_model(config)
+    loaded = load_checkpoint_file(checkpoint)
+    load_weights(network, loaded["state_dict"], checkpoint)
+    model = MMSegModel(config, network, place)
+    if model.classes:
+        check_classes(loaded, model.classes, checkpoint)
+    model.checkpoint = loaded
+    model.inputs = {
+        "config": config_record(Path(config.filename), config.pretty_text),
+        "checkpoint": file_record(Path(checkpoint)),
+    }
+    if model.fitted_images:
+        model.inputs["checkpoint"]["images"] = sorted(model.fitted_images)
+    return model
+
+
 class MMSegModel:
     """Runs a segmentor on images, prepared as its config says.
 
@@ -62,6 +114,12 @@ class MMSegModel:
         device: As torch names it.
 
     Attributes:
+        config: The config.
+        network: The network.
+        device: Where it runs.
+        inference: Sliding windows as the config's ``test_cfg`` has them.
+        record: Its name and type, for results.
+        inputs: Files it was loaded from, with checksums, for results.
         linear: Weight ``(C, D)`` and bias ``(C,)`` that make logits of features; None where no such layer is.
 
     Raises:
@@ -75,7 +133,13 @@ class MMSegModel:
                 "out_channels=1, whose softmax is 1 everywhere; train it again with out_channels=2"
             )
         init_default_scope(config.get("default_scope", "mmseg"))
-        self._model = model.to(device)
+        self.config = config
+        self.network = self._model = model.to(device)
+        self.device = torch.device(device)
+        self.inference = config_inference(config)
+        self.record = {"name": Path(config.filename or "network").stem, "type": config.model.type}
+        self.inputs: dict[str, dict[str, Any]] = {}
+        self.checkpoint: dict[str, Any] = {}
         self._steady = Steady()
         self._device = device
         self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])
@@ -94,6 +158,14 @@ class MMSegModel:
         if getattr(model, "num_classes", None) == 1:  # of a generative network, whose likelihood still says something
             self.gives -= {"logits"}
         self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
+
+    @property
+    def fitted_images(self) -> frozenset[str]:
+        """Hashes of the images that the network's mixtures were fitted to after its training, as the checkpoint says."""
+        meta = self.checkpoint.get("meta")
+        record = meta.get("posthoc") if isinstance(meta, dict) else None
+        images = record.get("fitted_images") if isinstance(record, dict) else None
+        return frozenset(map(str, images)) if isinstance(images, (list, tuple)) else frozenset()
 
     def prepare(self, image: Image) -> Tensor:
         """Prepare one RGB image. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""

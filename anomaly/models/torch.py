@@ -115,8 +115,8 @@ class TorchModel:
         check_distinct(self.classes, "classes")
         self.gives = frozenset(gives)
         kind = type(function).__name__ if isinstance(function, nn.Module) else getattr(function, "__name__", "function")
-        self.record = {"name": str(kind), "type": type(function).__name__, "output": output, "size": self._size}
-        self.record |= {"mean": list(map(float, mean)), "std": list(map(float, std))}
+        self.record: dict[str, Any] = {"name": str(kind), "type": type(function).__name__, "output": output}
+        self.record |= {"size": self._size and list(self._size), "mean": [*map(float, mean)], "std": [*map(float, std)]}
 
     def prepare(self, image: Image) -> Tensor:
         """Scale to 0..1, normalise, and resize where a size was given. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``.

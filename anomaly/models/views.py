@@ -19,8 +19,15 @@ from anomaly.models.tiling import Inference, Size, View
 class ScoreFunction(Protocol):
     """An anomaly score of a prediction; see :class:`anomaly.scores.Score`."""
 
-    name: str
-    needs: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the prediction's fields that it takes."""
+        ...
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Score every pixel. Shape: ``(B, h, w)``, float32."""

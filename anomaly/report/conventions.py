@@ -35,7 +35,7 @@ class MeasuredSet:
     @classmethod
     def of(cls, dataset: str, score: str, frames: Frames) -> MeasuredSet:
         """Measure a set; see :func:`anomaly.metrics.conventions.convention_table`."""
-        return cls(set, score, {convention.name: figures for convention, figures in convention_table(frames)})
+        return cls(dataset, score, {convention.name: figures for convention, figures in convention_table(frames)})
 
 
 def conventions_markdown(measured: MeasuredSet, more: Iterable[tuple[str, str, Figures]] = ()) -> str:

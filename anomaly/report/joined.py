@@ -32,7 +32,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Method:
+class JoinedScore:
     """One score of one run on a set.
 
     Args:
@@ -69,7 +69,7 @@ class JoinedDataset:
     entry: DatasetResult
     runs: list[Run]
     views: list[DatasetViews]
-    methods: list[Method]
+    methods: list[JoinedScore]
     frames: list[tuple[str, list[int]]]
 
     def read(self, frame: int) -> list[View]:
@@ -114,7 +114,7 @@ def _join_set(name: str, runs: list[Run]) -> JoinedDataset:
     for place, (run, entry) in enumerate(having):
         views.append(_read_set(run, entry))
         for i, (score, curves) in enumerate(views[-1].curves.items()):
-            methods.append(Method(f"{run.letter} {score}".strip(), score, place, i, entry.scores[score], curves))
+            methods.append(JoinedScore(f"{run.letter} {score}".strip(), score, place, i, entry.scores[score], curves))
     places = [{frame: i for i, frame in enumerate(one.frames)} for one in views]
     frames = [(frame, [at[frame] for at in places]) for frame in places[0] if all(frame in at for at in places)]
     if not frames:

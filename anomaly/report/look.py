@@ -1,9 +1,10 @@
-"""Images without labels on the page of a report: what a network makes of them, and no figures."""
+"""Images without labels on the page of a report: predicted classes, likelihoods and heatmaps, and no metrics."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import numpy as np
 
 from anomaly.datasets.images import check_image, read_image
 from anomaly.errors import InputError
-from anomaly.evaluation.score_maps import WHOLE, Method, check_scores, see
-from anomaly.frames import KNOWN, Frame
+from anomaly.evaluation.score_maps import ScorePipeline, check_scores, predicted_classes, top_classes
+from anomaly.frames import KNOWN, Frame, Image
 from anomaly.metrics.score_curves import BINS, ScoreCurves
 from anomaly.models.base import Model
+from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.report.html import MEGABYTES, write_joined
-from anomaly.report.joined import JoinedDataset, Run
-from anomaly.report.joined import Method as Drawn
+from anomaly.report.joined import JoinedDataset, JoinedScore, Run
 from anomaly.report.views import DatasetViews, View, view_path
 from anomaly.results.records import DatasetResult, EvaluationRecord, ScoreResult
 from anomaly.scores.registry import Score
@@ -28,61 +29,78 @@ SHARES = np.append(np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80))  # of
 
 
 def write_look(
-    detector: Model,
+    model: Model,
     images: Sequence[tuple[str, Path]],
     scores: Sequence[Score],
     out: Path,
     *,
     name: str,
-    model: Mapping[str, Any],
+    record: Mapping[str, Any],
     provenance: Mapping[str, Any],
     notes: Sequence[str] = (),
-    inference: Inference = WHOLE,
+    inference: Inference | None = None,
     megabytes: float = MEGABYTES,
     on_frame: Callable[[], None] | None = None,
 ) -> None:
-    """Show images to a network and write the page; the file appears whole or not at all.
+    """Show images to a model and write the page; the file appears whole or not at all.
 
     Args:
-        detector: The network.
+        model: The model.
         images: Name and file of each frame, at least one. They are turned as their EXIF orientation says.
         scores: At least one.
         out: The file.
         name: Of the images, for the page.
-        model: What the network is; its ``name`` is what the page calls it.
+        record: What the model is; its ``name`` is what the page calls it.
         provenance: Recorded in the page.
-        notes: What a reader of the page has to know of the network.
-        inference: How the network looks at an image.
+        notes: What a reader of the page has to know of the model.
+        inference: How the model is shown an image; once, and whole, by default.
         megabytes: About how large the page may be; beyond it shows an even sample of the images.
         on_frame: Called after each image.
 
     Raises:
-        InputError: A score needs what the detector does not give, an image cannot be read, or the page cannot be
-            written.
+        InputError: A score needs what the model does not give, an image cannot be read, or the page cannot be written.
     """
-    check_scores(scores, detector)
+    from anomaly.models.views import predict_batch
+
+    check_scores(scores, model)
     _check([path for _, path in images])
-    method, ids = Method(scores, inference, classes=detector.classes), tuple(frame for frame, _ in images)
+    pipeline, ids = ScorePipeline(scores, classes=model.classes), tuple(frame for frame, _ in images)
+    inference = inference or Inference()
+
+    def read(path: Path) -> tuple[Image, Any]:
+        image = read_image(path, upright=True)
+        return image, model.prepare(image)
+
+    def ask(group: Sequence[tuple[Image, Any]]) -> Sequence[Any]:
+        return predict_batch(model, inference, [inputs for _, inputs in group])
+
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, name)
         folder.mkdir()
-        seen = []
-        for index, (frame, path) in enumerate(images):
-            view = _view(detector, method, frame, path)
-            seen.append(view.maps.reshape(len(scores), -1).astype(np.float64))
-            view.write(view_path(folder, index))
-            if on_frame is not None:
-                on_frame()
-        curves = {n: _levels(np.sort(v)) for n, v in zip(method.names, np.concatenate(seen, axis=1), strict=True)}
+        values = []
+        jobs = [path for _, path in images]
+        shown = show(jobs, read, ask, shape=lambda one: one[1].shape, batch=inference.batch)
+        with closing(shown) as answers:
+            for index, ((image, _), prediction) in enumerate(answers):
+                size = (image.shape[0], image.shape[1])
+                frame = Frame(ids[index], image, np.full(size, KNOWN, np.uint8))
+                maps = list(pipeline.score(prediction, size).values())
+                top = partial(top_classes, prediction, size)
+                view = View.of(frame, maps, predicted_classes(prediction, size), top)
+                values.append(view.maps.reshape(len(scores), -1).astype(np.float64))
+                view.write(view_path(folder, index))
+                if on_frame is not None:
+                    on_frame()
+        curves = {n: _levels(np.sort(v)) for n, v in zip(pipeline.names, np.concatenate(values, axis=1), strict=True)}
         for index in range(len(ids)):
             path = view_path(folder, index)
             View.read(path).coded([np.array(one.levels) for one in curves.values()]).write(path)
-        views = DatasetViews(name, "", ids, detector.classes, curves)
+        views = DatasetViews(name, "", ids, model.classes, curves)
         results = {n: ScoreResult({}, {}, {}, len(ids), 0, 0, 0, []) for n in curves}
         entry = DatasetResult(name, len(ids), "images without labels", results)
-        result = EvaluationRecord(dict(model), None, [entry], {"scores": list(curves)}, dict(provenance))
+        result = EvaluationRecord(dict(record), None, [entry], {"scores": list(curves)}, dict(provenance))
         run = Run("", result, Path(place))
-        drawn = [Drawn(n, n, 0, i, results[n], one) for i, (n, one) in enumerate(curves.items())]
+        drawn = [JoinedScore(n, n, 0, i, results[n], one) for i, (n, one) in enumerate(curves.items())]
         joined = JoinedDataset(name, entry, [run], [views], drawn, [(frame, [i]) for i, frame in enumerate(ids)])
         write_joined([run], [joined], out, megabytes, labelled=False, notes=notes)
 
@@ -100,18 +118,8 @@ def _check(paths: Sequence[Path]) -> None:
         raise InputError("; ".join(faults[:3]) + more)
 
 
-def _view(detector: Model, method: Method, name: str, path: Path) -> View:
-    image = read_image(path, upright=True)
-    size = (image.shape[0], image.shape[1])
-    frame = Frame(name, image, np.full(size, KNOWN, np.uint8))
-    seen = see(detector, image, method.inference)
-    maps = method.maps(frame, seen, None, method.classify(seen, size) if method.needs_classes else None)
-    top_classes = partial(method.top_classes, seen, size)
-    return View.of(frame, list(maps.values()), method.classify(seen, size), top_classes)
-
-
 def _levels(values: np.ndarray) -> ScoreCurves:
-    """Levels that call given shares of all pixels anomalous; there is nothing else to draw. Takes ascending scores."""
+    """Levels that flag given shares of all pixels as anomalous; there is nothing else to draw. Takes ascending scores."""
     at = np.clip(np.round(len(values) * (1 - SHARES)), 0, len(values) - 1).astype(int)
     levels = np.unique(values[at])
     share = 1 - np.searchsorted(values, levels, side="left") / len(values)
@@ -119,7 +127,11 @@ def _levels(values: np.ndarray) -> ScoreCurves:
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     none: tuple[float, ...] = ()
     return ScoreCurves(
-        *(none, none, none, none, {}),
+        thresholds=none,
+        tpr=none,
+        fpr=none,
+        precision=none,
+        bands={},
         edges=tuple(edges.tolist()),
         known=none,
         anomaly=none,

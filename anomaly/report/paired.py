@@ -1,52 +1,43 @@
-"""Methods against a first one on the same frames: differences, how sure they are, and whether they could be chance."""
+"""Methods against a first one on the same frames, as a table of a document."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
-from anomaly.errors import InputError
-from anomaly.metrics.bootstrap import Difference, FrameTable, holm, paired_bootstrap
+from anomaly.metrics.bootstrap import FrameTable
 from anomaly.metrics.definitions import title_of
-
-_SHOWN = 3  # AUROC, AP and FPR at TPR lead every list of figures
+from anomaly.results.frames import paired_frame
 
 
 def paired_markdown(tables: Mapping[str, FrameTable], *, replicates: int = 2000) -> str:
-    """Compare every method with the first by the paired bootstrap, as a Markdown table of AUROC, AP and FPR at TPR.
+    """Compare every method with the first, as a Markdown table of AUROC, AP and FPR at TPR.
 
-    A cell has the difference to the first method in points of percent, its 95 % percentile interval, and the two-sided
-    p-value, corrected by Holm for the number of methods compared with the first.
+    A cell has the difference to the first method in percentage points, its 95 % confidence interval, and the two-sided
+    p-value; see :func:`anomaly.results.frames.paired_frame`.
 
     Args:
-        tables: By the name of the method, at least two, all of one set.
+        tables: By the name of the method, at least two, all of one dataset.
         replicates: Draws of frames.
 
     Raises:
-        InputError: There are less than two methods, or they were not measured on the same frames and labels.
-
-    Warns:
-        DegenerateBootstrapWarning: As :func:`anomaly.metrics.bootstrap.paired_bootstrap`.
+        InputError: There are fewer than two methods, or they were not measured on the same frames and labels.
     """
-    if len(tables) < 2:
-        raise InputError(f"expected at least two methods to compare, found {', '.join(tables) or 'none'}; name more")
-    first, *others = tables
-    found = {name: paired_bootstrap(tables[name], tables[first], replicates=replicates) for name in others}
-    figures = list(next(iter(found.values())))[:_SHOWN]
-    p_values = {figure: holm({name: found[name][figure].p_value for name in others}) for figure in figures}
-    header = ["method", *(title for figure in figures for title in (title_of(figure)[0], "p"))]
+    found = paired_frame(tables, replicates=replicates)
+    metrics, first = list(dict.fromkeys(found["metric"])), next(iter(tables))
+    header = ["method", *(title for metric in metrics for title in (title_of(metric)[0], "p"))]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    exact = [f"{100 * tables[first].values[figure]:.2f}" for figure in figures]
+    exact = [f"{100 * tables[first].values[metric]:.2f}" for metric in metrics]
     lines.append([first, *(cell for value in exact for cell in (value, ""))])
-    for name in others:
-        cells = [(_cell(found[name][figure]), _p_value(p_values[figure][name])) for figure in figures]
-        lines.append([name, *(text for pair in cells for text in pair)])
+    for name, rows in found.groupby("method", sort=False):
+        cells = [(_cell(row), _p_value(row.p_value)) for row in rows.itertuples()]
+        lines.append([str(name), *(text for pair in cells for text in pair)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(found: Difference) -> str:
-    ends = (found.interval.low, found.interval.high)
-    return f"{100 * found.difference:+.2f} [{100 * ends[0]:+.2f}, {100 * ends[1]:+.2f}]"
+def _cell(row: Any) -> str:
+    return f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
 
 
 def _p_value(p_value: float) -> str:

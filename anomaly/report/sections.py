@@ -12,7 +12,7 @@ from markupsafe import Markup
 from anomaly.metrics.definitions import title_of
 from anomaly.metrics.score_curves import LEAST_FPR, ScoreCurves
 from anomaly.report.charts import Axis, Dot, Series, bar, even_ticks, histogram, line_chart, ranked_chart
-from anomaly.report.joined import JoinedDataset, Method, Run
+from anomaly.report.joined import JoinedDataset, JoinedScore, Run
 from anomaly.report.table import FURTHER as COLUMNS
 from anomaly.report.table import HEADLINE
 from anomaly.results.records import ScoreResult
@@ -153,13 +153,13 @@ def charts(one: JoinedDataset, number: int, others: Sequence[JoinedDataset]) -> 
             )
 
 
-def _roc(style: int, method: Method) -> Series:
+def _roc(style: int, method: JoinedScore) -> Series:
     curves, bands = method.curves, method.curves.bands
     ends = (0.0, *curves.fpr, 1.0), (0.0, *curves.tpr, 1.0)
     return Series(method.label, style, *ends, bands["tpr_low"], bands["tpr_high"], bands["fpr"])
 
 
-def _precision(style: int, method: Method) -> Series:
+def _precision(style: int, method: JoinedScore) -> Series:
     curves, bands = method.curves, method.curves.bands
     return Series(
         *(method.label, style, curves.tpr, curves.precision),

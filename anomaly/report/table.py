@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -52,6 +53,14 @@ def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> 
             table.add_row(Text(entry.dataset), Text(score), *around[0], *cells, *around[1])
         table.add_section()
     return table
+
+
+def results_text(result: EvaluationRecord, width: int = 100) -> str:
+    """:func:`results_table` as plain text, ``width`` characters wide at most."""
+    console = Console(width=width, color_system=None, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(results_table(result))
+    return captured.get()
 
 
 def results_markdown(results: list[EvaluationRecord]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
+from anomaly.evaluation.callbacks import Callback, DatasetEnd, FrameResult
 from anomaly.evaluation.score_maps import TopClasses
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Label, ScoreMap
 from anomaly.metrics.score_curves import ScoreCurves
-from anomaly.results.records import DatasetResult
 from anomaly.utils.given import whole
 from anomaly.utils.state_file import read_state, write_state
 
@@ -28,7 +28,7 @@ SET = "set.npz"
 _VIEW, _SET = "a frame for the report", "a set for the report"
 
 Indices = npt.NDArray[np.intp]
-Asked = Callable[[Indices, Indices], TopClasses]
+Asked = Callable[[Indices, Indices], "TopClasses | None"]
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,12 @@ class DatasetViews:
         with read_state(folder / SET, _SET) as (header, _):
             texts = {name: tuple(map(str, header[name])) for name in ("frames", "classes")}
             curves = {str(name): ScoreCurves.from_record(one) for name, one in header["curves"]}
-            return cls(str(header["dataset"] if "dataset" in header else header["set"]), str(header["fingerprint"]), **texts, curves=curves)
+            return cls(
+                str(header["dataset"] if "dataset" in header else header["set"]),
+                str(header["fingerprint"]),
+                **texts,
+                curves=curves,
+            )
 
     def view(self, folder: Path, index: int) -> View:
         """Read a view. Raises ``InputError`` where it is not one of this set."""
@@ -190,54 +195,49 @@ class DatasetViews:
         return view
 
 
-class ViewWriter:
-    """Writes the views of sets while a run goes on, ``FOLDER/SET/NNNN.npz`` and ``FOLDER/SET/set.npz``.
+class ViewCallback(Callback):
+    """Keeps reduced views of frames while an evaluation goes on: ``FOLDER/DATASET/NNNN.npz`` and ``set.npz`` beside.
 
     Args:
         folder: Made when it is written to.
-        frames: How many frames of a set are shown at most; taken evenly.
+        frames: How many frames of each dataset are kept at most; taken evenly.
     """
+
+    needs_curves = True
 
     def __init__(self, folder: Path, frames: int = FRAMES) -> None:
         self._folder = folder
-        self._frames = whole("frames of the report", frames, 1, "1 or more")
+        self._most = whole("frames of the report", frames, 1, "1 or more")
+        self._places: dict[str, dict[str, int]] = {}
 
-    def open(self, split: Dataset) -> DatasetViewWriter:
-        """Begin with a set."""
-        ids = [split.files[i].id for i in sample(len(split), self._frames)]
-        return DatasetViewWriter(self._folder / split.name, ids)
+    def on_start(self, datasets: Sequence[Dataset], scores: Sequence[str]) -> None:
+        """Choose the frames."""
+        for dataset in datasets:
+            ids = [dataset.files[i].id for i in sample(len(dataset), self._most)]
+            self._places[dataset.name] = {frame: place for place, frame in enumerate(ids)}
 
+    def wants_classes(self, dataset: str, frame_id: str) -> bool:
+        """Whether the frame is kept."""
+        return frame_id in self._places.get(dataset, ())
 
-class DatasetViewWriter:
-    """Writes the views of a set; see :class:`ViewWriter`."""
+    def on_frame(self, result: FrameResult) -> None:
+        """Keep the frame, if it is one of the chosen."""
+        place = self._places[result.dataset].get(result.frame.id)
+        if place is not None:
+            folder = self._folder / result.dataset
+            folder.mkdir(parents=True, exist_ok=True)
+            view = View.of(result.frame, list(result.scores.values()), result.classes, result.top_classes)
+            view.write(view_path(folder, place))
 
-    def __init__(self, folder: Path, frames: Sequence[str]) -> None:
-        self._folder = folder
-        self._frames = {name: index for index, name in enumerate(frames)}
-
-    def wants(self, frame_id: str) -> bool:
-        """Whether the frame is among those that are shown."""
-        return frame_id in self._frames
-
-    def add(
-        self,
-        frame: Frame,
-        maps: Mapping[str, ScoreMap],
-        predicted: npt.NDArray[np.integer] | None,
-        top_classes: Asked | None,
-    ) -> None:
-        """Take a frame that :meth:`wants` names; see :meth:`View.of`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        view = View.of(frame, list(maps.values()), predicted, top_classes)
-        view.write(view_path(self._folder, self._frames[frame.id]))
-
-    def finish(self, result: DatasetResult, classes: tuple[str, ...], curves: Mapping[str, ScoreCurves]) -> None:
-        """Put codes in place of the scores when all frames are there, and write what is shown of the set."""
-        levels = [np.array(one.levels) for one in curves.values()]
-        for index in self._frames.values():
-            path = view_path(self._folder, index)
+    def on_dataset_end(self, end: DatasetEnd) -> None:
+        """Put codes in place of the scores, and write what is shown of the dataset."""
+        folder, frames = self._folder / end.result.dataset, self._places[end.result.dataset]
+        levels = [np.array(one.levels) for one in end.curves.values()]
+        for place in frames.values():
+            path = view_path(folder, place)
             View.read(path).coded(levels).write(path)
-        DatasetViews(result.dataset, result.fingerprint, tuple(self._frames), classes, dict(curves)).write(self._folder)
+        views = DatasetViews(end.result.dataset, end.result.fingerprint, tuple(frames), end.classes, dict(end.curves))
+        views.write(folder)
 
 
 def sample(frames: int, most: int) -> Iterator[int]:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 from anomaly.errors import InputError
 from anomaly.metrics.pixel import PixelResult
+from anomaly.utils.files import write_whole
 from anomaly.utils.given import plain
 from anomaly.utils.names import check_distinct
 
@@ -218,22 +218,25 @@ class EvaluationRecord:
         datasets = [_read_dataset(entry) for entry in run.datasets]
         return cls(**{**vars(run), "closed_set": closed, "datasets": datasets})
 
-    def to_csv(self) -> str:
-        """Write one row for each set and score, a first row with the names of the columns.
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each dataset and score: names, counts, then metrics as fractions.
 
-        After set, score and counts come the figures, fractions in full precision, ``nan`` where undefined, and where
-        there are confidence confidence_intervals ``NAME_low`` and ``NAME_high`` right after figure ``NAME``. Other figures are
-        ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is the closed-set figure, the same
-        in every row and empty where it was not measured.
+        Where there is a confidence interval, ``NAME_low`` and ``NAME_high`` follow metric ``NAME``. Metrics that are not
+        of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is that of the closed
+        set, the same in every row and empty where it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
-        rows: list[dict[str, Any]] = [
+        return [
             plain(
                 {"dataset": entry.dataset, "score": name, **_columns(score), "miou": miou}, f"{entry.dataset}, {name}"
             )
             for entry in self.datasets
             for name, score in entry.scores.items()
         ]
+
+    def to_csv(self) -> str:
+        """Write :meth:`rows` with the names of the columns first, in full precision, ``nan`` where undefined."""
+        rows = self.rows()
         columns = dict.fromkeys(column for row in rows for column in row if column != "miou")
         text = io.StringIO()
         names = [*columns, "miou"] if rows else ["dataset", "score", *COUNTS, "miou"]
@@ -258,18 +261,13 @@ def write_results(result: EvaluationRecord, out: Path) -> None:
         raise InputError(f"{out}: expected a folder for the results, found a file; name another folder")
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        temporary = out / f".{name}.{os.getpid()}.tmp"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, out / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(out / name, text)
 
 
 def state_name(dataset: str, score: str) -> str:
     """The file of a set's and score's pixel metrics; names may have paths and dots in them."""
     safe = " +:,="
-    return STATE.format(quote(set, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
+    return STATE.format(quote(dataset, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
 
 
 def read_results(path: Path) -> EvaluationRecord:

@@ -81,10 +81,10 @@ def write_smiyc(
     import h5py
 
     frames = list(stored.files[score])
-    for word in (method, set, *frames):
+    for word in (method, dataset, *frames):
         if word in ("", ".", "..") or "/" in word or "\\" in word:
-            raise InputError(f"expected plain names of method, set and frames, found {word!r}; use another name")
-    folder = root / "anomaly_p" / method / set
+            raise InputError(f"expected plain names of method, dataset and frames, found {word!r}; use another name")
+    folder = root / "anomaly_p" / method / dataset
     _make(folder, {f"{frame}.hdf5" for frame in frames})
     rank_map, ties = RankMap.of(stored.read(score, frame) for frame in frames), Ties.empty()
     before, after = PixelMetrics(score), PixelMetrics(score)

@@ -318,7 +318,7 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
     return StoredScores(folder, kinds[0], {"predictions": files}, set_name, method, scale=scale)
 
 
-def open_dataset_scores(folder: Path, split: Dataset, *, scale: Scale | None = None) -> StoredScores:
+def open_dataset_scores(folder: Path, dataset: Dataset, *, scale: Scale | None = None) -> StoredScores:
     """Find the score maps of a set's frames.
 
     They are in a folder of the set's name below ``folder`` (for a half of a set, also of the whole set's name), in
@@ -328,17 +328,17 @@ def open_dataset_scores(folder: Path, split: Dataset, *, scale: Scale | None = N
         InputError: As :func:`open_scores`; a frame has no score; several folders have the scores of all frames; or
             nothing tells of which images the maps are, and they say that they are of another set of the catalogue.
     """
-    stored = _find_set(folder, split, scale)
+    stored = _find_set(folder, dataset, scale)
     told = all(path in stored.images for files in stored.files.values() for path in files.values())
-    if stored.format == "own" and not told and _whole(split.name) != _whole(stored.dataset) in SETS:
+    if stored.format == "own" and not told and _whole(dataset.name) != _whole(stored.dataset) in SETS:
         raise InputError(
-            f"{stored.folder}: expected score maps of {split.name}, found those of {stored.dataset}; name its folder"
+            f"{stored.folder}: expected score maps of {dataset.name}, found those of {stored.dataset}; name its folder"
         )
-    return stored.of_frames([files.id for files in split.files])
+    return stored.of_frames([files.id for files in dataset.files])
 
 
-def _find_set(folder: Path, split: Dataset, scale: Scale | None) -> StoredScores:
-    for below in (folder / split.name, folder / _whole(split.name)):
+def _find_set(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScores:
+    for below in (folder / dataset.name, folder / _whole(dataset.name)):
         if below.is_dir():
             return open_scores(below, scale=scale)
     if not folder.is_dir() or (folder / MANIFEST).is_file():
@@ -349,7 +349,7 @@ def _find_set(folder: Path, split: Dataset, scale: Scale | None) -> StoredScores
     fitting, faults = [], []
     for stored in map(_open_own, places):
         try:
-            stored.of_frames([files.id for files in split.files])
+            stored.of_frames([files.id for files in dataset.files])
             fitting.append(stored)
         except InputError as error:
             faults.append(str(error))
@@ -358,12 +358,12 @@ def _find_set(folder: Path, split: Dataset, scale: Scale | None) -> StoredScores
     if fitting:
         names = ", ".join(str(stored.folder) for stored in fitting)
         raise InputError(
-            f"{folder}: expected the maps of {split.name} in one folder, found its frames in {names}; name it"
+            f"{folder}: expected the maps of {dataset.name} in one folder, found its frames in {names}; name it"
         )
     if len(places) == 1:
         raise InputError(faults[0])
     raise InputError(
-        f"{folder}: expected the maps of {split.name}, found those of {', '.join(place.name for place in places)}, "
+        f"{folder}: expected the maps of {dataset.name}, found those of {', '.join(place.name for place in places)}, "
         f"none of which has every frame; name its folder ({faults[0]})"
     )
 

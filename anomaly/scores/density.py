@@ -95,7 +95,7 @@ def empirical_nll(component_log_prob: Tensor, *, log_prior: Tensor) -> Tensor:
 
 def fit_prior(sample: PixelSample) -> dict[str, Tensor]:
     """Class frequencies. ``log_prior (C,)``: minus infinity for a class that does not occur."""
-    classes = sample.prediction.logits.shape[1]
+    classes = sample.classes
     mass = torch.zeros(classes, dtype=torch.float64).index_add_(0, sample.labels, sample.weights.double())
     return {"log_prior": (mass / mass.sum()).log().float()}
 

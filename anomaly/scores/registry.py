@@ -28,8 +28,8 @@ _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
 
 
-class _Later:
-    """A function of a module of this folder, imported when it is first needed."""
+class _Lazy:
+    """A function of a module of this folder, ``"module:function"``, imported when it is first needed."""
 
     def __init__(self, place: str) -> None:
         self._module, _, self._name = place.partition(":")
@@ -50,7 +50,7 @@ class Score:
 
     Args:
         name: Name on the command line, in results and in plots.
-        function: A function, or ``"module:function"`` of this package. Takes the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``, then parameters and
+        function: Takes the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``, then parameters and
             statistics by keyword; gives ``(B, h, w)`` float32, higher = more anomalous.
         needs: Names of these fields.
         source: The paper it comes from.
@@ -64,21 +64,16 @@ class Score:
     """
 
     name: str
-    function: Callable[..., Tensor] | str
+    function: Callable[..., Tensor]
     needs: tuple[str, ...]
     source: str
-    fit: Callable[[PixelSample], dict[str, Tensor]] | str | None = None
-    check: Callable[..., None] | str | None = None
+    fit: Callable[[PixelSample], dict[str, Tensor]] | None = None
+    check: Callable[..., None] | None = None
     usual: bool = False
     parts: tuple[Score, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     learned_from: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        for name in ("function", "fit", "check"):
-            if isinstance(place := getattr(self, name), str):
-                object.__setattr__(self, name, _Later(place))
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Score every pixel. Shape: ``(B, h, w)``, float32."""
@@ -104,69 +99,71 @@ class Score:
 
 SCORES: dict[str, Score] = by_name(
     (
-        Score("gmm_nll", "density:gmm_nll", (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
-        Score("predicted_nll", "density:predicted_nll", (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
-        Score("marginal_nll", "density:marginal_nll", (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
+        Score("gmm_nll", _Lazy("density:gmm_nll"), (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
+        Score("predicted_nll", _Lazy("density:predicted_nll"), (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
+        Score("marginal_nll", _Lazy("density:marginal_nll"), (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
         Score(
             "empirical_nll",
-            "density:empirical_nll",
+            _Lazy("density:empirical_nll"),
             (_COMPONENTS,),
             "Bishop, IEE Proc. VISP 1994",
-            "density:fit_prior",
+            _Lazy("density:fit_prior"),
         ),
-        Score("likelihood_ratio", "density:likelihood_ratio", (_CLASSES,), "Neyman & Pearson, 1933"),
-        Score("nearest_component", "density:nearest_component", (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"),
+        Score("likelihood_ratio", _Lazy("density:likelihood_ratio"), (_CLASSES,), "Neyman & Pearson, 1933"),
+        Score(
+            "nearest_component", _Lazy("density:nearest_component"), (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"
+        ),
         Score(
             "typicality",
-            "typicality:typicality",
+            _Lazy("typicality:typicality"),
             (_CLASSES,),
             "Nalisnick et al., 2019",
-            "typicality:fit",
+            _Lazy("typicality:fit"),
         ),
         Score(
             "standardised_nll",
-            "standardised:nll",
+            _Lazy("standardised:nll"),
             (_CLASSES,),
             "Jung et al., ICCV 2021",
-            "standardised:fit_nll",
+            _Lazy("standardised:fit_nll"),
         ),
-        Score("msp", "softmax:msp", (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-        Score("max_logit", "logits:max_logit", (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
-        Score("entropy", "softmax:entropy", (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-        Score("energy", "logits:energy", (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
-        Score("gen", "softmax:gen", (_LOGITS,), "Liu et al., CVPR 2023"),
-        Score("margin", "logits:margin", (_LOGITS,), "Scheffer et al., IDA 2001"),
-        Score("sml", "standardised:sml", (_LOGITS,), "Jung et al., ICCV 2021", "standardised:fit_sml"),
+        Score("msp", _Lazy("softmax:msp"), (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("max_logit", _Lazy("logits:max_logit"), (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
+        Score("entropy", _Lazy("softmax:entropy"), (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("energy", _Lazy("logits:energy"), (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
+        Score("gen", _Lazy("softmax:gen"), (_LOGITS,), "Liu et al., CVPR 2023"),
+        Score("margin", _Lazy("logits:margin"), (_LOGITS,), "Scheffer et al., IDA 2001"),
+        Score("sml", _Lazy("standardised:sml"), (_LOGITS,), "Jung et al., ICCV 2021", _Lazy("standardised:fit_sml")),
         Score(
             "mahalanobis",
-            "mahalanobis:nearest",
+            _Lazy("mahalanobis:nearest"),
             (_FEATURES,),
             "Lee et al., NeurIPS 2018",
-            "mahalanobis:fit_nearest",
+            _Lazy("mahalanobis:fit_nearest"),
         ),
         Score(
             "relative_mahalanobis",
-            "mahalanobis:relative",
+            _Lazy("mahalanobis:relative"),
             (_FEATURES,),
             "Ren et al., 2021",
-            "mahalanobis:fit_relative",
+            _Lazy("mahalanobis:fit_relative"),
         ),
-        Score("knn", "knn:knn", (_FEATURES,), "Sun et al., ICML 2022", "knn:fit", "knn:check"),
+        Score("knn", _Lazy("knn:knn"), (_FEATURES,), "Sun et al., ICML 2022", _Lazy("knn:fit"), _Lazy("knn:check")),
         Score(
             "vim",
-            "vim:vim",
+            _Lazy("vim:vim"),
             (_FEATURES, _LOGITS),
             "Wang et al., CVPR 2022",
-            "vim:fit",
-            "vim:check",
+            _Lazy("vim:fit"),
+            _Lazy("vim:check"),
         ),
     ),
     "scores",
 )
 COMBINATIONS: dict[str, Score] = by_name(
     (
-        Score("rank_average", "combinations:rank_average", (), "Dwork et al., Rank Aggregation, WWW 2001"),
-        Score("zscore_sum", "combinations:zscore_sum", (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
+        Score("rank_average", _Lazy("combinations:rank_average"), (), "Dwork et al., Rank Aggregation, WWW 2001"),
+        Score("zscore_sum", _Lazy("combinations:zscore_sum"), (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
     ),
     "combinations",
 )

@@ -33,7 +33,7 @@ class PixelSample:
     linear: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
-        count, classes = self.prediction.logits.shape[-2], self.classes
+        count, classes = self.prediction.field("logits").shape[-2], self.classes
         labels, weights = self.labels, self.weights
         if labels.shape != (count,) or labels.dtype != torch.int64 or not ((labels >= 0) & (labels < classes)).all():
             found = f"{labels.dtype} of shape {tuple(labels.shape)} with the values {labels.unique().tolist()[:8]}"
@@ -46,13 +46,13 @@ class PixelSample:
 
     def rows(self, name: str) -> Tensor:
         """A field of the prediction with the pixels first, such as logits. Shape ``(n, C)``, float64."""
-        found: Tensor = getattr(self.prediction, name)
+        found = self.prediction.field(name)
         return found[0, ..., 0].movedim(-1, 0).double()
 
     @property
     def classes(self) -> int:
         """C, the number of classes."""
-        return self.prediction.logits.shape[1]
+        return self.prediction.field("logits").shape[1]
 
 
 def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator: torch.Generator) -> list[PixelSample]:

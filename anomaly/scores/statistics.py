@@ -16,8 +16,8 @@ from torch import Tensor
 from anomaly.errors import InputError
 from anomaly.models.tiling import Inference
 from anomaly.scores.combinations import fit_distribution, is_constant
-from anomaly.scores.sample import PixelSample
 from anomaly.scores.registry import SCORES, Score, serves
+from anomaly.scores.sample import PixelSample
 from anomaly.utils.state_file import read_state, write_state
 
 KIND = "score statistics"

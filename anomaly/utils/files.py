@@ -1,15 +1,38 @@
-"""All or nothing: a run's output appears when the run is done, and a failed run leaves what was there."""
+"""All or nothing: a file or a run's output appears when it is whole, and a failed run leaves what was there."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from anomaly.errors import InputError
+
+
+def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
+    """Write a file that appears whole or not at all: to a hidden name beside it, then moved into place.
+
+    Args:
+        path: The file; its folder exists.
+        content: What to write, text as UTF-8; or a function that writes to the path it is given.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8")
+        elif isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            content(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -63,11 +63,12 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.datasets.images import read_image
     from anomaly.frames import image_hash
     from anomaly.mmengine.closed_set import check_whole
-    from anomaly.models.mmseg import build_model, pick_device
-    from anomaly.results.provenance import config_record, file_record, portable, provenance
-    from anomaly.utils.files import staged
+    from anomaly.mmengine.training_pixels import open_training_set
     from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
-    from gmmseg.posthoc.feature_pass import open_training_set
+    from anomaly.models.mmseg import build_model, pick_device
+    from anomaly.results.provenance import provenance
+    from anomaly.utils.file_records import config_record, file_record, portable
+    from anomaly.utils.files import staged
     from gmmseg.posthoc.fitting import fit, fitting_config, fresh_weights
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)

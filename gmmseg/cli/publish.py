@@ -31,9 +31,9 @@ def shipped(checkpoint: dict[str, Any], config: Any, args: argparse.Namespace) -
     Raises:
         InputError: The checkpoint does not say what it was trained on, or is of another network.
     """
-    from anomaly.models.mmseg import build_model
-    from anomaly.results.provenance import config_record
     from anomaly.models.checkpoints import load_weights
+    from anomaly.models.mmseg import build_model
+    from anomaly.utils.file_records import config_record
 
     meta, classes = checkpoint.get("meta", {}), checkpoint.get("meta", {}).get("dataset_meta")
     if not classes or "iter" not in meta:

@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
 from torch import Tensor
 
 from anomaly.errors import InputError
+from anomaly.models.evaluation_mode import evaluation_mode
+from anomaly.models.loop import show
+from anomaly.models.tiling import sliding_windows, windows
 from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc.mixtures import StratifiedSample
-from anomaly.models.tiling import sliding_windows
-
-
-def open_training_set(config: Config) -> Any:
-    """Open the data set of ``train_dataloader``, its images prepared as for testing: no augmentation.
-
-    Raises:
-        InputError: The config has no training data, or they are not there.
-    """
-    tests = ("val_dataloader", "test_dataloader")
-    pipeline = next((config[name].dataset.pipeline for name in tests if config.get(name)), None)
-    if not config.get("train_dataloader") or pipeline is None:
-        raise InputError(
-            f"config {config.filename} needs a train_dataloader, for its images, and a val_dataloader, for "
-            "how to prepare them; give a config that has both"
-        )
-    init_default_scope(config.get("default_scope", "mmseg"))
-    settings = _prepared_by(pipeline, config.train_dataloader.dataset)
-    try:
-        dataset = DATASETS.build(settings)
-        fault = "" if len(dataset) else "no image"
-    except (OSError, AssertionError) as error:
-        fault = str(error)
-    if fault:
-        raise InputError(
-            f"training data of {config.filename}: expected images and labels in {settings.get('data_root')}, "
-            f"found {fault}; put them there, or name the folder that holds the data sets with --data-root"
-        )
-    return dataset
-
-
-def _prepared_by(pipeline: list, dataset: ConfigDict) -> ConfigDict:
-    """The data set inside wrappers that repeat or mix it, with another pipeline."""
-    if "datasets" in dataset:
-        return ConfigDict({**dataset, "datasets": [_prepared_by(pipeline, part) for part in dataset.datasets]})
-    if "dataset" in dataset:
-        return _prepared_by(pipeline, dataset.dataset)
-    return ConfigDict({**copy.deepcopy(dataset), "pipeline": pipeline})
 
 
 @torch.inference_mode()
@@ -76,7 +37,7 @@ def collect_features(
         model: The network, on its device; in evaluation mode while it looks, afterwards as it was.
         embed: Gives the features of its inputs: of images ``(B, 3, H, W)`` and mmseg's metainfo, ``(B, D, h, w)``.
         dim: D.
-        dataset: As :func:`open_training_set` gives it.
+        dataset: As :func:`anomaly.mmengine.training_pixels.open_training_set` gives it.
         images: How many, drawn at random; more than there are means all.
         pixels: Most pixels of a class; fewer where all classes together would take more than 2 GiB.
         generator: Draws images and pixels; of the CPU.
@@ -96,25 +57,18 @@ def collect_features(
             "config it was trained with"
         )
     sample = StratifiedSample(classes, min(pixels, max(1, 2**29 // (classes * dim))), dim, generator)
-    for index in torch.randperm(len(dataset), generator=generator)[:images].tolist():
-        data = _read(dataset, index)
-        with _evaluation_mode(model):
-            _add_image(model, embed, data, sample)
-        on_frame(Path(dataset.get_data_info(index)["img_path"]))
+    chosen = torch.randperm(len(dataset), generator=generator)[:images].tolist()
+
+    def ask(batch: Sequence[tuple[int, dict[str, Any]]]) -> Sequence[list[tuple[Tensor, Tensor]]]:
+        with evaluation_mode(model):
+            return [_pixels(model, embed, data) for _, data in batch]
+
+    with closing(show(chosen, lambda index: (index, _read(dataset, index)), ask)) as shown:
+        for (index, _), views in shown:
+            for features, labels in views:
+                sample.add(features, labels)
+            on_frame(Path(dataset.get_data_info(index)["img_path"]))
     return sample
-
-
-@contextmanager
-def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Have every module of the network in evaluation mode while the context lasts, then as it was found."""
-    found = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in found:
-            module.training = False
-        yield
-    finally:
-        for module, training in found:
-            module.training = training
 
 
 def _read(dataset: Any, index: int) -> dict[str, Any]:
@@ -131,17 +85,17 @@ def _read(dataset: Any, index: int) -> dict[str, Any]:
     return data
 
 
-def _add_image(
-    model: LikelihoodSegmentor,
-    embed: Callable[[Tensor, list[dict]], Tensor],
-    data: dict[str, Any],
-    sample: StratifiedSample,
-) -> None:
+def _pixels(
+    model: LikelihoodSegmentor, embed: Callable[[Tensor, list[dict]], Tensor], data: dict[str, Any]
+) -> list[tuple[Tensor, Tensor]]:
+    """Features ``(n, D)`` and labels ``(n,)`` of the labelled pixels of each view of an image."""
     ignored = _head_of(model).ignore_index
     batch = model.data_preprocessor(pseudo_collate([data]), False)
     metas = [dict(batch["data_samples"][0].metainfo)]
     labels = _input_labels(data, batch["inputs"].shape[2:], ignored, model.num_classes)
-    for rows, columns in _windows(model.test_cfg, *labels.shape[2:]):
+    size = (labels.shape[2], labels.shape[3])
+    found = []
+    for rows, columns in windows(size, *(sliding_windows(model.test_cfg) or (size, size))):
         features = embed(batch["inputs"][:, :, rows, columns], metas)
         part = F.interpolate(labels[:, :, rows, columns], features.shape[2:], mode="nearest-exact").flatten().long()
         labelled = (part != ignored).nonzero().squeeze(1)
@@ -151,7 +105,8 @@ def _add_image(
                 f"the network's features of {metas[0].get('img_path')} are not finite; its checkpoint is broken, give "
                 "another"
             )
-        sample.add(kept, part[labelled])
+        found.append((kept, part[labelled]))
+    return found
 
 
 def _head_of(model: LikelihoodSegmentor) -> Any:
@@ -170,20 +125,3 @@ def _input_labels(data: dict[str, Any], padded: torch.Size, ignored: int, classe
         )
     labels = F.interpolate(labels[None].float(), size)
     return F.pad(labels, (0, padded[1] - size[1], 0, padded[0] - size[0]), value=ignored)
-
-
-def _windows(test_cfg: Any, height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """The parts of an image that inference looks at one by one: all of it, or mmseg's sliding windows."""
-    if (sliding := sliding_windows(test_cfg)) is None:
-        yield slice(0, height), slice(0, width)
-        return
-    window, stride = sliding
-    for rows in _places(height, window[0], stride[0]):
-        for columns in _places(width, window[1], stride[1]):
-            yield rows, columns
-
-
-def _places(length: int, window: int, stride: int) -> list[slice]:
-    count = max(length - window + stride - 1, 0) // stride + 1
-    ends = [min(i * stride + window, length) for i in range(count)]
-    return [slice(max(end - window, 0), end) for end in ends]

@@ -12,12 +12,12 @@ from mmseg.models import BaseSegmentor
 from torch import Tensor, nn
 
 from anomaly.errors import InputError
+from anomaly.models.tiling import sliding_windows
 from gmmseg.models.frozen_depth import frozen_config, pretrained_backbone
 from gmmseg.models.posthoc_segmentor import PosthocSegmentor, posthoc_config
 from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc.feature_pass import collect_features
 from gmmseg.registry import MODELS
-from anomaly.models.tiling import sliding_windows
 
 Build = Callable[[Config], BaseSegmentor]
 

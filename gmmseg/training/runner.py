@@ -18,7 +18,7 @@ from torch import nn
 
 from anomaly.errors import InputError
 from anomaly.models.checkpoints import load_checkpoint_file, load_weights
-from gmmseg.models import GMMHeadMixin, LikelihoodSegmentor
+from anomaly.models.tiling import sliding_windows
 from gmmseg.checkpoints.files import (
     PART,
     KeepingCheckpointHook,
@@ -27,9 +27,9 @@ from gmmseg.checkpoints.files import (
     newest_checkpoint,
     not_saved,
 )
+from gmmseg.models import GMMHeadMixin, LikelihoodSegmentor
 from gmmseg.training.initial_weights import initial_weights_read_safely
 from gmmseg.training.random_stream import StepSeedHook, in_reproducible_stream
-from anomaly.models.tiling import sliding_windows
 from gmmseg.training.training_guard_hook import TrainingGuardHook, check_class_count, decode_heads, unwrapped
 from gmmseg.training.training_state import em_keys, mean_gradients, pack, restore_gradients, share_em_state, unpack
 

@@ -1,0 +1,98 @@
+"""How a result was measured, from its record: nothing else of the record, which may be anybody's, is acted on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from anomaly.datasets.catalog import in_catalogue
+from anomaly.errors import InputError
+from anomaly.evaluation.config import MetricConfig
+from anomaly.metrics.functional.components import TRACKS
+from anomaly.models.tiling import Inference
+from anomaly.results.records import EvaluationRecord
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What an evaluation has to be given to measure the same again.
+
+    Args:
+        datasets: Names of the catalogue's datasets.
+        own: Names of datasets of no catalogue, whose folders have to be named.
+        scores: Their names.
+        postprocessing: Chains.
+        inference: How the model was shown an image.
+        metrics: Which metrics were computed.
+        calibrate_on: Dataset of the thresholds; None where there are none.
+        calibrate_by: Their rule.
+        limit: First frames that were taken; None for all.
+        as_found: Whether a dataset was not as published.
+        label_values: What label values meant in a folder of one's own.
+    """
+
+    datasets: list[str]
+    own: list[str]
+    scores: list[str]
+    postprocessing: list[str]
+    inference: Inference
+    metrics: MetricConfig
+    calibrate_on: str | None
+    calibrate_by: str
+    limit: int | None
+    as_found: bool
+    label_values: list[str] | None
+
+
+def repeated(record: EvaluationRecord) -> Repeated:
+    """Read a record's settings.
+
+    Raises:
+        InputError: They do not tell how it was measured, or cannot be repeated.
+    """
+    settings = record.settings
+    if not isinstance(settings.get("scores"), list) or not record.datasets:
+        raise InputError("expected a result that tells its scores and has datasets, found none; evaluate again")
+    names = [entry.dataset for entry in record.datasets]
+    chosen = settings.get("threshold") or {}
+    level = "" if chosen.get("level") is None else f"={chosen['level']}"
+    return Repeated(
+        datasets=[name for name in names if in_catalogue(name)],
+        own=[name for name in names if not in_catalogue(name)],
+        scores=list(map(str, settings["scores"])),
+        postprocessing=list(map(str, settings.get("post") or ["none"])),
+        inference=_inference(settings.get("inference")),
+        metrics=_metrics(settings),
+        calibrate_on=str(chosen["dataset"]) if chosen else None,
+        calibrate_by=f"{chosen['rule']}{level}" if chosen else "",
+        limit=settings.get("limit"),
+        as_found=any(entry.notes or not entry.fingerprint for entry in record.datasets),
+        label_values=settings.get("label_values"),
+    )
+
+
+def _inference(how: Any) -> Inference:
+    """How the model was shown an image; records that do not tell are of when maps were resized first, then scored."""
+    if how is None:
+        return Inference(resolution="input")
+    fields = {name: how.get(name) for name in ("window", "stride", "flip", "scales", "resolution", "precision")}
+    try:
+        return Inference(**fields)
+    except (TypeError, InputError) as error:
+        raise InputError(f"settings of the result: {error}") from error
+
+
+def _metrics(settings: dict[str, Any]) -> MetricConfig:
+    draws = settings.get("bootstrap") or 0
+    given: dict[str, Any] = {"replicates": draws["replicates"] if isinstance(draws, dict) else draws}
+    given |= settings.get("levels") or {}
+    if settings.get("mode") == "binned":
+        given["mode"] = "binned"
+    if track := settings.get("components"):
+        rules = {key: value for key, value in track.items() if key != "at"}
+        if (found := next((one for one in TRACKS.values() if asdict(one) == rules), None)) is None:
+            raise InputError(
+                f"settings: expected component rules of {', '.join(TRACKS)}, found {rules}; repeat it by hand"
+            )
+        given |= {"track": found, "components_at": track["at"]}
+    return MetricConfig(**given)

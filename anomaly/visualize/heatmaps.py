@@ -1,0 +1,126 @@
+"""Heatmaps of a whole evaluation, drawn in the background."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+from urllib.parse import quote
+
+from anomaly.datasets.dataset import Dataset
+from anomaly.evaluation.callbacks import Callback, FrameResult, first_frames
+from anomaly.frames import Frame, Image, Label, ScoreMap
+from anomaly.utils.background import Worker
+from anomaly.utils.profile import Profile
+from anomaly.visualize.heatmap import Heatmap
+from anomaly.visualize.panel import Panel, cell_size, encode_png, shrink, shrink_label
+
+BACKLOG = 6
+
+
+class _Cells(NamedTuple):
+    dataset: str
+    frame_id: str
+    image: Image
+    label: Label
+    scores: dict[str, ScoreMap]
+
+
+class HeatmapCallback(Callback):
+    """Writes ``FOLDER/DATASET/SCORE/FRAME.png`` for every frame; a context manager.
+
+    Each score has one colour scale for all frames: the 1st to 99th percentile of those that an evaluation visits first
+    (:func:`anomaly.evaluation.callbacks.first_frames` of every dataset), pooled; these are held, at picture size, until
+    all of them are there. One background thread draws; :meth:`on_frame` waits only when that is several frames behind.
+    Leaving the context drops what is not yet drawn.
+
+    Args:
+        folder: Made when the first picture is written.
+        scores: Names of the scores to draw; all by default.
+        profile: Gets the seconds the background thread is busy.
+
+    Attributes:
+        scales: The colour scale of each score, when the first frames are there.
+    """
+
+    def __init__(self, folder: Path, scores: Sequence[str] | None = None, profile: Profile | None = None) -> None:
+        self.scales: dict[str, Heatmap] = {}
+        self._folder = folder
+        self._scores = None if scores is None else tuple(scores)
+        self._profile = profile or Profile()
+        self._held: list[_Cells] = []
+        self._waited_for = 0
+        self._worker = Worker(BACKLOG)
+
+    @property
+    def colour_scales(self) -> dict[str, list[float]]:
+        """Both ends of each score's colour scale, for a record."""
+        return {name: [scale.low, scale.high] for name, scale in self.scales.items()}
+
+    def on_start(self, datasets: Sequence[Dataset], scores: Sequence[str]) -> None:
+        """Learn how many frames the colour scales are taken from."""
+        self._scores = tuple(scores) if self._scores is None else self._scores
+        self._waited_for = sum(len(first_frames(len(dataset))) for dataset in datasets)
+
+    def on_frame(self, result: FrameResult) -> None:
+        """Draw a frame, or hold it until the colour scales are known."""
+        self._waited_for -= 1
+        self.add(result.dataset, result.frame, result.scores)
+        if self._waited_for == 0:
+            self.fix_scales()
+
+    def on_end(self) -> None:
+        """Wait until every picture is written; raises what went wrong in the background."""
+        self._worker.finish()
+
+    def add(self, dataset: str, frame: Frame, scores: Mapping[str, ScoreMap]) -> None:
+        """Take one frame; ``scores`` maps names to maps ``(h, w)`` of any size, with the frame's aspect."""
+        names = self._scores if self._scores is not None else tuple(scores)
+        self._worker.submit(self._take, dataset, frame, {name: scores[name] for name in names})
+
+    def fix_scales(self) -> None:
+        """Fix ``scales`` from the frames added so far (at least one) and draw those frames."""
+        self._worker.submit(self._fix)
+
+    def __enter__(self) -> HeatmapCallback:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.__exit__(kind, error, trace)
+
+    # Below: only the background thread runs these, one after another, so they share state without locks.
+
+    def _take(self, dataset: str, frame: Frame, scores: dict[str, ScoreMap]) -> None:
+        with self._profile.stage("pictures", background=True):
+            size = cell_size(*frame.label.shape)
+            cells = _Cells(
+                dataset,
+                frame.id,
+                shrink(frame.image, size),
+                shrink_label(frame.label, size),
+                {name: shrink(score, size) for name, score in scores.items()},
+            )
+            if self.scales:
+                self._draw(cells)
+            else:
+                self._held.append(cells)
+
+    def _fix(self) -> None:
+        self.scales = {name: Heatmap.of([cells.scores[name] for cells in self._held]) for name in self._held[0].scores}
+        for cells in self._held:
+            self._draw(cells)
+        self._held.clear()
+
+    def _draw(self, cells: _Cells) -> None:
+        title = f"{cells.dataset}: {cells.frame_id}"
+        for name, heatmap in self.scales.items():
+            picture = Panel(name, heatmap).draw(cells.image, cells.scores[name], cells.label, title)
+            path = self._folder / cells.dataset / quote(name, safe=" +:,=") / f"{cells.frame_id}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(encode_png(picture))
+            os.replace(part, path)
