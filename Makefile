@@ -9,6 +9,7 @@ TORCH ?= -r requirements/torch.txt
 WORKERS ?= 2
 
 PY := .venv/bin/python
+BIN := .venv/bin
 PIP := $(PY) -m pip install --disable-pip-version-check
 BASE := .venv/.installed-base
 TEST := .venv/.installed-test
@@ -51,11 +52,11 @@ install: $(BASE) ## make .venv and install the pinned versions
 demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 6 minutes on 2 cores)
 	@echo "==> step 1 of 4: installed"
 	@echo "==> step 2 of 4: generating street scenes"
-	@$(PY) tools/prepare_data.py street_scenes
+	@$(BIN)/anomaly data street_scenes
 	@echo "==> step 3 of 4: training a GMMSeg SegFormer"
-	@$(PY) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO)/train
+	@$(BIN)/gmmseg train $(DEMO_CONFIG) --work-dir $(DEMO)/train
 	@echo "==> step 4 of 4: closed-set mIoU, anomaly figures and heatmaps"
-	@$(PY) tools/ood_eval.py $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --report --out $(DEMO)/ood_eval
+	@$(BIN)/anomaly evaluate $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --report --out $(DEMO)/ood_eval
 	@echo "==> done. Figures: $(DEMO)/ood_eval/results.json and results.csv. Open $(DEMO)/ood_eval/report.html in a browser; heatmaps: $(DEMO)/ood_eval/heatmaps/"
 
 lint: $(TEST) ## style and types

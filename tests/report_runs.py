@@ -12,12 +12,12 @@ from rich.progress import Progress
 
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.evaluation.config import Calibration, MetricConfig
-from anomaly.utils.profile import Profile
 from anomaly.evaluation.run import Subject, run
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.models.base import Prediction
 from anomaly.results.records import ClosedSet
 from anomaly.scores.registry import get_scores
+from anomaly.utils.profile import Profile
 from tests.anomaly import set_trees
 
 HOSTILE = "<img src=x onerror=hacked()>"
@@ -90,7 +90,7 @@ def write_run(
             settings=settings or {},
             progress=progress,
             profile=Profile(),
-            provenance={"command": f"ood_eval.py {HOSTILE}"},
+            provenance={"command": f"anomaly evaluate {HOSTILE}"},
         )
     return out / "results.json"
 

@@ -31,7 +31,7 @@ def commands(document: Path) -> list[list[str]]:
     """Give every call of a tool as its words, the tool's file name first; continued lines are joined."""
     text = document.read_text().replace("\\\n", " ")
     calls = re.findall(r"(?:python3?|\$\(PY\)) tools/(\S+\.py\b[^\n`#|]*)", text)
-    inline = re.findall(r"(?<!`)`(?:tools/)?([a-z_]+\.py [^`\n]*--[^`\n]*)`", text)  # as in `report.py --out FILE`
+    inline = re.findall(r"(?<!`)`(?:tools/)?([a-z_]+\.py [^`\n]*--[^`\n]*)`", text)  # as in `anomaly report --out FILE`
     calls += [call for call in inline if (ROOT / "tools" / call.split()[0]).is_file()]
     return [call.split() for call in calls]
 

@@ -1,4 +1,4 @@
-"""``tools/fit_gmm.py``: from a softmax network to a config and checkpoint that the other tools take like any other."""
+"""``gmmseg fit``: from a softmax network to a config and checkpoint that the other tools take like any other."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``tools/fit_scores.py`` and what ``ood_eval.py`` does with it, with inference and post-processing options."""
+"""``anomaly fit-scores`` and what ``anomaly evaluate`` does with it, with inference and post-processing options."""
 
 import hashlib
 import json
@@ -68,11 +68,11 @@ def test_what_is_refused(fitted, tmp_path):
     words = ("net.py", "net.pth", *QUICK, "--out", "out")
     refused = {
         ("--scores", "knn"): "score 'knn' needs statistics of training images, found none; fit them by "
-        "tools/fit_scores.py, and name the file with --statistics",
+        "anomaly fit-scores, and name the file with --statistics",
         (
             "--scores",
             "gmm_nll",
-        ): "needs the network's class_log_likelihood (tools/fit_gmm.py fits mixtures to any",
+        ): "needs the network's class_log_likelihood (gmmseg fit fits mixtures to any",
         ("--statistics", "none.npz"): "none.npz: expected the state of score statistics, found no such file",
         ("--window", "64"): "--window: expected HEIGHTxWIDTH such as 512x1024, found '64'",
         ("--stride", "8x8"): "stride: expected a window too",
@@ -134,7 +134,7 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
         (("--scores", "nosuch"), "unknown score 'nosuch'"),
         (
             ("--scores", "sml", "gmm_nll"),
-            "score 'gmm_nll' needs the network's class_log_likelihood (tools/fit_gmm.py fits",
+            "score 'gmm_nll' needs the network's class_log_likelihood (gmmseg fit fits",
         ),
         (("--scores", "zscore_sum:of=sml+typicality"), "needs the network's class_log_likelihood"),
         (("--images", 3, "--pixels", 2), "expected at least one pixel of each of the 3 images, found 2"),

@@ -1,4 +1,4 @@
-"""docs/metrics.md is what its tool writes, and ``compare.py --conventions`` prints what it should."""
+"""docs/metrics.md is what its tool writes, and ``anomaly compare --conventions`` prints what it should."""
 
 import json
 import re

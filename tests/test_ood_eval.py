@@ -1,4 +1,4 @@
-"""``tools/ood_eval.py``: what it leaves behind, and how it ends on bad input."""
+"""``anomaly evaluate``: what it leaves behind, and how it ends on bad input."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ GOOD = ("tiny.py", "tiny.pth", "--sets", "road_anomaly", "--out", "out/run")
 
 
 def test_results_table_and_pictures(place):
-    command = [sys.executable, str(ROOT / "tools" / "ood_eval.py"), *GOOD, "--profile", "--limit", "2"]
+    command = [sys.executable, str(ROOT / "tools" / "anomaly evaluate"), *GOOD, "--profile", "--limit", "2"]
     done = subprocess.run(
         command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -144,7 +144,7 @@ def test_everything_that_can_be_measured(place, monkeypatch, capsys):
         assert "energy" in text
     (out / "states" / "road_anomaly-second.msp.npz").unlink()
     assert call_compare(monkeypatch, "--paired", str(out / "results.json")) == 2
-    assert "evaluate again with tools/ood_eval.py --save-states" in capsys.readouterr().err
+    assert "evaluate again with anomaly evaluate --save-states" in capsys.readouterr().err
     assert call(monkeypatch, "tiny.py", "tiny.pth", *arguments[:2], *more[3:]) == 0
     assert sorted(os.listdir(out)) == ["results.csv", "results.json"]  # the old run's states are gone
 

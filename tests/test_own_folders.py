@@ -1,4 +1,4 @@
-"""``ood_eval.py --folder``: two folders of one's own as a set."""
+"""``anomaly evaluate --folder``: two folders of one's own as a set."""
 
 import json
 

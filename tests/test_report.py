@@ -1,4 +1,4 @@
-"""``ood_eval.py --report`` and ``tools/report.py``: what they write, join and refuse."""
+"""``anomaly evaluate --report`` and ``anomaly report``: what they write, join and refuse."""
 
 import json
 import re
@@ -193,7 +193,7 @@ def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):
     second.write_text(json.dumps(record))
     assert "found that of another run" in refused(second)
     shutil.rmtree(first.parent / "report")
-    assert "evaluate again with tools/ood_eval.py --report" in refused(first)
+    assert "evaluate again with anomaly evaluate --report" in refused(first)
     assert call(monkeypatch, *EVALUATE, "--report", "--binned") == 2
     assert "--report needs every pixel's score" in capsys.readouterr().err
     assert call(monkeypatch, *EVALUATE, "--report-frames", "3") == 2

@@ -1,4 +1,4 @@
-"""``tools/save_scores.py``: score maps of images without labels."""
+"""``anomaly save-scores``: score maps of images without labels."""
 
 import json
 from pathlib import Path

@@ -12,10 +12,10 @@ from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import Method, see
 from anomaly.frames import ANOMALY, KNOWN
 from anomaly.metrics.pixel import PixelMetrics
+from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from anomaly.report.table import results_markdown
 from anomaly.results.records import read_results
 from anomaly.scores import get_scores
-from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -428,7 +428,7 @@ def test_a_class_without_a_labelled_pixel_is_named(call, place):
     assert read_results(place / "out/run/results.json").closed_set.unlabelled == ["tree"]
     with (place / "tiny.py").open("a") as config:
         config.write("test_cfg = dict(type='TestLoop')\n")
-    command = [sys.executable, str(ROOT / "tools/test.py"), *NETWORK, "--work-dir", "tested"]
+    command = [sys.executable, str(ROOT / "gmmseg test"), *NETWORK, "--work-dir", "tested"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0

@@ -47,11 +47,11 @@ def test_the_page_is_up_to_date(tool, studies, name):
 
 def test_the_record_names_no_folder_of_the_machine_it_was_made_on(study):
     words = {
-        "command": "ood_eval.py configs/a.py /home/me/b.pth --out /tmp/o",
+        "command": "anomaly evaluate configs/a.py /home/me/b.pth --out /tmp/o",
         "cores": 2,
         "config": {"path": "/x/y.py"},
     }
-    bare = {"command": "ood_eval.py configs/a.py b.pth --out o", "cores": 2, "config": {"path": "y.py"}}
+    bare = {"command": "anomaly evaluate configs/a.py b.pth --out o", "cores": 2, "config": {"path": "y.py"}}
     assert without_folders(words) == bare
     assert without_folders(study["provenance"]) == study["provenance"]
 

@@ -27,7 +27,7 @@ SMALL = (
     *("test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"),
 )
 TESTED = SMALL[:3] + tuple(option for option in SMALL if option.startswith(("test_dataloader.", "default_hooks.")))
-EVALUATED = (SMALL[0], *SMALL[2:4])  # what tools/test.py and tools/ood_eval.py do not read, they refuse
+EVALUATED = (SMALL[0], *SMALL[2:4])  # what gmmseg test and anomaly evaluate do not read, they refuse
 
 
 def small(*more):
@@ -109,7 +109,7 @@ def _ends_with_one_sentence(capsys, *parts):
 
 def test_missing_data_folder(call, capsys):
     assert call("train", CONFIG, "--data-root", "nowhere") == 2
-    _ends_with_one_sentence(capsys, "nowhere/street_scenes/leftImg8bit", "--data-root", "prepare_data.py")
+    _ends_with_one_sentence(capsys, "nowhere/street_scenes/leftImg8bit", "--data-root", "anomaly data")
 
 
 def test_missing_and_broken_config(call, capsys, tmp_path):
@@ -236,9 +236,9 @@ def test_initial_weights_run_no_code(call, capsys, tmp_path):
 
 
 def _start(folder, *arguments, **options):
-    """Start tools/train.py as a process of its own."""
+    """Start gmmseg train as a process of its own."""
     environment = {**os.environ, "DATA_ROOT": "data", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tools/train.py"), CONFIG, *arguments]
+    command = [sys.executable, str(ROOT / "gmmseg train"), CONFIG, *arguments]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=folder, env=environment, **pipes, **options)
 

@@ -1,4 +1,4 @@
-"""``tools/verify.py``, ``negative_control.py`` and ``export_scores.py`` as they are called."""
+"""``anomaly verify``, ``anomaly control`` and ``anomaly export-scores`` as they are called."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def maps(tmp_path):
 def result(call, maps, tmp_path):
     options = ("--bootstrap", 50, "--components", "obstacle_track", "--limit", 3)
     status, _, complaint = call(
-        "ood_eval.py", "--predictions", maps, "--sets", "street_scenes", *options, "--out", "out"
+        "anomaly evaluate", "--predictions", maps, "--sets", "street_scenes", *options, "--out", "out"
     )
     assert status == 0, complaint
     return tmp_path / "out/results.json"
@@ -146,7 +146,7 @@ def test_verify_needs_something_to_measure(call, result):
 def test_compare_refuses_other_frames(call, result, maps, tmp_path):
     other = tmp_path / "other/results.json"
     words = ("--predictions", maps, "--sets", "street_scenes", "--out", "other", "--heatmaps", "none")
-    assert call("ood_eval.py", *words)[0] == 0
+    assert call("anomaly evaluate", *words)[0] == 0
     status, _, complaint = call("compare.py", result, other)
     assert status == 2
     assert "street_scenes: expected results of the same frames and labels, found 3 and 4 frames" in complaint
@@ -154,30 +154,30 @@ def test_compare_refuses_other_frames(call, result, maps, tmp_path):
 
 
 def test_negative_control(call, maps):
-    status, printed, _ = call("negative_control.py", "--sets", "street_scenes")
+    status, printed, _ = call("anomaly control", "--sets", "street_scenes")
     assert status == 0
     assert printed.count("passed") == 3
 
 
 def test_export_of_scores(call, maps, tmp_path):
     words = ("maps", "--method", "net", "--set", "S-val", "--out", "out")
-    status, printed, _ = call("export_scores.py", *words, "--sets", "street_scenes")
+    status, printed, _ = call("anomaly export-scores", *words, "--sets", "street_scenes")
     assert status == 0
     assert "rescaled to [0, 1] by rank); 0 of 192 pixels" in printed
     with h5py.File(tmp_path / "out/anomaly_p/net/S-val/f0.hdf5") as file:
         assert file["value"].dtype == np.float16
-    assert call("export_scores.py", *words, "--score", "msp")[0] == 2
-    assert call("export_scores.py", *words, "--score", "")[0] == 2
+    assert call("anomaly export-scores", *words, "--score", "msp")[0] == 2
+    assert call("anomaly export-scores", *words, "--score", "")[0] == 2
     for option in (("--data-root", "data"), ("--limit", 1), ("--as-found",), ("--label-values", "1=anomaly")):
-        status, _, complaint = call("export_scores.py", *words, *option)
+        status, _, complaint = call("anomaly export-scores", *words, *option)
         assert (status, complaint.startswith(f"error: {option[0]}: ")) == (2, True)
     np.save(maps / "f9.npy", np.zeros((6, 8), np.float32))
     (maps / "f0.npy").unlink()
-    status, _, complaint = call("export_scores.py", *words)
+    status, _, complaint = call("anomaly export-scores", *words)
     assert status == 2
     assert "expected nothing but maps of this set, found f0.hdf5 (1 others)" in complaint
     (tmp_path / "file").write_text("")
-    status, _, complaint = call("export_scores.py", *words[:-1], "file")
+    status, _, complaint = call("anomaly export-scores", *words[:-1], "file")
     assert (status, "expected a place for a folder" in complaint) == (2, True)
 
 

@@ -1,13 +1,13 @@
 """Several runs in one table, or what differs between them.
 
 Results of other frames, labels or rules are refused, with what differs. What needs every pixel's score needs results
-of ``ood_eval.py --save-states``.
+of ``anomaly evaluate --save-states``.
 
 Examples:
-    python tools/compare.py a/results.json b/results.json
-    python tools/compare.py a/results.json b/results.json --format latex
-    python tools/compare.py a/results.json b/results.json --paired
-    python tools/compare.py a/results.json --conventions
+    anomaly compare a/results.json b/results.json
+    anomaly compare a/results.json b/results.json --format latex
+    anomaly compare a/results.json b/results.json --paired
+    anomaly compare a/results.json --conventions
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Read results and print their table."""
     parser = command_parser(__doc__, "anomaly compare")
     add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py")
-    kept = "; needs what ood_eval.py --save-states keeps beside results.json, or takes such .npz files themselves"
+    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate")
+    kept = "; needs what anomaly evaluate --save-states keeps beside results.json, or takes such .npz files themselves"
     add("--paired", action="store_true", help="each method minus the first, with intervals and p-values" + kept)
     add("--conventions", action="store_true", help="AUROC, AP and FPR95 as other projects compute them" + kept)
     add("--json", type=Path, metavar="FILE", help="with --conventions: write the figures there too")

@@ -1,8 +1,8 @@
-"""One HTML page of one run of ood_eval.py --report, or of several side by side.
+"""One HTML page of one run of anomaly evaluate --report, or of several side by side.
 
 Examples:
-    python tools/report.py work_dirs/run/results.json
-    python tools/report.py a/results.json b/results.json --out both.html
+    anomaly report work_dirs/run/results.json
+    anomaly report a/results.json b/results.json --out both.html
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def main(words: Sequence[str] | None = None) -> None:
     """Write the page."""
     parser = command_parser(__doc__, "anomaly report")
     add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of tools/ood_eval.py --report")
+    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate --report")
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")
     add("--megabytes", type=float, default=MEGABYTES, metavar="MB", help="of a larger page fewer frames (default: 40)")
     args = parser.parse_args(words)
     for path in args.results:
         if not path.is_file():
             raise InputError(
-                f"{path}: expected results.json of tools/ood_eval.py --report, found no such file; check the path"
+                f"{path}: expected results.json of anomaly evaluate --report, found no such file; check the path"
             )
     out = args.out or args.results[0].parent / "report.html"
     if out.suffix != ".html" or not out.absolute().parent.is_dir():

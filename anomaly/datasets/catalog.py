@@ -94,6 +94,6 @@ def find_entry(name: str) -> CatalogEntry:
         closest_first = difflib.get_close_matches(name, SETS, n=8, cutoff=0.0)
         raise InputError(
             f"unknown set {name!r}; correct it to one of (closest first) {', '.join(closest_first)}, ... "
-            "(tools/prepare_data.py list has all)"
+            "(anomaly data list has all)"
         )
     return SETS[name]

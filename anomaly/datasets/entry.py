@@ -294,7 +294,7 @@ class CatalogEntry:
                 if photos and self.hidden:
                     return (
                         f"{self.name}: the labels of this split are not public (maps of zeros are sometimes found in "
-                        "their place); write its score maps with tools/save_scores.py, and get its figures from "
+                        "their place); write its score maps with anomaly save-scores, and get its figures from "
                         f"{self.home}"
                     )
                 if labels:

@@ -56,7 +56,7 @@ def _move_in(unpacked: Path, folder: Path, archive: Path) -> None:
     if there := [entry.name for entry in entries if (folder / entry.name).exists()]:
         raise InputError(
             f"{folder}: expected nothing of what {archive.name} holds, found {there[0]}; "
-            "the set seems to be there: check it with tools/prepare_data.py check, or move it away"
+            "the set seems to be there: check it with anomaly data check, or move it away"
         )
     moved: list[Path] = []
     try:

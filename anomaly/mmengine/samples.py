@@ -123,13 +123,13 @@ def check_carried(scores: Iterable[Score]) -> None:
         if score.fitted:
             raise InputError(
                 f"score {score.name!r}: expected one that needs no statistics of training images, which "
-                "mmengine's loops have not; measure it by tools/ood_eval.py --statistics"
+                "mmengine's loops have not; measure it by anomaly evaluate --statistics"
             )
         if not serves(score, CARRIED):
             missing = next(name for name in score.needs if name not in CARRIED)
             raise InputError(
                 f"score {score.name!r} needs the network's {missing}, which mmengine's loops do not hand on, only "
-                f"{' and '.join(CARRIED)}; measure it by tools/ood_eval.py"
+                f"{' and '.join(CARRIED)}; measure it by anomaly evaluate"
             )
 
 
@@ -158,7 +158,7 @@ def score_map(sample: Sample, score: Score) -> ScoreMap:
         name = CARRIED[field]
         if name not in sample:
             fit = ", ".join(other.name for other in scores_of(sample)) or "none"
-            way = " (tools/fit_gmm.py fits mixtures to any network that has none)" if field != "logits" else ""
+            way = " (gmmseg fit fits mixtures to any network that has none)" if field != "logits" else ""
             raise InputError(
                 f"frame {frame_id(sample)!r}: score {score.name!r} needs the {name} of the network{way}, which it does "
                 f"not hand on (nor does mmseg under test-time augmentation); the scores that work are: {fit}"
@@ -168,7 +168,7 @@ def score_map(sample: Sample, score: Score) -> ScoreMap:
             raise InputError(
                 f"frame {frame_id(sample)!r}: expected {name} of at least two classes, found one channel, which "
                 "mmseg turns into a probability; train the network with out_channels=2, or measure a score of "
-                "likelihoods by tools/ood_eval.py"
+                "likelihoods by anomaly evaluate"
             )
     return as_array(frame_id(sample), score.name, score(Prediction(**{"logits": torch.empty(0), **maps}))[0])
 

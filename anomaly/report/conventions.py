@@ -15,7 +15,7 @@ from anomaly.metrics.conventions import CONVENTIONS, Convention, convention_tabl
 
 _FIGURES = ("auroc", "ap", "fpr95")
 _TITLES = ("AUROC", "AP", "FPR95")
-_WRITER = "tools/compare.py --conventions RESULTS --json FILE"
+_WRITER = "anomaly compare --conventions RESULTS --json FILE"
 
 
 @dataclass(frozen=True)

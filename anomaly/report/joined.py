@@ -129,7 +129,7 @@ def _read_set(run: Run, entry: DatasetResult) -> DatasetViews:
     if not (folder / SET).is_file():
         raise InputError(
             f"{run.folder.parent}: expected the views and curves of {entry.dataset} in {folder}, found none; evaluate "
-            "again with tools/ood_eval.py --report"
+            "again with anomaly evaluate --report"
         )
     views = DatasetViews.read(folder)
     mine, theirs = (
@@ -139,6 +139,6 @@ def _read_set(run: Run, entry: DatasetResult) -> DatasetViews:
     if mine != theirs:
         raise InputError(
             f"{folder}: expected what was kept of the result beside it, found that of another run (set, fingerprint "
-            f"and scores {mine}, not {theirs}); evaluate again with tools/ood_eval.py --report"
+            f"and scores {mine}, not {theirs}); evaluate again with anomaly evaluate --report"
         )
     return views

@@ -37,7 +37,7 @@ def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> 
     """Some columns of a run, with the title, numbers of frames and the mIoU beside them or not."""
     title = Text(result.model["name"]) if beside else None
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns are enough
-    table.add_column("set", overflow="fold")
+    table.add_column("dataset", overflow="fold")
     table.add_column("score", overflow="fold")
     ends = (["frames"], ["mIoU"]) if beside else ([], [])
     for header in (*ends[0], *(column.title for column in columns), *ends[1]):
@@ -92,7 +92,9 @@ def runs_table(results: list[EvaluationRecord]) -> TextTable:
             ]
             names = [Cell(text) for text in (name, result.model["name"], score, str(frames))]
             rows.append([*names, *cells, Cell(_miou(result))])
-    return TextTable(["set", "model", "score", "frames", *(column.title for column in columns), "mIoU"], rows, left=3)
+    return TextTable(
+        ["dataset", "model", "score", "frames", *(column.title for column in columns), "mIoU"], rows, left=3
+    )
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,7 @@ def state_files(path: Path) -> list[Path]:
     if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(
             f"{path}: expected every pixel's score in {path.parent / 'states'}, found no {', '.join(missing)}; "
-            "evaluate again with tools/ood_eval.py --save-states"
+            "evaluate again with anomaly evaluate --save-states"
         )
     return files
 

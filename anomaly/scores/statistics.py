@@ -164,7 +164,7 @@ class Statistics:
         if missing:
             raise InputError(
                 f"score {score.name!r} needs statistics of {missing[0]}, and the file has those of "
-                f"{', '.join(self.fitted) or 'none'}; fit it too, by tools/fit_scores.py"
+                f"{', '.join(self.fitted) or 'none'}; fit it too, by anomaly fit-scores"
             )
 
     def check(self, network: str, classes: tuple[str, ...], path: Path) -> None:
@@ -176,12 +176,12 @@ class Statistics:
         if self.classes != tuple(classes):
             raise InputError(
                 f"{path}: expected statistics of a network with the classes {', '.join(classes)}, found "
-                f"{', '.join(self.classes)}; fit the scores to this network, by tools/fit_scores.py"
+                f"{', '.join(self.classes)}; fit the scores to this network, by anomaly fit-scores"
             )
         if self.network != network:
             raise InputError(
                 f"{path}: expected statistics of this network (weights {network[:12]}), found those of another "
-                f"({self.network[:12]}); fit the scores to this network, by tools/fit_scores.py"
+                f"({self.network[:12]}); fit the scores to this network, by anomaly fit-scores"
             )
 
     def differences(self, inference: Inference) -> str:

@@ -46,7 +46,7 @@ def check(*, alpha: Tensor | None = None, **_: Tensor) -> None:
     if alpha is not None and not alpha > 0:
         raise InputError(
             f"score 'vim': expected statistics with a scale above 0, found {float(alpha):.6g}, by which it would "
-            "point downwards, as of an earlier version; fit it again, by tools/fit_scores.py"
+            "point downwards, as of an earlier version; fit it again, by anomaly fit-scores"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +21,8 @@ def needs(extra: str) -> Iterator[None]:
         InputError: It is not installed; the message has the command.
     """
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):  # mmseg prints that a package which nothing needs is missing
+            yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRAS[extra]:
             raise

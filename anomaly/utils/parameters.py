@@ -78,7 +78,7 @@ def bind(function: Callable[..., Any], words: dict[str, str], where: str) -> dic
     Raises:
         InputError: No such parameter, a value of another type, or one is missing that has no default.
     """
-    hints = get_type_hints(function)
+    hints = get_type_hints(inspect.unwrap(function))
     known = {
         name: each
         for name, each in inspect.signature(function).parameters.items()

@@ -1,7 +1,7 @@
 """Rewrite a published GMMSeg checkpoint in this project's layout, and account for every key.
 
 Example:
-    python tools/convert_checkpoint.py published.pth ours.pth --config CONFIG
+    gmmseg convert published.pth ours.pth --config CONFIG
 """
 
 from __future__ import annotations

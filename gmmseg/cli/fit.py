@@ -3,8 +3,8 @@
 Writes a config and a checkpoint, which all tools take like any other.
 
 Examples:
-    python tools/fit_gmm.py CONFIG softmax.pth --out fitted
-    python tools/fit_gmm.py CONFIG gmmseg.pth --out fitted --frozen --images 400
+    gmmseg fit CONFIG softmax.pth --out fitted
+    gmmseg fit CONFIG gmmseg.pth --out fitted --frozen --images 400
 """
 
 from __future__ import annotations
@@ -103,4 +103,4 @@ def main(words: Sequence[str] | None = None) -> None:
         (stage / f"{name}.py").write_text(portable(config.pretty_text))
     if unseen:
         print(f"no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
-    print(f"{args.out / name}.py and {name}.pth are written: a config and checkpoint for tools/ood_eval.py")
+    print(f"{args.out / name}.py and {name}.pth are written: a config and checkpoint for anomaly evaluate")

@@ -1,7 +1,7 @@
 """Keep of a training's checkpoint what a network needs: no optimizer, no logs, no memory.
 
 Example:
-    python tools/ship_checkpoint.py CONFIG work_dirs/street_scenes/iter_600.pth checkpoints/street_scenes.pth
+    gmmseg publish CONFIG work_dirs/street_scenes/iter_600.pth checkpoints/street_scenes.pth
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def shipped(checkpoint: dict[str, Any], config: Any, args: argparse.Namespace) -
     meta, classes = checkpoint.get("meta", {}), checkpoint.get("meta", {}).get("dataset_meta")
     if not classes or "iter" not in meta:
         raise InputError(
-            f"checkpoint {args.checkpoint} says neither its classes nor its steps; give one that tools/train.py wrote"
+            f"checkpoint {args.checkpoint} says neither its classes nor its steps; give one that gmmseg train wrote"
         )
     weights = {key: value for key, value in checkpoint["state_dict"].items() if ".em.memory." not in key}
     load_weights(build_model(config), weights, args.checkpoint)

@@ -85,7 +85,7 @@ def _check_data_folders(config: Any, loader: str) -> None:
             raise InputError(
                 f"{config.filename} reads its {loader} from {path}, which is no folder with files; put the data "
                 "there, or name the folder that holds the data sets with --data-root (generated scenes are made "
-                "by tools/prepare_data.py street_scenes)"
+                "by anomaly data street_scenes)"
             )
 
 

@@ -1,7 +1,7 @@
 """Test a network on its closed set, by mmsegmentation's own test loop.
 
 Example:
-    python tools/test.py CONFIG CHECKPOINT --out metrics.json
+    gmmseg test CONFIG CHECKPOINT --out metrics.json
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Train a segmentation network, generative or not; resumes exactly.
 
 Examples:
-    python tools/train.py CONFIG --work-dir work_dirs/first
-    python tools/train.py CONFIG --work-dir work_dirs/first --resume
-    python tools/train.py CONFIG --cfg-options model.decode_head.mixture.num_components=3
+    gmmseg train CONFIG --work-dir work_dirs/first
+    gmmseg train CONFIG --work-dir work_dirs/first --resume
+    gmmseg train CONFIG --cfg-options model.decode_head.mixture.num_components=3
 """
 
 from __future__ import annotations

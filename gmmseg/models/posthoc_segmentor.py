@@ -26,7 +26,7 @@ class PosthocSegmentor(LikelihoodSegmentor):
     """A trained network as it is, and class log-likelihoods of the features that its ``conv_seg`` classifies.
 
     Features are scaled to unit length: their length says how sure the network is, and spoils the densities. The
-    logits are the network's own to the last bit. ``tools/fit_gmm.py`` fits the densities.
+    logits are the network's own to the last bit. ``gmmseg fit`` fits the densities.
 
     Args:
         num_components: P, most Gaussians of a class.

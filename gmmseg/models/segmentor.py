@@ -23,7 +23,7 @@ class LikelihoodSegmentor(EncoderDecoder):
 
     Args:
         frozen: Arguments of :class:`gmmseg.models.frozen_depth.FrozenDepth`, whose log-likelihoods are added; None for
-            none. ``tools/fit_gmm.py --frozen`` fits them.
+            none. ``gmmseg fit --frozen`` fits them.
         **kwargs: Arguments of the mmseg segmentor.
     """
 

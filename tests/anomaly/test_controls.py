@@ -1,10 +1,10 @@
 import re
 from dataclasses import replace
 
+import anomaly.evaluation.metrics
 import numpy as np
 import pytest
 
-import anomaly.evaluation.metrics
 import anomaly.evaluation.score_maps
 from anomaly.datasets.catalog import load_dataset
 from anomaly.evaluation.negative_controls import CONSTANT, RANDOM, SHUFFLED, Control, negative_controls

@@ -100,7 +100,7 @@ def test_unknown_name_lists_the_closest_first():
 @pytest.mark.parametrize(
     ("name", "layout", "obtain"),
     [
-        ("street_scenes", "labels_semantic.png", "python tools/prepare_data.py street_scenes"),
+        ("street_scenes", "labels_semantic.png", "anomaly data street_scenes"),
         ("road_anomaly", "labels_semantic.png", "https://www.epfl.ch/labs/cvlab/data/road-anomaly/"),
         ("camvid_ood", "testannot_ood/NAME.png", "https://github.com/valeoai/obsnet"),
     ],

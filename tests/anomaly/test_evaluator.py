@@ -7,15 +7,14 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import torch
+from anomaly.evaluation.writing import write_scores
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.config import Calibration, MetricConfig
-from anomaly.utils.profile import Profile
+from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.score_maps import resize_score
-from anomaly.evaluation.writing import write_scores
 from anomaly.frames import image_hash
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.components import TRACKS
@@ -26,6 +25,7 @@ from anomaly.results.remarks import SeenValues
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import SCORES, get_scores, serves
 from anomaly.utils.background import Worker, read_ahead
+from anomaly.utils.profile import Profile
 from tests.anomaly import set_trees
 
 HEIGHT, WIDTH = 24, 32

@@ -11,8 +11,8 @@ import pytest
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.config import Calibration, MetricConfig
+from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.metrics import PixelMetrics, exact, spill
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.runs import MemoryRun

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from anomaly.evaluation.writing import write_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
-from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.config import Calibration
-from anomaly.evaluation.writing import write_scores
+from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.frames import image_hash
 from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_dataset_scores, open_scores
 from anomaly.scores.registry import get_scores, stored_scores

@@ -11,8 +11,8 @@ from sklearn.metrics import jaccard_score, precision_recall_curve, roc_curve
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.config import Calibration, MetricConfig
+from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.functional.components import Track
 from anomaly.scores.registry import get_scores

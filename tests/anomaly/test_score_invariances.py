@@ -14,9 +14,9 @@ from anomaly.errors import InputError
 from anomaly.models.base import Prediction
 from anomaly.scores import SCORES, get_scores
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average, zscore_sum
+from anomaly.scores.registry import COMBINATIONS
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.statistics import Statistics
-from anomaly.scores.registry import COMBINATIONS
 
 C, D, N = 4, 8, 600
 FITTED = tuple(name for name, score in SCORES.items() if score.fit is not None)

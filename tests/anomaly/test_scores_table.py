@@ -16,9 +16,9 @@ from anomaly.models.base import Prediction
 from anomaly.scores import SCORES, get_scores, knn
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
+from anomaly.scores.registry import COMBINATIONS, check_not_learned
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 from anomaly.scores.statistics import Statistics, weights_hash
-from anomaly.scores.registry import COMBINATIONS, check_not_learned
 from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels, coreset, vim
 
 C, P, D, N = 4, 3, 6, 400

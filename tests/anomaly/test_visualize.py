@@ -5,12 +5,12 @@ from dataclasses import astuple
 import matplotlib
 import numpy as np
 import pytest
+from anomaly.visualize.writer import PanelWriter
 from PIL import Image
 
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
 from anomaly.visualize.heatmap import Heatmap
 from anomaly.visualize.panel import GAP, HEADER, LABEL_COLOURS, Panel, cell_size, encode_png, shrink_label
-from anomaly.visualize.writer import PanelWriter
 
 SIZE = (20, 30)
 

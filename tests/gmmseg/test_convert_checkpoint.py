@@ -1,4 +1,4 @@
-"""Checkpoints in the published layout: loaded as they are, and by ``tools/convert_checkpoint.py``."""
+"""Checkpoints in the published layout: loaded as they are, and by ``gmmseg convert``."""
 
 from pathlib import Path
 

@@ -6,8 +6,8 @@ from mmengine.config import Config, ConfigDict
 from mmseg.models import EncoderDecoder
 
 from anomaly.errors import InputError
-from gmmseg.training import SafeRunner
 from anomaly.models.tiling import sliding_windows
+from gmmseg.training import SafeRunner
 
 
 class Windows(EncoderDecoder):

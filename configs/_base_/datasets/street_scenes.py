@@ -1,4 +1,4 @@
-# Generated street scenes, written by `python tools/prepare_data.py street_scenes` in a Cityscapes-like layout.
+# Generated street scenes, written by `anomaly data street_scenes` in a Cityscapes-like layout.
 dataset_type = 'BaseSegDataset'
 data_root = '{{$DATA_ROOT:data}}/street_scenes'
 metainfo = dict(

@@ -32,7 +32,7 @@ def measure() -> dict[str, object]:
         root, out, page = Path(folder, "street_scenes"), Path(folder, "out"), Path(folder, "report.html")
         write_street_scenes(root, train=0, val=0, open_world=FRAMES, size=SIZE)
         _grain(root)
-        command = [sys.executable, "tools/ood_eval.py", *NETWORK, "--sets", "street_scenes", "--data-root", folder]
+        command = [sys.executable, "anomaly evaluate", *NETWORK, "--sets", "street_scenes", "--data-root", folder]
         subprocess.run(
             [*command, "--scores", *SCORES, "--no-closed-set", "--heatmaps", "none", "--report", "--out", str(out)],
             cwd=ROOT,

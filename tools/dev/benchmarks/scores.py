@@ -9,9 +9,9 @@ import torch
 from anomaly.cli.mmseg_config import read_config
 from anomaly.models.base import Prediction
 from anomaly.models.tiling import Inference, ViewPrediction
+from anomaly.scores.registry import SCORES
 from anomaly.scores.sample import draw_pixels, join
 from anomaly.scores.statistics import Statistics
-from anomaly.scores.registry import SCORES
 from benchmarks._measure import best_seconds, machine
 
 CONFIG = "configs/gmmseg/segformer-gmmseg_mit-b0_8xb2-80k_cityscapes-768x768.py"
