@@ -19,10 +19,10 @@ from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.mmengine.closed_set import evaluate_closed_set, open_closed_set
-from anomaly.models.base import TorchModel
 from anomaly.models.evaluation_mode import evaluation_mode, modules_of
 from anomaly.models.mmseg import MMSegModel, build_model
 from anomaly.models.tiling import Inference
+from anomaly.models.torch import TorchModel
 from anomaly.scores import get_scores
 from tests.anomaly import set_trees, tiny_segmentor
 

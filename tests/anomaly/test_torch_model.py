@@ -15,8 +15,8 @@ from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.models.base import TorchModel
 from anomaly.models.tiling import Inference
+from anomaly.models.torch import TorchModel
 from anomaly.scores import get_scores
 
 
