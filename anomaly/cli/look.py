@@ -21,8 +21,8 @@ from anomaly.errors import InputError
 from anomaly.utils.shipped import DEMO
 
 EXAMPLE = (
-    "This page shows the small network that is shipped. It was trained on synthetic street scenes alone, so real images "
-    "are anomalous to it all over. `anomaly look --model CONFIG CHECKPOINT` takes another network."
+    "This page shows the small network that is shipped. It was trained on synthetic street scenes alone, so real "
+    "images are anomalous to it all over. `anomaly look --model CONFIG CHECKPOINT` takes another network."
 )
 
 
