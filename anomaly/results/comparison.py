@@ -33,8 +33,8 @@ def check_comparable(results: Sequence[EvaluationRecord]) -> None:
             frames = f"{mine.frames} and {theirs.frames} frames" if mine.frames != theirs.frames else "other labels"
             raise InputError(
                 f"{mine.dataset}: expected results of the same frames and labels, found {frames} for {_name(first)} "
-                f"and {_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and {theirs.fingerprint[:12] or '?'}; "
-                f"layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
+                f"and {_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and "
+                f"{theirs.fingerprint[:12] or '?'}; layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
             )
 
 
