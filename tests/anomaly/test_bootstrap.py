@@ -157,7 +157,7 @@ def test_a_method_does_not_differ_from_itself():
 
 @pytest.mark.slow
 def test_coverage_is_near_the_level():
-    """Of 150 datasets from one source, about 95 % (at 40 frames a little less) have the whole source's AUROC in theirs."""
+    """Of 150 datasets of 40 frames, about 95 % (a little less) have the AUROC of their source in their interval."""
     source = {"size": (6, 10), "grid": 10}
     truth = made(4000, seed=99, **source)[0].compute()["auroc"]
     inside = 0

@@ -142,9 +142,7 @@ def test_files_of_the_first_format_are_read():
 @pytest.mark.parametrize("version", [2, 3, 4])
 def test_files_of_later_formats_are_read_with_all_that_they_have(version):
     chosen = {"dataset": "val", "frames": 3, "rule": "tpr", "level": 0.95}
-    result = run(
-        settings={"threshold": chosen}, provenance={"calibration": {"dataset": "val", "images": ["0a", "1b"]}}
-    )
+    result = run(settings={"threshold": chosen}, provenance={"calibration": {"dataset": "val", "images": ["0a", "1b"]}})
     result.datasets[0].scores["msp"] = replace(pixels(0.8, 0.6, 0.2), confidence_intervals={"ap": [0.4, 0.7]})
     assert repr(EvaluationRecord.from_json(json.dumps(of_format(version, result)))) == repr(result)
 

@@ -69,7 +69,7 @@ def _seed(folder: Path, network: str) -> dict[str, Any]:
     miou = {} if closed is None else {"val": closed.miou}
     if (test := folder / f"{base}-test.json").is_file():
         miou["test"] = json.loads(test.read_text())["mIoU"] / 100
-    sets = {entry.dataset: _figures(entry) for entry in read_results(folder / network / "results.json").sets}
+    sets = {entry.dataset: _figures(entry) for entry in read_results(folder / network / "results.json").datasets}
     for name, scores in sets.items():
         for score, figures in scores.items():
             kept = [folder / f"{network}{end}/states" / state_name(name, score) for end in ("", STATES)]
@@ -104,7 +104,7 @@ def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
 
     Where all scores of the twin's own frozen mixtures were kept: with the frozen copy, minus these too.
     """
-    entries = {entry.dataset: entry for entry in read_results(folder / f"softmax{STATES}/results.json").sets}
+    entries = {entry.dataset: entry for entry in read_results(folder / f"softmax{STATES}/results.json").datasets}
     twin = {score: found.values for score, found in entries[name].scores.items()}
     best = []
     for some in ([s for s in twin if "+" not in s], list(twin)):  # as they are, then post-processed too
