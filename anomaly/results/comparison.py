@@ -34,7 +34,8 @@ def check_comparable(results: Sequence[EvaluationRecord]) -> None:
             raise InputError(
                 f"{mine.dataset}: expected results of the same frames and labels, found {frames} for {_name(first)} "
                 f"and {_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and "
-                f"{theirs.fingerprint[:12] or '?'}; layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
+                f"{theirs.fingerprint[:12] or '?'}; layouts {mine.layout} and {theirs.layout}); "
+                f"evaluate both on one dataset, or print them in tables apart"
             )
 
 

@@ -189,7 +189,8 @@ class EvaluationRecord:
         """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
 
         Files of earlier format versions are read too: 1 held AUROC, AP and FPR95 alone, 2 had no fingerprints, protocol
-        and per-frame records, 3 no images, remarks and unlabelled classes.
+        and per-frame records, 3 no images, remarks and unlabelled classes, 4 other names for some keys (``sets``,
+        ``set``, ``figures``, ``intervals``).
 
         Raises:
             InputError: The text is not JSON, not a run's record, or of a later format version.
@@ -203,8 +204,8 @@ class EvaluationRecord:
         version = record["format_version"]
         if version not in range(1, FORMAT_VERSION + 1) or isinstance(version, bool):
             raise InputError(
-                f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
-                "evaluate again with this version of the software"
+                f"expected results of format version {FORMAT_VERSION} or earlier, found {version!r}; read them with "
+                "the version of the software that wrote them, or evaluate again with this one"
             )
         record = _upgraded(record, version)
         run = _read(cls, {**record, "format_version": FORMAT_VERSION})
