@@ -5,16 +5,15 @@ Nothing here imports torch: a score's function is imported when it is first call
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.models.base import Prediction
+from anomaly.utils.lazy import LazyFunction
 from anomaly.utils.names import by_name, check_distinct
 from anomaly.utils.optional import needs
 from anomaly.utils.parameters import bind, parse_call
@@ -28,20 +27,9 @@ _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
 
 
-class _Lazy:
-    """A function of a module of this folder, ``"module:function"``, imported when it is first needed."""
-
-    def __init__(self, place: str) -> None:
-        self._module, _, self._name = place.partition(":")
-
-    @cached_property
-    def __wrapped__(self) -> Callable[..., Any]:  # where ``inspect.signature`` looks
-        with needs("torch"):
-            found: Callable[..., Any] = getattr(importlib.import_module(f"anomaly.scores.{self._module}"), self._name)
-        return found
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self.__wrapped__(*arguments, **named)
+def _lazy(place: str) -> LazyFunction:
+    """A function of a module of this folder, ``"module:function"``."""
+    return LazyFunction(f"anomaly.scores.{place}", "torch")
 
 
 @dataclass(frozen=True)
@@ -99,71 +87,71 @@ class Score:
 
 SCORES: dict[str, Score] = by_name(
     (
-        Score("gmm_nll", _Lazy("density:gmm_nll"), (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
-        Score("predicted_nll", _Lazy("density:predicted_nll"), (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
-        Score("marginal_nll", _Lazy("density:marginal_nll"), (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
+        Score("gmm_nll", _lazy("density:gmm_nll"), (_CLASSES,), "Liang et al., NeurIPS 2022", usual=True),
+        Score("predicted_nll", _lazy("density:predicted_nll"), (_CLASSES, _LOGITS), "Liang et al., NeurIPS 2022"),
+        Score("marginal_nll", _lazy("density:marginal_nll"), (_COMPONENTS,), "Bishop, IEE Proc. VISP 1994"),
         Score(
             "empirical_nll",
-            _Lazy("density:empirical_nll"),
+            _lazy("density:empirical_nll"),
             (_COMPONENTS,),
             "Bishop, IEE Proc. VISP 1994",
-            _Lazy("density:fit_prior"),
+            _lazy("density:fit_prior"),
         ),
-        Score("likelihood_ratio", _Lazy("density:likelihood_ratio"), (_CLASSES,), "Neyman & Pearson, 1933"),
+        Score("likelihood_ratio", _lazy("density:likelihood_ratio"), (_CLASSES,), "Neyman & Pearson, 1933"),
         Score(
-            "nearest_component", _Lazy("density:nearest_component"), (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"
+            "nearest_component", _lazy("density:nearest_component"), (_COMPONENTS, _PEAK), "Lee et al., NeurIPS 2018"
         ),
         Score(
             "typicality",
-            _Lazy("typicality:typicality"),
+            _lazy("typicality:typicality"),
             (_CLASSES,),
             "Nalisnick et al., 2019",
-            _Lazy("typicality:fit"),
+            _lazy("typicality:fit"),
         ),
         Score(
             "standardised_nll",
-            _Lazy("standardised:nll"),
+            _lazy("standardised:nll"),
             (_CLASSES,),
             "Jung et al., ICCV 2021",
-            _Lazy("standardised:fit_nll"),
+            _lazy("standardised:fit_nll"),
         ),
-        Score("msp", _Lazy("softmax:msp"), (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-        Score("max_logit", _Lazy("logits:max_logit"), (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
-        Score("entropy", _Lazy("softmax:entropy"), (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
-        Score("energy", _Lazy("logits:energy"), (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
-        Score("gen", _Lazy("softmax:gen"), (_LOGITS,), "Liu et al., CVPR 2023"),
-        Score("margin", _Lazy("logits:margin"), (_LOGITS,), "Scheffer et al., IDA 2001"),
-        Score("sml", _Lazy("standardised:sml"), (_LOGITS,), "Jung et al., ICCV 2021", _Lazy("standardised:fit_sml")),
+        Score("msp", _lazy("softmax:msp"), (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("max_logit", _lazy("logits:max_logit"), (_LOGITS,), "Hendrycks et al., ICML 2022", usual=True),
+        Score("entropy", _lazy("softmax:entropy"), (_LOGITS,), "Hendrycks & Gimpel, ICLR 2017", usual=True),
+        Score("energy", _lazy("logits:energy"), (_LOGITS,), "Liu et al., NeurIPS 2020", usual=True),
+        Score("gen", _lazy("softmax:gen"), (_LOGITS,), "Liu et al., CVPR 2023"),
+        Score("margin", _lazy("logits:margin"), (_LOGITS,), "Scheffer et al., IDA 2001"),
+        Score("sml", _lazy("standardised:sml"), (_LOGITS,), "Jung et al., ICCV 2021", _lazy("standardised:fit_sml")),
         Score(
             "mahalanobis",
-            _Lazy("mahalanobis:nearest"),
+            _lazy("mahalanobis:nearest"),
             (_FEATURES,),
             "Lee et al., NeurIPS 2018",
-            _Lazy("mahalanobis:fit_nearest"),
+            _lazy("mahalanobis:fit_nearest"),
         ),
         Score(
             "relative_mahalanobis",
-            _Lazy("mahalanobis:relative"),
+            _lazy("mahalanobis:relative"),
             (_FEATURES,),
             "Ren et al., 2021",
-            _Lazy("mahalanobis:fit_relative"),
+            _lazy("mahalanobis:fit_relative"),
         ),
-        Score("knn", _Lazy("knn:knn"), (_FEATURES,), "Sun et al., ICML 2022", _Lazy("knn:fit"), _Lazy("knn:check")),
+        Score("knn", _lazy("knn:knn"), (_FEATURES,), "Sun et al., ICML 2022", _lazy("knn:fit"), _lazy("knn:check")),
         Score(
             "vim",
-            _Lazy("vim:vim"),
+            _lazy("vim:vim"),
             (_FEATURES, _LOGITS),
             "Wang et al., CVPR 2022",
-            _Lazy("vim:fit"),
-            _Lazy("vim:check"),
+            _lazy("vim:fit"),
+            _lazy("vim:check"),
         ),
     ),
     "scores",
 )
 COMBINATIONS: dict[str, Score] = by_name(
     (
-        Score("rank_average", _Lazy("combinations:rank_average"), (), "Dwork et al., Rank Aggregation, WWW 2001"),
-        Score("zscore_sum", _Lazy("combinations:zscore_sum"), (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
+        Score("rank_average", _lazy("combinations:rank_average"), (), "Dwork et al., Rank Aggregation, WWW 2001"),
+        Score("zscore_sum", _lazy("combinations:zscore_sum"), (), "Kittler et al., Combining Classifiers, TPAMI 1998"),
     ),
     "combinations",
 )
