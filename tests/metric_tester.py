@@ -1,6 +1,6 @@
 """What every metric with update / merge / compute / reset must do, checked once for all.
 
-Inherit ``MetricTester``, give ``make`` and ``oracle`` and name the figures that depend on ranks alone.
+Inherit ``MetricTester``, give ``make`` and ``oracle`` and name the metrics that depend on ranks alone.
 """
 
 import functools
@@ -38,7 +38,7 @@ def property_test(**strategies):
 
 
 class MetricTester:
-    ranking_figures: tuple[str, ...] = ()
+    ranking_values: tuple[str, ...] = ()
     unbounded: frozenset[str] = frozenset()
 
     def make(self):
@@ -60,13 +60,13 @@ class MetricTester:
             return asdict(metric.compute())
 
     def same(self, found, expected):
-        """All that the oracle gives; where there is an interval, both the exact figure and the one given lie in it."""
-        for name in expected.keys() - {"figures"}:
+        """All that the oracle gives; where there are bounds, both the exact value and the one given lie in them."""
+        for name in expected.keys() - {"values"}:
             assert found[name] == expected[name], name
         assert found["values"].keys() == expected["values"].keys()
         for name in expected["values"].keys() - self.unbounded:
             value, given = expected["values"][name], found["values"][name]
-            low, high = found["confidence_intervals"].get(name, (given, given))
+            low, high = found["bounds"].get(name, (given, given))
             assert np.isnan(value) == np.isnan(given) == np.isnan(low) == np.isnan(high), name
             assert np.isnan(value) or low - 1e-12 <= value <= high + 1e-12, name
             assert np.isnan(value) or low <= given <= high, name
@@ -103,7 +103,7 @@ class MetricTester:
         """Steps of 1/8 stay apart under the exponential function in each type."""
         before = self.values(self.filled(frames))
         after = self.values(self.filled([(name, np.exp(score), label) for name, score, label in frames]))
-        for name in self.ranking_figures:
+        for name in self.ranking_values:
             np.testing.assert_equal(after["values"][name], before["values"][name], err_msg=name)
 
     def test_keeps_the_resolution_of_its_input(self):

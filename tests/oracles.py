@@ -67,8 +67,8 @@ def _confusion(known, anomaly, threshold):
     return tp, sum(float(k) >= threshold for k in known), len(anomaly) - tp
 
 
-def figures(known, anomaly, threshold=None):
-    """Every figure by name; all NaN where one kind of pixel is missing."""
+def values_of(known, anomaly, threshold=None):
+    """Every metric by name; all NaN where one kind of pixel is missing."""
     f1, best = best_f1(known, anomaly)
     found = {
         "auroc": auroc(known, anomaly),
@@ -96,14 +96,14 @@ def pixel_metrics(frames, threshold=None):
                 for s, value in zip(row_score, row_label, strict=True):
                     pixels[name][int(value)].append(s)
     pooled = {value: [s for frame in pixels.values() for s in frame[value]] for value in (0, 1, 255)}
-    found = figures(pooled[0], pooled[1], threshold)
-    per_frame = {name: figures(frame[0], frame[1], threshold) for name, frame in pixels.items()}
+    found = values_of(pooled[0], pooled[1], threshold)
+    per_frame = {name: values_of(frame[0], frame[1], threshold) for name, frame in pixels.items()}
     defined = [name for name, frame in pixels.items() if frame[0] and frame[1]]
     for name in [name for name in found if name != "best_f1_threshold"]:
         values = [per_frame[frame][name] for frame in defined]
         found[f"{name}_per_image"] = math.fsum(values) / len(values) if values else math.nan
     return {
-        "figures": found,
+        "values": found,
         "frames": len(pixels),
         "known_pixels": len(pooled[0]),
         "anomaly_pixels": len(pooled[1]),

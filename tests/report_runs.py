@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.evaluation.config import Calibration, MetricConfig
-from anomaly.evaluation.run import Subject, run
+from anomaly.evaluation.run import Evaluation, run
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.models.base import Prediction
-from anomaly.results.records import ClosedSet
+from anomaly.report.html import write_page
+from anomaly.report.views import ViewCallback
+from anomaly.results.records import ClosedSet, write_results
 from anomaly.scores.registry import get_scores
-from anomaly.utils.profile import Profile
+from anomaly.utils.files import staged
 from tests.anomaly import set_trees
 
 HOSTILE = "<img src=x onerror=hacked()>"
@@ -76,22 +76,25 @@ def write_run(
 ) -> Path:
     """Evaluate, with a report; give the path of ``results.json``."""
     closed = ClosedSet("street<b>", 4, 0.5, 0.6, 0.7, dict.fromkeys(CLASSES, 0.5))
-    with Progress(console=Console(quiet=True)) as progress:
-        run(
-            Subject({"name": name}, Network(seed, generative), closed_set=lambda progress, profile: closed),
-            [split],
-            get_scores(scores or (["gmm_nll", "energy"] if generative else ["msp"])),
-            out,
-            measures=MetricConfig(replicates=20, track=TRACKS["anomaly_track"] if components else None),
-            calibration=calibration,
-            save_states=save_states,
-            heatmaps="none",
-            report=frames,
-            settings=settings or {},
-            progress=progress,
-            profile=Profile(),
-            provenance={"command": f"anomaly evaluate {HOSTILE}"},
+    with staged(out, ("states", "report", "report.html", "results.csv", "results.json")) as stage:
+        metrics = MetricConfig(
+            replicates=20,
+            track=TRACKS["anomaly_track"] if components else None,
+            states=stage / "states" if save_states else None,
         )
+        found = get_scores(scores or (["gmm_nll", "energy"] if generative else ["msp"]))
+        record = run(
+            Network(seed, generative),
+            [split],
+            Evaluation(found, metrics=metrics, calibration=calibration, settings=settings or {}),
+            record={"name": name},
+            provenance={"command": f"anomaly evaluate {HOSTILE}"},
+            closed_set=lambda on_frame: closed,
+            callbacks=[ViewCallback(stage / "report", frames)] if frames else [],
+        )
+        write_results(record, stage)
+        if frames:
+            write_page([stage / "results.json"], stage / "report.html")
     return out / "results.json"
 
 

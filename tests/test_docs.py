@@ -1,18 +1,19 @@
 """The documents tell the truth: links lead somewhere, commands exist with the options shown, examples run.
 
-A code block opened by ```python run is executed in an empty folder. Any other ```python block has to compile
-and its imports have to succeed.
+A code block opened by ```python run is executed in a folder that holds what a user of the README has: images, label
+maps and a module. Any other ```python block has to compile and its imports have to succeed.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
-import runpy
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "checkpoints" / "README.md"]
@@ -28,20 +29,28 @@ def blocks(document: Path) -> list[tuple[str, int, str]]:
 
 
 def commands(document: Path) -> list[list[str]]:
-    """Give every call of a tool as its words, the tool's file name first; continued lines are joined."""
+    """Give every call of a command, or of a file in tools/, as its words; continued lines are joined."""
     text = document.read_text().replace("\\\n", " ")
-    calls = re.findall(r"(?:python3?|\$\(PY\)) tools/(\S+\.py\b[^\n`#|]*)", text)
-    inline = re.findall(r"(?<!`)`(?:tools/)?([a-z_]+\.py [^`\n]*--[^`\n]*)`", text)  # as in `anomaly report --out FILE`
-    calls += [call for call in inline if (ROOT / "tools" / call.split()[0]).is_file()]
-    return [call.split() for call in calls]
+    calls = re.findall(r"(?m)^[ \t]*(?:@?\$\(BIN\)/|\$ )?((?:anomaly|gmmseg) [a-z-]+\b[^\n`#|;]*)", text)
+    calls += re.findall(r"(?<!`)`((?:anomaly|gmmseg) [a-z-]+[^`\n]*)`", text)
+    calls += re.findall(r"(?:python3?|\$\(PY\)) (tools/\S+\.py\b[^\n`#|]*)", text)
+    return [words for call in calls if len(words := call.split()) > 1 or words[0].startswith("tools/")]
 
 
-def help_of(words: list[str], monkeypatch, capsys) -> str:
-    monkeypatch.setattr(sys, "argv", [*words, "--help"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "tools" / words[0]), run_name="__main__")
-    assert end.value.code == 0
-    return capsys.readouterr().out
+def help_of(words: list[str]) -> str:
+    """The help of a command, or of a file in tools/."""
+    import command_line_page
+
+    tool, *more = words
+    subcommand = [word for word in more[:1] if re.fullmatch(r"[a-z_]+", word)]
+    if tool.startswith("tools/dev/"):
+        return command_line_page.help_of_development(" ".join([Path(tool).stem, *subcommand]))
+    command = command_line_page.TOOLS[Path(tool).stem] if tool.startswith("tools/") else tool
+    if tool in ("anomaly", "gmmseg"):
+        known = importlib.import_module(f"{tool}.cli.main").COMMANDS
+        assert more[0] in known, f"{tool} has no command {more[0]!r}"
+        command = " ".join([tool, more[0], *(more[1:2] if more[0] == "data" else [])])
+    return command_line_page.help_of(command)
 
 
 def test_the_documents_are_there():
@@ -51,9 +60,34 @@ def test_the_documents_are_there():
     assert commands(MAKEFILE)
 
 
+def write_what_a_user_has(folder: Path) -> None:
+    """Two images with an anomaly each, their label maps, and ``my_project.net``, which gives ``{"out": logits}``."""
+    random = np.random.default_rng(0)
+    for name in ("first", "second"):
+        label = np.zeros((24, 32), np.uint8)
+        label[6:14, 8:20], label[:2] = 1, 255
+        image = random.integers(0, 255, (*label.shape, 3), dtype=np.uint8)
+        for kind, pixels in (("images", image), ("labels", label)):
+            (folder / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / kind / f"{name}.png")
+    (folder / "my_project.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.last = nn.Conv2d(3, 19, 3, stride=4, padding=1)\n"
+        "    def forward(self, images):\n"
+        "        return {'out': self.last(images)}\n"
+        "net = Net()\n"
+    )
+
+
 @by_name
 def test_python_blocks(document, tmp_path, monkeypatch):
+    write_what_a_user_has(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_project", raising=False)
     for info, line, source in blocks(document):
         assert info in {"python", "python run"}, f"{document.name}:{line} opens with {info!r}"
         tree = ast.parse("\n" * (line - 1) + source, str(document))
@@ -72,15 +106,15 @@ def test_links_lead_to_files(document):
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, MAKEFILE], ids=lambda path: path.name)
-def test_commands_exist_with_the_options_shown(document, monkeypatch, capsys):
+def test_commands_exist_with_the_options_shown(document, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
     for words in commands(document):
-        assert (ROOT / "tools" / words[0]).is_file(), f"{document.name} calls tools/{words[0]}, which is not there"
-        subcommand = [word for word in words[1:2] if re.fullmatch(r"[a-z_]+", word)]
-        shown = help_of([words[0], *subcommand], monkeypatch, capsys)
-        options = {word.split("=")[0] for word in words[1:] if re.match(r"--[a-z]", word)}
+        if words[0].startswith("tools/"):
+            assert (ROOT / words[0]).is_file(), f"{document.name} calls {words[0]}, which is not there"
+        shown = help_of(words)
+        options = {word.split("=")[0].rstrip(".,)") for word in words[1:] if re.match(r"--[a-z]", word)} - {"--help"}
         unknown = {option for option in options if not re.search(rf"{option}(?![\w-])", shown)}
-        assert not unknown, f"{document.name}: tools/{words[0]} does not know {unknown}"
+        assert not unknown, f"{document.name}: {' '.join(words[:2])} does not know {unknown}"
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, MAKEFILE], ids=lambda path: path.name)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
-from anomaly.models.base import TorchModel
+from anomaly.models.torch import TorchModel
 from anomaly.report.look import write_look
 from anomaly.scores import get_scores
 from tests.commands import status_of
@@ -52,7 +52,7 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     write_look(
         *(detector, images, get_scores(["msp"]), out),
         name=HOSTILE,
-        model={"name": HOSTILE, "type": "none"},
+        record={"name": HOSTILE, "type": "none"},
         provenance={"command": HOSTILE},
         on_frame=lambda: seen.append(1),
     )
@@ -62,7 +62,7 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     assert "&lt;img src=x" in page
     data = manifest_of(page)
     assert data["labelled"] is False
-    method = data["datasets"][0]["methods"][0]
+    method = data["sets"][0]["methods"][0]
     scores = np.concatenate([naive_msp(path).ravel() for _, path in images])
     levels, shares = np.array(method["levels"]), np.array(method["fpr"])
     assert 50 < len(levels) <= 255
@@ -70,7 +70,7 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     naive = [(scores >= level - 1e-7).mean() for level in levels]
     np.testing.assert_allclose(shares, naive, atol=1.5 / len(scores))
     assert min(shares) < 1e-3
-    for entry, (name, path) in zip(data["datasets"][0]["frames"], images, strict=True):
+    for entry, (name, path) in zip(data["sets"][0]["frames"], images, strict=True):
         score = naive_msp(path)
         assert entry["name"] == name
         assert tuple(entry["size"]) == tuple(entry["view"]) == score.shape
@@ -91,7 +91,9 @@ def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(images, tmp_p
                 TorchModel(lambda images: seen.append(1)),
                 [*images, (name, folder / f"{name}.png")],
                 *(get_scores(["msp"]), tmp_path / "look.html"),
-                **{"name": "mine", "model": {"name": "none"}, "provenance": {}},
+                name="mine",
+                record={"name": "none"},
+                provenance={},
             )
     assert not seen
 
@@ -105,7 +107,9 @@ def test_all_photographs_that_cannot_be_read_are_told_at_once(images, tmp_path):
             TorchModel(lambda images: images),
             [*images, *((name, folder / f"{name}.png") for name in "wxyz")],
             *(get_scores(["msp"]), tmp_path / "look.html"),
-            **{"name": "mine", "model": {"name": "none"}, "provenance": {}},
+            name="mine",
+            record={"name": "none"},
+            provenance={},
         )
 
 
@@ -127,9 +131,9 @@ def test_the_shipped_network_shows_a_folder(images, tmp_path, monkeypatch, capfd
     assert status == 0, said.err
     assert "shows 2 images" in said.out
     data = manifest_of(out.read_text())
-    assert [method["label"] for method in data["datasets"][0]["methods"]] == ["gmm_nll", "msp"]
-    assert data["datasets"][0]["runs"][0]["classes"][0] == "road"
-    assert "trained on generated street scenes alone" in out.read_text().partition('id="frames"')[0]
+    assert [method["label"] for method in data["sets"][0]["methods"]] == ["gmm_nll", "msp"]
+    assert data["sets"][0]["runs"][0]["classes"][0] == "road"
+    assert "trained on synthetic street scenes alone" in out.read_text().partition('id="frames"')[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["look.html", "photos"]
 
 

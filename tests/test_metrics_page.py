@@ -67,7 +67,7 @@ def test_page_is_up_to_date(tool, tmp_path):
 
 
 def test_page_shows_every_convention_and_scikit_learn_agrees():
-    table = PAGE.split("The made set")[1].split("The same")[0]
+    table = PAGE.split("The synthetic maps")[1].split("The same maps")[0]
     assert set(rows(table)) == set(CONVENTIONS)
     ours = re.findall(r"\d+\.\d\d", rows(table)["ours"])
     learn = next(line for line in table.splitlines() if line.startswith("| scikit-learn"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-import anomaly.models.tiling
+import anomaly.models.views
 from anomaly.metrics import PixelMetrics
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.commands import status_of
@@ -64,7 +64,7 @@ GOOD = ("tiny.py", "tiny.pth", "--sets", "road_anomaly", "--out", "out/run")
 
 
 def test_results_table_and_pictures(place):
-    command = [sys.executable, str(ROOT / "tools" / "anomaly evaluate"), *GOOD, "--profile", "--limit", "2"]
+    command = [sys.executable, str(ROOT / "tools/ood_eval.py"), *GOOD, "--profile", "--limit", "2"]
     done = subprocess.run(
         command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -120,7 +120,7 @@ def test_everything_that_can_be_measured(place, monkeypatch, capsys):
 
     out = place / "out" / "run"
     result = json.loads((out / "results.json").read_text())
-    chosen = {"set": "road_anomaly-first", "frames": 3, "rule": "fpr", "level": 0.2}
+    chosen = {"dataset": "road_anomaly-first", "frames": 3, "rule": "fpr", "level": 0.2}
     assert result["settings"]["threshold"] == chosen
     assert result["settings"]["components"]["at"] == "best_f1"
     (entry,) = result["datasets"]
@@ -255,7 +255,7 @@ BAD = {
     "only its own threshold": (
         nothing,
         ["--calibrate-on", "road_anomaly"],
-        "no threshold is applied to the set",
+        "no threshold is applied to the dataset",
     ),
     "one threshold, many scores": (nothing, [*TRACK, "--components-at", "0.5"], "expected one --scores"),
     "no folder for temporary files": (nothing, ["--memory", "1e-9", "--temporary", "nowhere"], "nowhere"),
@@ -325,12 +325,12 @@ def test_missing_files_are_named(place, monkeypatch, capfd, missing):
 
 
 def test_interrupt_leaves_nothing(place, monkeypatch, capfd):
-    import anomaly.visualize.writer
+    import anomaly.visualize.heatmaps
 
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(anomaly.visualize.writer.Panel, "draw", interrupted)
+    monkeypatch.setattr(anomaly.visualize.heatmaps.Panel, "draw", interrupted)
     assert call(monkeypatch, *GOOD) == 130
     assert not (place / "out").exists()
 
@@ -355,8 +355,8 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
     assert record["provenance"]["predictions"]["format"] == "own"
 
     calls = []
-    look = anomaly.models.tiling.Inference.look
-    monkeypatch.setattr(anomaly.models.tiling.Inference, "look", lambda *a: calls.append(a) or look(*a))
+    predict = anomaly.models.views.predict_inputs
+    monkeypatch.setattr(anomaly.models.views, "predict_inputs", lambda *a: calls.append(a) or predict(*a))
     (place / "maps/road_anomaly/msp/f1.npy").unlink()
     assert call(monkeypatch, *GOOD, *quick, "--save-scores", "maps") == 0
     assert len(calls) == 1
@@ -367,8 +367,8 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--sets", "road_anomaly"), "expected CONFIG and CHECKPOINT, or --predictions DIR"),
-        (("tiny.py", "--sets", "road_anomaly"), "expected CONFIG and CHECKPOINT, or --predictions DIR"),
+        (("--sets", "road_anomaly"), "or --predictions DIR"),
+        (("tiny.py", "--sets", "road_anomaly"), "expected CONFIG and CHECKPOINT, or FILE.PY:NAME, found tiny.py"),
         (
             (*GOOD[:2], "--predictions", "maps", "--sets", "road_anomaly"),
             "CONFIG, CHECKPOINT: expected only options",
@@ -383,7 +383,7 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
             ("--predictions", "full", "--sets", "road_anomaly", "--scores", "msp"),
             "expected score 'msp', found predictions",
         ),
-        (GOOD[:2], "expected --sets NAME... or --folder IMAGES LABELS, found neither"),
+        (GOOD[:2], "expected --data NAME... or --folder IMAGES LABELS, found neither"),
     ],
 )
 def test_what_is_evaluated_has_to_be_clear(place, monkeypatch, capfd, words, message):

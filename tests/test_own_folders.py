@@ -21,11 +21,11 @@ def test_two_folders_are_a_set(place, monkeypatch):
 
 
 def test_labels_of_another_meaning_are_told_before_the_closed_set_is_visited(place, monkeypatch, capfd):
-    from anomaly.mmengine import run as mmseg_run
+    from anomaly.mmengine import closed_set
 
     set_trees.write(place / "mine/labels/f.png", set_trees.label((0, 3, 9), 48, 72))
     set_trees.write(place / "mine/images/f.png", set_trees.photo(0, 48, 72))
-    monkeypatch.setattr(mmseg_run, "evaluate_closed_set", lambda *_, **__: pytest.fail("the closed set was visited"))
+    monkeypatch.setattr(closed_set, "evaluate_closed_set", lambda *_, **__: pytest.fail("the closed set was visited"))
     words = ("--folder", "mine/images", "mine/labels", "--label-values", "0=known", "1=anomaly")
     assert call(monkeypatch, *GOOD[:2], *words, "--out", "out/run") == 2
     assert "f.png" in capfd.readouterr().err

@@ -70,12 +70,12 @@ def test_hidden_test_split(place, call):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--out", "maps"), "expected --set NAME or --images DIR"),
+        (("--out", "maps"), "expected --data NAME or --images DIR"),
         (("--set", "sos", "--images", "photos", "--out", "maps"), "found both or neither"),
         (("--images", "nowhere", "--out", "maps"), "nowhere: expected a folder"),
         (("--set", "anomaly_track-test", "--out", "maps"), "found it in none of"),
         (("--images", "photos", "--out", "photos"), "found other files"),
-        (("--images", "photos", "--out", "maps", "--data-root", "data"), "--data-root: expected --set"),
+        (("--images", "photos", "--out", "maps", "--data-root", "data"), "--data-root: expected --data"),
         (("--images", "photos", "--out", "maps", "--cfg-options", "model.pretrained=x.pth"), "checkpoint"),
         (("--images", "photos", "--out", "maps", "--cfg-options", "val_dataloader.batch_size=2"), "batch_size=2"),
     ],
@@ -98,8 +98,12 @@ def tool(place, monkeypatch, capsys):
         set_trees.write(place / f"mine/labels/f{i}.png", set_trees.label((0, 0, 0, 1, 1, 0, 0), 48, 72))
 
     def run(name, *words):
-        network = ("tiny.py", "tiny.pth") if "--predictions" not in words and name != "export_scores" else ()
-        status = status_of(TOOLS[name], *network, *words)
+        network = (
+            ("tiny.py", "tiny.pth")
+            if "--predictions" not in words and name not in ("export_scores", "anomaly export-scores")
+            else ()
+        )
+        status = status_of(TOOLS.get(name, name), *network, *words)
         return status, *capsys.readouterr()
 
     return run

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from anomaly.datasets.street_scenes import CLASSES, render_scene
 from anomaly.errors import InputError
-from anomaly.evaluation.score_maps import Method, see
+from anomaly.evaluation.score_maps import ScorePipeline, predicted_classes
 from anomaly.frames import ANOMALY, KNOWN
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
@@ -48,17 +48,18 @@ def test_small_safe_and_whole(model):
 
 def test_finds_what_is_unknown_on_scenes_it_never_saw(model):
     from anomaly.models.mmseg import MMSegModel
+    from anomaly.models.views import predict_image
 
     detector = MMSegModel(Config.fromfile(CONFIG), model, "cpu")
-    method = Method(get_scores(["gmm_nll", "msp"]))
-    metrics, right, known = {name: PixelMetrics(name) for name in method.names}, 0, 0
+    pipeline = ScorePipeline(get_scores(["gmm_nll", "msp"]))
+    metrics, right, known = {name: PixelMetrics(name) for name in pipeline.names}, 0, 0
     for seed in range(8_000_000, 8_000_006):
         scene = render_scene(seed, anomalies=3)
-        seen = see(detector, scene.image)
+        prediction = predict_image(detector, scene.image)
         label = np.where(scene.anomaly, ANOMALY, KNOWN).astype(np.uint8)
-        for name, score in method.score(seen, label.shape).items():
+        for name, score in pipeline.score(prediction, label.shape).items():
             metrics[name].update(str(seed), score, label)
-        right += int((method.classify(seen, label.shape) == scene.label)[~scene.anomaly].sum())
+        right += int((predicted_classes(prediction, label.shape) == scene.label)[~scene.anomaly].sum())
         known += int((~scene.anomaly).sum())
     figures = {name: metric.compute() for name, metric in metrics.items()}
     pixels = figures["gmm_nll"]

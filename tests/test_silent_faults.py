@@ -84,7 +84,7 @@ def test_a_folder_named_as_a_dataset_of_the_same_run(call, place):
     words = ("--sets", "road_anomaly", *folder, "--scores", "msp")
     assert call("ood_eval", *NETWORK, *words, *QUICK)[0] == 0
     first, mine = results(place)["datasets"]
-    assert (first["set"], mine["set"]) == ("road_anomaly", "road_anomaly-folder")
+    assert (first["dataset"], mine["dataset"]) == ("road_anomaly", "road_anomaly-folder")
     assert first["scores"]["msp"]["values"] != mine["scores"]["msp"]["values"]
 
 
@@ -102,7 +102,7 @@ def test_a_folder_can_be_named(call, place):
     words = ("--sets", "road_anomaly-first", *folder, "--folder-name", "mine", "--scores", "msp")
     assert call("ood_eval", *NETWORK, *words, *QUICK)[0] == 0
     first, mine = results(place)["datasets"]
-    assert (first["set"], mine["set"]) == ("road_anomaly-first", "mine")
+    assert (first["dataset"], mine["dataset"]) == ("road_anomaly-first", "mine")
     assert first["scores"]["msp"]["values"] != mine["scores"]["msp"]["values"]
 
 
@@ -110,7 +110,7 @@ def test_a_folder_can_be_named(call, place):
 def test_a_name_for_a_folder_is_a_plain_one(refused, place, name):
     write_folder(place / "mine", (0, 1))
     words = ("--folder", "mine/images", "mine/labels", *DECLARED, "--folder-name", name)
-    assert "--folder-name" in refused(*NETWORK, *words, *QUICK)
+    assert "folder name" in refused(*NETWORK, *words, *QUICK)
 
 
 def test_one_dataset_twice(refused):
@@ -152,9 +152,9 @@ def test_a_declared_anomaly_that_no_label_has(refused, place):
 
 
 def test_an_undefined_value_in_the_last_label_is_told_before_the_network_is_asked(refused, place, monkeypatch):
-    import anomaly.models.tiling
+    import anomaly.models.views
 
-    monkeypatch.setattr(anomaly.models.tiling.Inference, "look", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(anomaly.models.views, "predict_inputs", lambda *_: pytest.fail("the network was asked"))
     write_folder(place / "mine", (0, 1), frames=9)
     set_trees.write(place / "mine/labels/f8.png", set_trees.label((0, 7), 48, 72))
     words = ("--folder", "mine/images", "mine/labels", *DECLARED)
@@ -241,7 +241,7 @@ def test_a_record_tells_its_images_and_those_of_the_threshold(call, place):
     assert first["images"] == {"f0": names[0], "f1": names[1]}
     assert first["scores"]["msp"]["at_threshold"] == {}
     assert second["scores"]["msp"]["at_threshold"] != {}
-    assert record["provenance"]["calibration"] == {"set": "road_anomaly-first", "images": sorted(names[:2])}
+    assert record["provenance"]["calibration"] == {"dataset": "road_anomaly-first", "images": sorted(names[:2])}
 
 
 def test_images_that_mixtures_were_fitted_on_are_refused(refused, call, place):
@@ -428,7 +428,7 @@ def test_a_class_without_a_labelled_pixel_is_named(call, place):
     assert read_results(place / "out/run/results.json").closed_set.unlabelled == ["tree"]
     with (place / "tiny.py").open("a") as config:
         config.write("test_cfg = dict(type='TestLoop')\n")
-    command = [sys.executable, str(ROOT / "gmmseg test"), *NETWORK, "--work-dir", "tested"]
+    command = [sys.executable, str(ROOT / "tools/test.py"), *NETWORK, "--work-dir", "tested"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0

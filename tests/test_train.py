@@ -238,7 +238,7 @@ def test_initial_weights_run_no_code(call, capsys, tmp_path):
 def _start(folder, *arguments, **options):
     """Start gmmseg train as a process of its own."""
     environment = {**os.environ, "DATA_ROOT": "data", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "gmmseg train"), CONFIG, *arguments]
+    command = [sys.executable, str(ROOT / "tools/train.py"), CONFIG, *arguments]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=folder, env=environment, **pipes, **options)
 

@@ -10,7 +10,7 @@ import pytest
 from anomaly.results.records import read_results
 from anomaly.results.verification import agreements
 from tests.anomaly import set_trees
-from tests.commands import TOOLS, status_of
+from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,7 +21,7 @@ def call(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *words):
-        status = status_of(TOOLS[name.removesuffix(".py")], *words)
+        status = status_of(name, *words)
         return status, *capsys.readouterr()
 
     return run
@@ -56,7 +56,7 @@ def change(result, edit):
 
 
 def test_result_that_comes_out_again(call, result, maps):
-    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    status, printed, _ = call("anomaly verify", result, "--predictions", maps)
     assert status == 0
     assert printed.splitlines() == [
         "config and checkpoint: matches (largest difference 0.0e+00)",
@@ -90,7 +90,7 @@ def score_of(record):
 )
 def test_forged_result_is_found_out(call, result, maps, edit, message):
     change(result, edit)
-    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    status, printed, _ = call("anomaly verify", result, "--predictions", maps)
     assert status == 1
     assert message in printed
     assert printed.endswith("the result does NOT come out again\n")
@@ -99,14 +99,14 @@ def test_forged_result_is_found_out(call, result, maps, edit, message):
 def test_other_labels_are_found_out(call, result, maps, tmp_path):
     path = tmp_path / "data/street_scenes/open_world/frames/f1.labels/labels_semantic.png"
     set_trees.write(path, set_trees.label((0, 2, 2, 0)))
-    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    status, printed, _ = call("anomaly verify", result, "--predictions", maps)
     assert status == 1
     assert "other frames or labels" in printed
 
 
 def test_other_scores_are_found_out(call, result, maps):
     np.save(maps / "f2.npy", np.load(maps / "f1.npy"))
-    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    status, printed, _ = call("anomaly verify", result, "--predictions", maps)
     assert status == 1
     assert "auroc: recorded" in printed
 
@@ -114,7 +114,7 @@ def test_other_scores_are_found_out(call, result, maps):
 def test_what_is_not_measured_again_is_told(call, result, maps):
     classes = {"dataset": "D", "frames": 5, "miou": 0.99, "macc": 0.9, "aacc": 0.9, "class_iou": {}, "unlabelled": []}
     change(result, lambda r: r.update(closed_set=classes))
-    status, printed, _ = call("verify.py", result, "--predictions", maps)
+    status, printed, _ = call("anomaly verify", result, "--predictions", maps)
     assert status == 0
     assert "closed set: not measured again" in printed
     assert printed.endswith("the result comes out again, but for what was not measured again (closed set)\n")
@@ -132,13 +132,13 @@ def test_score_maps_of_another_checkpoint_are_told(call, result, maps):
 
 @pytest.mark.parametrize("tolerance", ["10", "-1", "nan", "inf"])
 def test_tolerance_is_small(call, result, maps, tolerance):
-    status, _, complaint = call("verify.py", result, "--predictions", maps, "--tolerance", tolerance)
+    status, _, complaint = call("anomaly verify", result, "--predictions", maps, "--tolerance", tolerance)
     assert status == 2
-    assert "--tolerance: expected a difference of figures from 0 to 0.01, found" in complaint
+    assert "--tolerance: expected a difference of metrics from 0 to 0.01, found" in complaint
 
 
 def test_verify_needs_something_to_measure(call, result):
-    status, _, complaint = call("verify.py", result)
+    status, _, complaint = call("anomaly verify", result)
     assert status == 2
     assert "--predictions DIR" in complaint
 
@@ -147,10 +147,10 @@ def test_compare_refuses_other_frames(call, result, maps, tmp_path):
     other = tmp_path / "other/results.json"
     words = ("--predictions", maps, "--sets", "street_scenes", "--out", "other", "--heatmaps", "none")
     assert call("anomaly evaluate", *words)[0] == 0
-    status, _, complaint = call("compare.py", result, other)
+    status, _, complaint = call("anomaly compare", result, other)
     assert status == 2
     assert "street_scenes: expected results of the same frames and labels, found 3 and 4 frames" in complaint
-    assert call("compare.py", other, "--format", "latex")[1].startswith(r"\begin{tabular}")
+    assert call("anomaly compare", other, "--format", "latex")[1].startswith(r"\begin{tabular}")
 
 
 def test_negative_control(call, maps):
@@ -187,9 +187,9 @@ def test_what_is_no_result(call, maps, words):
         status, _, complaint = call(tool, *words, *(("--predictions", maps) if tool == "verify.py" else ()))
         assert status == 2
         assert "expected the results.json of an evaluation, found" in complaint
-    assert call("compare.py", "x.json", "--paired", "--conventions")[0] == 2
+    assert call("anomaly compare", "x.json", "--paired", "--conventions")[0] == 2
     for table in ("--paired", "--conventions"):
-        status, _, complaint = call("compare.py", "x.json", table, "--format", "markdown")
+        status, _, complaint = call("anomaly compare", "x.json", table, "--format", "markdown")
         assert (status, complaint.startswith("error: --format")) == (2, True)
-    status, _, complaint = call("compare.py", "x.json", "--conventions", "--json", "nowhere/x.json")
+    status, _, complaint = call("anomaly compare", "x.json", "--conventions", "--json", "nowhere/x.json")
     assert (status, "--json: expected a file in a folder that is there" in complaint) == (2, True)

@@ -18,6 +18,7 @@ from anomaly.cli.options import SCORE_NAMES, add_inference, add_model
 from anomaly.cli.parser import command_parser
 from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
+from anomaly.utils.shipped import DEMO
 
 EXAMPLE = (
     "This page shows the small network that is shipped. It was trained on synthetic street scenes alone, so real images "
@@ -41,9 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
         raise InputError(f"--out: expected a file that ends in .html, in a folder that is there, found {args.out}")
     images = find_images(args.images)
     if shipped := args.model is None:
-        from anomaly.cli.shipped import shipped_network
-
-        args.model = [str(path) for path in shipped_network()]
+        args.model = [str(path) for path in DEMO]
     source = network_source(args)
 
     from anomaly.cli.progress import frame_progress

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from anomaly.cli.process import leave, run
 from anomaly.errors import InputError
+from anomaly.utils.optional import raise_missing
 
 COMMANDS = {
     "evaluate": "measure anomaly scores on labelled datasets",
@@ -50,7 +51,10 @@ def run_command(program: str, commands: Mapping[str, str], words: Sequence[str] 
             print(f"{program} {__version__}")
         elif words[0] in commands:
             module = importlib.import_module(f"{program}.cli.{words[0].replace('-', '_')}")
-            module.main(words[1:])
+            try:
+                module.main(words[1:])
+            except ModuleNotFoundError as error:
+                raise_missing(error, "mmseg" if program == "gmmseg" else None)
         else:
             raise InputError(f"unknown command {words[0]!r}; the commands are {', '.join(commands)}")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -14,6 +11,7 @@ from typing import Any
 from anomaly.cli.config_options import Reads, set_options
 from anomaly.cli.process import leave
 from anomaly.errors import InputError
+from anomaly.utils.optional import needs
 
 
 def check_data_root(config: Any, data_root: Path | None) -> None:
@@ -35,7 +33,7 @@ def read_config(
     """Read an mmengine config; the configs here look for their data in the environment's ``DATA_ROOT``.
 
     Args:
-        path: The config file.
+        path: The file, or one of the configs that come with the package, such as ``configs/demo/NAME.py``.
         options: ``key=value`` settings that replace the config's, in mmengine's ``--cfg-options`` form.
         data_root: Folder that holds the data sets; sets ``DATA_ROOT``.
         reads: What the tool reads of the config, all by default; an option for anything else is refused.
@@ -43,20 +41,11 @@ def read_config(
     Raises:
         InputError: No such file, not a config, or an option that does not fit it or has no effect.
     """
-    handler = signal.signal(signal.SIGINT, leave)
-    with contextlib.redirect_stdout(io.StringIO()):
-        import mmseg.datasets  # noqa: F401  prints that a package which nothing here needs is missing
-        from mmengine.config import Config
+    handler = signal.signal(signal.SIGINT, leave)  # the import takes seconds
+    with needs("mmseg"):
+        from anomaly.models import mmseg
     signal.signal(signal.SIGINT, handler)
     if data_root is not None:
         os.environ["DATA_ROOT"] = str(data_root)
-    if not path.is_file():
-        raise InputError(f"config {path} does not exist; give a file such as those in configs/")
-    logging.disable(logging.INFO)  # mmengine tells of every variable that it puts in
-    try:
-        config = Config.fromfile(path)
-    except Exception as error:  # a config is Python: it can fail in any way
-        raise InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
-    finally:
-        logging.disable(logging.NOTSET)
+    config = mmseg.read_config(path)
     return set_options(config, options, reads or Reads()) if options else config

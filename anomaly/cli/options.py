@@ -76,7 +76,6 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
         InputError: Whatever is wrong with config, checkpoint or file.
     """
     from anomaly.models.loading import load_model
-    from anomaly.utils.optional import needs
 
     words = model_words(args)
     check_score_names(args.scores)
@@ -86,11 +85,12 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
                 f"--cfg-options: expected a config, whose settings they are, found {words[0]}; leave it out"
             )
         return load_model(words[0], device=args.device)
-    with needs("mmseg"):
-        from anomaly.cli.mmseg_config import read_config
-        from anomaly.models.mmseg import load_mmseg
+    from anomaly.cli.mmseg_config import read_config
 
-        config = read_config(Path(words[0]), args.cfg_options, getattr(args, "data_root", None), reads)
+    config = read_config(Path(words[0]), args.cfg_options, getattr(args, "data_root", None), reads)
+
+    from anomaly.models.mmseg import load_mmseg
+
     return load_mmseg(config, Path(words[1]), device=args.device)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
-from anomaly.metrics.calibration import Rule, Threshold, check_level
+from anomaly.metrics.calibration import RULES, Rule, Threshold, check_level
 from anomaly.metrics.component import BEST_F1, component_threshold
 from anomaly.metrics.definitions import Levels
 from anomaly.metrics.functional.components import Track
@@ -45,12 +45,13 @@ def parse_calibration(dataset: Dataset, text: str) -> Calibration:
         InputError: It is no such rule.
     """
     rule, _, level = text.partition("=")
+    if rule not in RULES:
+        raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {text!r}")
     try:
-        return Calibration(dataset, rule, float(level) if level else None)  # type: ignore[arg-type]
+        found = float(level) if level else None
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise InputError(f"--calibrate-by {text}: {error}") from error
-        raise InputError(f"--calibrate-by: expected tpr=LEVEL, fpr=LEVEL or best_f1, found {text!r}") from error
+        raise InputError(f"--calibrate-by {text}: expected a number as its level, found {level!r}") from error
+    return Calibration(dataset, rule, found)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

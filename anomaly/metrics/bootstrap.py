@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
 
 from anomaly.errors import InputError
 from anomaly.metrics.definitions import Levels
@@ -242,6 +241,8 @@ class _Sampled:
         usable = len(jackknife) > 1 and self.samples.size and spread > 0 and 0 < below < 1
         self.method: Method = "bca" if method == "bca" and usable else "percentile"
         if self.method == "bca":
+            from scipy.special import ndtri
+
             self.bias = float(ndtri(below))
             self.acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
         if len(jackknife) < 2:
@@ -249,6 +250,8 @@ class _Sampled:
 
     def interval(self, level: float) -> BootstrapInterval:
         """Both ends; percentile is BCa without bias and acceleration."""
+        from scipy.special import ndtr, ndtri
+
         low, high = math.nan, math.nan
         if self.samples.size:
             shifted = self.bias + ndtri([(1 - level) / 2, (1 + level) / 2])

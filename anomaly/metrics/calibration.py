@@ -122,7 +122,7 @@ def check_pixels(rule: Rule, known: int, anomaly: int, dataset: str) -> None:
     needed = {"tpr": (1, anomaly), "fpr": (known, 1)}
     if missing := missing_pixels(*needed.get(rule, (known, anomaly))):
         raise InputError(
-            f"a threshold by the rule {rule} needs {missing} pixels, and the split {set!r} has none; choose it on "
+            f"a threshold by the rule {rule} needs {missing} pixels, and the split {dataset!r} has none; choose it on "
             "another split, or by another rule"
         )
 

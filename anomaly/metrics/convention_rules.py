@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
-from sklearn import metrics as sklearn_metrics
 
 from anomaly.errors import InputError
 from anomaly.frames import as_array, as_frame_id
@@ -35,6 +33,7 @@ from anomaly.metrics.functional.ranking import (
     fpr_at_tpr,
 )
 from anomaly.metrics.runs import FrameScores
+from anomaly.utils.optional import needs
 
 Frames = Mapping[str, FrameScores] | Iterable[tuple[str, FrameScores]]
 _Rule = Callable[[OperatingPoints], float]
@@ -198,6 +197,8 @@ def meta_ood(scores: SetScores) -> Figures:
     pixels of both together for AP. FPR95 is taken at the point of scikit-learn's ``roc_curve`` whose TPR is nearest to
     0.95, the first of equals. Every pixel of a bin ties.
     """
+    from sklearn import metrics as sklearn_metrics
+
     edges = np.linspace(*_range(scores.known, scores.anomaly), META_OOD_BINS + 1)
     known, anomaly = (np.histogram(part, edges)[0] for part in (scores.known, scores.anomaly))
     bins, labels = np.tile(np.arange(META_OOD_BINS), 2), np.repeat([0, 1], META_OOD_BINS)
@@ -298,6 +299,8 @@ def _sigmoid(frame: FrameScores) -> FrameScores:
     ends = [part[[0, -1]] for part in parts]
     if np.min(ends) >= 0 and np.max(ends) <= 1:
         return frame
+    with needs("torch"):
+        import torch
     with np.errstate(over="ignore"):
         known, anomaly = (torch.from_numpy(part.astype(np.float32)).sigmoid_().numpy() for part in parts)
     known.sort()  # torch's sigmoid may put neighbours in another order, by one rounding

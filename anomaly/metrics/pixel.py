@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
 from anomaly.metrics.binned import BinnedScores
 from anomaly.metrics.definitions import PER_IMAGE, Levels
-from anomaly.metrics.distributed import gather
 from anomaly.metrics.exact import ExactScores
 from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
@@ -178,7 +178,10 @@ class PixelMetrics:
 
     def gather(self) -> None:
         """Make process 0 of ``torch.distributed`` take over the frames of all others; see :mod:`.distributed`."""
-        gather(self)
+        if "torch.distributed" in sys.modules:  # it is loaded by whoever makes a process group
+            from anomaly.metrics.distributed import gather
+
+            gather(self)
 
     def compute(self) -> PixelResult:
         """Measure all frames; ``update`` and ``merge`` may go on afterwards.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.errors import InputError
+from anomaly.utils.shipped import find_shipped
 
 _MEMORY = "classifier.em.memory."
 
@@ -21,12 +22,12 @@ def read_safely(path: str | Path) -> Any:
     """Read what ``torch.save`` wrote if it is tensors and plain containers, nothing that runs code.
 
     Args:
-        path: The file.
+        path: The file, or one that comes with the package, such as ``checkpoints/NAME.pth``.
 
     Raises:
         InputError: No such file, cut short or not written by torch, or it needs other code to load.
     """
-    path = Path(path)
+    path = find_shipped(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path} does not exist, or is no file; give the path of a .pth file")
     try:

@@ -99,13 +99,13 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
         except Exception as error:  # the user's own code
             raise InputError(f"{what}: {found.__name__}() fails: {type(error).__name__}: {error}") from error
         return _from_object(built, device, what, made=True)
-    if all(hasattr(found, name) for name in ("prepare", "gives", "classes")) and callable(found):
-        return found
-    with needs("torch"):
+    with needs("torch"):  # of any model: predictions are tensors
         from torch import nn
 
         from anomaly.models.functions import ScoreModel
         from anomaly.models.torch import TorchModel
+    if all(hasattr(found, name) for name in ("prepare", "gives", "classes")) and callable(found):
+        return found
     if isinstance(found, nn.Module):
         return TorchModel(found, device=device)
     if callable(found):

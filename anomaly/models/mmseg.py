@@ -30,6 +30,7 @@ from anomaly.models.tiling import Inference, sliding_windows
 from anomaly.models.torch import pick_device
 from anomaly.utils.file_records import config_record, file_record
 from anomaly.utils.names import check_distinct
+from anomaly.utils.shipped import find_shipped
 
 _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
 
@@ -57,15 +58,19 @@ def build_model(config: Config) -> BaseSegmentor:
 def read_config(path: str | Path) -> Config:
     """Read an mmengine config. It is Python, and is run.
 
+    Args:
+        path: The file, or one of the configs that come with the package, such as ``configs/demo/NAME.py``.
+
     Raises:
         InputError: There is no such file, or it is no config.
     """
-    if not Path(path).is_file():
+    path = find_shipped(path)
+    if not path.is_file():
         raise InputError(f"config {path} does not exist; give a file such as those in configs/")
     logging.disable(logging.INFO)  # mmengine tells of every variable that it puts in
     try:
         return Config.fromfile(path)
-    except Exception as error:  # it can fail in any way
+    except Exception as error:  # a config is Python: it can fail in any way
         raise InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
@@ -94,7 +99,7 @@ def load_mmseg(
     model.checkpoint = loaded
     model.inputs = {
         "config": config_record(Path(config.filename), config.pretty_text),
-        "checkpoint": file_record(Path(checkpoint)),
+        "checkpoint": file_record(find_shipped(checkpoint)),
     }
     if model.fitted_images:
         model.inputs["checkpoint"]["images"] = sorted(model.fitted_images)

@@ -358,8 +358,8 @@ def _get_score(text: str) -> Score:
     if score.check is not None:  # what is out of range is told before a frame is read
         score.check(**parameters)
     elif parameters and not score.fitted:
-        import torch
-
+        with needs("torch"):
+            import torch
         score.function(*(torch.zeros(1, 2, 1, 1) for _ in score.needs), **parameters)
     return replace(score, name=text, parameters=parameters)
 

@@ -6,11 +6,12 @@ import contextlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from anomaly.errors import InputError
 
 EXTRAS = {"torch": ("torch",), "mmseg": ("torch", "mmengine", "mmcv", "mmseg")}
-"""Top-level modules that an extra of the package installs, by the extra's name."""
+"""Top-level modules that an extra of the package installs, by the extra's name; the smallest extra first."""
 
 
 @contextmanager
@@ -24,9 +25,26 @@ def needs(extra: str) -> Iterator[None]:
         with contextlib.redirect_stdout(io.StringIO()):  # mmseg prints that a package which nothing needs is missing
             yield
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRAS[extra]:
-            raise
-        raise InputError(
-            f'this needs {error.name}, which is not installed here; install it with: pip install ".[{extra}]" in a '
-            "clone of the project"
-        ) from error
+        raise_missing(error, extra)
+
+
+def raise_missing(error: ModuleNotFoundError, extra: str | None = None) -> NoReturn:
+    """Say how a module is installed that could not be imported.
+
+    Args:
+        error: What the import raised.
+        extra: The extra that is needed; by default the smallest that has the module.
+
+    Raises:
+        InputError: An extra has the module; the message has the command.
+        ModuleNotFoundError: The given error, where no extra has it.
+    """
+    module = (error.name or "").partition(".")[0]
+    extras = EXTRAS if extra is None else {extra: EXTRAS[extra]}
+    found = next((name for name, modules in extras.items() if module in modules), None)
+    if found is None:
+        raise error
+    raise InputError(
+        f'this needs {module}, which is not installed here; install it with: pip install ".[{found}]" in a clone of '
+        "the project"
+    ) from error

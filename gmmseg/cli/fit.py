@@ -69,10 +69,14 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.results.provenance import provenance
     from anomaly.utils.file_records import config_record, file_record, portable
     from anomaly.utils.files import staged
+    from anomaly.utils.shipped import find_shipped
     from gmmseg.posthoc.fitting import fit, fitting_config, fresh_weights
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
-    inputs = {"config": config_record(args.config, config.pretty_text), "checkpoint": file_record(args.checkpoint)}
+    inputs = {
+        "config": config_record(Path(config.filename), config.pretty_text),
+        "checkpoint": file_record(find_shipped(args.checkpoint)),
+    }
     origin = provenance(inputs)
     config, backbone = fitting_config(config, args.components, args.frozen, build_model)
     model = build_model(config)

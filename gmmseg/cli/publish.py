@@ -43,7 +43,7 @@ def shipped(checkpoint: dict[str, Any], config: Any, args: argparse.Namespace) -
     weights = {key: value for key, value in checkpoint["state_dict"].items() if ".em.memory." not in key}
     load_weights(build_model(config), weights, args.checkpoint)
     named = {name: [*value] for name, value in classes.items() if name in ("classes", "palette")}
-    origin = {"config": config_record(args.config, config.pretty_text), "steps": meta["iter"]}
+    origin = {"config": config_record(Path(config.filename), config.pretty_text), "steps": meta["iter"]}
     return {
         "state_dict": {key: value.clone() for key, value in weights.items()},
         "meta": {"dataset_meta": named} | origin,

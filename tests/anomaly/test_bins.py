@@ -68,8 +68,8 @@ def test_intervals_hold_the_exact_figures(seed, number, monkeypatch):
     monkeypatch.setattr(bins, "BINS", number)
     monkeypatch.setattr(bins, "PART", 7)
     exact, bounded = (compute(filled(many_kinds(seed), mode=mode, threshold=0.5)) for mode in ("exact", "binned"))
-    assert bounded.figures.keys() == exact.figures.keys()
-    for name in exact.figures.keys() - {"best_f1_threshold"}:
+    assert bounded.values.keys() == exact.values.keys()
+    for name in exact.values.keys() - {"best_f1_threshold"}:
         low, high = bounded.bounds[name]
         assert low <= exact[name] <= high or np.isnan([low, high, exact[name]]).all(), name
         assert low <= bounded[name] <= high or np.isnan(bounded[name]), name

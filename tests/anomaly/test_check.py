@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from anomaly.cli.catalogue_text import report_text
 
+from anomaly.cli.data import report_text
 from anomaly.datasets.catalog import SETS, load_dataset
 from anomaly.datasets.check import check_dataset
 from anomaly.datasets.fingerprint import Fingerprint

@@ -1,13 +1,13 @@
 import re
 from dataclasses import replace
 
-import anomaly.evaluation.metrics
 import numpy as np
 import pytest
 
-import anomaly.evaluation.score_maps
 from anomaly.datasets.catalog import load_dataset
 from anomaly.evaluation.negative_controls import CONSTANT, RANDOM, SHUFFLED, Control, negative_controls
+from anomaly.evaluation.score_maps import ScorePipeline
+from anomaly.metrics import PixelMetrics
 from tests.anomaly import set_trees
 
 IGNORED = 255
@@ -57,12 +57,12 @@ def test_scores_that_know_nothing_pass(split):
 
 def leak_label(monkeypatch, sign=1):
     """A pipeline in which the label reaches the score."""
-    read = anomaly.evaluation.score_maps.Method.maps
+    read = ScorePipeline.read
 
-    def maps(self, frame, *rest):
-        return {name: score + sign * 0.02 * (frame.label == 1) for name, score in read(self, frame, *rest).items()}
+    def leaking(self, frame, store):
+        return {name: score + sign * 0.02 * (frame.label == 1) for name, score in read(self, frame, store).items()}
 
-    monkeypatch.setattr(anomaly.evaluation.score_maps.Method, "maps", maps)
+    monkeypatch.setattr(ScorePipeline, "read", leaking)
 
 
 def leak_label_reversed(monkeypatch):
@@ -70,10 +70,8 @@ def leak_label_reversed(monkeypatch):
 
 
 def change_update(monkeypatch, change):
-    update = anomaly.evaluation.metrics.PixelMetrics.update
-    monkeypatch.setattr(
-        anomaly.evaluation.metrics.PixelMetrics, "update", lambda self, name, *pair: update(self, name, *change(*pair))
-    )
+    update = PixelMetrics.update
+    monkeypatch.setattr(PixelMetrics, "update", lambda self, name, *pair: update(self, name, *change(*pair)))
 
 
 def drop_known(monkeypatch):

@@ -19,12 +19,14 @@ from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.mmengine.closed_set import evaluate_closed_set, open_closed_set
-from anomaly.models.base import TorchModel
 from anomaly.models.evaluation_mode import evaluation_mode, modules_of
 from anomaly.models.mmseg import MMSegModel, build_model
 from anomaly.models.tiling import Inference
+from anomaly.models.torch import TorchModel
 from anomaly.scores import get_scores
 from tests.anomaly import set_trees, tiny_segmentor
+
+AS_IT_IS = {"mean": (0, 0, 0), "std": (1, 1, 1)}  # images from 0 to 1, and nothing said of it
 
 
 class Net(nn.Module):
@@ -182,11 +184,11 @@ def test_asked_in_evaluation_mode_and_left_as_it_was(way):
     state, inputs = state_of(net), torch.rand(1, 3, 8, 8)
     function = WAYS[way](net)
     expected = copy.deepcopy(net).eval()(inputs)
-    detector = TorchModel(function)
+    model = TorchModel(function, **AS_IT_IS)
     generator = torch.get_rng_state()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        found = [detector(inputs).logits for _ in range(3)]
+        found = [model(inputs).logits for _ in range(3)]
     assert not [each for each in told if "shown one image twice" in str(each.message)]
     for logits in found:
         torch.testing.assert_close(logits, expected, rtol=0.02, atol=0.02 if way == "half precision" else 1e-6)
@@ -196,20 +198,20 @@ def test_asked_in_evaluation_mode_and_left_as_it_was(way):
 
 def test_mode_that_changes_between_calls_is_noticed():
     net = trained().eval()
-    inputs, detector = torch.rand(1, 3, 8, 8), TorchModel(net)
-    expected = detector(inputs).logits
+    inputs, model = torch.rand(1, 3, 8, 8), TorchModel(net, **AS_IT_IS)
+    expected = model(inputs).logits
     net.train()
-    assert torch.equal(detector(inputs).logits, expected)
+    assert torch.equal(model(inputs).logits, expected)
     assert all(module.training for module in net.modules())
 
 
 def test_global_that_is_bound_anew_is_noticed(monkeypatch):
-    detector = TorchModel(helper)
-    detector(torch.rand(1, 3, 8, 8))
+    model = TorchModel(helper, **AS_IT_IS)
+    model(torch.rand(1, 3, 8, 8))
     other = trained()
     monkeypatch.setattr(sys.modules[__name__], "GLOBAL", other)
     state = state_of(other)
-    detector(torch.rand(1, 3, 8, 8))
+    model(torch.rand(1, 3, 8, 8))
     unchanged(other, state)
 
 
@@ -221,7 +223,7 @@ def test_left_as_it_was_after_an_error():
         net(images).train_no_such_method()
 
     with pytest.raises(AttributeError):
-        TorchModel(function)(torch.rand(1, 3, 8, 8))
+        TorchModel(function, **AS_IT_IS)(torch.rand(1, 3, 8, 8))
     unchanged(net, state)
 
 
@@ -249,13 +251,13 @@ def test_train_and_eval_are_not_called():
 def test_scripted_modules():
     net = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)))
     inputs = torch.rand(1, 3, 4, 4)
-    detector, state = TorchModel(net), state_of(net)
-    assert torch.equal(detector(inputs).logits, detector(inputs).logits)
+    model, state = TorchModel(net, **AS_IT_IS), state_of(net)
+    assert torch.equal(model(inputs).logits, model(inputs).logits)
     unchanged(net, state)
     frozen = torch.jit.freeze(net.eval())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TorchModel(frozen)(inputs)
+        TorchModel(frozen, **AS_IT_IS)(inputs)
 
 
 def test_functions_of_libraries_are_not_searched():
@@ -312,14 +314,14 @@ TOLD = [(random_one, 1), (random_one, 3), (OfTheBatch().eval(), 3), (nn.BatchNor
 
 @pytest.mark.parametrize(("function", "batch"), TOLD)
 def test_what_is_random_by_itself_is_told(function, batch):
-    detector, inputs = TorchModel(function), torch.rand(batch, 3, 8, 8)
+    model, inputs = TorchModel(function, **AS_IT_IS), torch.rand(batch, 3, 8, 8)
     depends = "depends on the other images of its batch" if batch > 1 else "its answer is random, though"
     with pytest.warns(UserWarning, match=rf"gives other logits the second time: .*{depends}"):
-        detector(inputs)
+        model(inputs)
     with warnings.catch_warnings():  # once
         warnings.simplefilter("error")
-        detector(inputs)
-        detector(inputs[:1])
+        model(inputs)
+        model(inputs[:1])
 
 
 def test_generators_are_left_as_one_call_leaves_them():
@@ -327,9 +329,9 @@ def test_generators_are_left_as_one_call_leaves_them():
     torch.manual_seed(3)
     expected = random_one(inputs), random_one(inputs)
     torch.manual_seed(3)
-    detector = TorchModel(random_one)
+    model = TorchModel(random_one, **AS_IT_IS)
     with pytest.warns(UserWarning, match="shown one image twice"):
-        found = detector(inputs).logits, detector(inputs).logits
+        found = model(inputs).logits, model(inputs).logits
     assert all(map(torch.equal, found, expected))
 
 
@@ -349,23 +351,25 @@ QUIET = {
 @pytest.mark.parametrize("name", QUIET)
 def test_what_answers_alike_is_not_told_of(name, batch):
     gives = ("logits", "component_log_prob", "component_peak") if "values" in name else ("logits",)
-    detector, inputs = TorchModel(QUIET[name], gives=gives), torch.rand(batch, 3, 4, 4)
+    model, inputs = TorchModel(QUIET[name], gives=gives, **AS_IT_IS), torch.rand(batch, 3, 4, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        detector(inputs)
-        detector(inputs[:1])
+        model(inputs)
+        model(inputs[:1])
 
 
-def test_figures_come_out_again(tmp_path):
+def test_values_come_out_again(tmp_path):
     write_street_scenes(tmp_path / "street_scenes", train=0, val=0, open_world=4, size=(48, 64))
-    split, net = load_dataset("street_scenes", tmp_path), trained()
+    dataset, net = load_dataset("street_scenes", tmp_path), trained()
     state = state_of(net)
 
-    def figures(function):
-        (found,) = evaluate(TorchModel(function), [split], get_scores(["entropy"]), inference=Inference(batch=2))
+    def values(function):
+        (found,) = evaluate(
+            TorchModel(function, **AS_IT_IS), [dataset], get_scores(["entropy"]), inference=Inference(batch=2)
+        )
         return found.scores["entropy"].values
 
-    assert figures(net) == figures(net) == figures(copy.deepcopy(net).eval())
+    assert values(net) == values(net) == values(copy.deepcopy(net).eval())
     unchanged(net, state)
 
 
@@ -373,33 +377,33 @@ def test_figures_come_out_again(tmp_path):
 def segmentor(tmp_path):
     closed = tiny_segmentor.write_closed_set(tmp_path / "closed")
     config = Config.fromfile(tiny_segmentor.write_config(tmp_path / "tiny.py", closed))
-    model = build_model(config)
+    network = build_model(config)
     path = tiny_segmentor.write_checkpoint(tmp_path / "weights.pth", config)
-    model.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
-    model.train()
-    model.decode_head.conv_seg.eval()
-    assert any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.Dropout2d))
-    return config, model
+    network.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    network.train()
+    network.decode_head.conv_seg.eval()
+    assert any(module.training for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.Dropout2d))
+    return config, network
 
 
 def test_segmentor_in_training(segmentor):
-    config, model = segmentor
-    state = state_of(model)
-    expected = MMSegModel(config, copy.deepcopy(model).eval(), "cpu")
-    detector = MMSegModel(config, model, "cpu")
-    unchanged(model, state)
-    inputs = detector.prepare(set_trees.photo(3, 48, 64))[None]
+    config, network = segmentor
+    state = state_of(network)
+    expected = MMSegModel(config, copy.deepcopy(network).eval(), "cpu")
+    model = MMSegModel(config, network, "cpu")
+    unchanged(network, state)
+    inputs = model.prepare(set_trees.photo(3, 48, 64))[None]
     for _ in range(2):
-        torch.testing.assert_close(detector(inputs).logits, expected(inputs).logits)
-        unchanged(model, state)
-        model.train()  # a training that goes on between two evaluations
-        model.decode_head.conv_seg.eval()
+        torch.testing.assert_close(model(inputs).logits, expected(inputs).logits)
+        unchanged(network, state)
+        network.train()  # a training that goes on between two evaluations
+        network.decode_head.conv_seg.eval()
 
 
 def test_closed_set_of_a_segmentor_in_training(segmentor):
-    config, model = segmentor
-    state, dataset = state_of(model), open_closed_set(config)
-    found = evaluate_closed_set(config, model, dataset)
-    again = evaluate_closed_set(config, copy.deepcopy(model).eval(), dataset)
+    config, network = segmentor
+    state, dataset = state_of(network), open_closed_set(config)
+    found = evaluate_closed_set(config, network, dataset)
+    again = evaluate_closed_set(config, copy.deepcopy(network).eval(), dataset)
     assert found.class_iou == pytest.approx(again.class_iou, nan_ok=True)
-    unchanged(model, state)
+    unchanged(network, state)

@@ -7,19 +7,21 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import torch
-from anomaly.evaluation.writing import write_scores
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
+from anomaly.evaluation.callbacks import ProgressCallback, ScoreMapCallback
 from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.score_maps import resize_score
+from anomaly.evaluation.write_scores import write_scores
 from anomaly.frames import image_hash
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.components import TRACKS
-from anomaly.models.base import Prediction, TorchModel
+from anomaly.models.base import Prediction
 from anomaly.models.tiling import Inference
+from anomaly.models.torch import TorchModel
 from anomaly.postprocessing.table import parse_chain
 from anomaly.results.remarks import SeenValues
 from anomaly.results.score_store import ScoreWriter
@@ -90,7 +92,7 @@ def test_pooled_metrics_equal_scikit_learn(split, name):
 def test_network_runs_once_per_frame_whatever_the_scores(split, tmp_path):
     detector, seen = ColourDetector(), []
     splits = [split, make_split(tmp_path, "street_scenes", frames=3)]
-    results = evaluate(detector, splits, list(PLAIN.values()), on_frame=seen.append)
+    results = evaluate(detector, splits, list(PLAIN.values()), callbacks=[ProgressCallback(seen.append)])
     assert detector.calls == 9
     assert sorted(seen) == ["road_anomaly"] * 6 + ["street_scenes"] * 3
     assert [result.dataset for result in results] == ["road_anomaly", "street_scenes"]
@@ -132,13 +134,15 @@ def forbid(name):
 
 def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_stored(split, tmp_path):
     stores = {split.name: ScoreWriter(tmp_path / "maps", dataset=split.name, method="colour")}
-    evaluate(ColourDetector(), [split], get_scores(["msp"]), stores=stores)
+    evaluate(ColourDetector(), [split], get_scores(["msp"]), callbacks=[ScoreMapCallback(stores)])
     detector = ColourDetector()
     with pytest.raises(InputError, match="f4 was learned from"):
         evaluate(detector, [split], get_scores(["msp"]), stores=stores, check=forbid("f4"))
     with pytest.raises(InputError, match="f2 was learned from"):
         calibrate(
-            *(detector, Calibration(split, "best_f1", None), get_scores(["msp"])),
+            detector,
+            Calibration(split, "best_f1"),
+            get_scores(["msp"]),
             store=stores[split.name],
             check=forbid("f2"),
         )
@@ -222,7 +226,7 @@ def test_closing_read_ahead_drops_what_is_not_yet_being_read():
     frames = read_ahead(read, range(100), ahead=3)
     next(frames)
     started.wait(5)
-    threading.Timer(0.1, may_end.dataset).start()
+    threading.Timer(0.1, may_end.set).start()
     frames.close()
     assert jobs == [0, 1]
 
@@ -272,7 +276,7 @@ def test_what_would_do_nothing_is_refused(split):
     scores = get_scores(["msp"])
     threshold = Threshold(0.5, "tpr", 0.95, "mps", "elsewhere")
     with pytest.raises(InputError, match="thresholds: expected names among msp, found 'mps'"):
-        evaluate(ColourDetector(), [split], scores, measures=MetricConfig(thresholds={"mps": threshold}))
+        evaluate(ColourDetector(), [split], scores, config=MetricConfig(thresholds={"mps": threshold}))
     with pytest.raises(InputError, match="stores: expected names among road_anomaly, found 'road'"):
         evaluate(ColourDetector(), [split], scores, stores={"road": None})
     with pytest.raises(InputError, match=r"components_at=0.5: expected a track too"):
@@ -286,11 +290,11 @@ def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_p
     assert len(thresholds["msp"].images) == 6
     part = replace(make_split(tmp_path / "b", frames=2, values=(2, 0)), name="part")
     with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
-        evaluate(ColourDetector(), [part], scores, measures=MetricConfig(thresholds=thresholds))
+        evaluate(ColourDetector(), [part], scores, config=MetricConfig(thresholds=thresholds))
     other = make_split(tmp_path / "c", frames=2, first=20)
-    with pytest.raises(InputError, match="found another, frame 'f0'; no threshold is applied to its own set"):
-        evaluate(ColourDetector(), [other], scores, measures=MetricConfig(thresholds=thresholds))
-    (same,) = evaluate(ColourDetector(), [split], scores, measures=MetricConfig(thresholds=thresholds))
+    with pytest.raises(InputError, match="found another, frame 'f0'"):
+        evaluate(ColourDetector(), [other], scores, config=MetricConfig(thresholds=thresholds))
+    (same,) = evaluate(ColourDetector(), [split], scores, config=MetricConfig(thresholds=thresholds))
     assert same.scores["msp"].at_threshold == {}
 
 
@@ -334,9 +338,9 @@ def test_what_is_asked_for_is_measured_or_refused(split):
     for splits, some, post in (([], scores, None), ([split], [], None), ([split], scores, [])):
         with pytest.raises(InputError, match="one each at least; found none"):
             evaluate(ColourDetector(), splits, some, **({} if post is None else {"post": post}))
-    measures = MetricConfig(track=TRACKS["obstacle_track"], components_at="calibrated")
+    config = MetricConfig(track=TRACKS["obstacle_track"], components_at="calibrated")
     with pytest.raises(InputError, match="components_at='calibrated': expected a threshold of msp, found none"):
-        evaluate(ColourDetector(), [split], scores, measures=measures)
+        evaluate(ColourDetector(), [split], scores, config=config)
 
 
 def test_a_constant_score_is_called_so_whatever_resizing_leaves_of_it(split):

@@ -21,7 +21,7 @@ from anomaly.metrics.functional.components import TRACKS, Track
 from anomaly.metrics.functional.curve import operating_points
 from anomaly.metrics.functional.ranking import fpr_at_tpr, recall_at_fpr
 from anomaly.models.tiling import Inference
-from anomaly.report.views import ViewWriter
+from anomaly.report.views import ViewCallback
 from anomaly.utils.given import choice, number, plain, real, switch, text, whole
 
 
@@ -219,10 +219,10 @@ def test_every_whole_number(make, tmp_path):
     given = Inference((make(64), make(32)), (make(16), make(8)), batch=make(4))
     assert given == Inference((64, 32), (16, 8), batch=4)
     assert {type(side) for side in (*given.window, *given.stride, given.batch)} == {int}
-    measures = MetricConfig(replicates=make(100), memory_budget=make(99))
-    assert (type(measures.replicates), type(measures.memory_budget)) == (int, int)
+    config = MetricConfig(replicates=make(100), memory_budget=make(99))
+    assert (type(config.replicates), type(config.memory_budget)) == (int, int)
     PixelMetrics(memory_budget=make(99))
-    ViewWriter(tmp_path, make(2))
+    ViewCallback(tmp_path, make(2))
 
 
 def test_pixels_are_counted_at_thresholds_of_any_kind():
@@ -258,10 +258,10 @@ REFUSED = {
     "scales": lambda bad: Inference(scales=(bad,)),
     "all scales": lambda bad: Inference(scales=bad),
     "batch": lambda bad: Inference(batch=bad),
-    "replicates of measures": lambda bad: MetricConfig(replicates=bad),
+    "replicates of the metrics": lambda bad: MetricConfig(replicates=bad),
     "components_at": lambda bad: MetricConfig(components_at=bad),
-    "memory of measures": lambda bad: MetricConfig(memory_budget=bad),
-    "frames of a report": lambda bad: ViewWriter(Path("nowhere"), bad),
+    "memory of the metrics": lambda bad: MetricConfig(memory_budget=bad),
+    "frames of a report": lambda bad: ViewCallback(Path("nowhere"), bad),
     "limit": lambda bad: Dataset.limit(None, bad),
     "p-value": lambda bad: holm({"a": bad}),
 }
@@ -294,7 +294,7 @@ def test_words_are_checked_when_they_are_given():
         (lambda: Threshold(0.5, "f1", 0.5, "score", "set"), "rule: expected one of"),
         (lambda: Threshold(math.nan, "tpr", 0.5, "score", "set"), "threshold: expected a score, found nan"),
         (lambda: PixelMetrics(7), "name: expected a str"),
-        (lambda: PixelMetrics(dataset=Path("a")), "set: expected a str"),
+        (lambda: PixelMetrics(dataset=Path("a")), "dataset: expected a str"),
         (lambda: ComponentMetrics(TRACKS["obstacle_track"], name=7), "name: expected a str"),
         (lambda: OpenIoUMetrics("abc", 0.5), "classes: expected a list of names"),
         (lambda: OpenIoUMetrics((1, 2), 0.5), "classes: expected a str"),

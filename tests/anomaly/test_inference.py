@@ -1,4 +1,4 @@
-"""Windows, mirror images and scales against naive loops, with a detector that tells where it looked."""
+"""Windows, mirror images and scales against naive loops, with a model that tells what it was shown."""
 
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from anomaly.errors import InputError
 from anomaly.models.base import Prediction
 from anomaly.models.tiling import Inference
+from anomaly.models.views import predict_inputs
 from anomaly.scores import SCORES, get_scores
 from tests.oracles import bilinear
 
@@ -41,8 +42,8 @@ def inputs(height=20, width=27, count=1):
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
-def logits_of(inference, detector, x):
-    return inference.logits(inference.look(detector, x), tuple(x.shape[2:]))
+def logits_of(inference, model, x):
+    return predict_inputs(model, x, inference).class_maps("logits")
 
 
 def tent(length):
@@ -54,8 +55,8 @@ def tent(length):
 )
 @pytest.mark.parametrize("batch", [1, 5])
 def test_windows_fade_into_each_other(window, stride, batch):
-    x, detector = inputs(), Blurring()
-    found = logits_of(Inference(window=window, stride=stride, batch=batch), detector, x)
+    x, model = inputs(), Blurring()
+    found = logits_of(Inference(window=window, stride=stride, batch=batch), model, x)
     down, across = stride or (window[0] * 2 // 3, window[1] * 2 // 3)
     height, width = min(window[0], 20), min(window[1], 27)
     total, weights = np.zeros((3, 20, 27)), np.zeros((20, 27))
@@ -70,15 +71,15 @@ def test_windows_fade_into_each_other(window, stride, batch):
                     total[:, top + i, left + j] += weight * part[:, i, j]
                     weights[top + i, left + j] += weight
     np.testing.assert_allclose(found[0], total / weights, rtol=1e-4, atol=1e-5)
-    assert max(shape[0] for shape in detector.shapes) <= batch
-    assert sum(shape[0] for shape in detector.shapes) == len(set(tops)) * len(set(lefts))
+    assert max(shape[0] for shape in model.shapes) <= batch
+    assert sum(shape[0] for shape in model.shapes) == len(set(tops)) * len(set(lefts))
 
 
 def test_mirror_image_is_mirrored_back():
-    x, detector = inputs(), Blurring(skew=True)
+    x, model = inputs(), Blurring(skew=True)
     plain, ramp = Blurring()(x).logits, torch.arange(27.0)
-    torch.testing.assert_close(logits_of(Inference(flip=True), detector, x), plain + (ramp + ramp.flip(0)) / 2)
-    assert len(detector.shapes) == 2
+    torch.testing.assert_close(logits_of(Inference(flip=True), model, x), plain + (ramp + ramp.flip(0)) / 2)
+    assert len(model.shapes) == 2
 
 
 def test_mirror_image_of_what_is_padded():
@@ -89,22 +90,22 @@ def test_mirror_image_of_what_is_padded():
 
 
 def test_scales_are_averaged():
-    x, detector = inputs(20, 28), Blurring()
-    found = logits_of(Inference(scales=(1.0, 0.5, 2.0)), detector, x)
+    x, model = inputs(20, 28), Blurring()
+    found = logits_of(Inference(scales=(1.0, 0.5, 2.0)), model, x)
     expected = [Blurring()(x).logits]
     for size in ((10, 14), (40, 56)):
         small = F.interpolate(x, size, mode="bilinear", antialias=True)
         expected.append(F.interpolate(Blurring()(small).logits, (20, 28), mode="bilinear", antialias=True))
     torch.testing.assert_close(found, torch.stack(expected).mean(0))
-    assert [shape[2:] for shape in detector.shapes] == [(20, 28), (10, 14), (40, 56)]
+    assert [shape[2:] for shape in model.shapes] == [(20, 28), (10, 14), (40, 56)]
 
 
 @pytest.mark.parametrize("resolution", ["features", "input"])
 def test_where_scores_are_computed(resolution):
-    x, detector = inputs(20, 28, count=2), Blurring(stride=2, divisor=8)
+    x, model = inputs(20, 28, count=2), Blurring(stride=2, divisor=8)
     inference, scores = Inference(resolution=resolution), get_scores(["msp", "energy"])
-    found = inference.score(inference.look(detector, x), (20, 28), scores)
-    maps = detector(x).logits
+    found = predict_inputs(model, x, inference).scores(scores)
+    maps = model(x).logits
     for name in ("msp", "energy"):
         if resolution == "features":
             expected = F.interpolate(SCORES[name].function(maps)[:, None], (24, 32), mode="bilinear")[:, 0]
@@ -132,15 +133,15 @@ class Generative(Blurring):
 
 @pytest.mark.parametrize("resolution", ["features", "input"])
 def test_components_that_are_not_there(resolution):
-    x, detector = inputs(20, 28, count=2), Generative(stride=2, divisor=8)
+    x, model = inputs(20, 28, count=2), Generative(stride=2, divisor=8)
     inference, prior = Inference(resolution=resolution), np.array([0.5, 0.2, 0.3])
     marginal, empirical, nearest = get_scores(["marginal_nll", "empirical_nll", "nearest_component"])
     empirical = replace(empirical, statistics={"log_prior": torch.tensor(prior).log()})
-    looks = inference.look(detector, x)
-    found = inference.score(looks, (20, 28), [marginal, empirical, nearest])
+    prediction = predict_inputs(model, x, inference)
+    found = prediction.scores([marginal, empirical, nearest])
 
     there = np.isfinite(PEAK)
-    log_prob = detector(x).component_log_prob.double().numpy()[:, there]  # (B, 3, h, w)
+    log_prob = model(x).component_log_prob.double().numpy()[:, there]  # (B, 3, h, w)
     log_prior = np.log(prior)[there.nonzero()[0]][:, None, None]
     if resolution == "input":
         log_prob = bilinear(log_prob, 24, 32)
@@ -152,18 +153,18 @@ def test_components_that_are_not_there(resolution):
     for name, score in expected.items():
         score = score if resolution == "input" else bilinear(score, 24, 32)
         np.testing.assert_allclose(found[name], score[:, :20, :28], rtol=1e-4, atol=1e-4)
-    resized = looks[0].prediction.resized((20, 28), {"component_log_prob"}).component_log_prob
+    resized = prediction.views[0].prediction.resized((20, 28), {"component_log_prob"}).component_log_prob
     assert (resized.isneginf() == torch.tensor(~there)[:, :, None, None]).all()
 
 
 def test_only_what_scores_read_is_resized(monkeypatch):
     resized, resize = [], Prediction.resize
     monkeypatch.setattr(Prediction, "resize", lambda self, maps, size: resized.append(maps) or resize(self, maps, size))
-    x, detector, inference = inputs(20, 28), Generative(stride=2, divisor=8), Inference(resolution="input")
-    (look,) = looks = inference.look(detector, x)
+    x, model, inference = inputs(20, 28), Generative(stride=2, divisor=8), Inference(resolution="input")
+    found = predict_inputs(model, x, inference)
     for names, fields in (["msp"], ["logits"]), (["msp", "marginal_nll"], ["logits", "component_log_prob"]):
-        inference.score(looks, (20, 28), get_scores(names))
-        maps = [getattr(look.prediction, field) for field in fields]
+        found.scores(get_scores(names))
+        maps = [getattr(found.views[0].prediction, field) for field in fields]
         assert [each.shape for each in resized[:-1]] == [each.shape for each in maps]
         resized.clear()
 

@@ -18,7 +18,7 @@ from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.runs import MemoryRun
 from anomaly.scores.registry import get_scores
 from tests.anomaly import set_trees
-from tests.anomaly.test_measures import ElevenClasses
+from tests.anomaly.test_metric_config import ElevenClasses
 
 SIZE, FRAMES, SETS = (24, 32), 5, 6
 SCORES = get_scores(["msp", "max_logit", "entropy", "energy"])
@@ -65,7 +65,7 @@ def splits(tmp_path):
 
 def results(splits, budget, **changes):
     return evaluate(
-        ElevenClasses(splits[0].classes), splits, SCORES, measures=MetricConfig(memory_budget=budget, **changes)
+        ElevenClasses(splits[0].classes), splits, SCORES, config=MetricConfig(memory_budget=budget, **changes)
     )
 
 
@@ -93,7 +93,7 @@ def test_six_sets_and_four_scores_within_the_budget_stay_in_memory(splits, files
 
 
 def test_a_budget_is_shared_whether_it_is_a_number_or_a_ledger(splits, files):
-    """Six sets of which one alone fits half the budget: a number shared by all metrics of the measures sees to that."""
+    """Six datasets, of which one alone fits half the budget: all metrics of one configuration share it."""
     results(splits[:1], 2 * bytes_of(splits))
     assert not files
     results(splits, 2 * bytes_of(splits) // 2)
@@ -103,12 +103,12 @@ def test_a_budget_is_shared_whether_it_is_a_number_or_a_ledger(splits, files):
 def test_thresholds_share_it_too_and_give_it_back(splits, files):
     detector = ElevenClasses(splits[0].classes)
     ledger = Watched(2 * bytes_of(splits))
-    measures = MetricConfig(memory_budget=ledger)
-    found = calibrate(detector, Calibration(splits[0]), SCORES, measures=measures)
+    config = MetricConfig(memory_budget=ledger)
+    found = calibrate(detector, Calibration(splits[0]), SCORES, config=config)
     assert not files
     assert 0 < ledger.most <= ledger.limit / 2
     assert ledger.held == 0
-    assert calibrate(detector, Calibration(splits[0]), SCORES, measures=replace(measures, memory_budget=1)) == found
+    assert calibrate(detector, Calibration(splits[0]), SCORES, config=replace(config, memory_budget=1)) == found
     assert len(files) == len(SCORES)
 
 

@@ -8,15 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from anomaly.evaluation.writing import write_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
+from anomaly.evaluation.callbacks import ScoreMapCallback
 from anomaly.evaluation.config import Calibration
 from anomaly.evaluation.evaluator import calibrate, evaluate
+from anomaly.evaluation.write_scores import write_scores
 from anomaly.frames import image_hash
 from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_dataset_scores, open_scores
 from anomaly.scores.registry import get_scores, stored_scores
@@ -41,6 +42,12 @@ def maps(folder, *frames, name="mine", value=0, images=True):
     for frame in frames:
         store.write(frame, "msp", np.full((2, 3), value, np.float32), f"image of {frame}" if images else None)
     return folder
+
+
+def evaluate_into(folder, detector, split):
+    """Evaluate with the maps of a folder, which gets those that it lacks."""
+    writers = {split.name: writer(folder)}
+    return evaluate(detector, [split], MSP, stores=writers, callbacks=[ScoreMapCallback(writers)])
 
 
 def of(*frames, name="road_anomaly"):
@@ -96,17 +103,16 @@ def test_a_run_that_goes_on_scores_replaced_images_again(split, tmp_path):
 
 def test_an_evaluation_that_goes_on_does_too(split, tmp_path):
     detector = ColourDetector()
-    evaluate(detector, [split], MSP, stores={split.name: writer(tmp_path / "maps")})
+    evaluate_into(tmp_path / "maps", detector, split)
     replace_image(split, 3)
-    stores = {split.name: writer(tmp_path / "maps")}
-    found = evaluate(detector, [split], MSP, stores=stores)
+    found = evaluate_into(tmp_path / "maps", detector, split)
     assert detector.calls == 7
     assert found == evaluate(ColourDetector(), [split], MSP)
     assert evaluate(None, [split], MSP, stores={split.name: open_dataset_scores(tmp_path / "maps", split)}) == found
 
 
 def test_maps_of_images_that_were_replaced_give_no_figure(split, tmp_path):
-    evaluate(ColourDetector(), [split], MSP, stores={split.name: writer(tmp_path / "maps")})
+    evaluate_into(tmp_path / "maps", ColourDetector(), split)
     replace_image(split, 3)
     stored, scores = open_dataset_scores(tmp_path / "maps", split), stored_scores(["msp"])
     message = "f3.npy: expected the scores of the image of frame 'f3', found those of another image of that name"
@@ -115,7 +121,7 @@ def test_maps_of_images_that_were_replaced_give_no_figure(split, tmp_path):
     with pytest.raises(InputError, match=message):
         evaluate(None, [split], scores, stores={split.name: writer(tmp_path / "maps")})
     with pytest.raises(InputError, match=message):
-        calibrate(None, Calibration(split, "best_f1", None), scores, store=stored)
+        calibrate(None, Calibration(split, "best_f1"), scores, store=stored)
 
 
 @pytest.mark.parametrize("step", ["replace", "append", "half a line"])
@@ -211,7 +217,7 @@ def test_maps_of_other_images_are_not_written_over(split, tmp_path):
         with pytest.raises(InputError, match="expected score maps of set 'road_anomaly', found those of 'mine'"):
             write_scores(ColourDetector(), frames, MSP, writer(tmp_path / "maps"))
     with pytest.raises(InputError, match="expected score maps of set 'road_anomaly', found those of 'mine'"):
-        evaluate(ColourDetector(), [split], MSP, stores={split.name: writer(tmp_path / "maps")})
+        evaluate_into(tmp_path / "maps", ColourDetector(), split)
     assert {path.name: path.read_bytes() for path in (tmp_path / "maps").rglob("*.*")} == before
 
 

@@ -14,13 +14,14 @@ from mmengine.runner import Runner
 from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import evaluate
-from anomaly.evaluation.score_maps import Method, see
+from anomaly.evaluation.score_maps import predicted_classes
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.mmengine.component_metric import ComponentAnomalyMetric
 from anomaly.mmengine.iou_metric import ClosedSetIoUMetric
 from anomaly.mmengine.pixel_metric import PixelAnomalyMetric
-from anomaly.models.mmseg import MMSegModel, build_model
+from anomaly.models.mmseg import load_mmseg
 from anomaly.models.tiling import Inference
+from anomaly.models.views import predict_image
 from anomaly.scores import SCORES
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.anomaly.metric_samples import ANOMALOUS, FRAMES, META, data_sample
@@ -41,9 +42,9 @@ def config(tmp_path):
     for seed in range(4):
         label = np.kron(np.random.default_rng(seed).choice(np.uint8([0, 1, 2, 255]), (8, 8)), np.ones((8, 8), np.uint8))
         label[10:40, 20:50] = ANOMALOUS
-        photo = set_trees.photo(seed, 64, 64)
-        photo[label == ANOMALOUS] //= 4
-        set_trees.write(tmp_path / "set" / "images" / f"{seed}.png", photo)
+        image = set_trees.photo(seed, 64, 64)
+        image[label == ANOMALOUS] //= 4
+        set_trees.write(tmp_path / "set" / "images" / f"{seed}.png", image)
         set_trees.write(tmp_path / "set" / "labels" / f"{seed}.png", label)
     config = Config.fromfile(tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "set"))
     config.val_dataloader.dataset.pipeline = PIPELINE
@@ -60,15 +61,14 @@ def config(tmp_path):
 def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     figures = Runner.from_cfg(config).val()
 
-    model = build_model(config)
-    model.load_state_dict(torch.load(config.load_from, weights_only=True)["state_dict"])
+    model = load_mmseg(config, config.load_from, device="cpu")
     images, annotations = tmp_path / "set" / "images", tmp_path / "set" / "labels"
     files = tuple(FrameFiles(str(i), images / f"{i}.png", annotations / f"{i}.png") for i in range(4))
     encoding = {**dict.fromkeys(range(4), KNOWN), 255: IGNORE, ANOMALOUS: ANOMALY}
-    split = Dataset("open", tmp_path, "", files, encoding)
+    dataset = Dataset("open", tmp_path, "", files, encoding)
     of_logits = [score for score in SCORES.values() if score.needs == ("logits",) and score.usual]
     at_input = Inference(resolution="input")  # as mmseg: logits are resized, then scored
-    (result,) = evaluate(MMSegModel(config, model, "cpu"), [split], of_logits, inference=at_input)
+    (result,) = evaluate(model, [dataset], of_logits, inference=at_input)
     expected = {
         f"anomaly/open/{score}/{name}": 100 * result.scores[score].values[name]
         for score in result.scores
@@ -80,11 +80,8 @@ def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     assert set(figures) - set(expected) == {"mIoU", "mAcc", "aAcc", "all/mIoU", "all/mAcc", "all/aAcc"} | {
         f"anomaly/open/msp/components.{name}" for name in ("f1_mean", "siou", "ppv")
     }
-    found = []
-    for frame in split:
-        seen = see(MMSegModel(config, model, "cpu"), frame.image)
-        found.append(Method(of_logits).classify(seen, frame.label.shape))
-    truth = [cv2.imread(str(pair.label), cv2.IMREAD_UNCHANGED) for pair in split.files]
+    found = [predicted_classes(predict_image(model, frame.image), frame.label.shape) for frame in dataset]
+    truth = [cv2.imread(str(pair.label), cv2.IMREAD_UNCHANGED) for pair in dataset.files]
     known = np.stack(truth) < 4
     right = np.stack(truth) == np.stack(found)
     assert figures["aAcc"] == pytest.approx(100 * right[known].mean(), abs=0.0051)

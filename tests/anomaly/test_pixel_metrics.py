@@ -17,7 +17,7 @@ RANKING = ("auroc", "ap", "fpr95", "best_f1", "recall_at_fpr05")
 
 
 class TestExact(MetricTester):
-    ranking_figures = (*RANKING, *(f"{name}_per_image" for name in RANKING))
+    ranking_values = (*RANKING, *(f"{name}_per_image" for name in RANKING))
 
     def make(self):
         return PixelMetrics("msp", threshold=0.25)
@@ -42,7 +42,7 @@ class TestSpilled(TestExact):
 
 
 class TestBinned(TestExact):
-    ranking_figures = ()
+    ranking_values = ()
     unbounded = frozenset({"best_f1_threshold"})
 
     @pytest.fixture(autouse=True, scope="class")

@@ -1,15 +1,16 @@
 """Pictures: colours against matplotlib, one scale per score for a whole run, and what is in a panel."""
 
-from dataclasses import astuple
+import io
 
 import matplotlib
 import numpy as np
 import pytest
-from anomaly.visualize.writer import PanelWriter
 from PIL import Image
 
+from anomaly.evaluation.callbacks import FrameResult
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame
 from anomaly.visualize.heatmap import Heatmap
+from anomaly.visualize.heatmaps import HeatmapCallback
 from anomaly.visualize.panel import GAP, HEADER, LABEL_COLOURS, Panel, cell_size, encode_png, shrink_label
 
 SIZE = (20, 30)
@@ -66,7 +67,7 @@ def test_cells_keep_the_aspect_and_never_grow(size, shown):
     assert cell_size(*size) == shown
 
 
-def test_panel_holds_photograph_heatmap_and_label_side_by_side():
+def test_panel_holds_image_heatmap_and_label_side_by_side():
     view, score = frame("a"), ramp(0, 1)
     picture = Panel("msp", Heatmap(0.0, 1.0)).draw(view.image, score, view.label, "set: a")
     assert (cell(picture, 0) == view.image).all()
@@ -123,36 +124,46 @@ def test_labels_shrink_without_new_values():
     assert set(np.unique(shrink_label(label, (11, 13)))) <= {KNOWN, ANOMALY, IGNORE}
 
 
-def test_writer_uses_one_recorded_scale_per_score_for_all_sets(tmp_path):
-    with PanelWriter(tmp_path, ["msp", "energy"]) as writer:
-        writer.add("one", frame("a"), {"msp": ramp(0, 1), "energy": ramp(-9, -5), "unused": ramp(0, 1)})
-        writer.add("two", frame("b", 1), {"msp": ramp(1, 2), "energy": ramp(-5, -1)})
-        writer.fix_scales()
-        writer.add("two", frame("c", 2), {"msp": ramp(50, 60), "energy": ramp(-5, -1)})
-        writer.finish()
-    assert astuple(writer.scales["msp"]) == pytest.approx((0.02, 1.98), abs=5e-3)
-    assert astuple(writer.scales["energy"]) == pytest.approx((-8.92, -1.08), abs=2e-2)
+def result(dataset, name, **scores):
+    view = frame(name, seed=ord(name))
+    return FrameResult(dataset, view, scores, scores, computed=True)
+
+
+def test_heatmaps_have_one_recorded_scale_per_score_for_all_datasets(tmp_path):
+    """It is taken from the first four frames of each dataset; the fifth of the second is drawn by it."""
+    with HeatmapCallback(tmp_path, ["msp", "energy"]) as heatmaps:
+        heatmaps.on_start([range(4), range(5)], ["msp", "energy", "unused"])
+        for name in "abcd":
+            heatmaps.on_frame(result("one", name, msp=ramp(0, 1), energy=ramp(-9, -5), unused=ramp(0, 1)))
+        for name in "efgh":
+            heatmaps.on_frame(result("two", name, msp=ramp(1, 2), energy=ramp(-5, -1), unused=ramp(0, 1)))
+        heatmaps.on_frame(result("two", "i", msp=ramp(50, 60), energy=ramp(-5, -1), unused=ramp(0, 1)))
+        heatmaps.on_end()
+    assert heatmaps.colour_scales == {
+        "msp": pytest.approx([0.02, 1.98], abs=5e-3),
+        "energy": pytest.approx([-8.92, -1.08], abs=2e-2),
+    }
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert written == [
-        *(f"one/{score}/a.png" for score in ("energy", "msp")),
-        *(f"two/{score}/{name}.png" for score in ("energy", "msp") for name in ("b", "c")),
+        f"{dataset}/{score}/{name}.png"
+        for dataset, names in (("one", "abcd"), ("two", "efghi"))
+        for score in ("energy", "msp")
+        for name in names
     ]
-    later = np.asarray(Image.open(tmp_path / "two" / "msp" / "c.png"))
-    assert (cell(later, 1) == writer.scales["msp"].draw(ramp(50, 60))).all()
-    assert (cell(later, 0) == frame("c", 2).image).all()
+    later = np.asarray(Image.open(tmp_path / "two" / "msp" / "i.png"))
+    assert (cell(later, 1) == heatmaps.scales["msp"].draw(ramp(50, 60))).all()
+    assert (cell(later, 0) == frame("i", ord("i")).image).all()
 
 
 def test_png_round_trip():
     picture = frame("a").image
-    import io
-
     assert (np.asarray(Image.open(io.BytesIO(encode_png(picture)))) == picture).all()
 
 
-def test_writer_reports_what_went_wrong(tmp_path):
+def test_what_goes_wrong_in_the_background_is_raised(tmp_path):
     (tmp_path / "out").write_text("a file where the folder should be")
-    with PanelWriter(tmp_path / "out", ["msp"]) as writer:
-        writer.add("one", frame("a"), {"msp": ramp(0, 1)})
-        writer.fix_scales()
+    with HeatmapCallback(tmp_path / "out") as heatmaps:
+        heatmaps.on_start([range(1)], ["msp"])
+        heatmaps.on_frame(result("one", "a", msp=ramp(0, 1)))
         with pytest.raises(OSError, match="out"):
-            writer.finish()
+            heatmaps.on_end()

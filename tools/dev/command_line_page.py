@@ -1,70 +1,111 @@
-"""Write docs/command_line.md: the help of every tool."""
+"""Write docs/command_line.md: the help of every command, and which command an old tool is."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from anomaly.cli.parser import command_parser
 from anomaly.cli.process import run
 
-TOOLS = Path(__file__).resolve().parent
-PAGE = TOOLS.parent / "docs/command_line.md"
-ORDER = (
-    *("prepare_data list", "prepare_data check", "prepare_data download", "prepare_data street_scenes"),
-    *(
-        "train",
-        "test",
-        "fit_gmm",
-        "fit_scores",
-        "ood_eval",
-        "report",
-        "look",
-        "save_scores",
-        "export_scores",
-        "compare",
-        "verify",
-    ),
-    *(
-        "negative_control",
-        "convert_checkpoint",
-        "ship_checkpoint",
-        "training_curves",
-        "benchmark",
-        "study collect",
-        "study write",
-    ),
-    *("run_notebooks", "command_line_page", "datasets_page", "metrics_page", "model_table", "scaling_page"),
+DEV = Path(__file__).resolve().parent
+ROOT = DEV.parents[1]
+PAGE = ROOT / "docs/command_line.md"
+DATA = ("list", "check", "download", "street_scenes")
+TOOLS = {
+    "prepare_data": "anomaly data",
+    "ood_eval": "anomaly evaluate",
+    "look": "anomaly look",
+    "report": "anomaly report",
+    "compare": "anomaly compare",
+    "verify": "anomaly verify",
+    "negative_control": "anomaly control",
+    "save_scores": "anomaly save-scores",
+    "export_scores": "anomaly export-scores",
+    "fit_scores": "anomaly fit-scores",
+    "train": "gmmseg train",
+    "test": "gmmseg test",
+    "fit_gmm": "gmmseg fit",
+    "convert_checkpoint": "gmmseg convert",
+    "ship_checkpoint": "gmmseg publish",
+}
+"""The files of ``tools/``, and the command that each is."""
+DEVELOPMENT = (
+    *("benchmark", "study collect", "study write", "training_curves", "run_notebooks", "command_line_page"),
+    *("datasets_page", "metrics_page", "model_table", "scaling_page"),
 )
 HEAD = """# Command line
 
-Each tool prints this with `--help`. This page is written by `python tools/dev/command_line_page.py`.
+`pip install ".[mmseg]"` installs two commands, `anomaly` and `gmmseg`. In a clone, each file of `tools/` is the same as one of
+their subcommands, with the same options:
+
+| in a clone | installed |
+| --- | --- |
+{table}
+`tools/dist_train.sh CONFIG GPUS` and `tools/dist_test.sh CONFIG CHECKPOINT GPUS` start `gmmseg train` and `gmmseg test` on many
+processes.
+
+A model is named as `CONFIG CHECKPOINT`, in the habit of mmsegmentation, or by `--model`; datasets by `--sets` or `--data`, which
+are the same option.
+
+Each command prints the following with `--help`. This page is written by `python tools/dev/command_line_page.py`.
 """
 
 
-def help_of(tool: str) -> str:
-    """What ``--help`` of a tool, or of its subcommand, prints, 100 columns wide."""
-    name, *command = tool.split()
-    words, before = [str(TOOLS / f"{name}.py"), *command, "--help"], sys.argv
-    text = io.StringIO()
+def help_of(command: str) -> str:
+    """What ``--help`` of a command, such as ``anomaly data list``, prints, 100 columns wide."""
+    program, *words = command.split()
+    return _printed(lambda: importlib.import_module(f"{program}.cli.main").main([*words, "--help"]))
+
+
+def help_of_development(tool: str) -> str:
+    """What ``--help`` of a file in ``tools/dev/``, or of its subcommand, prints."""
+    name, *words = tool.split()
+    path, before = str(DEV / f"{name}.py"), sys.argv
     try:
-        sys.argv, os.environ["COLUMNS"] = words, "100"
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            runpy.run_path(words[0], run_name="__main__")
+        sys.argv = [path, *words, "--help"]
+        return _printed(lambda: runpy.run_path(path, run_name="__main__"))
     finally:
         sys.argv = before
+
+
+def _printed(call: Callable[[], object]) -> str:
+    text, before = io.StringIO(), os.environ.get("COLUMNS")
+    try:
+        os.environ["COLUMNS"] = "100"
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            call()
+    finally:
         del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
     return text.getvalue()
+
+
+def commands() -> list[str]:
+    """All commands, those of ``anomaly data`` one by one."""
+    found = [f"{program} {name}" for program in ("anomaly", "gmmseg") for name in _subcommands(program)]
+    place = found.index("anomaly data")
+    return [*found[:place], *(f"anomaly data {name}" for name in DATA), *found[place + 1 :]]
+
+
+def _subcommands(program: str) -> list[str]:
+    return list(importlib.import_module(f"{program}.cli.main").COMMANDS)
 
 
 def page() -> str:
     """The whole page."""
-    parts = [f"## {tool}\n\n```text\n{help_of(tool).rstrip()}\n```\n" for tool in ORDER]
-    return "\n".join([HEAD, *parts])
+    table = "".join(f"| `tools/{tool}.py` | `{command}` |\n" for tool, command in TOOLS.items())
+    parts = [f"## {command}\n\n```text\n{help_of(command).rstrip()}\n```\n" for command in commands()]
+    parts += ["# For development\n"]
+    parts += [f"## {tool}\n\n```text\n{help_of_development(tool).rstrip()}\n```\n" for tool in DEVELOPMENT]
+    return "\n".join([HEAD.format(table=table), *parts])
 
 
 def main() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from anomaly.frames import ANOMALY, IGNORE, Label
 from anomaly.utils.given import text, whole
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def frame_components(predicted: npt.NDArray[np.bool_], label: Label, track: Trac
     Shape:
         predicted and label ``(H, W)``.
     """
+    from scipy import sparse
+
     of_truth, of_found = label == ANOMALY, predicted & (label != IGNORE)
     somewhere = np.flatnonzero(of_truth | of_found)  # a pixel of a component
     truth, found = _numbers(of_truth)[somewhere], _numbers(of_found)[somewhere]
@@ -106,6 +110,8 @@ def frame_components(predicted: npt.NDArray[np.bool_], label: Label, track: Trac
 
 def _numbers(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """Number the components of a mask from 1 on; 0 elsewhere. Shape: ``(H, W)`` to ``(H * W,)``."""
+    import cv2
+
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1].ravel()
 
 

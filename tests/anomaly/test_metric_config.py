@@ -73,7 +73,7 @@ def test_threshold_of_one_half_on_the_other(split, name):
     first, second = split.half("first"), split.half("second")
     detector = ElevenClasses(split.classes)
     thresholds = calibrate(detector, Calibration(first, "tpr", 0.8), SCORES)
-    (result,) = evaluate(detector, [second], SCORES, measures=MetricConfig(thresholds=thresholds))
+    (result,) = evaluate(detector, [second], SCORES, config=MetricConfig(thresholds=thresholds))
 
     score, label = flat(pixels(detector, first, name))
     _, tpr, given = roc_curve(label, score, drop_intermediate=False)
@@ -100,9 +100,9 @@ def test_threshold_of_one_half_on_the_other(split, name):
 
 def test_a_threshold_is_not_used_on_the_set_it_was_chosen_on(split):
     detector, first = ElevenClasses(split.classes), split.half("first")
-    measures = MetricConfig(thresholds=calibrate(detector, Calibration(first), SCORES), track=TRACK)
+    config = MetricConfig(thresholds=calibrate(detector, Calibration(first), SCORES), track=TRACK)
     for at, components in (("best_f1", True), ("calibrated", False)):
-        (result,) = evaluate(detector, [first], SCORES, measures=replace(measures, components_at=at))
+        (result,) = evaluate(detector, [first], SCORES, config=replace(config, components_at=at))
         score = result.scores["msp"]
         assert (score.at_threshold, score.open_world) == ({}, {})
         assert bool(score.components) == components
@@ -110,8 +110,8 @@ def test_a_threshold_is_not_used_on_the_set_it_was_chosen_on(split):
 
 def test_no_open_world_iou_for_other_classes(split):
     detector = ElevenClasses(split.classes[::-1])
-    measures = MetricConfig(thresholds=calibrate(detector, Calibration(split.half("first")), SCORES))
-    (result,) = evaluate(detector, [split.half("second")], SCORES, measures=measures)
+    config = MetricConfig(thresholds=calibrate(detector, Calibration(split.half("first")), SCORES))
+    (result,) = evaluate(detector, [split.half("second")], SCORES, config=config)
     assert result.scores["msp"].open_world == {}
     assert result.scores["msp"].at_threshold["tpr"] > 0
 
@@ -119,7 +119,7 @@ def test_no_open_world_iou_for_other_classes(split):
 @pytest.mark.parametrize("at", ["best_f1", 0.5])
 def test_components(split, at):
     detector = ElevenClasses(split.classes)
-    (result,) = evaluate(detector, [split], SCORES[:1], measures=MetricConfig(track=TRACK, components_at=at))
+    (result,) = evaluate(detector, [split], SCORES[:1], config=MetricConfig(track=TRACK, components_at=at))
     frames = pixels(detector, split, "msp")
     if at == "best_f1":
         score, label = flat(frames)
@@ -137,8 +137,8 @@ def test_components(split, at):
 
 def test_intervals_states_and_memory(split, tmp_path):
     detector = ElevenClasses(split.classes)
-    measures = MetricConfig(replicates=200, states=tmp_path / "states", memory_budget=1, spill_dir=tmp_path)
-    (result,) = evaluate(detector, [split], SCORES, measures=measures)
+    config = MetricConfig(replicates=200, states=tmp_path / "states", memory_budget=1, spill_dir=tmp_path)
+    (result,) = evaluate(detector, [split], SCORES, config=config)
     (plain,) = evaluate(detector, [split], SCORES)
     for name in ("msp", "gmm_nll"):
         score = result.scores[name]
@@ -152,7 +152,7 @@ def test_intervals_states_and_memory(split, tmp_path):
 
 
 def test_binned_bounds_hold_the_exact_figures(split):
-    (binned,) = evaluate(ElevenClasses(split.classes), [split], SCORES, measures=MetricConfig(mode="binned"))
+    (binned,) = evaluate(ElevenClasses(split.classes), [split], SCORES, config=MetricConfig(mode="binned"))
     (exact,) = evaluate(ElevenClasses(split.classes), [split], SCORES)
     for name, (low, high) in binned.scores["msp"].bounds.items():
         assert low <= exact.scores["msp"].values[name] <= high
