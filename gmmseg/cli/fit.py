@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.utils.file_records import config_record, file_record, portable
     from anomaly.utils.files import staged
     from anomaly.utils.shipped import find_shipped
-    from gmmseg.posthoc.fitting import fit, fitting_config, fresh_weights
+    from gmmseg.training.posthoc_fitting import fit, fitting_config, fresh_weights
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
     inputs = {
