@@ -13,6 +13,7 @@ import cv2
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
@@ -67,13 +68,23 @@ def read_config(path: str | Path) -> Config:
     path = find_shipped(path)
     if not path.is_file():
         raise InputError(f"config {path} does not exist; give a file such as those in configs/")
-    logging.disable(logging.INFO)  # mmengine tells of every variable that it puts in
+    with _quiet():
+        try:
+            return Config.fromfile(path)
+        except Exception as error:  # it can fail in any way
+            raise InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep mmengine from telling of every variable that it puts into a config."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # unlike logging.disable, this reaches mmengine's cache of what is logged
     try:
-        return Config.fromfile(path)
-    except Exception as error:  # a config is Python: it can fail in any way
-        raise InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+        yield
     finally:
-        logging.disable(logging.NOTSET)
+        logger.setLevel(level)
 
 
 def load_mmseg(
