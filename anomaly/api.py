@@ -230,6 +230,11 @@ def verify(
     """
     record = (result if isinstance(result, Result) else Result.load(result)).record
     again = repeated(record)
+    if data is None and again.own:
+        raise InputError(
+            f"data: expected the datasets {', '.join(again.own)}, which are not of the catalogue, found none; give all "
+            "datasets of the result"
+        )
     names: Any = again.datasets if data is None else _several(data)
     datasets = [_dataset(one, root, as_found=again.as_found) for one in names]
     model = load_model(model)

@@ -253,7 +253,7 @@ def config_inference(config: Config) -> Inference:
     Raises:
         InputError: As :func:`anomaly.models.tiling.sliding_windows`.
     """
-    found = sliding_windows(config.model.get("test_cfg"))
+    found = sliding_windows((config.get("model") or {}).get("test_cfg"))
     return Inference() if found is None else Inference(window=found[0], stride=found[1])
 
 
