@@ -142,7 +142,8 @@ class MMSegModel:
         self.network = self._model = model.to(device)
         self.device = torch.device(device)
         self.inference = config_inference(config)
-        self.record = {"name": Path(config.filename or "network").stem, "type": config.model.type}
+        kind = (config.get("model") or {}).get("type", type(model).__name__)
+        self.record = {"name": Path(config.filename or "network").stem, "type": kind}
         self.inputs: dict[str, dict[str, Any]] = {}
         self.checkpoint: dict[str, Any] = {}
         self._steady = Steady()
