@@ -25,7 +25,7 @@ from anomaly.postprocessing.table import parse_chain
 from anomaly.results.records import read_results
 from anomaly.scores.registry import SCORES, get_scores
 from tests.anomaly import set_trees
-from tests.anomaly.test_evaluator import make_split
+from tests.anomaly.test_evaluator import make_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 USUAL = ["msp", "max_logit", "entropy", "energy"]
@@ -51,8 +51,8 @@ def model_of(seed=0):
 def root(tmp_path_factory):
     """Two datasets of the catalogue, of six and of five images."""
     root = tmp_path_factory.mktemp("data")
-    make_split(root)
-    make_split(root, "street_scenes", frames=5, values=(0, 2, 0, 0), first=50)
+    make_dataset(root)
+    make_dataset(root, "street_scenes", frames=5, values=(0, 2, 0, 0), first=50)
     return root
 
 

@@ -14,7 +14,7 @@ from anomaly.metrics import PixelMetrics
 from anomaly.postprocessing.table import parse_chain
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores, given_score
-from tests.anomaly.test_evaluator import HEIGHT, WIDTH, ColourDetector, make_split
+from tests.anomaly.test_evaluator import HEIGHT, WIDTH, ColourModel, make_dataset
 
 MSP = get_scores(["msp"])
 
@@ -48,12 +48,12 @@ class Told(Callback):
 
 @pytest.fixture
 def datasets(tmp_path):
-    return [make_split(tmp_path, frames=6), make_split(tmp_path, "street_scenes", frames=5)]
+    return [make_dataset(tmp_path, frames=6), make_dataset(tmp_path, "street_scenes", frames=5)]
 
 
 def logits_of(frame):
     """The network's logits at the image's size, resized by torch."""
-    model = ColourDetector()
+    model = ColourModel()
     logits = model(model.prepare(frame.image)[None]).logits
     return F.interpolate(logits, (HEIGHT, WIDTH), mode="bilinear")[0]
 
@@ -61,7 +61,7 @@ def logits_of(frame):
 def test_order(datasets):
     """Four evenly spaced frames of every dataset come first; a dataset ends after its last frame."""
     told = Told()
-    evaluate(ColourDetector(), datasets, get_scores(["msp", "energy"]), callbacks=[told])
+    evaluate(ColourModel(), datasets, get_scores(["msp", "energy"]), callbacks=[told])
     assert told.started == (["road_anomaly", "street_scenes"], ["msp", "energy"])
     assert told.events == [
         "start",
@@ -85,14 +85,14 @@ def test_first_frames_are_evenly_spaced(count, places):
 def test_callbacks_are_told_one_after_the_other(datasets):
     order = []
     callbacks = [ProgressCallback(lambda name: order.append(1)), ProgressCallback(lambda name: order.append(2))]
-    evaluate(ColourDetector(), datasets[:1], MSP, callbacks=callbacks)
+    evaluate(ColourModel(), datasets[:1], MSP, callbacks=callbacks)
     assert order == [1, 2] * 6
 
 
 def test_scores_of_a_frame_before_and_after_post_processing(datasets):
     told = Told()
     (entry,) = evaluate(
-        ColourDetector(),
+        ColourModel(),
         datasets[:1],
         MSP,
         post=[parse_chain("none"), parse_chain("smooth:sigma=2")],
@@ -113,7 +113,7 @@ def test_scores_of_a_frame_before_and_after_post_processing(datasets):
 def test_classes_are_there_where_somebody_wants_them(datasets):
     wanted = [("road_anomaly", "f0"), ("street_scenes", "f3")]
     told = Told(classes_of=wanted)
-    evaluate(ColourDetector(), datasets, MSP, callbacks=[told, Told()])
+    evaluate(ColourModel(), datasets, MSP, callbacks=[told, Told()])
     for result in told.frames:
         if (result.dataset, result.frame.id) in wanted:
             np.testing.assert_array_equal(result.classes, logits_of(result.frame).argmax(0))
@@ -130,7 +130,7 @@ def test_most_likely_classes_of_some_pixels(datasets, gives):
         def on_frame(self, result):
             found.append((result.frame, result.top_classes(rows, columns)))
 
-    evaluate(ColourDetector(gives), datasets[:1], MSP, callbacks=[Asking()])
+    evaluate(ColourModel(gives), datasets[:1], MSP, callbacks=[Asking()])
     assert len(found) == 6
     for frame, top in found:
         maps = logits_of(frame)[:, rows][:, :, columns]
@@ -142,7 +142,7 @@ def test_most_likely_classes_of_some_pixels(datasets, gives):
 
 
 def test_end_of_a_dataset(datasets):
-    model, told = ColourDetector(), Told(needs_curves=True)
+    model, told = ColourModel(), Told(needs_curves=True)
     model.classes = ("a", "b", "c", "d")
     entries = evaluate(model, datasets, get_scores(["msp", "energy"]), callbacks=[Told(), told])
     assert [told.ends[entry.dataset].result for entry in entries] == entries
@@ -155,21 +155,21 @@ def test_end_of_a_dataset(datasets):
 
 def test_curves_are_measured_for_those_who_need_them_alone(datasets):
     told = Told()
-    evaluate(ColourDetector(), datasets[:1], MSP, callbacks=[told])
+    evaluate(ColourModel(), datasets[:1], MSP, callbacks=[told])
     assert told.ends["road_anomaly"].curves == told.ends["road_anomaly"].tables == {}
 
 
 def test_numbers_are_the_same_whoever_listens(datasets):
-    alone = evaluate(ColourDetector(), datasets, MSP)
+    alone = evaluate(ColourModel(), datasets, MSP)
     told = Told(needs_curves=True, classes_of=[("road_anomaly", "f1")])
-    assert evaluate(ColourDetector(), datasets, MSP, callbacks=[told]) == alone
+    assert evaluate(ColourModel(), datasets, MSP, callbacks=[told]) == alone
 
 
 def test_stored_scores_are_told_of_and_the_model_is_asked_for_what_they_lack(datasets, tmp_path):
     writers = {"road_anomaly": ScoreWriter(tmp_path / "maps", dataset="road_anomaly", method="m")}
     first = Told()
-    before = evaluate(ColourDetector(), datasets, MSP, callbacks=[first, ScoreMapCallback(writers)])
-    model, told = ColourDetector(), Told(classes_of=[("road_anomaly", "f4")])
+    before = evaluate(ColourModel(), datasets, MSP, callbacks=[first, ScoreMapCallback(writers)])
+    model, told = ColourModel(), Told(classes_of=[("road_anomaly", "f4")])
     again = evaluate(model, datasets, MSP, stores=writers, callbacks=[told])
     assert again == before
     assert model.calls == 1 + 5  # the frame whose classes are wanted, and the dataset without a store
@@ -185,13 +185,13 @@ def test_score_maps_are_written_before_post_processing_and_once(datasets, tmp_pa
     told = Told()
     smooth = [parse_chain("smooth:sigma=2")]
     writing = ScoreMapCallback({"road_anomaly": writer})
-    evaluate(ColourDetector(), datasets, MSP, post=smooth, callbacks=[writing, told])
+    evaluate(ColourModel(), datasets, MSP, post=smooth, callbacks=[writing, told])
     files = sorted((tmp_path / "maps/msp").iterdir())
     assert [file.name for file in files] == [f"f{i}.npy" for i in range(6)]
     for result in told.frames[:4]:
         np.testing.assert_array_equal(np.load(tmp_path / f"maps/msp/{result.frame.id}.npy"), result.raw["msp"])
     times = [file.stat().st_mtime_ns for file in files]
-    evaluate(ColourDetector(), datasets, MSP, stores={"road_anomaly": writer}, callbacks=[writing])
+    evaluate(ColourModel(), datasets, MSP, stores={"road_anomaly": writer}, callbacks=[writing])
     assert [file.stat().st_mtime_ns for file in files] == times
 
 
@@ -204,20 +204,18 @@ def test_what_a_callback_raises_ends_the_evaluation(datasets, method):
         raise InputError("the disk is full")
 
     setattr(Failing, method, fail)
-    model = ColourDetector()
+    model = ColourModel()
     with pytest.raises(InputError, match="the disk is full"):
         evaluate(model, datasets, MSP, callbacks=[Failing()])
     assert (model.calls == 0) == (method == "on_start")
 
 
 def test_a_plain_callback_does_nothing(datasets):
-    assert evaluate(ColourDetector(), datasets, MSP, callbacks=[Callback()]) == evaluate(
-        ColourDetector(), datasets, MSP
-    )
+    assert evaluate(ColourModel(), datasets, MSP, callbacks=[Callback()]) == evaluate(ColourModel(), datasets, MSP)
 
 
 def test_a_score_model_has_no_classes(datasets):
-    class Bright(ColourDetector):
+    class Bright(ColourModel):
         def __call__(self, inputs):
             return replace(super().__call__(inputs), logits=None, class_log_likelihood=None, score=inputs.mean(1))
 

@@ -15,7 +15,7 @@ from anomaly.models.loading import load_model
 from anomaly.models.mmseg import MMSegModel
 from anomaly.models.torch import TorchModel
 from tests.anomaly import set_trees, tiny_segmentor
-from tests.anomaly.test_evaluator import ColourDetector
+from tests.anomaly.test_evaluator import ColourModel
 
 FILE = """
 import torch
@@ -145,13 +145,13 @@ def test_the_file_is_run_with_its_folder_among_those_of_imports_and_without_it_a
 
 
 def test_objects_of_python():
-    network, model = nn.Conv2d(3, 4, 1), ColourDetector()
+    network, model = nn.Conv2d(3, 4, 1), ColourModel()
     assert load_model(model) is model
     with pytest.warns(UserWarning, match="no normalisation given"):
         assert isinstance(load_model(network, device="cpu"), TorchModel)
     assert isinstance(load_model(lambda image: image.mean(2)), ScoreModel)
-    assert isinstance(load_model(ColourDetector), ColourDetector)
-    assert isinstance(load_model(lambda: model), ColourDetector)
+    assert isinstance(load_model(ColourModel), ColourModel)
+    assert isinstance(load_model(lambda: model), ColourModel)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_what_is_no_model_is_refused(file, spec, message):
 def test_a_checkpoint_belongs_to_a_config(file, config, checkpoint):
     with pytest.raises(InputError, match=r"mine\.py:model names a model itself"):
         load_model(f"{file}:model", checkpoint)
-    with pytest.raises(InputError, match="checkpoint: expected a config beside it, found ColourDetector"):
-        load_model(ColourDetector(), checkpoint)
+    with pytest.raises(InputError, match="checkpoint: expected a config beside it, found ColourModel"):
+        load_model(ColourModel(), checkpoint)
     with pytest.raises(InputError, match=r"gone\.pth does not exist"):
         load_model(config, checkpoint.with_name("gone.pth"))
     with pytest.raises(InputError, match=r"config .*gone\.py does not exist"):
