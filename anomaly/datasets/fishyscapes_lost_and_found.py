@@ -64,13 +64,13 @@ _VAL = CatalogEntry(
         ),
     ),
     pitfalls=(
-        "The archive holds labels alone; the images are LostAndFound's, from its train and its test folder.",
-        "The 80th frame has no anomaly: figures of this image alone are undefined.",
-        "Copies for DenseHybrid have void = 2, where 255 is published.",
-        "The test split (275 images) is hidden; figures on it come from the benchmark's server.",
+        "The archive holds only labels; the images come from LostAndFound, from both its train and its test folder.",
+        "The 80th frame has no anomaly, so its per-image metrics are undefined.",
+        "DenseHybrid's copies use 2 for void; the published files use 255.",
+        "The test split (275 images) is hidden; only the benchmark's server evaluates on it.",
     ),
 )
-_INVALID = "LostAndFound's own label of it is invalid"
+_INVALID = "LostAndFound's own label for it is invalid"
 SETS = (
     _VAL,
     replace(

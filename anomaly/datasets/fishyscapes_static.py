@@ -80,9 +80,9 @@ def _static(version: str) -> CatalogEntry:
         ),
         downloads=(Download(FISHYSCAPES + archive, archive, size=size, sha256=sha256, md5=md5),),
         pitfalls=(
-            "Papers rarely say which version they used, and figures differ between them.",
-            "The archive holds signed differences to Cityscapes' validation images, which are needed too.",
-            "In v3 not every difference is an anomaly: only the labels tell; and some frames have no anomaly.",
+            "Papers rarely say which version they used, and results differ between versions.",
+            "The archive holds signed differences to Cityscapes' validation images, so you need those too.",
+            "In v3 not every pasted object is an anomaly (only the labels say which), and some frames have no anomaly.",
         ),
     )
 

@@ -14,7 +14,7 @@ _URL = "http://www.dhbw-stuttgart.de/~sgehrig/lostAndFoundDataset/"
 LABEL_IDS: Encoding = {0: IGNORE, 1: KNOWN, **dict.fromkeys(range(2, 44), ANOMALY)}
 TRAIN_IDS: Encoding = {0: KNOWN, 1: KNOWN, 2: ANOMALY, 255: IGNORE}
 _ROI = ("LAF_roi_2048.png",)
-_KNOWN_THING = "shows people or bicycles, which networks know"
+_KNOWN_THING = "shows people or bicycles, which are known classes"
 _NO_KNOWN = {
     "15_Rechbergstr_Deckenpfronn": _KNOWN_THING,
     "01_Hanns_Klemm_Str_45_000006": _KNOWN_THING,
@@ -65,17 +65,17 @@ def _lost_and_found(part: str) -> CatalogEntry:
             ),
         ),
         pitfalls=(
-            "labelIds call things that are no hazard (ids 31, 33, 34, 36 to 39) anomalies; trainIds call them 0.",
-            "Some label maps hold nothing at all; `-valid` leaves them out (1030 and 1186 frames stay).",
-            "The PNG files carry a gamma chunk, which some readers apply. Here the stored values count.",
-            "0 is everything off the road: only what happens on the road counts, unless `-roi` takes the mask.",
+            "labelIds mark objects that are no hazard (ids 31, 33, 34, 36 to 39) as anomalies; trainIds map them to 0.",
+            "Some label maps are empty; `_valid` leaves these frames out (1030 and 1186 remain).",
+            "The PNG files have a gamma chunk, which some readers apply. Here the stored values are used.",
+            "Everything off the road is 0 (ignored): only road pixels count, except in `_roi`, which uses a mask.",
         ),
     )
 
 
 def _subsets(part: str) -> tuple[CatalogEntry, ...]:
     whole = _lost_and_found(part)
-    invalid = {"its label map holds nothing": _INVALID[part]}
+    invalid = {"its label map is empty": _INVALID[part]}
 
     def subset(suffix: str, frames: int, excluded: Mapping[str, str] | None = None) -> CatalogEntry:
         return replace(

@@ -77,8 +77,8 @@ SETS = (
         sizes=((1280, 720),),
         every_frame=True,
         pitfalls=(
-            "The anomaly is 2 as published and 1 in copies; code that expects 1 finds none in the published files.",
-            "Only 46 of the 60 frames have an instance label.",
+            "Anomalies are 2 as published and 1 in copies; code that expects 1 finds none in the published files.",
+            "Only 46 of the 60 frames have instance labels.",
         ),
     ),
 )

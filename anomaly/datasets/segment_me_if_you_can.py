@@ -48,13 +48,13 @@ def _anomaly_track(part: str, frames: int, hidden: bool) -> CatalogEntry:
         sizes=((2048, 1024), (1280, 720)),
         every_frame=not hidden,
         hidden=hidden,
-        excluded={"validation": "they are the validation split"} if hidden else {},
+        excluded={"validation": "belongs to the validation split"} if hidden else {},
         downloads=(
             Download("https://zenodo.org/record/5270237/files/dataset_AnomalyTrack.zip", "dataset_AnomalyTrack.zip"),
         ),
         pitfalls=(
-            "Labels of the 100 test images are not public; where they are read as zeros, AP is about 6 %.",
-            "RbA resizes images and labels to 1280x720: other figures than at full size.",
+            "Labels of the 100 test images are not public; code that reads them as zeros reports an AP of about 6 %.",
+            "RbA resizes images and labels to 1280x720, which gives other results than full size.",
         ),
     )
 
@@ -87,9 +87,9 @@ def _obstacle_track(
             Download("https://zenodo.org/record/5281633/files/dataset_ObstacleTrack.zip", "dataset_ObstacleTrack.zip"),
         ),
         pitfalls=(
-            "255 is everything off the road: only what happens on the road counts.",
-            "Of the images in the archive 327 are the test split; night and snowstorm are splits of their own.",
-            "Copies call the folder RoadObsticle21.",
+            "Everything off the road is 255 (ignored): only road pixels count.",
+            "The test split is 327 of the images in the archive; night and snowstorm are separate splits.",
+            "Some copies name the folder RoadObsticle21.",
         ),
     )
 

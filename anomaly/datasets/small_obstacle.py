@@ -28,8 +28,8 @@ SETS = tuple(
         citation="Singh et al., LiDAR guided Small obstacle Segmentation, IROS 2020",
         licence="not found",
         pitfalls=(
-            "0 is everything off the road in the published labels, and the road in copies for SegmentMeIfYouCan: a set "
-            "whose labels hold 0 and 1 alone is refused, as it can be either.",
+            "In the published labels 0 is everything off the road; in copies for SegmentMeIfYouCan it is the road. A "
+            "dataset with only the values 0 and 1 could be either, and is refused.",
         ),
     )
     for part in ("train", "val", "test")

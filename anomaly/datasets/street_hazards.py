@@ -51,12 +51,12 @@ _TEST = CatalogEntry(
         Download(_URL + "streethazards_test.tar", "streethazards_test.tar", md5="8c547c1346b00c21b2483887110bfea7"),
     ),
     pitfalls=(
-        "Values are 1 to 14; code that subtracts 1 has the anomaly at 13, which is a traffic sign in the files.",
-        "Whether `unlabeled` (1) and `other` (4) count as known differs: both do here; -no_other ignores 4 "
-        "(DenseHybrid), -no_unlabeled both (Mask2Anomaly).",
-        "Its authors average over images; the figures here pool all pixels (conventions `per_image`, `hendrycks`).",
-        "Images have an alpha channel, which is dropped.",
-        "Thresholds for open-world IoU are chosen on the other town: `-t5` and `-t6`.",
+        "Values are 1 to 14; in code that subtracts 1 the anomaly is 13, which is a traffic sign in the files.",
+        "Projects differ on whether `unlabeled` (1) and `other` (4) are known. Here both are; `-no_other` ignores 4 "
+        "(as DenseHybrid), `-no_unlabeled` ignores both (as Mask2Anomaly).",
+        "Its authors average over images; here all pixels are pooled (conventions `per_image`, `hendrycks`).",
+        "The images have an alpha channel, which is dropped.",
+        "For open-world IoU, thresholds for each town (`-t5`, `-t6`) are chosen on the other one.",
     ),
 )
 SETS = (

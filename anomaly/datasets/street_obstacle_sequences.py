@@ -37,9 +37,9 @@ def _sequences(name: str, title: str, frames: int, record: str) -> CatalogEntry:
         frames=frames,
         sizes=((1920, 1080),),
         pitfalls=(
-            "254 is the anomaly. That the road is 253 and all else 0 is inferred from the authors' other sets: another "
-            "value is refused.",
-            "Only some frames of a video have labels; the others do not count.",
+            "254 is the anomaly. That 253 is the road and 0 everything else is inferred from the authors' other "
+            "datasets; any other value is refused.",
+            "Only some frames of each video have labels; the others are not evaluated.",
         ),
     )
 

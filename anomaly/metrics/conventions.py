@@ -68,7 +68,7 @@ class Convention:
 
 _LINES = (
     Convention(rules.ours, "exact, pooled", "this package, scikit-learn, Fishyscapes", "-"),
-    Convention(rules.strict, "FPR95: first TPR > 0.95", "RbA, DenseHybrid", "> for >=, on a thinned ROC curve"),
+    Convention(rules.strict, "FPR95: first TPR > 0.95", "RbA, DenseHybrid", "> instead of >=, on a thinned ROC curve"),
     Convention(
         rules.nearest, "FPR95: TPR nearest to 0.95", "PEBAL, Hendrycks' anom_utils", "the TPR may lie below 0.95"
     ),
@@ -76,76 +76,76 @@ _LINES = (
         rules.trapezoid,
         "AP: trapezoid",
         "OpenOOD, anomalib, SegmentMeIfYouCan before August 2023",
-        "straight lines between points of the precision-recall curve",
+        "linear interpolation of the precision-recall curve",
     ),
     Convention(
         rules.ood_metrics,
         "AP: trapezoid; FPR95: interpolated",
         "ood-metrics: Mask2Anomaly, SML",
-        "straight lines between points of both curves",
+        "linear interpolation of both curves",
     ),
     Convention(
         rules.per_image,
         "mean over images",
         "RPL (image-wise); DenseHybrid on StreetHazards, with FPR95 as strict",
-        "every image weighs the same; those without known or anomaly pixels are left out",
+        "every image has equal weight; images without known or anomaly pixels are left out",
     ),
     Convention(
         rules.hendrycks,
         "mean over images; FPR95: TPR nearest to 0.95",
         "Hendrycks et al. (StreetHazards)",
-        "as per_image and nearest together",
+        "`per_image` and `nearest` combined",
     ),
     Convention(
         rules.pytorch_ood,
         "mean over images after a sigmoid; AP: trapezoid",
         "pytorch-ood (segmentation)",
-        "as per_image, torchmetrics and trapezoid together",
+        "`per_image`, `torchmetrics` and `trapezoid` combined",
     ),
     Convention(
         rules.anomalous_frames,
         "pooled, images without anomaly left out",
         "Mask2Anomaly, RPL (HDF5)",
-        "false positives on those images do not count",
+        "ignores false positives on images without an anomaly",
     ),
     Convention(
         rules.torchmetrics,
         "sigmoid where a score is outside [0, 1]",
         "torchmetrics, anomalib",
-        "in float32 all scores above about 17 become 1 and tie",
+        "in float32 every score above about 17 becomes 1, so all of these tie",
     ),
     Convention(
-        rules.float16, "scores stored as float16", "SegmentMeIfYouCan, RPL (HDF5)", "close scores tie: 3 digits"
+        rules.float16, "scores stored as float16", "SegmentMeIfYouCan, RPL (HDF5)", "close scores tie (3 digits)"
     ),
     Convention(
         rules.smiyc,
-        "float16, up to 769 quantile bins an image",
+        "float16, up to 769 quantile bins per image",
         "SegmentMeIfYouCan (PixBinaryClass)",
         "pixels of a bin count at its lower edge",
     ),
     Convention(
         rules.smiyc_uniform,
-        "float16, 4096 even bins",
+        "float16, 4096 uniform bins",
         "SegmentMeIfYouCan (PixBinaryClass-uniThr)",
-        "pixels of a bin tie; scores outside [0, 1] are scaled to it first",
+        "pixels in one bin tie; scores outside [0, 1] are rescaled first",
     ),
     Convention(
         rules.meta_ood,
-        "100 even bins; AUROC and FPR95 of equal classes; FPR95: TPR nearest to 0.95",
+        "100 uniform bins; AUROC and FPR95 with balanced classes; FPR95: TPR nearest to 0.95",
         "Meta-OOD; AbeT (bins)",
-        "pixels of a bin tie; scores outside [0, 1] are scaled to it first",
+        "pixels in one bin tie; scores outside [0, 1] are rescaled first",
     ),
     Convention(
         rules.balanced,
-        "1e5 pixels of each class, drawn",
-        "after Meta-OOD, without its bins",
+        "1e5 pixels sampled from each class",
+        "Meta-OOD's balancing, without its bins",
         "half of the pixels are anomalous, which raises AP",
     ),
     Convention(
         rules.obsnet,
-        "9,999 cuts; known is positive",
+        "9,999 thresholds; known is positive",
         "ObsNet",
-        "the other class is positive; FPR95 is 0 where no cut has a TPR in 0.9495..0.9505",
+        "known is the positive class; FPR95 is 0 if no threshold has a TPR in 0.9495..0.9505",
     ),
 )
 CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention in _LINES}

@@ -104,9 +104,9 @@ def line_chart(title: str, across: Axis, up: Axis, series: Sequence[Series], *, 
 def histogram(
     title: str, across: Axis, edges: Sequence[float], known: Sequence[float], anomaly: Sequence[float]
 ) -> Markup:
-    """Two histograms over the same bins, each scaled to its own pixels, as a filled and as an outlined step line."""
+    """Two histograms over the same bins, each a share of its own pixels, one filled and one outlined."""
     top = max([*known, *anomaly]) or 1.0
-    up = Axis("share of its pixels", 0, top, even_ticks(0, top, 4), text=lambda value: f"{100 * value:g} %")
+    up = Axis("share of pixels", 0, top, even_ticks(0, top, 4), text=lambda value: f"{100 * value:g} %")
     parts = [_axes(across, up)]
     for kind, shares in (("known", known), ("anomaly", anomaly)):
         steps = [(edge, share) for i, share in enumerate(shares) for edge in edges[i : i + 2]]
@@ -117,7 +117,7 @@ def histogram(
 
 @dataclass(frozen=True)
 class Dot:
-    """A point that leads to a frame: its ``place`` among a line's points, its name and where it leads."""
+    """A point that links to an image: its ``place`` among a line's points, the image's name and the link."""
 
     place: int
     name: str
@@ -125,8 +125,8 @@ class Dot:
 
 
 def ranked_chart(title: str, up: Axis, lines: Sequence[tuple[Series, Sequence[Dot]]], count: int) -> Markup:
-    """Sorted values, with points to click on."""
-    across = Axis("frames, from the worst to the best", 0, max(1, count - 1), (), text="{:.0f}".format)
+    """Sorted values, with points that are links."""
+    across = Axis("images, worst to best", 0, max(1, count - 1), (), text="{:.0f}".format)
     parts = [_axes(across, up)]
     for one, _ in reversed(lines):
         points = [_xy(across, up, x, y) for x, y in zip(one.x, one.y, strict=True)]
@@ -144,7 +144,7 @@ def ranked_chart(title: str, up: Axis, lines: Sequence[tuple[Series, Sequence[Do
 
 
 def bar(value: float, low: float = math.nan, high: float = math.nan, *, style: str = "") -> Markup:
-    """A small bar of a fraction, with a whisker where there is an interval; it repeats a number beside it."""
+    """A small bar of a fraction, with a whisker for its confidence interval; it repeats the number beside it."""
     if not math.isfinite(value):
         return Markup("")
     width = 72

@@ -19,57 +19,68 @@ from markupsafe import Markup
 
 from anomaly.errors import InputError
 from anomaly.report import sections
+from anomaly.report.glossary import BRIGHT, explain_columns, explain_scores
 from anomaly.report.joined import JoinedDataset, Run, join
 from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
 from anomaly.report.views import View, sample
 from anomaly.results.comparison import remarks
+from anomaly.scores.registry import SYMBOLS, Score
 from anomaly.visualize.heatmap import INFERNO
 from anomaly.visualize.palette import CLASSES
 from anomaly.visualize.prediction import class_palette
 
 TEMPLATE, STYLE, SCRIPTS = "report.html.j2", "report.css", ("stored.js", "report.js")
 MEGABYTES = 40.0
-OTHERS = 3  # sets that thresholds are carried from, in charts
-_LOOK = 4  # frames of each set by which the size is estimated
+OTHERS = 3  # datasets that thresholds are carried from, in charts
+_LOOK = 4  # frames of each dataset by which the size is estimated
 _ROOM = 0.92  # of the size for frames: the rest is for curves, and for frames larger than those
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def write_page(paths: Sequence[Path], out: Path, megabytes: float = MEGABYTES) -> None:
-    """Write the report of one run, or of several with their methods side by side; the file appears whole or not at all.
+    """Write the report of one run, or of several side by side; the file appears whole or not at all.
 
     Args:
         paths: Of the runs' ``results.json``, each with the folder ``report`` beside it.
         out: The file.
-        megabytes: About how large it may be: where all frames would be more, an even sample of them is shown.
+        megabytes: About how large it may be; an even sample of the images is shown if all of them would take more.
 
     Raises:
-        InputError: As :func:`anomaly.report.joined.join`, or the file cannot be written.
+        InputError: A result or its views are missing, damaged, of another run, or not comparable; or the file cannot be
+            written.
     """
     if not megabytes > 0:
-        raise InputError(f"megabytes: expected a size above 0, found {megabytes}; 40 is the usual one")
+        raise InputError(f"megabytes: expected a size above 0, found {megabytes}; the default is 40")
     write_joined(*join(paths), out, megabytes)
 
 
 def write_joined(
     runs: list[Run],
-    sets: list[JoinedDataset],
+    datasets: list[JoinedDataset],
     out: Path,
     megabytes: float = MEGABYTES,
     *,
     labelled: bool = True,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write runs that are brought together; without labels no figures, but notes, and what a threshold calls anomalous.
+    """Write the report of joined runs.
+
+    Args:
+        runs: The runs.
+        datasets: Their datasets.
+        out: The file.
+        megabytes: About how large it may be.
+        labelled: Whether there are labels; without them the page has no metrics.
+        notes: Shown above the images of a page without labels.
 
     Raises:
         InputError: A view is missing or damaged, or the file cannot be written.
     """
-    sets = _within(sets, megabytes * 1e6)
+    datasets = _within(datasets, megabytes * 1e6)
     part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with part.open("w", encoding="utf-8") as file:
-            file.writelines(_Page(runs, sets, labelled, notes).parts())
+            file.writelines(_Page(runs, datasets, labelled, notes).parts())
         os.replace(part, out)
     except OSError as error:
         raise InputError(
@@ -85,27 +96,27 @@ def safe_json(value: Any) -> Markup:
     return Markup(text.translate(_ESCAPED))
 
 
-def _within(sets: list[JoinedDataset], most: float) -> list[JoinedDataset]:
-    """Fewer frames, taken evenly from each set, where all of them would take more bytes than ``most``."""
+def _within(datasets: list[JoinedDataset], most: float) -> list[JoinedDataset]:
+    """Sample frames evenly from each dataset, if all of them would take more bytes than ``most``."""
     needed = 0.0
-    for one in sets:
+    for one in datasets:
         looked = [len("".join(_frame(one, i, one.read(i), 0)[1])) for i in sample(len(one.frames), _LOOK)]
         needed += len(one.frames) * sum(looked) / len(looked)
     share = _ROOM * most / needed
     if share >= 1:
-        return sets
-    kept = [sample(len(one.frames), max(1, int(share * len(one.frames)))) for one in sets]
-    return [replace(one, frames=[one.frames[i] for i in places]) for one, places in zip(sets, kept, strict=True)]
+        return datasets
+    kept = [sample(len(one.frames), max(1, int(share * len(one.frames)))) for one in datasets]
+    return [replace(one, frames=[one.frames[i] for i in places]) for one, places in zip(datasets, kept, strict=True)]
 
 
 class _Page:
     """A page while it is written: frames are read one by one, and listed for the script at the end."""
 
-    def __init__(self, runs: list[Run], sets: list[JoinedDataset], labelled: bool, notes: Sequence[str]) -> None:
+    def __init__(self, runs: list[Run], datasets: list[JoinedDataset], labelled: bool, notes: Sequence[str]) -> None:
         self._labelled = labelled
         self._notes = notes
         self._runs = runs
-        self._sets = sets
+        self._datasets = datasets
         self._blobs = 0
         self._list: list[dict[str, Any]] = []
 
@@ -115,30 +126,37 @@ class _Page:
         texts = {name: (folder / name).read_text(encoding="utf-8") for name in (TEMPLATE, STYLE, *SCRIPTS)}
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         template = environment.from_string(texts[TEMPLATE])
-        runs, sets = self._runs, self._sets
+        runs, datasets = self._runs, self._datasets
         names = list(dict.fromkeys(str(run.result.model["name"]) for run in runs))
+        summary = sections.summary(datasets) if self._labelled else None
         return template.generate(
-            title=f"{', '.join(names)} on {', '.join(one.name for one in sets)}",
+            title=f"{', '.join(names)} on {', '.join(one.name for one in datasets)}",
             labelled=self._labelled,
             notes=self._notes,
             runs=[_run(run) for run in runs],
             differences=_differences(runs),
             protocol=runs[0].result.protocol,
             remarks=remarks([run.result for run in runs]),
-            summary=sections.summary(sets) if self._labelled else None,
-            by_class=sections.by_class(runs, sets),
-            datasets=[self._set(number, one) for number, one in enumerate(sets)],
+            summary=summary,
+            by_class=sections.by_class(runs, datasets),
+            datasets=[self._dataset(number, one) for number, one in enumerate(datasets)],
+            bright=BRIGHT,
+            symbols=SYMBOLS,
+            explained=_explained(runs),
+            columns=explain_columns(summary.titles) if summary else {},
             blobs=self._pack,
             manifest=lambda: safe_json(
-                {"sets": self._list, "labelled": self._labelled, "inferno": pack_bytes(INFERNO.tobytes())}
+                {"datasets": self._list, "labelled": self._labelled, "inferno": pack_bytes(INFERNO.tobytes())}
             ),
             style=Markup(texts[STYLE]),
             scripts=[Markup(texts[name]) for name in SCRIPTS],
             hashes={"style": _hash(texts[STYLE]), "scripts": [_hash(texts[name]) for name in SCRIPTS]},
         )
 
-    def _set(self, number: int, one: JoinedDataset) -> dict[str, Any]:
-        others = [other for other in self._sets if other is not one and not sections.share_images(one, other)][:OTHERS]
+    def _dataset(self, number: int, one: JoinedDataset) -> dict[str, Any]:
+        others = [other for other in self._datasets if other is not one and not sections.share_images(one, other)][
+            :OTHERS
+        ]
         return {
             "number": number,
             "name": one.name,
@@ -151,7 +169,7 @@ class _Page:
 
     def _pack(self) -> Iterator[tuple[int, Markup]]:
         """Everything about frames, number by number."""
-        for one in self._sets:
+        for one in self._datasets:
             self._list.append(_listed(one))
             for i in range(len(one.frames)):
                 views = one.read(i)
@@ -163,7 +181,7 @@ class _Page:
 
 
 def _listed(one: JoinedDataset) -> dict[str, Any]:
-    """A set, for the script. One score of several runs has one colour scale, so that equal colours are equal scores."""
+    """A dataset, for the script. A score of several runs has one colour scale: equal colours are equal scores."""
     ends: dict[str, list[float]] = {}
     for method in one.methods:
         ends.setdefault(method.score, []).extend(sections.limits(method.curves))
@@ -237,7 +255,7 @@ def _frame(one: JoinedDataset, i: int, views: list[View], blob: int) -> tuple[di
 
 
 def _run(run: Run) -> dict[str, Any]:
-    """What was run, as names and texts."""
+    """Details of a run, as names and texts."""
     result = run.result
     came = result.provenance
     inputs = {name: one for name, one in came.items() if isinstance(one, dict) and "path" in one}
@@ -251,13 +269,23 @@ def _run(run: Run) -> dict[str, Any]:
         "software": _words(came.get("versions")),
         "machine": _words(came.get("machine")),
         "settings": _words(result.settings),
-        "seconds": _words(result.timings),
+        "time in seconds": _words(result.timings),
     }
     return {"letter": run.letter, "facts": {name: str(text) for name, text in facts.items() if text}}
 
 
+def _explained(runs: Sequence[Run]) -> list[Score]:
+    """The scores of all runs, each once."""
+    found: dict[str, Score] = {}
+    for run in runs:
+        names = [name for entry in run.result.datasets for name in entry.scores]
+        for score in explain_scores(names, given=run.result.model.get("type") == "score function"):
+            found.setdefault(score.name, score)
+    return list(found.values())
+
+
 def _differences(runs: Sequence[Run]) -> list[str]:
-    """What tells each of several runs from the others: its network, and inputs and settings that are not the same."""
+    """What tells each of several runs from the others: its model, and inputs and settings that differ."""
     records = [
         {**run.result.settings, **{k: v.get("path") for k, v in run.result.provenance.items() if isinstance(v, dict)}}
         for run in runs

@@ -119,7 +119,7 @@ def _check(paths: Sequence[Path]) -> None:
 
 
 def _levels(values: np.ndarray) -> ScoreCurves:
-    """Levels that flag given shares of all pixels as anomalous; there is nothing else to draw. Takes ascending scores."""
+    """Levels that flag given shares of all pixels, from ascending scores; there is nothing else to draw."""
     at = np.clip(np.round(len(values) * (1 - SHARES)), 0, len(values) - 1).astype(int)
     levels = np.unique(values[at])
     share = 1 - np.searchsorted(values, levels, side="left") / len(values)

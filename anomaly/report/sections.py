@@ -1,4 +1,4 @@
-"""What stands in the page above the frames: tables and charts of figures, ready for the template."""
+"""What the page shows above the images: tables and charts, ready for the template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anomaly.report.table import HEADLINE
 from anomaly.results.records import ScoreResult
 
 FURTHER = tuple(column for column in COLUMNS if column.part != "at_threshold")  # that has a table of its own
-RANK = "ap"  # frames are put in order by it
+RANK = "ap"  # images are sorted by it
 _PERCENT = "{:.0%}".format
 _SHARE = (0, 0.2, 0.4, 0.6, 0.8, 1)
 _RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1)
@@ -28,7 +28,7 @@ _Column = list[tuple[float | None, Sequence[float] | None]]
 
 
 class Value(NamedTuple):
-    """A figure in a table: as text, with the ends of its interval, as a bar, and whether it is the best."""
+    """A value in a table: as text, with the bounds of its confidence interval, as a bar, and whether it is the best."""
 
     text: str
     ends: str
@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of a table: names, then figures."""
+    """A row of a table: names, then values."""
 
     names: Sequence[str]
     style: int
@@ -45,23 +45,23 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table: what its columns of names and of figures are called, and its lines in groups with headings."""
+    """A table: titles of its columns of names and of values, and its rows in groups with headings."""
 
     names: Sequence[str]
     titles: Sequence[str]
     groups: Sequence[tuple[str, Sequence[Row]]]
 
 
-def summary(sets: Sequence[JoinedDataset]) -> Table:
-    """All sets and methods: the headline figures, those of components and of the open world, the closed-set mIoU."""
-    every = [method.result for each in sets for method in each.methods]
+def summary(datasets: Sequence[JoinedDataset]) -> Table:
+    """All datasets and methods: the main pixel metrics, component and open-world metrics, the closed-set mIoU."""
+    every = [method.result for each in datasets for method in each.methods]
     further = [one for one in FURTHER if any(one.name in getattr(result, one.part) for result in every)]
-    closed = any(run.result.closed_set is not None for each in sets for run in each.runs)
+    closed = any(run.result.closed_set is not None for each in datasets for run in each.runs)
     names = list(dict.fromkeys(name for result in every for name in result.values if HEADLINE.fullmatch(name)))
     named = [title_of(name) for name in names] + [(one.title, one.better) for one in further]
     named += [("closed-set mIoU", None)] * closed
     groups = []
-    for one in sets:
+    for one in datasets:
         results = [method.result for method in one.methods]
         columns: list[_Column] = [
             [(r.values.get(name), r.confidence_intervals.get(name)) for r in results] for name in names
@@ -72,20 +72,20 @@ def summary(sets: Sequence[JoinedDataset]) -> Table:
         cells = [_column(column, better) for column, (_, better) in zip(columns, named, strict=True)]
         lines = zip(one.methods, zip(*cells, strict=True), strict=True)
         rows = [Row((method.label,), i, values) for i, (method, values) in enumerate(lines)]
-        groups.append((f"{one.name}, {one.entry.frames} frames", rows))
+        groups.append((f"{one.name}, {one.entry.frames} images", rows))
     headings = [title + ("" if better is None else " ↑" if better is max else " ↓") for title, better in named]
     return Table(("score",), headings, groups)
 
 
-def by_class(runs: Sequence[Run], sets: Sequence[JoinedDataset]) -> Table | None:
-    """IoU of each class: on the closed set, and at a threshold from elsewhere on sets that tell classes."""
+def by_class(runs: Sequence[Run], datasets: Sequence[JoinedDataset]) -> Table | None:
+    """IoU of each class: on the closed set, and at a threshold from another dataset where labels have classes."""
     columns: list[tuple[str, Mapping[str, float]]] = []
     for run in runs:
         if run.result.closed_set is not None:
             closed = run.result.closed_set
-            title = f"{run.letter} closed set ({closed.dataset.rpartition('.')[2]}, {closed.frames} frames)"
+            title = f"{run.letter} closed set ({closed.dataset.rpartition('.')[2]}, {closed.frames} images)"
             columns.append((title.strip(), closed.class_iou))
-    for one in sets:
+    for one in datasets:
         for method in one.methods:
             if method.curves.open_iou:
                 columns.append((f"{one.name}, closed, {method.label}", method.curves.closed_iou))
@@ -99,7 +99,7 @@ def by_class(runs: Sequence[Run], sets: Sequence[JoinedDataset]) -> Table | None
 
 
 def carried(one: JoinedDataset) -> Table | None:
-    """What thresholds achieve on a set that were chosen on another."""
+    """Metrics of a dataset at thresholds that were chosen on another one."""
     names = ("tpr", "fpr", "precision", "f1", "iou")
     methods = [method for method in one.methods if method.result.at_threshold]
     if not methods:
@@ -116,40 +116,44 @@ def carried(one: JoinedDataset) -> Table | None:
 
 
 def share_images(one: JoinedDataset, other: JoinedDataset) -> bool:
-    """Whether two sets have images in common: no threshold is to be carried from one to the other."""
+    """Whether two datasets have images in common: no threshold may be carried from one to the other."""
     return not set(one.entry.images.values()).isdisjoint(other.entry.images.values())
 
 
 def charts(one: JoinedDataset, number: int, others: Sequence[JoinedDataset]) -> Iterator[tuple[str, Markup, str]]:
-    """The charts of a set: heading, chart, and what has to be known to read it."""
+    """The charts of a dataset: heading, chart, and a note on how to read it."""
     across = Axis("false-positive rate", ticks=_SHARE, text=_PERCENT)
     up = Axis("true-positive rate", ticks=_SHARE, text=_PERCENT)
     rocs = [_roc(i, method) for i, method in enumerate(one.methods)]
     bands = one.methods[0].curves.bands
-    draws = f"Bands: 95 % of {bands['replicates']:.0f} draws of frames, at each rate by itself."
-    note = draws if math.isfinite(bands["tpr_low"][0]) else "No bands: one frame alone has none."
+    draws = f"Shaded: pointwise 95 % confidence bands from {bands['replicates']:.0f} bootstrap draws of images."
+    note = draws if math.isfinite(bands["tpr_low"][0]) else "No confidence bands: they need more than one image."
     yield "ROC", line_chart(_told("ROC curves", one, "auroc"), across, up, rocs, diagonal=True), note
     recall, precision = Axis("recall", text=_PERCENT), Axis("precision", text=_PERCENT)
     precisions = [_precision(i, method) for i, method in enumerate(one.methods)]
     yield (
-        "Precision and recall",
+        "Precision-recall",
         line_chart(_told("Precision-recall curves", one, "ap"), recall, precision, precisions),
-        f"{_share(one.methods[0].result)} of the pixels are anomalous: the precision of a score that knows nothing.",
+        f"{_share(one.methods[0].result)} of the pixels are anomalous; a random score has that precision.",
     )
-    yield "Frames", *_frames(one, number)
+    yield "AP of each image", *_frames(one, number)
     for method in one.methods:
         curves = method.curves
         ends = Axis("score", curves.edges[0], curves.edges[-1], even_ticks(curves.edges[0], curves.edges[-1]))
-        title = f"Histograms of {method.label} on {one.name}, of known and of anomaly pixels"
+        title = f"Histograms of {method.label} on {one.name}, of known and of anomalous pixels"
         chart = histogram(title, ends, curves.edges, curves.known, curves.anomaly)
-        yield f"Scores: {method.label}", chart, "What lies beyond the ends is counted in the outermost bars."
+        yield (
+            f"Distribution of {method.label}",
+            chart,
+            "Each sums to 100 %. The outermost bins include values beyond the axis.",
+        )
     for other in others:
         if (carried_chart := _carried_chart(one, other)) is not None:
             yield (
                 f"Thresholds from {other.name}",
                 carried_chart,
-                f"Known pixels called anomalous here, by thresholds that call a given share so on {other.name}. On the "
-                "dotted line a threshold keeps its promise. Between 250 thresholds by straight lines.",
+                f"FPR here at thresholds that have a given FPR on {other.name}. On the dotted line both are equal. "
+                "Interpolated linearly between 250 thresholds.",
             )
 
 
@@ -168,7 +172,7 @@ def _precision(style: int, method: JoinedScore) -> Series:
 
 
 def _frames(one: JoinedDataset, number: int) -> tuple[Markup, str]:
-    """Per-frame figures, sorted; frames with a view are points that lead to them."""
+    """AP of each image, sorted; images that the page shows are points that link to them."""
     shown = {frame: i for i, (frame, _) in enumerate(one.frames)}
     lines, most = [], 0
     for style, method in enumerate(one.methods):
@@ -179,14 +183,14 @@ def _frames(one: JoinedDataset, number: int) -> tuple[Markup, str]:
         series = Series(method.label, style, range(len(ranked)), [found[frame] for frame in ranked])
         lines.append((series, dots))
         most = max(most, len(ranked))
-    title = f"AP of each frame of {one.name}, sorted"
-    chart = ranked_chart(title, Axis("AP of the frame", text=_PERCENT), lines, most)
-    left = f", {most - len(shown)} are not in this page" if most > len(shown) else ""
-    return chart, f"{most} frames with known and anomaly pixels{left}. A point leads to its frame."
+    title = f"AP of each image of {one.name}, sorted"
+    chart = ranked_chart(title, Axis("AP of the image", text=_PERCENT), lines, most)
+    left = f", {most - len(shown)} of them not on this page" if most > len(shown) else ""
+    return chart, f"{most} images with known and anomalous pixels{left}. Each point links to its image."
 
 
 def _carried_chart(one: JoinedDataset, other: JoinedDataset) -> Markup | None:
-    """False-positive rate here against that on another set, for the same thresholds."""
+    """False-positive rate here against that on another dataset, for the same thresholds."""
     series = []
     for style, method in enumerate(one.methods):
         run = one.runs[method.run]
@@ -205,9 +209,9 @@ def _rate(value: float) -> str:
     return f"{100 * value:g} %"
 
 
-def _told(words: str, one: JoinedDataset, figure: str) -> str:
-    title = title_of(figure)[0]
-    found = [f"{m.label} {title} {_percent(m.result.values.get(figure, math.nan))}" for m in one.methods]
+def _told(words: str, one: JoinedDataset, metric: str) -> str:
+    title = title_of(metric)[0]
+    found = [f"{m.label} {title} {_percent(m.result.values.get(metric, math.nan))}" for m in one.methods]
     return f"{words} on {one.name}: {', '.join(found)}"
 
 
@@ -243,5 +247,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def limits(curves: ScoreCurves) -> tuple[float, float]:
-    """Ends of the heatmaps' colour scale."""
+    """Bounds of the heatmaps' colour scale."""
     return curves.edges[0], curves.edges[-1]

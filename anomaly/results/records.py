@@ -222,9 +222,9 @@ class EvaluationRecord:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each dataset and score: names, counts, then metrics as fractions.
 
-        Where there is a confidence interval, ``NAME_low`` and ``NAME_high`` follow metric ``NAME``. Metrics that are
-        not of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is that of the closed
-        set, the same in every row and empty where it was not measured.
+        Where there is a confidence interval, ``NAME_low`` and ``NAME_high`` follow metric ``NAME``. Metrics other than
+        those of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is that of the
+        closed set, the same in every row and empty where it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
         return [

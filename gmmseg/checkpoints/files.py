@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from pathlib import Path
 from typing import Any
-
-from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook
 
 from anomaly.errors import InputError
 from anomaly.models.checkpoints import load_checkpoint_file
@@ -81,27 +77,3 @@ def newest_checkpoint(folder: Path, logger: logging.Logger) -> tuple[Path, dict[
     if faults:
         raise InputError(f"nothing in {folder} can be resumed: {faults[0]}")
     return None
-
-
-class KeepingCheckpointHook(CheckpointHook):
-    """mmengine's hook, but an outdated checkpoint is deleted only when the new one is there.
-
-    ``save_memory=False`` leaves the mixtures' memory out: smaller files, and a resumed training starts with a new
-    memory.
-    """
-
-    keep_ckpt_ids: deque[int]
-    last_ckpt: str
-
-    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
-        outdated = None
-        if 0 < self.max_keep_ckpts == len(self.keep_ckpt_ids) and self.keep_ckpt_ids[-1] != step:
-            outdated = self.keep_ckpt_ids.popleft()
-        try:
-            super()._save_checkpoint_with_step(runner, step, meta)
-        except OSError as error:  # of the note that names the last checkpoint
-            raise not_saved(Path(self.last_ckpt), error) from error
-        if outdated is not None and is_main_process():
-            old = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
-            if self.file_backend.isfile(old):
-                self.file_backend.remove(old)

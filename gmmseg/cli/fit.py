@@ -17,7 +17,6 @@ from pathlib import Path
 from anomaly.cli.config_options import ALL, Reads
 from anomaly.cli.mmseg_config import check_data_root, read_config
 from anomaly.cli.parser import check_seed, command_parser
-from anomaly.cli.progress import frame_progress
 from anomaly.errors import InputError
 
 
@@ -60,6 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     import torch
 
+    from anomaly.cli.progress import frame_progress
     from anomaly.datasets.images import read_image
     from anomaly.frames import image_hash
     from anomaly.mmengine.closed_set import check_whole
@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.utils.file_records import config_record, file_record, portable
     from anomaly.utils.files import staged
     from anomaly.utils.shipped import find_shipped
-    from gmmseg.posthoc.fitting import fit, fitting_config, fresh_weights
+    from gmmseg.training.posthoc_fitting import fit, fitting_config, fresh_weights
 
     checkpoint, device = load_checkpoint_file(args.checkpoint), pick_device(args.device)
     inputs = {

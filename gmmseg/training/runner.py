@@ -21,13 +21,13 @@ from anomaly.models.checkpoints import load_checkpoint_file, load_weights
 from anomaly.models.tiling import sliding_windows
 from gmmseg.checkpoints.files import (
     PART,
-    KeepingCheckpointHook,
     is_resumable,
     move_into_place,
     newest_checkpoint,
     not_saved,
 )
 from gmmseg.models import GMMHeadMixin, LikelihoodSegmentor
+from gmmseg.training.checkpoint_hook import KeepingCheckpointHook
 from gmmseg.training.initial_weights import initial_weights_read_safely
 from gmmseg.training.random_stream import StepSeedHook, in_reproducible_stream
 from gmmseg.training.training_guard_hook import TrainingGuardHook, check_class_count, decode_heads, unwrapped

@@ -8,8 +8,8 @@ from scipy.stats import multivariate_normal
 
 from anomaly.errors import InputError
 from anomaly.models.mmseg import build_model
-from gmmseg.posthoc.fitting import fitting_config
 from gmmseg.posthoc.mixtures import StratifiedSample, WhitenedDensities
+from gmmseg.training.posthoc_fitting import fitting_config
 from tests.gmmseg.test_posthoc import network_config
 
 

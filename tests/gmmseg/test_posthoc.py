@@ -16,7 +16,6 @@ from sklearn.mixture import GaussianMixture
 
 from anomaly.errors import InputError
 from gmmseg.models.posthoc_segmentor import PosthocCascadeSegmentor, PosthocSegmentor, posthoc_config
-from gmmseg.posthoc.feature_pass import collect_features
 from gmmseg.posthoc.mixtures import (
     PIXELS_PER_COMPONENT,
     UNSEEN_LOG_LIKELIHOOD,
@@ -24,6 +23,7 @@ from gmmseg.posthoc.mixtures import (
     StratifiedSample,
     fit_mixture,
 )
+from gmmseg.training.feature_pass import collect_features
 
 
 def seeded(seed=0):

@@ -11,8 +11,8 @@ from anomaly.datasets.layout import Layout
 
 
 def sets_markdown() -> str:
-    """A table of all sets, then a section for each family of sets that share page and layouts."""
-    rows = ["| name | frames | pixels | labels | what |", "| --- | ---: | --- | --- | --- |"]
+    """A table of all datasets, then a section for each family of datasets that share page and layouts."""
+    rows = ["| name | images | size | labels | dataset |", "| --- | ---: | --- | --- | --- |"]
     for one in SETS.values():
         labels = "hidden" if one.hidden else "anomalies" if one.anomalies else "classes"
         sizes = ", ".join(f"{width}x{height}" for width, height in one.sizes) or "-"
@@ -27,11 +27,11 @@ def _family(members: list[CatalogEntry]) -> str:
     first = members[0]
     lines = [f"## {_common([one.title for one in members])}", "", ", ".join(f"`{one.name}`" for one in members), ""]
     where = first.obtain or f"<{first.home}>" if " " not in first.home else first.home
-    lines += [f"- {first.citation}.", f"- Get it: {where}.", f"- Licence: {first.licence}."]
-    lines += [f"- Looked for in `{'`, `'.join(folder for folder in first.folders if folder != '.')}`."]
+    lines += [f"- {first.citation}.", f"- Source: {where}.", f"- Licence: {first.licence}."]
+    lines += [f"- Folders searched: `{'`, `'.join(folder for folder in first.folders if folder != '.')}`."]
     lines += [f"- {text}" for text in first.pitfalls]
     excluded = {reason: names for one in members for reason, names in _excluded(one).items()}
-    lines += [f"- Left out ({names}): {reason}." for reason, names in excluded.items()]
+    lines += [f"- Excluded ({names}): {reason}." for reason, names in excluded.items()]
     for one in members:
         for file in one.downloads:
             sums = [f"{kind} `{value}`" for kind, value in (("SHA-256", file.sha256), ("MD5", file.md5)) if value]

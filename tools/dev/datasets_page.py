@@ -1,4 +1,4 @@
-"""Write the catalogue of data sets into docs/datasets.md."""
+"""Write the catalogue of datasets into docs/datasets.md."""
 
 from __future__ import annotations
 

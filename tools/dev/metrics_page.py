@@ -18,12 +18,12 @@ from anomaly.report.conventions import MeasuredSet, conventions_markdown, differ
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- written by tools/dev/metrics_page.py -->\n", "<!-- end -->"
 FRAMES, SHAPE = 12, (120, 160)
-TITLES = ("The made set, scores in steps of 1/16:\n", "The same, each map kept as a picture of 256 grey values:\n")
+TITLES = ("The synthetic maps, scores in steps of 1/16:\n", "The same maps, stored as images with 256 grey values:\n")
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def made_frame(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """A map of scores like negative log-likelihoods, in steps of 1/16, and its label map with borders to ignore.
+    """A map of scores like negative log-likelihoods, in steps of 1/16, and its label map with ignored borders.
 
     Frames differ in share of anomaly, level and difficulty; the sixth has no anomaly, and high scores.
     """
@@ -39,7 +39,7 @@ def made_frame(index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Measure the made set and what results/ has of images, and put the tables between the marks."""
+    """Measure the synthetic maps and the results of real images in results/, and put the tables between the marks."""
     parser = command_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/metrics.md", help="document that holds the tables")
     path = parser.parse_args().file
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def made_table(maps: Maps) -> str:
-    """Every convention and scikit-learn on a set of maps."""
+    """Every convention and scikit-learn on the same maps."""
     metrics = PixelMetrics()
     for name, (score, label) in maps.items():
         metrics.update(name, score, label)
@@ -67,7 +67,7 @@ def made_table(maps: Maps) -> str:
 
 
 def by_sklearn(maps: Maps) -> Figures:
-    """What scikit-learn says of all pixels together."""
+    """Scikit-learn's values for all pixels together."""
     score, label = (np.concatenate([one[part][one[1] < 255] for one in maps.values()]) for part in (0, 1))
     fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
     fpr95 = float(fpr[np.argmax(tpr >= 0.95)])

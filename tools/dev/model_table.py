@@ -13,7 +13,7 @@ from anomaly.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- written by tools/dev/model_table.py -->\n", "<!-- end -->"
 HEADER = """
-| config | backbone | data | crop | steps | batch | GMMSeg mIoU | twin | twin's mIoU |
+| config | backbone | dataset | crop | steps | batch | GMMSeg mIoU | baseline | baseline mIoU |
 | --- | --- | --- | --- | ---: | ---: | ---: | --- | ---: |
 """
 NAME = re.compile(r"(.+)-gmmseg_([^_]+)_(?:(\d+)xb\d+-)?\d+k_(.+)-(\d+)x(\d+)")
@@ -22,7 +22,7 @@ BACKBONES = {"r101-d8": "ResNet-101", "hr48": "HRNetV2-W48", "swin-b": "Swin-B"}
 BACKBONES |= {f"mit-b{number}": f"MiT-B{number}" for number in range(6)}
 DATA = {"cityscapes": "Cityscapes", "ade20k": "ADE20K", "coco-stuff10k": "COCO-Stuff 10k", "camvid": "CamVid"}
 
-# In percent, one scale, no flip. GMMSeg: the README of its authors' code. Twins: mmseg's metafiles.
+# In percent, one scale, no flip. GMMSeg: the README of its authors' code. Baselines: mmseg's metafiles.
 PUBLISHED = {
     "segformer-gmmseg_mit-b5_8xb2-80k_coco-stuff10k-512x512": 44.81,
     "segformer_mit-b0_8xb1-160k_cityscapes-1024x1024": 76.54,
@@ -40,7 +40,7 @@ def row(path: Path) -> tuple[tuple[Any, ...], str]:
     """A config's place in the table, and its line.
 
     Raises:
-        InputError: The config is not named as docs/models.md says.
+        InputError: The config is not named as docs/models.md describes.
     """
     from mmengine.config import Config
 
@@ -48,11 +48,11 @@ def row(path: Path) -> tuple[tuple[Any, ...], str]:
     if match is None or match[1] not in FAMILIES or match[4] not in DATA:
         raise InputError(f"{path} is not named FAMILY-gmmseg_BACKBONE_BATCH-LENGTH_DATA-CROP; rename it")
     family, backbone, gpus, data, height, width = match.groups()
-    config, twin = Config.fromfile(path), path.stem.replace("-gmmseg", "")
+    config, baseline = Config.fromfile(path), path.stem.replace("-gmmseg", "")
     cells = [f"[{path.stem}](../configs/gmmseg/{path.name})", BACKBONES.get(backbone, backbone), DATA[data]]
     cells += [f"{height}x{width}", f"{config.train_cfg.max_iters:,}"]
     cells += [f"{gpus or 1} x {config.train_dataloader.batch_size}", str(PUBLISHED.get(path.stem, ""))]
-    cells += [f"[softmax](../configs/softmax/{twin}.py)", str(PUBLISHED.get(twin, ""))]
+    cells += [f"[softmax](../configs/softmax/{baseline}.py)", str(PUBLISHED.get(baseline, ""))]
     place = (list(DATA).index(data), int(height), FAMILIES.index(family), backbone)
     return place, f"| {' | '.join(cells)} |\n"
 

@@ -17,13 +17,13 @@ Rows = Iterator[tuple[str, ...]]
 
 def _assumed(f: dict[str, Any]) -> Rows:
     (flops, bandwidth, launch), (link, latency) = f["assumed_gpu"].values(), f["assumed_link"].values()
-    yield "assumed", "arithmetic", "memory", "start of an operation", "between GPUs", "start of a collective"
+    yield "assumption", "arithmetic", "memory bandwidth", "kernel launch", "interconnect", "collective latency"
     speeds = f"{flops / 1e12:g} TFLOP/s", f"{bandwidth / 1e9:g} GB/s", f"{launch * 1e6:g} µs"
-    yield "of a GPU", *speeds, f"{link / 1e9:g} GB/s", f"{latency * 1e6:g} µs"
+    yield "per GPU", *speeds, f"{link / 1e9:g} GB/s", f"{latency * 1e6:g} µs"
 
 
 def _state(f: dict[str, Any]) -> Rows:
-    yield "data", "components", "mixture, MB", "memory, MB", "file of both, MB", "published queue, MB"
+    yield "dataset", "components", "mixture, MB", "memory, MB", "checkpoint with both, MB", "published queue, MB"
     for name, s in f["state"].items():
         sizes = (s[key] / 1e6 for key in ("memory_bytes", "file_bytes", "published_queue_bytes"))
         yield name, f"{s['components']:,}", f"{s['mixture_bytes'] / 1e6:.2f}", *(f"{size:,.0f}" for size in sizes)
@@ -31,30 +31,30 @@ def _state(f: dict[str, Any]) -> Rows:
 
 def _memory(f: dict[str, Any]) -> Rows:
     state, kept = f["state"]["ADE20K"], (f["classifier"]["kept_bytes"], f["published"]["kept_bytes"])
-    yield "memory of each GPU for the mixture", "ours, MB", "published, MB"
-    yield "features remembered", f"{state['memory_bytes'] / 1e6:.0f}", f"{state['published_queue_bytes'] / 1e6:,.0f}"
-    yield "kept from forward to backward", *(f"{size / 1e6:,.0f}" for size in kept)
+    yield "memory per GPU for the mixture", "ours, MB", "published, MB"
+    yield "feature memory", f"{state['memory_bytes'] / 1e6:.0f}", f"{state['published_queue_bytes'] / 1e6:,.0f}"
+    yield "activations kept for the backward pass", *(f"{size / 1e6:,.0f}" for size in kept)
 
 
 def _messages(f: dict[str, Any]) -> Rows:
-    yield "what is exchanged", "collectives", "received by each process, MB", "estimated, ms"
+    yield "exchanged data", "collectives", "received per process, MB", "estimated, ms"
     for title, key in (("mixture, ours", "messages"), ("mixture, published", "published"), ("gradients", "gradients")):
         sizes = f"{f[key]['received_bytes'] / 1e6:.1f}", f"{f[key]['message_seconds'] * 1e3:.1f}"
         yield title, str(f[key]["calls"]), *sizes
 
 
 def _step(f: dict[str, Any]) -> Rows:
-    yield "part of a step, one GPU", "operations", "GFLOP", "GB moved", "estimated, ms"
+    yield "part of a step, one GPU", "operations", "GFLOP", "memory traffic, GB", "estimated, ms"
     for title, c in (("network, forward and backward", f["network"]), ("mixture classifier", f["classifier"])):
         gflop, gb, ms = c["flops"] / 1e9, c["bytes"] / 1e9, c["seconds"] * 1e3
         yield title, f"{c['operations']:,}", f"{gflop:,.0f}", f"{gb:.1f}", f"{ms:.1f}"
-    yield "whole step with messages, softmax", "", "", "", f"{f['estimated_twin_seconds'] * 1e3:.0f}"
-    yield "whole step with messages, GMMSeg", "", "", "", f"{f['estimated_seconds'] * 1e3:.0f}"
-    yield "times softmax's", "", "", "", f"{f['estimated_ratio']:.2f}"
+    yield "whole step with communication, softmax", "", "", "", f"{f['estimated_twin_seconds'] * 1e3:.0f}"
+    yield "whole step with communication, GMMSeg", "", "", "", f"{f['estimated_seconds'] * 1e3:.0f}"
+    yield "ratio to softmax", "", "", "", f"{f['estimated_ratio']:.2f}"
 
 
 def _measured(f: dict[str, Any]) -> Rows:
-    yield "classifier on this processor", *(parts := f["classifier"]["cpu_seconds"])
+    yield "classifier on this CPU", *(parts := f["classifier"]["cpu_seconds"])
     yield "ns per pixel", *(f"{s / f['classifier']['pixels'] * 1e9:,.0f}" for s in parts.values())
 
 

@@ -11,7 +11,7 @@ from study_tables import Record
 
 
 def figures_plot(study: Record, rows: Sequence[tuple[str, str]]) -> Figure:
-    """Draw AP against FPR95 of networks and scores on every set, a dot for each seed."""
+    """Draw AP against FPR95 of networks and scores on every dataset, a dot for each seed."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     axes = figure.subplots(1, len(study["sets"]))
     for axis, name in zip(axes, study["sets"], strict=True):
@@ -26,12 +26,12 @@ def figures_plot(study: Record, rows: Sequence[tuple[str, str]]) -> Figure:
 
 
 def likelihoods_plot(study: Record) -> Figure:
-    """Draw how the likelihood score of known and of anomalous pixels is spread, by set and network."""
+    """Draw the distributions of the likelihood score over known and anomalous pixels, by dataset and network."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplots(2, len(study["sets"]))
     for axis, one in zip(axes.T.flat, study["histograms"], strict=True):
         for kind, colour in (("known", BLUE), ("anomalous", ORANGE)):
             axis.stairs(one[kind], one["edges"], fill=True, alpha=0.6, color=hexadecimal(colour), label=kind)
-        axis.set(title=f"{one['set']}, {one['network']}", xlabel="gmm_nll", ylabel="share of the pixels")
+        axis.set(title=f"{one['set']}, {one['network']}", xlabel="gmm_nll", ylabel="fraction of pixels")
     axes[0, 0].legend()
     return figure

@@ -13,7 +13,7 @@ from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import FrameTable, bootstrap, paired_bootstrap
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.results.records import DatasetResult, read_results, state_name
-from study_tables import FIGURES
+from study_tables import METRICS
 
 NETWORKS = ("softmax", "softmax-posthoc", "softmax-frozen", "gmmseg", "gmmseg-frozen")
 STATES = "-states"
@@ -54,13 +54,13 @@ def without_folders(record: Any) -> Any:
     return re.sub(r"(?<!\S)/\S*/(?=\S)", "", record) if isinstance(record, str) else record
 
 
-def _figures(entry: DatasetResult) -> dict[str, Any]:
+def _values(entry: DatasetResult) -> dict[str, Any]:
     for name, score in entry.scores.items():
-        if missing := [figure for figure in FIGURES if figure not in score.values]:
+        if missing := [metric for metric in METRICS if metric not in score.values]:
             raise InputError(
-                f"{entry.dataset}, {name}: expected {', '.join(FIGURES)}, found no {missing[0]}; use the usual levels"
+                f"{entry.dataset}, {name}: expected {', '.join(METRICS)}, found no {missing[0]}; use the usual levels"
             )
-    return {name: {figure: score.values[figure] for figure in FIGURES} for name, score in entry.scores.items()}
+    return {name: {metric: score.values[metric] for metric in METRICS} for name, score in entry.scores.items()}
 
 
 def _seed(folder: Path, network: str) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def _seed(folder: Path, network: str) -> dict[str, Any]:
     miou = {} if closed is None else {"val": closed.miou}
     if (test := folder / f"{base}-test.json").is_file():
         miou["test"] = json.loads(test.read_text())["mIoU"] / 100
-    sets = {entry.dataset: _figures(entry) for entry in read_results(folder / network / "results.json").datasets}
+    sets = {entry.dataset: _values(entry) for entry in read_results(folder / network / "results.json").datasets}
     for name, scores in sets.items():
-        for score, figures in scores.items():
+        for score, values in scores.items():
             kept = [folder / f"{network}{end}/states" / state_name(name, score) for end in ("", STATES)]
             if path := next((path for path in kept if path.is_file()), None):
                 found = bootstrap(FrameTable.of(PixelMetrics.load(path)))
-                figures["intervals"] = {figure: [found[figure].low, found[figure].high] for figure in FIGURES}
+                values["intervals"] = {metric: [found[metric].low, found[metric].high] for metric in METRICS}
     return {"seed": int(folder.name.removeprefix("seed")), "miou": miou, "sets": sets}
 
 
@@ -95,20 +95,23 @@ def _histogram(folder: Path, name: str, network: str) -> dict[str, Any]:
 def _ablation(folder: Path) -> dict[str, Any]:
     result = read_results(folder / "results.json")
     miou = float("nan") if result.closed_set is None else result.closed_set.miou
-    sets = {entry.dataset: _figures(entry)["gmm_nll"] for entry in result.datasets}
+    sets = {entry.dataset: _values(entry)["gmm_nll"] for entry in result.datasets}
     return {"name": folder.name, "change": (folder / "change.txt").read_text().strip(), "miou": miou, "sets": sets}
 
 
 def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The likelihood, with the frozen copy and without, minus the twin's scores that are best by AP and by FPR95.
+    """The likelihood with and without the frozen copy, minus the softmax baseline's scores with the best AP and FPR95.
 
-    Where all scores of the twin's own frozen mixtures were kept: with the frozen copy, minus these too.
+    If ``softmax-frozen`` has kept its scores, ``gmmseg-frozen`` minus ``softmax-frozen`` too.
     """
     entries = {entry.dataset: entry for entry in read_results(folder / f"softmax{STATES}/results.json").datasets}
-    twin = {score: found.values for score, found in entries[name].scores.items()}
+    baseline = {score: found.values for score, found in entries[name].scores.items()}
     best = []
-    for some in ([s for s in twin if "+" not in s], list(twin)):  # as they are, then post-processed too
-        best += [max(some, key=lambda score: twin[score]["ap"]), min(some, key=lambda score: twin[score]["fpr95"])]
+    for some in ([s for s in baseline if "+" not in s], list(baseline)):  # as they are, then post-processed too
+        best += [
+            max(some, key=lambda score: baseline[score]["ap"]),
+            min(some, key=lambda score: baseline[score]["fpr95"]),
+        ]
     pairs = [(own, f"softmax{STATES}", score) for own in reversed(LIKELIHOODS) for score in dict.fromkeys(best)]
     if (folder / "softmax-frozen/states").is_dir():
         pairs.insert(0, ("gmmseg-frozen", "softmax-frozen", "gmm_nll"))
@@ -121,9 +124,9 @@ def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
         tests = paired_bootstrap(first, second)
         one: dict[str, Any] = {"set": name, "seed": int(folder.name.removeprefix("seed"))}
         one |= {"method": f"{own.removesuffix(STATES)} gmm_nll", "minus": f"{other.removesuffix(STATES)} {score}"}
-        for figure in ("ap", "fpr95"):
-            test = tests[figure]
+        for metric in ("ap", "fpr95"):
+            test = tests[metric]
             ends = {"low": test.interval.low, "high": test.interval.high}
-            one[figure] = {"difference": test.difference, **ends, "p": test.p_value}
+            one[metric] = {"difference": test.difference, **ends, "p": test.p_value}
         found.append(one)
     return found

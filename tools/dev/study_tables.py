@@ -1,4 +1,4 @@
-"""Tables of a study: several networks, several seeds each, many scores; from the record ``tools/dev/study.py`` keeps."""
+"""Tables of a study of several networks, seeds and scores, from the record that ``tools/dev/study.py`` keeps."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-FIGURES = {"auroc": "AUROC", "ap": "AP", "fpr95": "FPR95"}
+METRICS = {"auroc": "AUROC", "ap": "AP", "fpr95": "FPR95"}
 Record = Mapping[str, Any]
 
 
 def headline(study: Record, rows: Sequence[tuple[str, str]]) -> str:
-    """Network and score against AUROC, AP and FPR95 on every set, and mIoU; mean and deviation over seeds.
+    """AUROC, AP and FPR95 of each network and score on every dataset, and mIoU; mean and standard deviation over seeds.
 
-    Of one seed alone: with the interval over images, where the record has one.
+    With a single seed: the confidence interval over images, where the record has one.
 
     Args:
         study: The record.
-        rows: Network and score; the score ``best`` is, of every figure, the best of all scores without post-processing.
+        rows: Network and score; ``best`` takes, for each metric, the best of all scores without post-processing.
     """
     sets = study["sets"]
-    header = ["network", "score", *(f"{name}, {title}" for name in sets for title in FIGURES.values())]
+    header = ["network", "score", *(f"{name}, {title}" for name in sets for title in METRICS.values())]
     lines = [[*header, "mIoU val", "mIoU test"], ["---"] * 2 + ["---:"] * (len(header) - 2 + 2)]
     for network, score in rows:
         seeds = study["networks"][network]
         cells = []
         for name in sets:
-            found = [[_value(seed["sets"][name], score, figure) for seed in seeds] for figure in FIGURES]
+            found = [[_value(seed["sets"][name], score, metric) for seed in seeds] for metric in METRICS]
             intervals = seeds[0]["sets"][name].get(score, {}).get("intervals", {}) if len(seeds) == 1 else {}
-            cells += [_spread(one) + _ends(intervals.get(figure)) for one, figure in zip(found, FIGURES, strict=True)]
+            cells += [_spread(one) + _ends(intervals.get(metric)) for one, metric in zip(found, METRICS, strict=True)]
         mious = [_spread(seed["miou"].get(part) for seed in seeds) for part in ("val", "test")]
-        lines.append([network, f"`{score}`" if score != "best" else "the best of each figure", *cells, *mious])
+        lines.append([network, f"`{score}`" if score != "best" else "best of each metric", *cells, *mious])
     return _markdown(lines)
 
 
 def all_scores(study: Record, network: str, chain: str) -> str:
-    """Every score of a network on every set, mean over seeds, without and with a chain of post-processing."""
+    """Every score of a network on every dataset, mean over seeds, without and with a chain of post-processing."""
     seeds, sets = study["networks"][network], study["sets"]
-    header = ["score", *(f"{name}, {title}" for name in sets for title in FIGURES.values())]
+    header = ["score", *(f"{name}, {title}" for name in sets for title in METRICS.values())]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for score in seeds[0]["sets"][sets[0]]:
         if score.endswith(f"+{chain}"):
             continue
         cells = []
         for name in sets:
-            for figure in FIGURES:
+            for metric in METRICS:
                 plain, after = (
-                    mean(seed["sets"][name][each][figure] for seed in seeds) for each in (score, f"{score}+{chain}")
+                    mean(seed["sets"][name][each][metric] for seed in seeds) for each in (score, f"{score}+{chain}")
                 )
                 cells.append(f"{100 * plain:.1f} ({100 * after:.1f})")
         lines.append([f"`{score}`", *cells])
@@ -54,31 +54,31 @@ def all_scores(study: Record, network: str, chain: str) -> str:
 
 
 def paired(study: Record) -> str:
-    """Differences between two methods on the same frames, for every seed: points, 95 % interval, p-value."""
-    header = ["set", "seed", "method", "minus", "AP", "p", "FPR95", "p"]
+    """Differences between two methods on the same frames, per seed: percentage points, 95 % interval, p-value."""
+    header = ["dataset", "seed", "method", "minus", "AP", "p", "FPR95", "p"]
     lines = [header, ["---"] * 4 + ["---:"] * 4]
     for one in study["paired"]:
-        cells = [text for figure in ("ap", "fpr95") for text in _difference(one[figure])]
+        cells = [text for metric in ("ap", "fpr95") for text in _difference(one[metric])]
         lines.append([one["set"], str(one["seed"]), one["method"], one["minus"], *cells])
     return _markdown(lines)
 
 
 def ablation(study: Record) -> str:
-    """One change at a time: validation mIoU, and AUROC, AP and FPR95 of ``gmm_nll`` on every set."""
+    """One change at a time: validation mIoU, and AUROC, AP and FPR95 of ``gmm_nll`` on every dataset."""
     sets = study["sets"]
-    header = ["change", "mIoU val", *(f"{name}, {title}" for name in sets for title in FIGURES.values())]
+    header = ["change", "mIoU val", *(f"{name}, {title}" for name in sets for title in METRICS.values())]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for one in study["ablation"]:
-        cells = [f"{100 * one['sets'][name][figure]:.1f}" for name in sets for figure in FIGURES]
+        cells = [f"{100 * one['sets'][name][metric]:.1f}" for name in sets for metric in METRICS]
         lines.append([one["change"], f"{100 * one['miou']:.1f}", *cells])
     return _markdown(lines)
 
 
-def _value(scores: Mapping[str, Mapping[str, float]], score: str, figure: str) -> float:
+def _value(scores: Mapping[str, Mapping[str, float]], score: str, metric: str) -> float:
     if score != "best":
-        return scores[score][figure]
-    choose: Callable[[Iterable[float]], float] = min if figure.startswith("fpr") else max
-    return choose(found[figure] for name, found in scores.items() if "+" not in name.partition(":")[0])
+        return scores[score][metric]
+    choose: Callable[[Iterable[float]], float] = min if metric.startswith("fpr") else max
+    return choose(found[metric] for name, found in scores.items() if "+" not in name.partition(":")[0])
 
 
 def _spread(values: Iterable[float | None]) -> str:

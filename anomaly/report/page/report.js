@@ -2,10 +2,10 @@
 // The page: what is looked at, and what follows from clicks, keys and the slider.
 (() => {
   const POSITIONS = 200, LEAST = 1e-4;
-  const state = { set: 0, frame: 0, by: 0, point: null, turn: 0, list: [], cards: [], panels: null, frames: [] };
+  const state = { dataset: 0, frame: 0, by: 0, point: null, turn: 0, list: [], cards: [], panels: null, frames: [] };
 
   // ---- the slider's place ----------------------------------------------------------------------------------------------
-  const current = () => data.sets[state.set];
+  const current = () => data.datasets[state.dataset];
   const target = () => LEAST ** (1 - Number(byId("slider").value) / POSITIONS);
   function level(method) {
     const wanted = target() * (1 + 1e-9);
@@ -40,15 +40,15 @@
     return { figure, image, canvas, cross, words: caption.lastChild, caption };
   }
   function buildPanels() {
-    const set = current(), several = set.runs.length > 1;
+    const dataset = current(), several = dataset.runs.length > 1;
     byId("panels").replaceChildren();
     const prefix = (run) => (several ? `${run.letter} ` : "");
-    const panels = { photo: panel("photo", "Photograph"), label: LABELLED ? panel("label", "Label") : null, runs: [], masks: [], heats: [] };
-    set.runs.forEach((run, r) => {
+    const panels = { photo: panel("photo", "Image"), label: LABELLED ? panel("label", "Label") : null, runs: [], masks: [], heats: [] };
+    dataset.runs.forEach((run, r) => {
       panels.runs.push(state.frames.some((f) => f.runs[r].predicted !== null) ? panel("predicted", `${prefix(run)}Prediction`) : null);
     });
-    set.methods.forEach((method) => panels.masks.push(panel("mask", `${method.label}: mask`, true)));
-    set.methods.forEach((method) => {
+    dataset.methods.forEach((method) => panels.masks.push(panel("mask", `${method.label}: mask`, true)));
+    dataset.methods.forEach((method) => {
       const one = panel("heat", `${method.label}: heatmap`), scale = make("div", "scale"), ends = make("div", "ends2");
       const [low, high] = method.limits;
       one.colours = heatColours(method);
@@ -67,39 +67,39 @@
     state.panels = panels;
   }
   async function show(index, move) {
-    const turn = ++state.turn, set = current(), frame = state.frames[index], panels = state.panels;
+    const turn = ++state.turn, dataset = current(), frame = state.frames[index], panels = state.panels;
     state.frame = index;
     byId("name").textContent = frame.name;
     state.cards.forEach((card) => card.button.setAttribute("aria-current", String(card.index === index)));
     const [label, ...scores] = await Promise.all([
-      picture(frame.label, frame.view), ...set.methods.map((_, m) => loadScore(frame, m))]);
+      picture(frame.label, frame.view), ...dataset.methods.map((_, m) => loadScore(frame, m))]);
     if (turn !== state.turn) return;
     const [height, width] = frame.view, url = photo(frame);
     for (const one of [panels.photo, ...panels.masks]) {
       one.image.src = url;
       one.image.width = width;
       one.image.height = height;
-      one.image.alt = one === panels.photo ? `Photograph ${frame.name}` : "";
+      one.image.alt = one === panels.photo ? `Image ${frame.name}` : "";
     }
     if (LABELLED) {
       draw(panels.label.canvas, height, width, (at) => rgba(LABEL[label[at]]));
       const anomalous = scores[0].counts.anomaly[0] / height / width;
-      panels.label.canvas.setAttribute("aria-label", `Label of ${frame.name}: ${percent(anomalous)} of the picture is anomalous`);
-      panels.label.words.textContent = ` ${percent(anomalous)} of the picture is anomalous (bright)`;
+      panels.label.canvas.setAttribute("aria-label", `Label of ${frame.name}: ${percent(anomalous)} of the pixels are anomalous`);
+      panels.label.words.textContent = ` ${percent(anomalous)} of the pixels are anomalous (bright)`;
     }
-    set.methods.forEach((method, m) => {
+    dataset.methods.forEach((method, m) => {
       const one = panels.heats[m];
       draw(one.canvas, height, width, (at) => one.colours[scores[m].codes[at]]);
       one.canvas.setAttribute("aria-label", `${frame.name}: heatmap of ${method.label}, brighter is more anomalous`);
       const rank = frame.methods[m].rank;
-      if (LABELLED) one.words.textContent = rank === null ? " no AP: one kind of pixel only" : ` AP of the frame ${percent(rank)}, of every pixel`;
+      if (LABELLED) one.words.textContent = rank === null ? " no AP: only one kind of pixel" : ` AP ${percent(rank)} on every pixel of the image`;
     });
     state.scores = scores;
     follow();
     inspect();
-    set.runs.forEach((run, r) => drawPredicted(frame, run, r, turn));
+    dataset.runs.forEach((run, r) => drawPredicted(frame, run, r, turn));
     if (move) byId("app").scrollIntoView({ block: "start" });
-    if (history.replaceState) history.replaceState(null, "", `#s${state.set}f${index}`);
+    if (history.replaceState) history.replaceState(null, "", `#s${state.dataset}f${index}`);
   }
   async function drawPredicted(frame, run, r, turn) {
     const one = state.panels.runs[r], [height, width] = frame.view;
@@ -125,23 +125,23 @@
 
   // ---- the slider -------------------------------------------------------------------------------------------------------
   function follow() {
-    const set = current(), frame = state.frames[state.frame], rows = [];
+    const dataset = current(), frame = state.frames[state.frame], rows = [];
     byId("target").textContent = `at most ${percent(target())}`;
     byId("slider").setAttribute("aria-valuetext", `at most ${percent(target())} of the ${LABELLED ? "known " : ""}pixels`);
     if (!state.scores) return;
-    set.methods.forEach((method, m) => {
+    dataset.methods.forEach((method, m) => {
       const k = level(method), found = rates(state.scores[m].counts, k), one = state.panels.masks[m], at = threshold(method, k);
       drawMask(one.canvas, state.scores[m], frame.view, k);
       one.canvas.setAttribute("aria-label", told(frame, method, k, found));
       const here = percent(share(found, frame.view));
-      one.words.textContent = LABELLED ? ` precision ${percent(found.precision)}, recall ${percent(found.recall)}` : ` ${here} of the picture`;
+      one.words.textContent = LABELLED ? ` precision ${percent(found.precision)}, recall ${percent(found.recall)}` : ` ${here} flagged`;
       const [low, high] = method.limits;
       state.panels.heats[m].tick.style.left = `${100 * Math.min(1, Math.max(0, (at - low) / (high - low)))}%`;
       const row = make("tr"), name = make("th");
       name.scope = "row";
       name.append(make("span", `key s${m % 7}`), method.label);
       row.append(name);
-      const cells = [Number.isFinite(at) ? `≥ ${number(at, 6)}` : "above every level", percent(method.fpr[k] ?? 0)];
+      const cells = [Number.isFinite(at) ? `≥ ${number(at, 6)}` : "above all scores", percent(method.fpr[k] ?? 0)];
       cells.push(...(LABELLED ? [method.tpr[k] ?? 0, found.precision, found.recall].map(percent) : [here]));
       for (const text of cells) row.append(make("td", "number", text));
       Object.assign(row.dataset, { tp: found.tp, fp: found.fp, fn: found.fn, level: k });
@@ -154,11 +154,11 @@
 
   // ---- one pixel ----------------------------------------------------------------------------------------------------------
   async function inspect() {
-    const box = byId("inspector"), frame = state.frames[state.frame], set = current(), turn = state.turn;
+    const box = byId("inspector"), frame = state.frames[state.frame], dataset = current(), turn = state.turn;
     const panels = [state.panels.photo, state.panels.label, ...state.panels.runs, ...state.panels.masks, ...state.panels.heats];
     box.classList.toggle("open", Boolean(state.point));
     if (!state.point) {
-      box.replaceChildren(make("p", "faint", "Click on a picture to see the scores there and its likeliest classes."));
+      box.replaceChildren(make("p", "faint", "Click an image to see the scores of a pixel and its most likely classes."));
       panels.forEach((one) => one && (one.cross.hidden = true));
       return;
     }
@@ -178,24 +178,24 @@
     const kind = { 0: "known", 1: "anomalous", 255: "ignored" }[state.scores[0].label[y * width + x]];
     const title = make("h3", "", `Pixel ${picks(frame.size[1], width)[x]}, ${picks(frame.size[0], height)[y]} of ${frame.size[1]} x ${frame.size[0]}${LABELLED ? `: ${kind}` : ""}`);
     const all = make("div", "columns");
-    all.append(table("Scores", ["score", "value", "called"], set.methods.map((method, m) => {
+    all.append(table("Scores", ["score", "value", "flagged"], dataset.methods.map((method, m) => {
       const value = points[m][at];
-      return [method.label, number(value, 7), value >= threshold(method, level(method)) ? "anomalous" : "known"];
+      return [method.label, number(value, 7), value >= threshold(method, level(method)) ? "yes" : "no"];
     })));
     runs.forEach((found, r) => {
       if (!found) return;
-      const run = set.runs[r], most = frame.runs[r].most, cells = rows * columns;
+      const run = dataset.runs[r], most = frame.runs[r].most, cells = rows * columns;
       const lines = Array.from({ length: most }, (_, i) => [className(run, found.classes[i * cells + at]), number(found.values[i * cells + at], 7)]);
-      const said = found.predicted ? `predicted ${className(run, found.predicted[y * width + x])}; likeliest classes` : "likeliest classes";
+      const said = found.predicted ? `predicted ${className(run, found.predicted[y * width + x])}; most likely classes` : "most likely classes";
       const value = frame.runs[r].kind === "log_softmax" ? "log-softmax" : "log-likelihood";
-      all.append(table(`${set.runs.length > 1 ? `${run.letter} ` : ""}${said}`, ["class", value], lines));
+      all.append(table(`${dataset.runs.length > 1 ? `${run.letter} ` : ""}${said}`, ["class", value], lines));
     });
     const close = make("button", "close", "×");
     close.type = "button";
     close.setAttribute("aria-label", "close");
     close.addEventListener("click", forget);
-    box.replaceChildren(title, close, all, make("p", "faint", `Kept for ${columns} x ${rows} pixels of this frame: the one shown (+) is the nearest to your click.`));
-    if (runs.every((found) => !found)) box.append(make("p", "faint", "Classes are not known: these scores came from files, without a network."));
+    box.replaceChildren(title, close, all, make("p", "faint", `Values are stored for a grid of ${columns} x ${rows} pixels; the circle marks the one nearest to your click.`));
+    if (runs.every((found) => !found)) box.append(make("p", "faint", "No classes: these scores came without predicted classes."));
   }
   function forget() {
     state.point = null;
@@ -216,7 +216,7 @@
     return holder;
   }
 
-  // ---- all frames -----------------------------------------------------------------------------------------------------------
+  // ---- all images -----------------------------------------------------------------------------------------------------------
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const card = state.cards[Number(entry.target.dataset.card)];
@@ -229,19 +229,19 @@
     watcher.disconnect();
     state.cards = state.frames.map((frame, index) => {
       const item = make("li"), button = make("button", "card"), stack = make("span", "stack"), text = make("span", "text");
-      const image = make("img"), canvas = make("canvas", "over"), figures = make("span");
+      const image = make("img"), canvas = make("canvas", "over"), values = make("span");
       Object.assign(image, { width: frame.view[1], height: frame.view[0], alt: "" });
       stack.style.display = "block";
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `Photograph ${frame.name} with its mask`);
+      canvas.setAttribute("aria-label", `Image ${frame.name} with its mask`);
       stack.append(image, canvas);
-      text.append(make("b", "", frame.name), figures);
+      text.append(make("b", "", frame.name), values);
       button.type = "button";
       button.dataset.card = String(index);
       button.append(stack, text);
       button.addEventListener("click", () => show(index, true));
       item.append(button);
-      return { index, frame, item, button, image, canvas, figures, visible: false };
+      return { index, frame, item, button, image, canvas, values, visible: false };
     });
     arrange();
     state.cards.forEach((card) => watcher.observe(card.button));
@@ -254,7 +254,7 @@
     const k = level(method), found = rates(score.counts, k), rank = frame.methods[m].rank;
     drawMask(card.canvas, score, frame.view, k, 2);
     card.canvas.setAttribute("aria-label", told(frame, method, k, found));
-    card.figures.textContent = !LABELLED ? `${percent(share(found, frame.view))} called anomalous` : `AP ${rank === null ? "nan" : percent(rank)} · precision ${percent(found.precision)} · recall ${percent(found.recall)}`;
+    card.values.textContent = !LABELLED ? `${percent(share(found, frame.view))} flagged` : `AP ${rank === null ? "nan" : percent(rank)} · precision ${percent(found.precision)} · recall ${percent(found.recall)}`;
   }
   // What is loaded can be painted at once when the page is printed; until then cards out of sight cost nothing more.
   async function loadAhead() {
@@ -279,7 +279,7 @@
     const found = cards.filter((card) => card.frame.name.toLowerCase().includes(wanted));
     state.list = found.map((card) => card.index);
     byId("cards").replaceChildren(...found.map((card) => card.item));
-    byId("count").textContent = `${found.length} of ${cards.length} frames`;
+    byId("count").textContent = `${found.length} of ${cards.length} images`;
   }
   function step(by) {
     if (!state.list.length) return;
@@ -291,9 +291,9 @@
   function options(select, texts) {
     select.replaceChildren(...texts.map((text, i) => { const one = make("option", "", text); one.value = String(i); return one; }));
   }
-  async function open(set, frame) {
-    Object.assign(state, { set, by: 0, point: null, scores: null, frames: data.sets[set].frames });
-    byId("set").value = String(set);
+  async function open(dataset, frame) {
+    Object.assign(state, { dataset, by: 0, point: null, scores: null, frames: data.datasets[dataset].frames });
+    byId("dataset").value = String(dataset);
     options(byId("by"), current().methods.map((method) => method.label));
     byId("search").value = "";
     buildPanels();
@@ -303,21 +303,21 @@
   }
   async function goTo() {
     const found = /^#s(\d+)f(\d+)$/.exec(location.hash);
-    if (!found || !data.sets[found[1]] || !data.sets[found[1]].frames[found[2]]) return false;
-    const [set, frame] = [Number(found[1]), Number(found[2])];
-    await (set === state.set && state.panels ? show(frame, true) : open(set, frame));
+    if (!found || !data.datasets[found[1]] || !data.datasets[found[1]].frames[found[2]]) return false;
+    const [dataset, frame] = [Number(found[1]), Number(found[2])];
+    await (dataset === state.dataset && state.panels ? show(frame, true) : open(dataset, frame));
     byId("app").scrollIntoView({ block: "start" });
     return true;
   }
-  const THEMES = { "": "as the system", light: "light", dark: "dark" };
+  const THEMES = { "": "system", light: "light", dark: "dark" };
   function theme(name) {
     if (name) document.documentElement.dataset.theme = name;
     else delete document.documentElement.dataset.theme;
-    byId("theme").textContent = `Colours: ${THEMES[name]}`;
+    byId("theme").textContent = `Theme: ${THEMES[name]}`;
     try { localStorage.setItem("theme", name); } catch { /* a page from disk may not keep anything */ }
   }
   function fail(error) {
-    byId("broken").textContent = `This browser cannot show the frames (${error}). A current Firefox, Chrome or Safari can.`;
+    byId("broken").textContent = `This browser cannot show the images (${error}). Use a current Firefox, Chrome or Safari.`;
     byId("broken").hidden = false;
   }
   function listen() {
@@ -327,7 +327,7 @@
       waiting = true;
       requestAnimationFrame(() => { waiting = false; follow(); });
     });
-    byId("set").addEventListener("change", (event) => open(Number(event.target.value)).catch(fail));
+    byId("dataset").addEventListener("change", (event) => open(Number(event.target.value)).catch(fail));
     byId("by").addEventListener("change", (event) => { state.by = Number(event.target.value); arrange(); follow(); loadAhead().catch(fail); });
     byId("order").addEventListener("change", arrange);
     byId("search").addEventListener("input", arrange);
@@ -352,8 +352,8 @@
     let kept = "";
     try { kept = localStorage.getItem("theme") || ""; } catch { /* as above */ }
     theme(kept in THEMES ? kept : "");
-    options(byId("set"), data.sets.map((set) => set.name));
-    byId("setlabel").hidden = data.sets.length < 2;
+    options(byId("dataset"), data.datasets.map((dataset) => dataset.name));
+    byId("datasetlabel").hidden = data.datasets.length < 2;
     byId("app").hidden = false;
     listen();
     if (!(await goTo())) await open(0);

@@ -114,7 +114,7 @@ function heatColours(method) {
 }
 const share = (found, [height, width]) => (found.tp + found.fp) / height / width;
 function told(frame, method, k, found) {
-  if (!LABELLED) return `${frame.name}: ${method.label} calls ${percent(share(found, frame.view))} anomalous`;
+  if (!LABELLED) return `${frame.name}: ${method.label} flags ${percent(share(found, frame.view))} of the pixels`;
   return `${frame.name}: mask of ${method.label} at ${number(threshold(method, k))}: precision ${percent(found.precision)}, ` +
-    `recall ${percent(found.recall)}; ${found.tp} pixels found, ${found.fp} false alarms, ${found.fn} missed`;
+    `recall ${percent(found.recall)}; ${found.tp} true positives, ${found.fp} false positives, ${found.fn} false negatives`;
 }

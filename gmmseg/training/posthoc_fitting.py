@@ -16,8 +16,8 @@ from anomaly.models.tiling import sliding_windows
 from gmmseg.models.frozen_depth import frozen_config, pretrained_backbone
 from gmmseg.models.posthoc_segmentor import PosthocSegmentor, posthoc_config
 from gmmseg.models.segmentor import LikelihoodSegmentor
-from gmmseg.posthoc.feature_pass import collect_features
 from gmmseg.registry import MODELS
+from gmmseg.training.feature_pass import collect_features
 
 Build = Callable[[Config], BaseSegmentor]
 
@@ -76,8 +76,8 @@ def fit(
 
     Args:
         model: As :func:`fitting_config` describes it, with weights, on its device.
-        dataset: As :func:`gmmseg.posthoc.feature_pass.open_training_set` gives it.
-        images: As :func:`gmmseg.posthoc.feature_pass.collect_features`.
+        dataset: As :func:`gmmseg.training.feature_pass.open_training_set` gives it.
+        images: As :func:`gmmseg.training.feature_pass.collect_features`.
         pixels: Likewise.
         generator: Likewise; draws the starts of EM too.
         on_frame: Called after each image of each pass, with its file.

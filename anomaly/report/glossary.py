@@ -1,0 +1,64 @@
+"""What scores and columns mean, for the report and for ``docs/glossary.md``.
+
+The texts of scores stand in the registry, beside the scores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from anomaly.scores.registry import COMBINATIONS, SCORES, Score
+
+BRIGHT = (
+    "A higher score means that the pixel is more anomalous. In heatmaps such pixels are brighter. A score is no "
+    "probability: only its order and a threshold matter."
+)
+TERMS = {
+    "AUROC": "Area under the ROC curve: how often an anomalous pixel scores higher than a known one. 50 % is chance.",
+    "AP": "Average precision: the mean precision over all recalls. Chance is the share of anomalous pixels.",
+    "FPR{}": "False-positive rate: known pixels flagged as anomalous when {} % of the anomalous pixels are found.",
+    "F1*": "F1 over objects (connected components), averaged over 11 required overlaps from 25 to 75 %.",
+    "sIoU": "Intersection over union of a labelled anomaly with the flagged components that touch it, on average.",
+    "PPV": "Share of anomalous pixels in a flagged component, on average.",
+    "TPR@t": "Anomalous pixels flagged at a threshold that was chosen on another dataset.",
+    "FPR@t": "Known pixels flagged at a threshold that was chosen on another dataset.",
+    "open mIoU": "mIoU at a threshold: flagged known pixels count as missed by their class, missed anomalies as its "
+    "false positives.",
+    "gap": "Percentage points by which open mIoU is below the mIoU of the same images with nothing flagged.",
+    "mIoU": "Mean IoU (intersection over union) of the predicted classes, on the closed-set data without anomalies.",
+}
+"""What a column of a table shows, by its title; ``{}`` is a level."""
+_GIVEN = "Computed by the model itself, or read from score maps."
+
+
+def explain_scores(names: Iterable[str], *, given: bool = False) -> list[Score]:
+    """Give the score that each name stands for, and the parts of combinations, each once and without parameters.
+
+    Args:
+        names: As in results: with parameters (``energy:temperature=2``) and post-processing (``energy+smooth``).
+        given: Whether the model computes them itself, so that a known name means nothing.
+    """
+    known = {**SCORES, **COMBINATIONS}
+    found: dict[str, Score] = {}
+    for name in names:
+        base, *further = re.findall(r"\w+", name) or [name]
+        if given or base not in known:
+            unknown = Score(name, lambda score: score, ("score",), "", description=_GIVEN)
+            found.setdefault(name, unknown)
+            continue
+        parts = [part for part in further if part in SCORES] if base in COMBINATIONS else []
+        found.update({one: known[one] for one in (base, *parts) if one not in found})
+    return list(found.values())
+
+
+def explain_columns(titles: Iterable[str]) -> dict[str, str]:
+    """Give the meaning of each column that has one, by its title without the arrow for what is better."""
+    found = {}
+    for title in titles:
+        plain = title.rstrip(" ↑↓").removeprefix("closed-set ")
+        level = re.fullmatch(r"FPR([\d.]+)", plain)
+        text = TERMS.get("FPR{}" if level else plain)
+        if text is not None:
+            found[plain] = text.format(level[1]) if level else text
+    return found
