@@ -22,7 +22,7 @@ from anomaly.evaluation.config import Calibration, MetricConfig, parse_calibrati
 from anomaly.evaluation.repeat import repeated
 from anomaly.evaluation.run import Evaluation, Progress, run
 from anomaly.evaluation.score_maps import ScorePipeline, Store, check_scores
-from anomaly.frames import Frame, image_hash
+from anomaly.frames import Frame, check_score, image_hash
 from anomaly.metrics.bootstrap import FrameTable
 from anomaly.models.base import Model
 from anomaly.models.loading import load_model
@@ -148,7 +148,7 @@ def score(
         The map, higher = more anomalous. Shape: ``(H, W)``, float32.
 
     Raises:
-        InputError: There is no such image or score, or the model cannot be scored so.
+        InputError: There is no such image or score, the model cannot be scored so, or a score is NaN or infinite.
     """
     from anomaly.datasets.images import read_image
     from anomaly.models.views import predict_image
@@ -161,8 +161,9 @@ def score(
     check_scores(one, model)
     check_not_learned(one, "image", image_hash(frame.image))
     prediction = predict_image(model, frame.image, evaluation.inference)
-    (found_map,) = ScorePipeline(one).score(prediction, (found.shape[0], found.shape[1])).values()
-    return found_map
+    ((name, score_map),) = ScorePipeline(one).score(prediction, (found.shape[0], found.shape[1])).items()
+    check_score("image", name, score_map, score_map.shape)
+    return score_map
 
 
 def compare(*results: Result | str | Path, paired: bool = False) -> DataFrame:
@@ -229,6 +230,11 @@ def verify(
     """
     record = (result if isinstance(result, Result) else Result.load(result)).record
     again = repeated(record)
+    if data is None and again.own:
+        raise InputError(
+            f"data: expected the datasets {', '.join(again.own)}, which are not of the catalogue, found none; give all "
+            "datasets of the result"
+        )
     names: Any = again.datasets if data is None else _several(data)
     datasets = [_dataset(one, root, as_found=again.as_found) for one in names]
     model = load_model(model)

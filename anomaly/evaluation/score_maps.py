@@ -211,7 +211,8 @@ def check_served(scores: Sequence[Score], model: Model) -> None:
     for score in scores:
         if not serves(score, model.gives):
             missing = next(name for name in score.needs if name not in model.gives)
-            fit = ", ".join(name for name, other in SCORES.items() if serves(other, model.gives))
+            own = [str(getattr(model, "name", "score"))] if "score" in model.gives else []
+            fit = ", ".join([*own, *(name for name, other in SCORES.items() if serves(other, model.gives))])
             raise InputError(
                 f"score {score.name!r} needs the network's {missing}{_way_to(missing, model.gives)}, and this "
                 f"network gives only {', '.join(sorted(model.gives))}; the scores that work with it are {fit}"

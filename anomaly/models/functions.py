@@ -23,7 +23,7 @@ class ScoreModel:
     Args:
         function: Takes an RGB image ``(H, W, 3)``, uint8, and gives a score for each pixel, ``(h, w)``, higher = more
             anomalous; a map of another size is resized bilinearly to the image.
-        name: What tables call the score; the function's own name by default.
+        name: What tables call the score; the function's own name by default, ``score`` where it has none.
 
     Raises:
         InputError: It is no function.
@@ -42,7 +42,8 @@ class ScoreModel:
         if not callable(function):
             raise InputError(f"function: expected a function of an image, found {function!r}")
         self._function = function
-        self.name = str(name or getattr(function, "__name__", type(function).__name__))
+        own = getattr(function, "__name__", type(function).__name__)
+        self.name = str(name or ("score" if own == "<lambda>" else own))
         self.record = {"name": self.name, "type": "score function"}
 
     def prepare(self, image: Image) -> Tensor:
@@ -54,10 +55,15 @@ class ScoreModel:
         """Score inputs one by one. Shape: ``(B, 3, h, w)``.
 
         Raises:
-            InputError: The function gives no map of numbers.
+            InputError: The function gives no map of numbers, or maps of several sizes for inputs of one.
         """
         with evaluation_mode(self._function):
             maps = [self._score(each) for each in inputs]
+        if len(sizes := sorted({tuple(each.shape) for each in maps})) > 1:
+            raise InputError(
+                f"{self.name}: expected maps of one size for images of one size, found {sizes[0]} and {sizes[1]}; give "
+                "every image's map the image's size"
+            )
         return Prediction(score=torch.stack(maps))
 
     def _score(self, inputs: Tensor) -> Tensor:

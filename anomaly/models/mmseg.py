@@ -153,7 +153,8 @@ class MMSegModel:
         self.network = self._model = model.to(device)
         self.device = torch.device(device)
         self.inference = config_inference(config)
-        self.record = {"name": Path(config.filename or "network").stem, "type": config.model.type}
+        kind = (config.get("model") or {}).get("type", type(model).__name__)
+        self.record = {"name": Path(config.filename or "network").stem, "type": kind}
         self.inputs: dict[str, dict[str, Any]] = {}
         self.checkpoint: dict[str, Any] = {}
         self._steady = Steady()
@@ -264,7 +265,7 @@ def config_inference(config: Config) -> Inference:
     Raises:
         InputError: As :func:`anomaly.models.tiling.sliding_windows`.
     """
-    found = sliding_windows(config.model.get("test_cfg"))
+    found = sliding_windows((config.get("model") or {}).get("test_cfg"))
     return Inference() if found is None else Inference(window=found[0], stride=found[1])
 
 

@@ -41,13 +41,13 @@ def by_name(controls):
     return {one.name: one for one in controls}
 
 
-def test_scores_that_know_nothing_pass(split):
+def test_scores_that_know_nothing_pass(dataset):
     seen = []
-    controls = by_name(negative_controls([split], on_frame=lambda: seen.append(1)))
+    controls = by_name(negative_controls([dataset], on_frame=lambda: seen.append(1)))
     assert list(controls) == [RANDOM, CONSTANT, SHUFFLED]
     assert all(one.passed for one in controls.values())
     assert controls[CONSTANT].auroc == 0.5
-    share = np.mean(np.concatenate([frame.label[frame.label != IGNORED] == 1 for frame in split]))
+    share = np.mean(np.concatenate([frame.label[frame.label != IGNORED] == 1 for frame in dataset]))
     assert controls[CONSTANT].ap == controls[CONSTANT].share == pytest.approx(share, abs=1e-12)
     assert controls[CONSTANT].ap_range == (controls[CONSTANT].share,) * 2
     assert controls[SHUFFLED].share == pytest.approx(share, rel=0.1)
@@ -115,16 +115,16 @@ FAULTS = {
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_broken_pipelines_fail_and_say_which_bound_was_left(split, monkeypatch, fault, seed):
+def test_broken_pipelines_fail_and_say_which_bound_was_left(dataset, monkeypatch, fault, seed):
     fault(monkeypatch)
-    failed = [one for one in negative_controls([split], seed=seed) if not one.passed]
+    failed = [one for one in negative_controls([dataset], seed=seed) if not one.passed]
     assert any(re.search(FAULTS[fault], one.fault) for one in failed)
 
 
-def test_seeds_draw_anew_and_the_same_each_time(split):
-    first, again, other = (by_name(negative_controls([split], seed=seed)) for seed in (0, 0, 1))
+def test_seeds_draw_anew_and_the_same_each_time(dataset):
+    first, again, other = (by_name(negative_controls([dataset], seed=seed)) for seed in (0, 0, 1))
     assert first == again
-    assert negative_controls([split]) == list(first.values())
+    assert negative_controls([dataset]) == list(first.values())
     assert first[CONSTANT] == other[CONSTANT]
     assert first[RANDOM].auroc != other[RANDOM].auroc
     assert first[SHUFFLED].auroc != other[SHUFFLED].auroc
@@ -153,9 +153,9 @@ def test_a_single_pixel_of_a_kind(tmp_path, few):
     """Labels are dealt out so that there is one of each kind at least."""
     label = np.full((5, 6), 2 - few, np.uint8)
     label[1, 1] = few
-    split = write_set(tmp_path, [label, np.full((5, 6), 2 - few, np.uint8)])
+    dataset = write_set(tmp_path, [label, np.full((5, 6), 2 - few, np.uint8)])
     for seed in range(30):
-        assert all(one.passed for one in negative_controls([split], seed=seed))
+        assert all(one.passed for one in negative_controls([dataset], seed=seed))
 
 
 @pytest.mark.slow
@@ -165,8 +165,8 @@ def test_hundreds_of_seeds(tmp_path, anomalies):
     random = np.random.default_rng(0)
     labels = np.zeros(2 * 40 * 50, np.uint8)
     labels[random.permutation(len(labels))[:anomalies]] = 2
-    split = write_set(tmp_path, labels.reshape(2, 40, 50))
-    assert all(one.passed for seed in range(100) for one in negative_controls([split], seed=seed))
+    dataset = write_set(tmp_path, labels.reshape(2, 40, 50))
+    assert all(one.passed for seed in range(100) for one in negative_controls([dataset], seed=seed))
 
 
 def test_real_sets(data_root):

@@ -13,18 +13,18 @@ from tests.anomaly.set_trees import LAYOUTS, label, photo, plant, write
 OPEN = {name for name, layout in LAYOUTS if SETS[name].anomalies}
 
 
-def ids(split):
-    return [frame.id for frame in split]
+def ids(dataset):
+    return [frame.id for frame in dataset]
 
 
 @pytest.mark.parametrize(("name", "layout"), LAYOUTS)
 def test_each_layout_is_recognised_and_every_frame_read(tmp_path, name, layout):
     frames = plant(tmp_path, name, layout)
-    split = load_dataset(name, tmp_path, as_found=True)
-    assert sorted(ids(split)) == sorted(frames)
+    dataset = load_dataset(name, tmp_path, as_found=True)
+    assert sorted(ids(dataset)) == sorted(frames)
     values = label(LAYOUTS[name, layout][0])
     for seed, frame in enumerate(LAYOUTS[name, layout][1:]):
-        read = split.frame(ids(split).index(frame[0]))
+        read = dataset.frame(ids(dataset).index(frame[0]))
         assert read.label.shape == values.shape
         if frame[1].endswith((".png", ".webp")):
             assert np.abs(read.image.astype(int) - photo(seed)).max() <= (0 if frame[1].endswith(".png") else 255)
@@ -189,10 +189,10 @@ def test_fishyscapes_static_adds_signed_differences(tmp_path):
     write(tmp_path / "fs_val_v3/0000_ulm_0_labels.png", label((0, 1, 255)))
     overlay = np.random.default_rng(0).integers(-200, 200, photo().shape).astype(np.int16)
     np.savez(tmp_path / "fs_val_v3/0000_ulm_0_rgb.npz", rgb=overlay)
-    split = load_dataset("fishyscapes_static-v3", tmp_path, as_found=True)
-    assert split.files[0].image.resolve() == city
+    dataset = load_dataset("fishyscapes_static-v3", tmp_path, as_found=True)
+    assert dataset.files[0].image.resolve() == city
     expected = [min(255, max(0, int(a) + int(b))) for a, b in zip(photo(1).ravel(), overlay.ravel(), strict=True)]
-    np.testing.assert_array_equal(split.frame(0).image.ravel(), expected)
+    np.testing.assert_array_equal(dataset.frame(0).image.ravel(), expected)
 
 
 def test_lost_and_found_roi_makes_all_but_anomalies_known_inside(tmp_path):

@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 24, 32
 PLAIN = {n: s for n, s in SCORES.items() if not s.fitted and serves(s, ("logits", "class_log_likelihood"))}
 
 
-class ColourDetector:
+class ColourModel:
     """Four fixed random projections of the colours, at half the image's size; counts its calls."""
 
     def __init__(self, gives=("logits", "class_log_likelihood")):
@@ -52,17 +52,17 @@ class ColourDetector:
         return Prediction(logits, 2 * logits if "class_log_likelihood" in self.gives else None)
 
 
-class BrokenDetector(ColourDetector):
+class BrokenModel(ColourModel):
     def __call__(self, inputs):
         return Prediction(torch.full((len(inputs), 4, 12, 16), torch.nan))
 
 
 @pytest.fixture
 def split(tmp_path):
-    return make_split(tmp_path)
+    return make_dataset(tmp_path)
 
 
-def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0), first=0):
+def make_dataset(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0), first=0):
     folder = root / {"road_anomaly": "road_anomaly", "street_scenes": "street_scenes/open_world"}[name]
     set_trees.write_list(folder, [f"f{seed}.png" for seed in range(frames)])
     for seed in range(frames):
@@ -74,12 +74,12 @@ def make_split(root, name="road_anomaly", frames=6, values=(0, 0, 0, 2, 0, 2, 0)
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_pooled_metrics_equal_scikit_learn(split, name):
-    (result,) = evaluate(ColourDetector(), [split], get_scores([name]))
-    score, detector = SCORES[name], ColourDetector()
+def test_pooled_metrics_equal_scikit_learn(dataset, name):
+    (result,) = evaluate(ColourModel(), [dataset], get_scores([name]))
+    score, model = SCORES[name], ColourModel()
     truth, values = [], []
-    for frame in split:
-        maps = score(detector(detector.prepare(frame.image)[None]))[None]
+    for frame in dataset:
+        maps = score(model(model.prepare(frame.image)[None]))[None]
         full = torch.nn.functional.interpolate(maps, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)
         truth.append(frame.label.ravel())
         values.append(full.numpy().ravel())
@@ -89,38 +89,38 @@ def test_pooled_metrics_equal_scikit_learn(split, name):
     assert (result.dataset, result.frames, result.scores[name].frames) == ("road_anomaly", 6, 6)
 
 
-def test_network_runs_once_per_frame_whatever_the_scores(split, tmp_path):
-    detector, seen = ColourDetector(), []
-    splits = [split, make_split(tmp_path, "street_scenes", frames=3)]
-    results = evaluate(detector, splits, list(PLAIN.values()), callbacks=[ProgressCallback(seen.append)])
-    assert detector.calls == 9
+def test_network_runs_once_per_frame_whatever_the_scores(dataset, tmp_path):
+    model, seen = ColourModel(), []
+    datasets = [dataset, make_dataset(tmp_path, "street_scenes", frames=3)]
+    results = evaluate(model, datasets, list(PLAIN.values()), callbacks=[ProgressCallback(seen.append)])
+    assert model.calls == 9
     assert sorted(seen) == ["road_anomaly"] * 6 + ["street_scenes"] * 3
     assert [result.dataset for result in results] == ["road_anomaly", "street_scenes"]
     assert [list(result.scores) for result in results] == [list(PLAIN)] * 2
 
 
-def test_every_score_on_two_sets_is_what_it_is_alone(split, tmp_path):
-    splits = [split, make_split(tmp_path, "street_scenes", frames=3)]
-    together = evaluate(ColourDetector(), splits, list(PLAIN.values()))
-    alone = [evaluate(ColourDetector(), [s], list(PLAIN.values()))[0] for s in splits]
+def test_every_score_on_two_sets_is_what_it_is_alone(dataset, tmp_path):
+    datasets = [dataset, make_dataset(tmp_path, "street_scenes", frames=3)]
+    together = evaluate(ColourModel(), datasets, list(PLAIN.values()))
+    alone = [evaluate(ColourModel(), [s], list(PLAIN.values()))[0] for s in datasets]
     assert together == alone
 
 
-def test_score_the_network_cannot_give_is_refused_before_it_runs(split):
-    detector = ColourDetector(gives=["logits"])
+def test_score_the_network_cannot_give_is_refused_before_it_runs(dataset):
+    model = ColourModel(gives=["logits"])
     with pytest.raises(InputError, match=r"'gmm_nll' needs .*class_log_likelihood.* msp, max_logit"):
-        evaluate(detector, [split], get_scores(["msp", "gmm_nll"]))
-    assert detector.calls == 0
+        evaluate(model, [dataset], get_scores(["msp", "gmm_nll"]))
+    assert model.calls == 0
 
 
 @pytest.mark.parametrize(("values", "missing"), [((0,), "anomalous"), ((2,), "known")])
 @pytest.mark.filterwarnings("error")
 def test_set_without_one_kind_of_pixel_is_refused(tmp_path, values, missing):
-    split = make_split(tmp_path, "street_scenes", frames=2)
-    for files in split.files:
+    dataset = make_dataset(tmp_path, "street_scenes", frames=2)
+    for files in dataset.files:
         set_trees.write(files.label, set_trees.label(values, HEIGHT, WIDTH))
     with pytest.raises(InputError, match=rf"street_scenes: .*not one {missing} pixel in 2 frames .*--limit"):
-        evaluate(ColourDetector(), [split], get_scores(["msp"]))
+        evaluate(ColourModel(), [dataset], get_scores(["msp"]))
 
 
 def forbid(name):
@@ -132,52 +132,52 @@ def forbid(name):
     return check
 
 
-def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_stored(split, tmp_path):
-    stores = {split.name: ScoreWriter(tmp_path / "maps", dataset=split.name, method="colour")}
-    evaluate(ColourDetector(), [split], get_scores(["msp"]), callbacks=[ScoreMapCallback(stores)])
-    detector = ColourDetector()
+def test_frame_that_must_not_be_evaluated_is_refused_though_its_scores_are_stored(dataset, tmp_path):
+    stores = {dataset.name: ScoreWriter(tmp_path / "maps", dataset=dataset.name, method="colour")}
+    evaluate(ColourModel(), [dataset], get_scores(["msp"]), callbacks=[ScoreMapCallback(stores)])
+    model = ColourModel()
     with pytest.raises(InputError, match="f4 was learned from"):
-        evaluate(detector, [split], get_scores(["msp"]), stores=stores, check=forbid("f4"))
+        evaluate(model, [dataset], get_scores(["msp"]), stores=stores, check=forbid("f4"))
     with pytest.raises(InputError, match="f2 was learned from"):
         calibrate(
-            detector,
-            Calibration(split, "best_f1"),
+            model,
+            Calibration(dataset, "best_f1"),
             get_scores(["msp"]),
-            store=stores[split.name],
+            store=stores[dataset.name],
             check=forbid("f2"),
         )
-    evaluate(detector, [split], get_scores(["msp"]), stores=stores, check=forbid("none"))
-    assert detector.calls == 0
+    evaluate(model, [dataset], get_scores(["msp"]), stores=stores, check=forbid("none"))
+    assert model.calls == 0
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_frame_that_must_not_be_scored_is_not_written(split, tmp_path, before):
+def test_frame_that_must_not_be_scored_is_not_written(dataset, tmp_path, before):
     writer = ScoreWriter(tmp_path / "maps", dataset="images", method="colour")
-    images = [(f"f{i}", files.image) for i, files in enumerate(split.files)]
+    images = [(f"f{i}", files.image) for i, files in enumerate(dataset.files)]
     if before:
-        assert write_scores(ColourDetector(), images, get_scores(["msp"]), writer) == 6
+        assert write_scores(ColourModel(), images, get_scores(["msp"]), writer) == 6
     with pytest.raises(InputError, match="f1 was learned from"):
-        write_scores(ColourDetector(), images, get_scores(["msp"]), writer, check=forbid("f1"))
+        write_scores(ColourModel(), images, get_scores(["msp"]), writer, check=forbid("f1"))
     assert writer.has("f1", ["msp"]) == before
-    shown = write_scores(ColourDetector(), images, get_scores(["msp"]), writer, check=forbid("none"))
+    shown = write_scores(ColourModel(), images, get_scores(["msp"]), writer, check=forbid("none"))
     assert shown == (0 if before else 5)
 
 
-def test_nan_scores_name_frame_and_score(split):
+def test_nan_scores_name_frame_and_score(dataset):
     with pytest.raises(InputError, match="frame 'f0': score 'max_logit'"):
-        evaluate(BrokenDetector(), [split], get_scores(["max_logit"]))
+        evaluate(BrokenModel(), [dataset], get_scores(["max_logit"]))
 
 
-def test_unreadable_frame_is_the_error_that_surfaces(split):
-    path = split.files[4].image
+def test_unreadable_frame_is_the_error_that_surfaces(dataset):
+    path = dataset.files[4].image
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match=str(path)):
-        evaluate(ColourDetector(), [split], get_scores(["msp"]))
+        evaluate(ColourModel(), [dataset], get_scores(["msp"]))
 
 
-def test_profile_adds_up_to_the_wall_time(split):
+def test_profile_adds_up_to_the_wall_time(dataset):
     profile = Profile()
-    evaluate(ColourDetector(), [split], get_scores(["msp"]), profile=profile)
+    evaluate(ColourModel(), [dataset], get_scores(["msp"]), profile=profile)
     profile.stop()
     seconds = profile.seconds()
     assert seconds["forward"] > 0
@@ -248,60 +248,60 @@ def inverted(score):
     return replace(score, function=lambda *maps, **settings: -score.function(*maps, **settings))
 
 
-def test_things_of_one_name_are_refused_before_a_frame_is_read(split, tmp_path):
-    detector = ColourDetector()
+def test_things_of_one_name_are_refused_before_a_frame_is_read(dataset, tmp_path):
+    model = ColourModel()
     (msp,) = get_scores(["msp"])
-    other = make_split(tmp_path / "b", frames=3, values=(2, 0))
+    other = make_dataset(tmp_path / "b", frames=3, values=(2, 0))
     smooth = [parse_chain("smooth:sigma=1"), replace(parse_chain("smooth:sigma=9"), name="smooth:sigma=1")]
     for arguments, settings, message in (
-        (([split, other], [msp]), {}, "datasets of different names, found 'road_anomaly' 2 times"),
-        (([split], [msp, inverted(msp)]), {}, "found 'msp' 2 times"),
-        (([split], [msp]), {"post": smooth}, r"found 'msp\+smooth:sigma=1' 2 times"),
+        (([dataset, other], [msp]), {}, "datasets of different names, found 'road_anomaly' 2 times"),
+        (([dataset], [msp, inverted(msp)]), {}, "found 'msp' 2 times"),
+        (([dataset], [msp]), {"post": smooth}, r"found 'msp\+smooth:sigma=1' 2 times"),
     ):
         with pytest.raises(InputError, match=message):
-            evaluate(detector, *arguments, **settings)
-    assert detector.calls == 0
+            evaluate(model, *arguments, **settings)
+    assert model.calls == 0
 
 
-def test_datasets_of_one_kind_under_names_of_their_own_have_values_of_their_own(split, tmp_path):
-    other = replace(make_split(tmp_path / "b", frames=3, values=(2, 0)), name="other")
+def test_datasets_of_one_kind_under_names_of_their_own_have_values_of_their_own(dataset, tmp_path):
+    other = replace(make_dataset(tmp_path / "b", frames=3, values=(2, 0)), name="other")
     scores = get_scores(["msp"])
-    both = evaluate(ColourDetector(), [split, other], scores)
-    alone = [evaluate(ColourDetector(), [each], scores)[0] for each in (split, other)]
+    both = evaluate(ColourModel(), [dataset, other], scores)
+    alone = [evaluate(ColourModel(), [each], scores)[0] for each in (dataset, other)]
     assert both == alone
     assert both[0].scores["msp"].values != both[1].scores["msp"].values
 
 
-def test_what_would_do_nothing_is_refused(split):
+def test_what_would_do_nothing_is_refused(dataset):
     scores = get_scores(["msp"])
     threshold = Threshold(0.5, "tpr", 0.95, "mps", "elsewhere")
     with pytest.raises(InputError, match="thresholds: expected names among msp, found 'mps'"):
-        evaluate(ColourDetector(), [split], scores, config=MetricConfig(thresholds={"mps": threshold}))
+        evaluate(ColourModel(), [dataset], scores, config=MetricConfig(thresholds={"mps": threshold}))
     with pytest.raises(InputError, match="stores: expected names among road_anomaly, found 'road'"):
-        evaluate(ColourDetector(), [split], scores, stores={"road": None})
+        evaluate(ColourModel(), [dataset], scores, stores={"road": None})
     with pytest.raises(InputError, match=r"components_at=0.5: expected a track too"):
         MetricConfig(components_at=0.5)
 
 
-def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(split, tmp_path):
+def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(dataset, tmp_path):
     """Told by the pixels: the second dataset is a part of the first under another name, with other labels."""
     scores = get_scores(["msp"])
-    thresholds = calibrate(ColourDetector(), Calibration(split), scores)
+    thresholds = calibrate(ColourModel(), Calibration(dataset), scores)
     assert len(thresholds["msp"].images) == 6
-    part = replace(make_split(tmp_path / "b", frames=2, values=(2, 0)), name="part")
+    part = replace(make_dataset(tmp_path / "b", frames=2, values=(2, 0)), name="part")
     with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
-        evaluate(ColourDetector(), [part], scores, config=MetricConfig(thresholds=thresholds))
-    other = make_split(tmp_path / "c", frames=2, first=20)
+        evaluate(ColourModel(), [part], scores, config=MetricConfig(thresholds=thresholds))
+    other = make_dataset(tmp_path / "c", frames=2, first=20)
     with pytest.raises(InputError, match="found another, frame 'f0'"):
-        evaluate(ColourDetector(), [other], scores, config=MetricConfig(thresholds=thresholds))
-    (same,) = evaluate(ColourDetector(), [split], scores, config=MetricConfig(thresholds=thresholds))
+        evaluate(ColourModel(), [other], scores, config=MetricConfig(thresholds=thresholds))
+    (same,) = evaluate(ColourModel(), [dataset], scores, config=MetricConfig(thresholds=thresholds))
     assert same.scores["msp"].at_threshold == {}
 
 
-def test_remarks_on_a_constant_score(split):
+def test_remarks_on_a_constant_score(dataset):
     (msp,) = get_scores(["msp"])
     constant = replace(msp, name="constant", function=lambda logits: torch.zeros_like(logits[:, 0]))
-    (result,) = evaluate(ColourDetector(), [split], [constant])
+    (result,) = evaluate(ColourModel(), [dataset], [constant])
     assert result.scores["constant"].remarks == ["all values are equal (0), so this score tells no pixel from another"]
 
 
@@ -312,8 +312,8 @@ def test_remarks_on_a_score_that_seems_reversed(auroc, told):
     assert ["is the sign reversed?" in remark for remark in seen.remarks(auroc)] == [True] * told
 
 
-def test_images_are_told_by_their_pixels(split):
-    (result,) = evaluate(ColourDetector(), [split], get_scores(["msp"]))
+def test_images_are_told_by_their_pixels(dataset):
+    (result,) = evaluate(ColourModel(), [dataset], get_scores(["msp"]))
     photos = {f"f{seed}": set_trees.photo(seed, HEIGHT, WIDTH) for seed in range(6)}
     names = {
         frame: sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()[:24] for frame, image in photos.items()
@@ -321,29 +321,29 @@ def test_images_are_told_by_their_pixels(split):
     assert result.images == names
 
 
-def test_scores_refuse_the_images_that_they_learned_from(split):
+def test_scores_refuse_the_images_that_they_learned_from(dataset):
     (knn,) = get_scores(["knn"])
-    images = frozenset({next(iter(split)).image_hash})
+    images = frozenset({next(iter(dataset)).image_hash})
     learned = replace(knn, statistics={"coreset": torch.eye(4)}, learned_from=images)
-    detector = ColourDetector(("logits", "features"))
-    for ask, of in ((evaluate, [split]), (calibrate, Calibration(split))):
+    model = ColourModel(("logits", "features"))
+    for ask, of in ((evaluate, [dataset]), (calibrate, Calibration(dataset))):
         with pytest.raises(InputError, match="frame 'f0' is one of the 1 images that the scores' statistics"):
-            ask(detector, of, [learned])
+            ask(model, of, [learned])
 
 
-def test_what_is_asked_for_is_measured_or_refused(split):
+def test_what_is_asked_for_is_measured_or_refused(dataset):
     scores = get_scores(["msp"])
-    (result,) = evaluate(ColourDetector(), (each for each in [split]), (each for each in scores))
+    (result,) = evaluate(ColourModel(), (each for each in [dataset]), (each for each in scores))
     assert list(result.scores) == ["msp"]
-    for splits, some, post in (([], scores, None), ([split], [], None), ([split], scores, [])):
+    for datasets, some, post in (([], scores, None), ([dataset], [], None), ([dataset], scores, [])):
         with pytest.raises(InputError, match="one each at least; found none"):
-            evaluate(ColourDetector(), splits, some, **({} if post is None else {"post": post}))
+            evaluate(ColourModel(), datasets, some, **({} if post is None else {"post": post}))
     config = MetricConfig(track=TRACKS["obstacle_track"], components_at="calibrated")
     with pytest.raises(InputError, match="components_at='calibrated': expected a threshold of msp, found none"):
-        evaluate(ColourDetector(), [split], scores, config=config)
+        evaluate(ColourModel(), [dataset], scores, config=config)
 
 
-def test_a_constant_score_is_called_so_whatever_resizing_leaves_of_it(split):
+def test_a_constant_score_is_called_so_whatever_resizing_leaves_of_it(dataset):
     constant = TorchModel(lambda inputs: torch.full((len(inputs), 3, 7, 5), 0.3))
-    (result,) = evaluate(constant, [split], get_scores(["entropy", "energy"]), inference=Inference(window=(13, 17)))
+    (result,) = evaluate(constant, [dataset], get_scores(["entropy", "energy"]), inference=Inference(window=(13, 17)))
     assert all("all values are equal" in score.remarks[0] for score in result.scores.values())

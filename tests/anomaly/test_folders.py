@@ -77,8 +77,8 @@ def test_everything_in_a_labels_folder_is_left_out(tmp_path):
     for name in set_trees.NAMES:
         write(tmp_path / f"mine/{name}.png", label((0, 1)))
     with pytest.warns(UserWarning, match=message):
-        split = open_folders("mine", tmp_path / "frames", tmp_path / "mine", ENCODING)
-    assert [file.id for file in split.files] == ["bear", "cow", "tyre"]
+        dataset = open_folders("mine", tmp_path / "frames", tmp_path / "mine", ENCODING)
+    assert [file.id for file in dataset.files] == ["bear", "cow", "tyre"]
 
 
 def test_colour_versions_in_a_folder_of_label_maps_are_left_out(tmp_path):
@@ -115,8 +115,8 @@ def test_an_image_and_its_label_map_may_share_name_and_folder(tmp_path):
     write(tmp_path / "x.jpg", photo())
     write(tmp_path / "x.png", label((0, 1)))
     with pytest.warns(UserWarning, match=r"1 files such as x\.png"):
-        split = open_folders("mine", tmp_path, tmp_path, ENCODING)
-    assert [(file.image.name, file.label.name) for file in split.files] == [("x.jpg", "x.png")]
+        dataset = open_folders("mine", tmp_path, tmp_path, ENCODING)
+    assert [(file.image.name, file.label.name) for file in dataset.files] == [("x.jpg", "x.png")]
     write(tmp_path / "x.png", photo())  # the same image in another format
     with pytest.raises(InputError, match=r"expected one file 'x', found x\.jpg and x\.png"):
         names(tmp_path)

@@ -26,32 +26,32 @@ def folders(root, labels, name="mine"):
 def test_counts_equal_those_of_a_loop(tmp_path):
     draws = np.random.default_rng(0)
     labels = [draws.choice(np.uint8([0, 3, 4, 9]), (5 + i, 7), p=(0.6, 0.1, 0.1, 0.2)) for i in range(4)]
-    split, visited = folders(tmp_path, labels), []
-    counts = count_labels(split, on_frame=lambda: visited.append(1))
+    dataset, visited = folders(tmp_path, labels), []
+    counts = count_labels(dataset, on_frame=lambda: visited.append(1))
     pixels = np.concatenate([label.ravel() for label in labels])
     assert (counts.known, counts.ignored) == ((pixels == 0).sum(), (pixels == 9).sum())
     assert counts.anomaly == ((pixels == 3) | (pixels == 4)).sum()
     assert counts.values == dict(zip(*map(np.ndarray.tolist, np.unique(pixels, return_counts=True)), strict=True))
     assert (counts.frames, len(visited)) == (4, 4)
-    for i, frame in enumerate(split):
-        assert (split.label(i)[0] == frame.label).all()
+    for i, frame in enumerate(dataset):
+        assert (dataset.label(i)[0] == frame.label).all()
 
 
 @pytest.mark.parametrize(("value", "missing"), [(0, "anomalous"), (3, "known")])
 def test_both_kinds_of_pixels_have_to_be_there(tmp_path, value, missing):
-    split = folders(tmp_path, [np.full((4, 4), value, np.uint8)])
+    dataset = folders(tmp_path, [np.full((4, 4), value, np.uint8)])
     with pytest.raises(InputError, match=rf"not one {missing} pixel .* label values are {value} \(100.00 %\)"):
-        check_both_kinds(split, count_labels(split))
+        check_both_kinds(dataset, count_labels(dataset))
 
 
 def test_an_image_of_another_size_is_told_without_decoding_it(tmp_path):
-    split = folders(tmp_path, [np.zeros((4, 4), np.uint8)])
+    dataset = folders(tmp_path, [np.zeros((4, 4), np.uint8)])
     set_trees.write(tmp_path / "images/f0.png", set_trees.photo(0, 4, 6))
     with pytest.raises(InputError, match=r"one size, found 6x4 in .*f0.png and 4x4"):
-        count_labels(split)
+        count_labels(dataset)
     (tmp_path / "images/f0.png").write_text("no image")
     with pytest.raises(InputError, match=r"f0.png: expected a whole image"):
-        count_labels(split)
+        count_labels(dataset)
 
 
 @pytest.mark.parametrize("encoding", [{-1: 1, 0: 0}, {256: 1}, {0: 0, 1: 2}, {0: 0, 1: 7}])

@@ -63,52 +63,52 @@ def splits(tmp_path):
     return found
 
 
-def results(splits, budget, **changes):
+def results(datasets, budget, **changes):
     return evaluate(
-        ElevenClasses(splits[0].classes), splits, SCORES, config=MetricConfig(memory_budget=budget, **changes)
+        ElevenClasses(datasets[0].classes), datasets, SCORES, config=MetricConfig(memory_budget=budget, **changes)
     )
 
 
-def bytes_of(splits):
+def bytes_of(datasets):
     """Of the float32 scores of one set under all scores, the largest set's."""
-    return max(sum(4 * int((frame.label != 255).sum()) for frame in split) for split in splits) * len(SCORES)
+    return max(sum(4 * int((frame.label != 255).sum()) for frame in dataset) for dataset in datasets) * len(SCORES)
 
 
-def test_six_sets_and_four_scores_within_the_budget_stay_in_memory(splits, files):
+def test_six_sets_and_four_scores_within_the_budget_stay_in_memory(datasets, files):
     """The sets come one after another, each after four frames of all: equal parts of the budget sent all to disk."""
-    least = 2 * (bytes_of(splits) + (SETS - 1) * 4 * bytes_of(splits) // FRAMES)
+    least = 2 * (bytes_of(datasets) + (SETS - 1) * 4 * bytes_of(datasets) // FRAMES)
     ledger = Watched(least)
-    whole = results(splits, ledger)
+    whole = results(datasets, ledger)
     assert not files
     assert 0 < ledger.most <= least / 2
     assert ledger.held == 0  # all metrics are gone
     divided = least // (SETS * len(SCORES))
-    assert divided / 2 < bytes_of(splits) / len(SCORES)  # so that every metric would have been too large for its part
+    assert divided / 2 < bytes_of(datasets) / len(SCORES)  # so that every metric would have been too large for its part
     tight = Watched(8 * 4 * SIZE[0] * SIZE[1])
-    spilled = results(splits, tight)
+    spilled = results(datasets, tight)
     assert len(files) > SETS
     assert 0 < tight.most <= tight.limit / 2
-    nothing = results(splits, 1)
+    nothing = results(datasets, 1)
     assert spilled == whole == nothing
 
 
-def test_a_budget_is_shared_whether_it_is_a_number_or_a_ledger(splits, files):
+def test_a_budget_is_shared_whether_it_is_a_number_or_a_ledger(datasets, files):
     """Six datasets, of which one alone fits half the budget: all metrics of one configuration share it."""
-    results(splits[:1], 2 * bytes_of(splits))
+    results(datasets[:1], 2 * bytes_of(datasets))
     assert not files
-    results(splits, 2 * bytes_of(splits) // 2)
+    results(datasets, 2 * bytes_of(datasets) // 2)
     assert files
 
 
-def test_thresholds_share_it_too_and_give_it_back(splits, files):
-    detector = ElevenClasses(splits[0].classes)
-    ledger = Watched(2 * bytes_of(splits))
+def test_thresholds_share_it_too_and_give_it_back(datasets, files):
+    model = ElevenClasses(datasets[0].classes)
+    ledger = Watched(2 * bytes_of(datasets))
     config = MetricConfig(memory_budget=ledger)
-    found = calibrate(detector, Calibration(splits[0]), SCORES, config=config)
+    found = calibrate(model, Calibration(datasets[0]), SCORES, config=config)
     assert not files
     assert 0 < ledger.most <= ledger.limit / 2
     assert ledger.held == 0
-    assert calibrate(detector, Calibration(splits[0]), SCORES, config=replace(config, memory_budget=1)) == found
+    assert calibrate(model, Calibration(datasets[0]), SCORES, config=replace(config, memory_budget=1)) == found
     assert len(files) == len(SCORES)
 
 

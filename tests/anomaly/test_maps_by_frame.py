@@ -22,14 +22,14 @@ from anomaly.frames import image_hash
 from anomaly.results.score_store import IMAGES, MANIFEST, ScoreWriter, StoredScores, open_dataset_scores, open_scores
 from anomaly.scores.registry import get_scores, stored_scores
 from tests.anomaly import set_trees
-from tests.anomaly.test_evaluator import ColourDetector, make_split
+from tests.anomaly.test_evaluator import ColourModel, make_dataset
 
 MSP = get_scores(["msp"])
 
 
 @pytest.fixture
 def split(tmp_path):
-    return make_split(tmp_path)
+    return make_dataset(tmp_path)
 
 
 def writer(folder, name="road_anomaly"):
@@ -44,10 +44,10 @@ def maps(folder, *frames, name="mine", value=0, images=True):
     return folder
 
 
-def evaluate_into(folder, detector, split):
+def evaluate_into(folder, model, dataset):
     """Evaluate with the maps of a folder, which gets those that it lacks."""
-    writers = {split.name: writer(folder)}
-    return evaluate(detector, [split], MSP, stores=writers, callbacks=[ScoreMapCallback(writers)])
+    writers = {dataset.name: writer(folder)}
+    return evaluate(model, [dataset], MSP, stores=writers, callbacks=[ScoreMapCallback(writers)])
 
 
 def of(*frames, name="road_anomaly"):
@@ -55,24 +55,24 @@ def of(*frames, name="road_anomaly"):
     return SimpleNamespace(name=name, files=[SimpleNamespace(id=frame) for frame in frames])
 
 
-def images(split):
-    return [(files.id, files.image) for files in split.files]
+def images(dataset):
+    return [(files.id, files.image) for files in dataset.files]
 
 
-def replace_image(split, place):
-    set_trees.write(split.files[place].image, set_trees.photo(100 + place, 24, 32))
+def replace_image(dataset, place):
+    set_trees.write(dataset.files[place].image, set_trees.photo(100 + place, 24, 32))
 
 
 # What is written
 
 
-def test_images_are_a_readable_line_for_each_map(split, tmp_path):
+def test_images_are_a_readable_line_for_each_map(dataset, tmp_path):
     store = writer(tmp_path / "maps")
-    write_scores(ColourDetector(), images(split), get_scores(["msp", "energy"]), store)
+    write_scores(ColourModel(), images(dataset), get_scores(["msp", "energy"]), store)
     lines = [json.loads(line) for line in (tmp_path / "maps/images.jsonl").read_text().splitlines()]
     expected = {
         (name, files.id, image_hash(np.asarray(set_trees.photo(i, 24, 32))))
-        for i, files in enumerate(split.files)
+        for i, files in enumerate(dataset.files)
         for name in ("msp", "energy")
     }
     assert {(line["score"], line["frame"], line["image"]) for line in lines} == expected
@@ -89,39 +89,41 @@ def test_a_frame_without_a_name_is_refused(tmp_path, frame):
 # An image that was replaced
 
 
-def test_a_run_that_goes_on_scores_replaced_images_again(split, tmp_path):
-    detector = ColourDetector()
-    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps")) == 6
-    replace_image(split, 3)
-    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps")) == 1
+def test_a_run_that_goes_on_scores_replaced_images_again(dataset, tmp_path):
+    model = ColourModel()
+    assert write_scores(model, images(dataset), MSP, writer(tmp_path / "maps")) == 6
+    replace_image(dataset, 3)
+    assert write_scores(model, images(dataset), MSP, writer(tmp_path / "maps")) == 1
     fresh = writer(tmp_path / "fresh")
-    write_scores(detector, images(split), MSP, fresh)
-    for files in split.files:
+    write_scores(model, images(dataset), MSP, fresh)
+    for files in dataset.files:
         np.testing.assert_array_equal(writer(tmp_path / "maps").read("msp", files.id), fresh.read("msp", files.id))
-    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps")) == 0
+    assert write_scores(model, images(dataset), MSP, writer(tmp_path / "maps")) == 0
 
 
-def test_an_evaluation_that_goes_on_does_too(split, tmp_path):
-    detector = ColourDetector()
-    evaluate_into(tmp_path / "maps", detector, split)
-    replace_image(split, 3)
-    found = evaluate_into(tmp_path / "maps", detector, split)
-    assert detector.calls == 7
-    assert found == evaluate(ColourDetector(), [split], MSP)
-    assert evaluate(None, [split], MSP, stores={split.name: open_dataset_scores(tmp_path / "maps", split)}) == found
+def test_an_evaluation_that_goes_on_does_too(dataset, tmp_path):
+    model = ColourModel()
+    evaluate_into(tmp_path / "maps", model, dataset)
+    replace_image(dataset, 3)
+    found = evaluate_into(tmp_path / "maps", model, dataset)
+    assert model.calls == 7
+    assert found == evaluate(ColourModel(), [dataset], MSP)
+    assert (
+        evaluate(None, [dataset], MSP, stores={dataset.name: open_dataset_scores(tmp_path / "maps", dataset)}) == found
+    )
 
 
-def test_maps_of_images_that_were_replaced_give_no_figure(split, tmp_path):
-    evaluate_into(tmp_path / "maps", ColourDetector(), split)
-    replace_image(split, 3)
-    stored, scores = open_dataset_scores(tmp_path / "maps", split), stored_scores(["msp"])
+def test_maps_of_images_that_were_replaced_give_no_figure(dataset, tmp_path):
+    evaluate_into(tmp_path / "maps", ColourModel(), dataset)
+    replace_image(dataset, 3)
+    stored, scores = open_dataset_scores(tmp_path / "maps", dataset), stored_scores(["msp"])
     message = "f3.npy: expected the scores of the image of frame 'f3', found those of another image of that name"
     with pytest.raises(InputError, match=message):
-        evaluate(None, [split], scores, stores={split.name: stored})
+        evaluate(None, [dataset], scores, stores={dataset.name: stored})
     with pytest.raises(InputError, match=message):
-        evaluate(None, [split], scores, stores={split.name: writer(tmp_path / "maps")})
+        evaluate(None, [dataset], scores, stores={dataset.name: writer(tmp_path / "maps")})
     with pytest.raises(InputError, match=message):
-        calibrate(None, Calibration(split, "best_f1"), scores, store=stored)
+        calibrate(None, Calibration(dataset, "best_f1"), scores, store=stored)
 
 
 @pytest.mark.parametrize("step", ["replace", "append", "half a line"])
@@ -203,49 +205,49 @@ def test_a_map_whose_image_is_not_known_is_read_but_not_gone_on_from(tmp_path):
 # A set that was renamed
 
 
-def test_a_run_goes_on_after_the_set_was_renamed(split, tmp_path):
-    detector = ColourDetector()
-    write_scores(detector, images(split)[:4], MSP, writer(tmp_path / "maps", "before"))
+def test_a_run_goes_on_after_the_set_was_renamed(dataset, tmp_path):
+    model = ColourModel()
+    write_scores(model, images(dataset)[:4], MSP, writer(tmp_path / "maps", "before"))
     (tmp_path / "maps/msp/f0.npy").unlink()
-    assert write_scores(detector, images(split), MSP, writer(tmp_path / "maps", "after")) == 3
-    assert detector.calls == 7
+    assert write_scores(model, images(dataset), MSP, writer(tmp_path / "maps", "after")) == 3
+    assert model.calls == 7
 
 
-def test_maps_of_other_images_are_not_written_over(split, tmp_path):
+def test_maps_of_other_images_are_not_written_over(dataset, tmp_path):
     before = {path.name: path.read_bytes() for path in maps(tmp_path / "maps", "f0", "f1").rglob("*.*")}
-    for frames in (images(split), images(split)[3:]):
+    for frames in (images(dataset), images(dataset)[3:]):
         with pytest.raises(InputError, match="expected score maps of dataset 'road_anomaly', found those of 'mine'"):
-            write_scores(ColourDetector(), frames, MSP, writer(tmp_path / "maps"))
+            write_scores(ColourModel(), frames, MSP, writer(tmp_path / "maps"))
     with pytest.raises(InputError, match="expected score maps of dataset 'road_anomaly', found those of 'mine'"):
-        evaluate_into(tmp_path / "maps", ColourDetector(), split)
+        evaluate_into(tmp_path / "maps", ColourModel(), dataset)
     assert {path.name: path.read_bytes() for path in (tmp_path / "maps").rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("place", [".", "road_anomaly", "renamed", "deep/er"])
-def test_maps_are_found_in_the_folder_and_in_one_of_any_name_below(split, tmp_path, place):
+def test_maps_are_found_in_the_folder_and_in_one_of_any_name_below(dataset, tmp_path, place):
     folder = tmp_path / "maps" / place
-    write_scores(ColourDetector(), images(split), MSP, writer(folder, "frames"))
-    stored = open_dataset_scores(tmp_path / "maps", split)
+    write_scores(ColourModel(), images(dataset), MSP, writer(folder, "frames"))
+    stored = open_dataset_scores(tmp_path / "maps", dataset)
     assert (stored.folder, stored.unused) == (folder, ())
-    half = split.half("second")
+    half = dataset.half("second")
     assert len(open_dataset_scores(tmp_path / "maps", half).unused) == 3
     if place == "renamed":
         maps(tmp_path / "maps/other", "x")  # without these frames
-        assert open_dataset_scores(tmp_path / "maps", split).folder == folder
+        assert open_dataset_scores(tmp_path / "maps", dataset).folder == folder
         with pytest.raises(InputError, match="found those of other, renamed, none of which has every frame"):
             open_dataset_scores(tmp_path / "maps", of("f0", "x"))
         shutil.copytree(folder, tmp_path / "maps/copy")
         with pytest.raises(InputError, match=r"in one folder, found its frames in .*/copy, .*/renamed; name"):
-            open_dataset_scores(tmp_path / "maps", split)
+            open_dataset_scores(tmp_path / "maps", dataset)
         (tmp_path / "maps/copy").rename(tmp_path / "maps/road_anomaly")
         assert open_dataset_scores(tmp_path / "maps", half).folder == tmp_path / "maps/road_anomaly"
 
 
-def test_maps_below_a_linked_folder_are_found(split, tmp_path):
-    write_scores(ColourDetector(), images(split), MSP, writer(tmp_path / "else", "frames"))
+def test_maps_below_a_linked_folder_are_found(dataset, tmp_path):
+    write_scores(ColourModel(), images(dataset), MSP, writer(tmp_path / "else", "frames"))
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps/linked").symlink_to(tmp_path / "else")
-    assert open_dataset_scores(tmp_path / "maps", split).scores == ("msp",)
+    assert open_dataset_scores(tmp_path / "maps", dataset).scores == ("msp",)
 
 
 def test_an_incomplete_folder_of_any_name_says_what_is_missing(tmp_path):
@@ -342,11 +344,11 @@ def test_linked_folders_of_maps_are_read_and_hidden_ones_are_not(tmp_path, suffi
         open_scores(tmp_path / "maps")
 
 
-def test_files_of_other_software_are_found_below_any_folder(split, tmp_path):
+def test_files_of_other_software_are_found_below_any_folder(dataset, tmp_path):
     for i in range(6):
         (tmp_path / "maps/renamed/frames").mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / f"maps/renamed/frames/f{i}.npy", np.full((24, 32), i, np.float32))
-    for frames in (split, split.half("second")):
+    for frames in (dataset, dataset.half("second")):
         stored = open_dataset_scores(tmp_path / "maps", frames)
         assert [stored.read("predictions", files.id)[0, 0] for files in frames.files] == [
             int(files.id[1:]) for files in frames.files
@@ -356,19 +358,19 @@ def test_files_of_other_software_are_found_below_any_folder(split, tmp_path):
     with pytest.raises(
         InputError, match="expected one file for frame 'f3', and for no other, found copy/f3 and renamed"
     ):
-        open_dataset_scores(tmp_path / "maps", split)
+        open_dataset_scores(tmp_path / "maps", dataset)
 
 
 def test_a_real_set_of_another_name_is_found_by_its_frames(data_root, tmp_path):
-    split = load_dataset("road_anomaly", data_root).limit(3)
+    dataset = load_dataset("road_anomaly", data_root).limit(3)
     store = writer(tmp_path / "maps/frames", "frames")
-    for i, files in enumerate(split.files):
-        image = split.image(i)
+    for i, files in enumerate(dataset.files):
+        image = dataset.image(i)
         store.write(files.id, "msp", np.zeros(image.shape[:2]), image_hash(image))
-    stored = open_dataset_scores(tmp_path / "maps", split)
-    stored.check(split.files[0].id, ["msp"], image_hash(split.image(0)))
+    stored = open_dataset_scores(tmp_path / "maps", dataset)
+    stored.check(dataset.files[0].id, ["msp"], image_hash(dataset.image(0)))
     with pytest.raises(InputError, match="another image"):
-        stored.check(split.files[0].id, ["msp"], image_hash(split.image(1)))
+        stored.check(dataset.files[0].id, ["msp"], image_hash(dataset.image(1)))
 
 
 def test_composed_images_are_those_that_are_told_apart(tmp_path):
@@ -376,8 +378,10 @@ def test_composed_images_are_those_that_are_told_apart(tmp_path):
     image = set_trees.write(tmp_path / "a.png", set_trees.photo())
     label = set_trees.write(tmp_path / "a_l.png", set_trees.label((0, 1)))
     np.savez(tmp_path / "a.npz", rgb=np.ones(set_trees.photo().shape, np.int16))
-    split = Dataset("mine", tmp_path, "", (FrameFiles("a", image, label, tmp_path / "a.npz"),), {0: 0, 1: 1})
+    dataset = Dataset("mine", tmp_path, "", (FrameFiles("a", image, label, tmp_path / "a.npz"),), {0: 0, 1: 1})
     store = writer(tmp_path / "maps", "mine")
-    write_scores(ColourDetector(), [("a", image)], MSP, store)
+    write_scores(ColourModel(), [("a", image)], MSP, store)
     with pytest.raises(InputError, match="another image"):
-        evaluate(None, [split], stored_scores(["msp"]), stores={"mine": open_dataset_scores(tmp_path / "maps", split)})
+        evaluate(
+            None, [dataset], stored_scores(["msp"]), stores={"mine": open_dataset_scores(tmp_path / "maps", dataset)}
+        )

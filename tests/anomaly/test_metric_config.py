@@ -18,14 +18,14 @@ from anomaly.metrics.functional.components import Track
 from anomaly.scores.registry import get_scores
 from tests import oracles
 from tests.anomaly import set_trees
-from tests.anomaly.test_evaluator import ColourDetector
+from tests.anomaly.test_evaluator import ColourModel
 
 HEIGHT, WIDTH = 24, 32
 TRACK = Track("tiny", 3, 2)
 SCORES = get_scores(["msp", "gmm_nll"])
 
 
-class ElevenClasses(ColourDetector):
+class ElevenClasses(ColourModel):
     """Eleven fixed random projections of the colours."""
 
     def __init__(self, classes):
@@ -50,11 +50,11 @@ def split(tmp_path):
     return load_dataset("camvid_ood", tmp_path)
 
 
-def pixels(detector, split, name):
+def pixels(model, dataset, name):
     """Score, label, class and predicted class of every frame, resized by torch."""
     found = []
-    for frame in split:
-        prediction = detector(detector.prepare(frame.image)[None])
+    for frame in dataset:
+        prediction = model(model.prepare(frame.image)[None])
         logits = torch.nn.functional.interpolate(prediction.logits, (HEIGHT, WIDTH), mode="bilinear")[0]
         (score,) = [score for score in SCORES if score.name == name]
         small = score(prediction)[0]
@@ -69,18 +69,18 @@ def flat(frames):
 
 
 @pytest.mark.parametrize("name", ["msp", "gmm_nll"])
-def test_threshold_of_one_half_on_the_other(split, name):
-    first, second = split.half("first"), split.half("second")
-    detector = ElevenClasses(split.classes)
-    thresholds = calibrate(detector, Calibration(first, "tpr", 0.8), SCORES)
-    (result,) = evaluate(detector, [second], SCORES, config=MetricConfig(thresholds=thresholds))
+def test_threshold_of_one_half_on_the_other(dataset, name):
+    first, second = dataset.half("first"), dataset.half("second")
+    model = ElevenClasses(dataset.classes)
+    thresholds = calibrate(model, Calibration(first, "tpr", 0.8), SCORES)
+    (result,) = evaluate(model, [second], SCORES, config=MetricConfig(thresholds=thresholds))
 
-    score, label = flat(pixels(detector, first, name))
+    score, label = flat(pixels(model, first, name))
     _, tpr, given = roc_curve(label, score, drop_intermediate=False)
     threshold = given[np.argmax(tpr >= 0.8)]
     found = result.scores[name].at_threshold
     assert found["threshold"] == pytest.approx(threshold, rel=1e-6)
-    frames = pixels(detector, second, name)
+    frames = pixels(model, second, name)
     score, label = flat(frames)
     called = score >= found["threshold"]
     assert found["tpr"] == pytest.approx(called[label == 1].mean(), abs=2e-3)
@@ -98,29 +98,29 @@ def test_threshold_of_one_half_on_the_other(split, name):
     assert result.scores[name].open_world["tpr"] == found["tpr"]
 
 
-def test_a_threshold_is_not_used_on_the_set_it_was_chosen_on(split):
-    detector, first = ElevenClasses(split.classes), split.half("first")
-    config = MetricConfig(thresholds=calibrate(detector, Calibration(first), SCORES), track=TRACK)
+def test_a_threshold_is_not_used_on_the_set_it_was_chosen_on(dataset):
+    model, first = ElevenClasses(dataset.classes), dataset.half("first")
+    config = MetricConfig(thresholds=calibrate(model, Calibration(first), SCORES), track=TRACK)
     for at, components in (("best_f1", True), ("calibrated", False)):
-        (result,) = evaluate(detector, [first], SCORES, config=replace(config, components_at=at))
+        (result,) = evaluate(model, [first], SCORES, config=replace(config, components_at=at))
         score = result.scores["msp"]
         assert (score.at_threshold, score.open_world) == ({}, {})
         assert bool(score.components) == components
 
 
-def test_no_open_world_iou_for_other_classes(split):
-    detector = ElevenClasses(split.classes[::-1])
-    config = MetricConfig(thresholds=calibrate(detector, Calibration(split.half("first")), SCORES))
-    (result,) = evaluate(detector, [split.half("second")], SCORES, config=config)
+def test_no_open_world_iou_for_other_classes(dataset):
+    model = ElevenClasses(dataset.classes[::-1])
+    config = MetricConfig(thresholds=calibrate(model, Calibration(dataset.half("first")), SCORES))
+    (result,) = evaluate(model, [dataset.half("second")], SCORES, config=config)
     assert result.scores["msp"].open_world == {}
     assert result.scores["msp"].at_threshold["tpr"] > 0
 
 
 @pytest.mark.parametrize("at", ["best_f1", 0.5])
-def test_components(split, at):
-    detector = ElevenClasses(split.classes)
-    (result,) = evaluate(detector, [split], SCORES[:1], config=MetricConfig(track=TRACK, components_at=at))
-    frames = pixels(detector, split, "msp")
+def test_components(dataset, at):
+    model = ElevenClasses(dataset.classes)
+    (result,) = evaluate(model, [dataset], SCORES[:1], config=MetricConfig(track=TRACK, components_at=at))
+    frames = pixels(model, dataset, "msp")
     if at == "best_f1":
         score, label = flat(frames)
         precision, recall, given = precision_recall_curve(label, score)
@@ -135,11 +135,11 @@ def test_components(split, at):
     assert found["siou"] == pytest.approx(np.mean(siou), abs=0.01)
 
 
-def test_intervals_states_and_memory(split, tmp_path):
-    detector = ElevenClasses(split.classes)
+def test_intervals_states_and_memory(dataset, tmp_path):
+    model = ElevenClasses(dataset.classes)
     config = MetricConfig(replicates=200, states=tmp_path / "states", memory_budget=1, spill_dir=tmp_path)
-    (result,) = evaluate(detector, [split], SCORES, config=config)
-    (plain,) = evaluate(detector, [split], SCORES)
+    (result,) = evaluate(model, [dataset], SCORES, config=config)
+    (plain,) = evaluate(model, [dataset], SCORES)
     for name in ("msp", "gmm_nll"):
         score = result.scores[name]
         assert score.values == plain.scores[name].values
@@ -151,18 +151,18 @@ def test_intervals_states_and_memory(split, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"camvid_ood", "states"}
 
 
-def test_binned_bounds_hold_the_exact_figures(split):
-    (binned,) = evaluate(ElevenClasses(split.classes), [split], SCORES, config=MetricConfig(mode="binned"))
-    (exact,) = evaluate(ElevenClasses(split.classes), [split], SCORES)
+def test_binned_bounds_hold_the_exact_figures(dataset):
+    (binned,) = evaluate(ElevenClasses(dataset.classes), [dataset], SCORES, config=MetricConfig(mode="binned"))
+    (exact,) = evaluate(ElevenClasses(dataset.classes), [dataset], SCORES)
     for name, (low, high) in binned.scores["msp"].bounds.items():
         assert low <= exact.scores["msp"].values[name] <= high
 
 
-def test_a_calibration_set_without_anomalies_is_refused_by_name(split):
-    known = replace(split, encoding={**split.encoding, 12: 255}, every_frame=False)
+def test_a_calibration_set_without_anomalies_is_refused_by_name(dataset):
+    known = replace(dataset, encoding={**dataset.encoding, 12: 255}, every_frame=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = calibrate(ElevenClasses(split.classes), Calibration(known, "fpr", 0.1), SCORES)
+        found = calibrate(ElevenClasses(dataset.classes), Calibration(known, "fpr", 0.1), SCORES)
     assert math.isfinite(found["msp"].value)
-    with pytest.raises(InputError, match="needs anomaly pixels, and the split 'camvid_ood' has none"):
-        calibrate(ElevenClasses(split.classes), Calibration(known), SCORES)
+    with pytest.raises(InputError, match="needs anomaly pixels, and the dataset 'camvid_ood' has none"):
+        calibrate(ElevenClasses(dataset.classes), Calibration(known), SCORES)

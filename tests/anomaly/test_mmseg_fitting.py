@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 60, 96
 """Of images; the network sees the middle of every two by two pixels, and gives one of four by four of these."""
 
 
-class PlaceDetector:
+class PlaceModel:
     """Features: row, column and number of the image's pixel, and how far it is from the border of the view."""
 
     linear = (torch.rand(C, 4), torch.rand(C))
@@ -88,9 +88,9 @@ def images(tmp_path):
     return Images(tmp_path)
 
 
-def sample(images, inference=Inference(), *, count=9, pixels=10**6, seed=0, detector=None):  # noqa: B008
+def sample(images, inference=Inference(), *, count=9, pixels=10**6, seed=0, model=None):  # noqa: B008
     draw = torch.Generator().manual_seed(seed)
-    return sample_pixels(detector or PlaceDetector(), inference, images, images=count, pixels=pixels, generator=draw)
+    return sample_pixels(model or PlaceModel(), inference, images, images=count, pixels=pixels, generator=draw)
 
 
 WHOLE = [(0, HEIGHT // 2, 0, WIDTH // 2)]
@@ -107,7 +107,7 @@ def test_every_pixel_has_the_label_of_its_middle(images):
     assert len(rows) == len(expected)
     assert found.weights.tolist() == [1] * len(rows)
     assert sorted(hashes) == sorted(map(image_hash, images.images))
-    assert found.linear is PlaceDetector.linear
+    assert found.linear is PlaceModel.linear
 
 
 def test_overlapping_windows_count_a_pixel_once_where_it_is_farthest_from_a_border(images):
@@ -164,9 +164,9 @@ def test_what_does_not_fit_is_told(images):
     with pytest.raises(InputError, match="expected at least one pixel of each of the 3 images, found 2"):
         sample(images, pixels=2)
     with pytest.raises(InputError, match="the network has 4 classes and the training data 3"):
-        sample(images, detector=PlaceDetector(classes=4))
+        sample(images, model=PlaceModel(classes=4))
     with pytest.raises(InputError, match=r"logits of .*\.png are not finite"):
-        sample(images, detector=PlaceDetector(fault=torch.nan))
+        sample(images, model=PlaceModel(fault=torch.nan))
     images.labels[1][0, 0] = 7
     with pytest.raises(InputError, match=r"label of .*1\.png: expected classes 0 to 2 .* found also \[7\]"):
         sample(images)

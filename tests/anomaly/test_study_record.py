@@ -20,13 +20,13 @@ SEEDS = (0, 1)
 def work(tmp_path_factory):
     """A study of two seeds, and one change."""
     folder = tmp_path_factory.mktemp("study")
-    split = write_split(folder / "data")
+    dataset = write_split(folder / "data")
     for seed in SEEDS:
         for place, name in enumerate([*NETWORKS, "softmax-states", "gmmseg-states"]):
             generative = name not in ("softmax", "softmax-states")
             write_run(
                 folder / f"study/seed{seed}" / name,
-                split,
+                dataset,
                 seed=100 * seed + (place if generative else 50),
                 generative=generative,
                 name=name,

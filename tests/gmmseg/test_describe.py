@@ -9,8 +9,9 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from anomaly.errors import InputError
-from anomaly.evaluation.score_maps import WHOLE, check_scores
+from anomaly.evaluation.score_maps import check_scores
 from anomaly.models.mmseg import MMSegModel
+from anomaly.models.views import predict_inputs
 from anomaly.scores import get_scores
 from gmmseg.models.posthoc_segmentor import posthoc_config
 from tests.gmmseg.networks import segformer
@@ -147,29 +148,29 @@ def test_frozen_copy():
     assert_close(found, expected)
 
 
-def detector_of(network):
+def model_of(network):
     network.data_preprocessor = torch.nn.Identity()
     pipeline = [{"type": "LoadImageFromFile"}, {"type": "PackSegInputs"}]
     return MMSegModel(Config({"default_scope": "mmseg", "test_pipeline": pipeline}), network, "cpu")
 
 
 def test_no_nearest_component_with_a_frozen_copy():
-    detector = detector_of(frozen_network())
-    assert detector.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
-    check_scores(get_scores(["gmm_nll", "marginal_nll"]), detector)
+    model = model_of(frozen_network())
+    assert model.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
+    check_scores(get_scores(["gmm_nll", "marginal_nll"]), model)
     with pytest.raises(InputError, match=r"component_peak \(with a frozen copy of the backbone, a component has no"):
-        check_scores(get_scores(["nearest_component"]), detector)
+        check_scores(get_scores(["nearest_component"]), model)
 
 
 def test_one_class_has_likelihoods_alone():
-    detector = detector_of(segformer(num_classes=1))
-    assert detector.gives == {"class_log_likelihood", "component_log_prob", "component_peak", "features"}
+    model = model_of(segformer(num_classes=1))
+    assert model.gives == {"class_log_likelihood", "component_log_prob", "component_peak", "features"}
     likelihoods = get_scores(["gmm_nll", "marginal_nll", "nearest_component"])
-    check_scores(likelihoods, detector)
-    found = WHOLE.score(WHOLE.look(detector, IMAGES), (64, 64), likelihoods)
+    check_scores(likelihoods, model)
+    found = predict_inputs(model, IMAGES).scores(likelihoods)
     assert all(score.unique().numel() > 1000 for score in found.values())
     for name in ("msp", "max_logit", "entropy", "energy", "gen", "predicted_nll"):
         with pytest.raises(InputError, match=rf"'{name}' needs the network's logits \(of one class they say nothing"):
-            check_scores(get_scores([name]), detector)
-    detector = detector_of(segformer(num_classes=2))
-    check_scores(get_scores(["msp"]), detector)
+            check_scores(get_scores([name]), model)
+    model = model_of(segformer(num_classes=2))
+    check_scores(get_scores(["msp"]), model)

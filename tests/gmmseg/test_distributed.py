@@ -49,26 +49,40 @@ def _train(batches, average_gradient, blocks):
     return states, losses
 
 
-def _process(rank, store, folder, blocks):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    states, losses = _train((_batch(step, rank) for step in range(STEPS)), lambda g: all_sum(g) / 2, blocks)
+BLOCKS = (24, 8)
+
+
+def _process(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    trained = {
+        str(blocks): _train((_batch(step, rank) for step in range(STEPS)), lambda g: all_sum(g) / 2, blocks)
+        for blocks in BLOCKS
+    }
     layer = torch.nn.Linear(2, 1)
     layer.weight.grad = torch.tensor([[float(rank), 4.0]])
     gradients = mean_gradients(layer)
     gathered = gather_rows(torch.full((rank, 2), float(rank)))
-    torch.save(
-        {"states": states, "losses": losses, "gathered": gathered, "gradients": gradients}, f"{folder}/{rank}.pth"
-    )
+    torch.save({"trained": trained, "gathered": gathered, "gradients": gradients}, f"{folder}/{rank}.pth")
     leave()
 
 
-@pytest.mark.parametrize("blocks", [24, 8])
-def test_two_processes_equal_each_other_and_one_with_the_global_batch(tmp_path, blocks):
-    mp.spawn(_process, args=(tmp_path / "store", tmp_path, blocks), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1))
-    assert first["gathered"].tolist() == [[1.0, 1.0]]
-    for process in (first, second):
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """What two processes that trained together wrote."""
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(_process, args=(folder,), nprocs=2)
+    return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in (0, 1)]
+
+
+def test_what_two_processes_gather(processes):
+    assert processes[0]["gathered"].tolist() == [[1.0, 1.0]]
+    for process in processes:
         assert {key: value.tolist() for key, value in process["gradients"].items()} == {"weight": [[0.5, 4.0]]}
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_two_processes_equal_each_other_and_one_with_the_global_batch(processes, blocks):
+    (first, first_losses), (second, _) = (process["trained"][str(blocks)] for process in processes)
 
     def global_batch(step):
         (features, labels), (more, more_labels) = _batch(step, 0), _batch(step, 1)
@@ -77,12 +91,12 @@ def test_two_processes_equal_each_other_and_one_with_the_global_batch(tmp_path, 
     states, losses = _train((global_batch(step) for step in range(STEPS)), lambda g: g, blocks)
     for step in range(STEPS):
         for key, one in states[step].items():
-            two = first["states"][step][key]
-            assert torch.equal(two, second["states"][step][key]), (step, key)
+            two = first[step][key]
+            assert torch.equal(two, second[step][key]), (step, key)
             assert torch.allclose(one, two, rtol=1e-5, atol=1e-5), (step, key)
             if one.dtype == torch.long:
                 assert torch.equal(one, two), (step, key)
-        assert torch.allclose(losses[step], first["losses"][step], rtol=1e-5)
+        assert torch.allclose(losses[step], first_losses[step], rtol=1e-5)
     memory = states[-1]["em.memory.pushed"]
     assert memory.max() > SETTINGS["memory_size"]  # rings were overwritten on the way
     assert not F.cosine_similarity(states[0]["mixture.means"], states[-1]["mixture.means"], dim=-1).allclose(

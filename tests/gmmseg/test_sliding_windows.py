@@ -40,28 +40,28 @@ REFUSED = [
 ]
 
 
-def look(test_cfg):
+def windows_shown(test_cfg):
     network = Windows(test_cfg)
     network.inference(torch.zeros(1, 3, 24, 36), [{"ori_shape": (24, 36)}])
     return network.seen
 
 
 @pytest.mark.parametrize(("test_cfg", "expected"), SEEN)
-def test_what_mmseg_can_look_by_is_given(test_cfg, expected):
+def test_windows_that_mmseg_can_use_are_given(test_cfg, expected):
     assert sliding_windows(test_cfg) == expected
-    assert set(look(test_cfg)) == {(24, 36) if expected is None else expected[0]}
+    assert set(windows_shown(test_cfg)) == {(24, 36) if expected is None else expected[0]}
 
 
 @pytest.mark.parametrize(("test_cfg", "message"), REFUSED)
-def test_what_mmseg_cannot_look_by_is_refused(test_cfg, message):
+def test_windows_that_mmseg_cannot_use_are_refused(test_cfg, message):
     with pytest.raises(InputError, match=message) as refused:
         sliding_windows(test_cfg)
     assert "model.test_cfg" in str(refused.value)
     with pytest.raises(Exception):  # noqa: B017  of mmseg, each of another kind
-        look(test_cfg)
+        windows_shown(test_cfg)
 
 
-def test_a_network_without_a_setting_is_seen_whole():
+def test_a_network_without_a_setting_is_shown_whole_images():
     assert sliding_windows(None) is sliding_windows({}) is None
 
 

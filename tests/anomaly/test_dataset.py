@@ -14,7 +14,7 @@ ENCODING = {0: KNOWN, 1: KNOWN, 2: KNOWN, 7: ANOMALY, 9: KNOWN, 200: IGNORE}
 VALUES = (0, 1, 2, 7, 9, 200)
 
 
-def make_split(root: Path, ids=("b", "a", "c"), values=VALUES) -> Dataset:
+def make_dataset(root: Path, ids=("b", "a", "c"), values=VALUES) -> Dataset:
     files = tuple(
         FrameFiles(name, write(root / f"{name}.png", photo(seed)), write(root / f"{name}_l.png", label(values)))
         for seed, name in enumerate(ids)
@@ -23,39 +23,39 @@ def make_split(root: Path, ids=("b", "a", "c"), values=VALUES) -> Dataset:
 
 
 def test_frames_come_in_order_with_mapped_labels(tmp_path):
-    split = make_split(tmp_path)
-    frames = list(split)
+    dataset = make_dataset(tmp_path)
+    frames = list(dataset)
     assert [frame.id for frame in frames] == ["b", "a", "c"]
-    assert len(split) == 3
+    assert len(dataset) == 3
     expected = [[ENCODING[int(value)] for value in row] for row in label(VALUES)]
     for seed, frame in enumerate(frames):
         np.testing.assert_array_equal(frame.label, expected)
         np.testing.assert_array_equal(frame.image, photo(seed))
-    np.testing.assert_array_equal(split.frame(1).image, frames[1].image)
+    np.testing.assert_array_equal(dataset.frame(1).image, frames[1].image)
 
 
 def test_a_split_can_be_read_twice(tmp_path):
-    split = make_split(tmp_path)
-    assert [frame.id for frame in split] == [frame.id for frame in split]
+    dataset = make_dataset(tmp_path)
+    assert [frame.id for frame in dataset] == [frame.id for frame in dataset]
 
 
 def test_limit_takes_the_first_frames(tmp_path):
-    split = make_split(tmp_path)
-    assert [frame.id for frame in split.limit(2)] == ["b", "a"]
-    assert len(split.limit(99)) == 3
-    assert len(split) == 3
+    dataset = make_dataset(tmp_path)
+    assert [frame.id for frame in dataset.limit(2)] == ["b", "a"]
+    assert len(dataset.limit(99)) == 3
+    assert len(dataset) == 3
     for two in (np.int64(2), np.array(2), 2.0):
-        assert split.limit(two) == split.limit(2)
+        assert dataset.limit(two) == dataset.limit(2)
     with pytest.raises(InputError, match="at least 1 frame, found 0"):
-        split.limit(0)
+        dataset.limit(0)
 
 
 def test_halves_are_sets_of_their_own_and_leave_nothing_out(tmp_path):
-    split = load_dataset("camvid_ood", set_trees.camvid_ood(tmp_path / "camvid_ood").parent)
+    dataset = load_dataset("camvid_ood", set_trees.camvid_ood(tmp_path / "camvid_ood").parent)
     first, second = (load_dataset(f"camvid_ood-{half}", tmp_path) for half in ("first", "second"))
     assert (first.name, second.name) == ("camvid_ood-first", "camvid_ood-second")
     assert (len(first), len(second)) == (1, 2)
-    assert first.files + second.files == split.files
+    assert first.files + second.files == dataset.files
     with pytest.raises(InputError, match="camvid_ood-first: expected at least 2 frames"):
         first.half("second")
     with pytest.raises(InputError, match="unknown set 'camvid_ood-third'"):
@@ -78,28 +78,28 @@ def test_known_pixels_have_their_class_where_the_set_tells_it(tmp_path):
 
 @pytest.mark.parametrize("value", [3, 8, 254, 255])
 def test_undefined_label_value_names_file_defined_and_found(tmp_path, value):
-    split = make_split(tmp_path, values=(0, value))
+    dataset = make_dataset(tmp_path, values=(0, value))
     defined = r"0-2 \(known\), 7 \(anomaly\), 9 \(known\), 200 \(ignore\)"
     with pytest.raises(InputError, match=rf"b_l\.png: .*my_set defines, {defined}; found also \[{value}\]"):
-        split.frame(0)
+        dataset.frame(0)
 
 
 def test_sizes_that_differ_name_both_files_and_sizes(tmp_path):
-    split = make_split(tmp_path)
-    write(split.files[2].label, label(VALUES, 3, 4))
+    dataset = make_dataset(tmp_path)
+    write(dataset.files[2].label, label(VALUES, 3, 4))
     with pytest.raises(InputError, match=r"8x6 in .*c\.png and 4x3 in .*c_l\.png"):
-        split.frame(2)
+        dataset.frame(2)
 
 
 def test_transposed_label_is_refused(tmp_path):
-    split = make_split(tmp_path)
-    write(split.files[0].label, label(VALUES, 8, 6))
+    dataset = make_dataset(tmp_path)
+    write(dataset.files[0].label, label(VALUES, 8, 6))
     with pytest.raises(InputError, match=r"8x6 in .*b\.png and 6x8 in .*b_l\.png"):
-        split.frame(0)
+        dataset.frame(0)
 
 
 def test_empty_repeated_and_missing_files_are_refused_at_opening(tmp_path):
-    files = make_split(tmp_path).files
+    files = make_dataset(tmp_path).files
     with pytest.raises(InputError, match=r"my_set: expected at least one frame in .*found none"):
         Dataset("my_set", tmp_path, "flat", (), ENCODING)
     with pytest.raises(InputError, match=r"found 'a' 2 times"):

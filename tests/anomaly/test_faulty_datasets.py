@@ -257,12 +257,12 @@ FAULTS = {
     "a hidden split": (
         "anomaly_track-test",
         planted("anomaly_track-val"),
-        "labels of this split are not public.*https://segmentmeifyoucan",
+        "labels of this dataset are not public.*https://segmentmeifyoucan",
     ),
-    "a hidden split with label maps of zeros": (
+    "a hidden dataset with label maps of zeros": (
         "obstacle_track-test",
         planted("obstacle_track-val", values=(0,)),
-        "labels of this split are not public",
+        "labels of this dataset are not public",
     ),
 }
 AS_PUBLISHED = {
@@ -282,8 +282,8 @@ AS_PUBLISHED = {
 
 
 def read(name, root, **options):
-    split = load_dataset(name, root, **options)
-    return [split.frame(i) for i in range(len(split))]
+    dataset = load_dataset(name, root, **options)
+    return [dataset.frame(i) for i in range(len(dataset))]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -329,9 +329,9 @@ def test_frames_that_the_list_leaves_out_are_noted(tmp_path):
     set_trees.road_anomaly(tmp_path / "open_world")
     assert load_dataset("street_scenes", tmp_path).notes == ()
     set_trees.write_list(tmp_path / "open_world", ["cow.jpg"])
-    split = load_dataset("street_scenes", tmp_path)
+    dataset = load_dataset("street_scenes", tmp_path)
     note = "2 label maps, such as frames/bear.labels/labels_semantic.png, are of no frame in the set's list and are "
-    assert (len(split), split.notes) == (1, (note + "left out",))
+    assert (len(dataset), dataset.notes) == (1, (note + "left out",))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
@@ -404,9 +404,9 @@ UNDERSTOOD = {
 def test_what_people_have_on_disk_is_understood(tmp_path, kind):
     name, make, words = UNDERSTOOD[kind]
     make(tmp_path)
-    split = load_dataset(name, tmp_path, as_found=True)
-    assert words in split.layout
-    assert all((frame.label == 1).any() for frame in split)
+    dataset = load_dataset(name, tmp_path, as_found=True)
+    assert words in dataset.layout
+    assert all((frame.label == 1).any() for frame in dataset)
 
 
 def test_the_list_is_long_enough():
