@@ -78,5 +78,5 @@ test: lint ## everything: style, types, layers, all tests, doc examples
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --doctest-modules gmmseg anomaly tests
 
 clean: ## remove the demo's output and caches; .venv, data/ and work_dirs/ stay
-	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find gmmseg anomaly tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""What is declared, what is pinned and what is imported agree."""
+"""What is declared, what is pinned, what is imported and what is shipped agree."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from setuptools import find_packages
 
+import anomaly
+import gmmseg
+from anomaly.utils.optional import EXTRAS
+from anomaly.utils.shipped import DEMO, SHARE, find_shipped
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / "tools"
+TOOLS = ROOT / "tools" / "dev"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PINNED_FILES = ("torch.txt", "base.txt", "pretrained.txt", "test.txt")
+PINNED_FILES = ("torch.txt", "base.txt", "mmseg.txt", "pretrained.txt", "test.txt")
 MM = {"mmseg": "onedl-mmsegmentation", "mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv"}
 
 
@@ -51,6 +56,52 @@ def test_wheel_holds_every_package_folder():
     assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == found, "a folder lacks __init__.py"
 
 
+def test_wheel_holds_every_config_and_checkpoint():
+    tracked = {path for folder in ("configs", "checkpoints") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    tracked = {path for path in tracked if "__pycache__" not in path.parts}
+    shipped = {}
+    for place, patterns in PYPROJECT["tool"]["setuptools"]["data-files"].items():
+        shipped |= {path: place for pattern in patterns for path in ROOT.glob(pattern)}
+    assert shipped.keys() == tracked, "name the folder in [tool.setuptools.data-files]"
+    assert all(str(SHARE / path.parent.relative_to(ROOT)) == place for path, place in shipped.items())
+
+
+def test_both_packages_are_typed():
+    files = PYPROJECT["tool"]["setuptools"]["package-data"]
+    assert all("py.typed" in files[name] and (ROOT / name / "py.typed").is_file() for name in ("anomaly", "gmmseg"))
+
+
+def test_version_has_one_source():
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "anomaly.__version__"}
+    assert anomaly.__version__ == gmmseg.__version__
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["lib/python3.11/site-packages", "lib/python3/dist-packages", "Lib/site-packages", "."],
+    ids=["environment", "Debian", "Windows", "pip --target"],
+)
+def test_shipped_files_are_found_outside_a_clone(monkeypatch, tmp_path, package):
+    config = tmp_path / SHARE / DEMO[0]
+    config.parent.mkdir(parents=True)
+    config.touch()
+    monkeypatch.setattr("anomaly.utils.shipped.__file__", str(tmp_path / package / "anomaly/utils/shipped.py"))
+    monkeypatch.chdir(tmp_path)
+    assert find_shipped(DEMO[0]) == config.resolve()
+    assert find_shipped(DEMO[1]) == DEMO[1]  # the file is not there: the path is what a message names
+
+
+def test_own_files_come_before_shipped_ones(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert find_shipped(str(DEMO[0])) == ROOT / DEMO[0]
+    assert find_shipped("README.md") == Path("README.md")
+    assert find_shipped(tmp_path / DEMO[0]) == tmp_path / DEMO[0]
+    (tmp_path / DEMO[0]).parent.mkdir(parents=True)
+    (tmp_path / DEMO[0]).touch()
+    assert find_shipped(DEMO[0]) == DEMO[0]
+
+
 def test_every_pin_is_exact():
     pins = requirements(*PINNED_FILES)
     loose = [str(pin) for pin in pins if [part.operator for part in pin.specifier] != ["=="]]
@@ -60,7 +111,7 @@ def test_every_pin_is_exact():
 
 
 def test_nothing_but_its_own_file_names_torch_and_opencv_comes_once():
-    names = [canonicalize_name(pin.name) for pin in requirements("base.txt", "pretrained.txt", "test.txt")]
+    names = [canonicalize_name(pin.name) for pin in requirements(*PINNED_FILES[1:])]
     assert not {"torch", "torchvision", "timm", "opencv-python-headless"} & set(names)
     assert names.count("opencv-python") == 1
 
@@ -91,6 +142,23 @@ def test_every_import_is_declared():
                 undeclared.add(f"{path.relative_to(ROOT)}: {name}")
     assert "torch" in known
     assert not undeclared
+
+
+def test_base_needs_neither_torch_nor_openmmlab():
+    base = {canonicalize_name(Requirement(line).name) for line in PYPROJECT["project"]["dependencies"]}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert not base & {"torch", *MM.values()}
+    assert not {canonicalize_name(pin.name) for pin in requirements("base.txt")} & {"torch", *MM.values()}
+    assert [Requirement(line).name for line in extras["torch"]] == ["torch"]
+    assert {Requirement(line).name for line in extras["mmseg"]} == {"torch", *MM.values()}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_extras_named_in_messages_are_declared(extra):
+    owners = packages_distributions()
+    owners = {module: [MM.get(module, ""), *owners.get(module, [])] for module in EXTRAS[extra]}
+    known = {canonicalize_name(Requirement(line).name) for line in PYPROJECT["project"]["optional-dependencies"][extra]}
+    assert all(known & set(map(canonicalize_name, found)) for found in owners.values())
 
 
 def test_one_command_each_for_users_and_ci():

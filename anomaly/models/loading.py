@@ -12,7 +12,7 @@ from typing import Any
 from anomaly.errors import InputError
 from anomaly.models.base import Model
 from anomaly.utils.file_records import file_record
-from anomaly.utils.optional import needs
+from anomaly.utils.optional import needs, raise_missing
 
 
 def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) -> Model:
@@ -81,6 +81,9 @@ def _named(path: Path, name: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # anything can happen in it
+        if isinstance(error, ModuleNotFoundError):
+            with contextlib.suppress(ModuleNotFoundError):  # of a package that is no extra's
+                raise_missing(error, what=str(path))
         raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(place)

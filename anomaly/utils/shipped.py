@@ -25,5 +25,6 @@ def find_shipped(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file() or path.is_absolute() or path.parts[:1] not in [(name,) for name in FOLDERS]:
         return path
-    root, *above = Path(__file__).resolve().parents[2:]  # a clone, or the site-packages of an environment
-    return next((place / path for place in (root, *(one / SHARE for one in above)) if (place / path).is_file()), path)
+    above = Path(__file__).resolve().parents[2:]  # a clone, or the site-packages of an environment, and what it is in
+    places = (above[0], *(folder / SHARE for folder in above))
+    return next((place / path for place in places if (place / path).is_file()), path)
