@@ -558,7 +558,7 @@ def measure(
 def _closed_set(
     model: Any, limit: int | None, *, demanded: bool, profile: Profile | None
 ) -> tuple[Callable[[Callable[[], None]], ClosedSet] | None, int]:
-    """What measures a network of mmsegmentation on its closed set, and on how many images; nothing if there are none."""
+    """What measures a network of mmsegmentation on its closed set, and its number of images; None without data."""
     from anomaly.mmengine.closed_set import NoClosedSet, evaluate_closed_set, open_closed_set
 
     try:

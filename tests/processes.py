@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 
 def leave():
-    """End this process of a gloo group: what ``anomaly.cli.process`` says of the interpreter's own end holds here too."""
+    """End this process of a gloo group: see ``anomaly.cli.process`` for why."""
     dist.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()

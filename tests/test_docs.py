@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,11 @@ def blocks(document: Path) -> list[tuple[str, int, str]]:
 def commands(document: Path) -> list[list[str]]:
     """Give every call of a command, or of a file in tools/, as its words; continued lines are joined."""
     text = document.read_text().replace("\\\n", " ")
-    calls = re.findall(r"(?m)^[ \t]*(?:@?\$\(BIN\)/|\$ )?((?:anomaly|gmmseg) [a-z-]+\b[^\n`#|;]*)", text)
-    calls += re.findall(r"(?<!`)`((?:anomaly|gmmseg) [a-z-]+[^`\n]*)`", text)
+    code = text if document == MAKEFILE else "\n".join(re.findall(r"^```(?:shell|bash)\n(.*?)^```", text, re.M | re.S))
+    calls = re.findall(r"(?m)^[ \t]*(?:@?\$\(BIN\)/)?((?:anomaly|gmmseg) [a-z-]+\b[^\n`#|;]*)", code)
+    calls += re.findall(r"(?<!`)`((?:anomaly|gmmseg) [a-z-]+ [^`\n]*--[^`\n]*)`", text)
     calls += re.findall(r"(?:python3?|\$\(PY\)) (tools/\S+\.py\b[^\n`#|]*)", text)
-    return [words for call in calls if len(words := call.split()) > 1 or words[0].startswith("tools/")]
+    return [call.split() for call in calls]
 
 
 def help_of(words: list[str]) -> str:

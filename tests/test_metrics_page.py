@@ -13,6 +13,7 @@ from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.conventions import CONVENTIONS
 from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown, read_conventions
+from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
@@ -24,6 +25,8 @@ def tool(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
 
     def call(name, *words):
+        if name.startswith("anomaly "):
+            return status_of(name, *words), *capsys.readouterr()
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(ROOT / "tools/dev" / name), run_name="__main__")
@@ -47,8 +50,8 @@ def state(tmp_path):
 def results_beside(state, name="msp"):
     """A results.json with one set and one score."""
     record = json.loads((ROOT / "results" / "segformer.json").read_text())
-    scores = record["datasets"][0]["scores"]
-    record["datasets"] = [{**record["datasets"][0], "set": "street", "scores": {name: next(iter(scores.values()))}}]
+    scores = record["sets"][0]["scores"]
+    record["sets"] = [{**record["sets"][0], "set": "street", "scores": {name: next(iter(scores.values()))}}]
     path = state.parents[1] / "results.json"
     path.write_text(json.dumps(record))
     return path
@@ -82,7 +85,7 @@ def test_page_without_marks_is_refused(tool, tmp_path):
 
 
 def test_compare_prints_every_convention(tool, state):
-    status, printed, _ = tool("compare.py", "--conventions", state)
+    status, printed, _ = tool("anomaly compare", "--conventions", state)
     assert status == 0
     assert printed.startswith("street, msp:\n")
     lines, result = rows(printed), PixelMetrics.load(state).compute()
@@ -97,9 +100,10 @@ def test_compare_prints_every_convention(tool, state):
 
 def test_compare_finds_the_states_of_results(tool, state, tmp_path):
     assert (
-        tool("compare.py", "--conventions", results_beside(state))[1] == tool("compare.py", "--conventions", state)[1]
+        tool("anomaly compare", "--conventions", results_beside(state))[1]
+        == tool("anomaly compare", "--conventions", state)[1]
     )
-    status, _, complaint = tool("compare.py", "--conventions", results_beside(state, "entropy"))
+    status, _, complaint = tool("anomaly compare", "--conventions", results_beside(state, "entropy"))
     assert status == 2
     assert "street.entropy.npz" in complaint
     assert "--save-states" in complaint
@@ -109,19 +113,19 @@ def test_compare_refuses_binned_states(tool, tmp_path):
     metrics = PixelMetrics("msp", dataset="street", mode="binned")
     metrics.update("a", np.float32([[1, 2]]), np.uint8([[0, 1]]))
     metrics.save(tmp_path / "binned.npz")
-    status, _, complaint = tool("compare.py", "--conventions", tmp_path / "binned.npz")
+    status, _, complaint = tool("anomaly compare", "--conventions", tmp_path / "binned.npz")
     assert status == 2
     assert "exact" in complaint
 
 
 def test_compare_json_goes_with_conventions(tool, tmp_path):
-    status, _, complaint = tool("compare.py", ROOT / "results" / "segformer.json", "--json", tmp_path / "x.json")
+    status, _, complaint = tool("anomaly compare", ROOT / "results" / "segformer.json", "--json", tmp_path / "x.json")
     assert status == 2
     assert "--conventions" in complaint
 
 
 def test_record_gives_the_same_table(tool, state, tmp_path):
-    printed = tool("compare.py", "--conventions", state, "--json", tmp_path / "conventions_street.json")[1]
+    printed = tool("anomaly compare", "--conventions", state, "--json", tmp_path / "conventions_street.json")[1]
     (measured,) = read_conventions(tmp_path / "conventions_street.json")
     assert (measured.dataset, measured.score) == ("street", "msp")
     assert conventions_markdown(measured) in printed

@@ -153,7 +153,7 @@ def test_a_stopped_run_goes_on_after_its_images_were_renamed_or_replaced(place, 
     assert (status, "2 frames are in maps, 0 of them new" in printed) == (0, True)
     assert "note: maps has score maps of 1 other frames too, such as f1; remove them" in complaint
     status, _, complaint = tool("save_scores", "--images", "photos", *words)
-    assert (status, "expected score maps of set 'photos', found those of 'frames'" in complaint) == (2, True)
+    assert (status, "expected score maps of dataset 'photos', found those of 'frames'" in complaint) == (2, True)
     assert open_scores(place / "maps").scores == ("msp",)
 
 

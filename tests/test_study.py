@@ -72,7 +72,8 @@ def test_tables_are_means_over_seeds(study):
 
 def test_generated_scenes_with_and_without_the_frozen_copy():
     with_it, without = (
-        read_results(ROOT / f"results/street_scenes{kind}.json").sets[0].scores["gmm_nll"] for kind in ("_frozen", "")
+        read_results(ROOT / f"results/street_scenes{kind}.json").datasets[0].scores["gmm_nll"]
+        for kind in ("_frozen", "")
     )
     text = " ".join((ROOT / "docs/study.md").read_text().split())
     said = [

@@ -17,18 +17,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
-from anomaly.metrics.bootstrap import FrameTable
-from anomaly.metrics.pixel import PixelMetrics
-from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
 from anomaly.report.formats import FORMATS
-from anomaly.report.paired import paired_markdown
-from anomaly.report.table import runs_table
-from anomaly.results.comparison import check_comparable, remarks
-from anomaly.results.records import EvaluationRecord, have_states, read_results, state_files
 from anomaly.utils.names import check_distinct
+
+if TYPE_CHECKING:
+    from anomaly.metrics.bootstrap import FrameTable
+    from anomaly.results.records import EvaluationRecord
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -62,6 +60,8 @@ def named_results(paths: list[Path]) -> dict[Path, EvaluationRecord]:
     Raises:
         InputError: A file is there twice.
     """
+    from anomaly.results.records import read_results
+
     check_distinct((str(path.resolve()) for path in paths), "results", "name each file once")
     results = {path: read_results(path) for path in paths}
     names = Counter(result.model["name"] for result in results.values())
@@ -75,6 +75,10 @@ def named_results(paths: list[Path]) -> dict[Path, EvaluationRecord]:
 
 def compare_runs(paths: list[Path], form: str) -> None:
     """Print one table, what it does not show on stderr, and the paired differences where all scores were kept."""
+    from anomaly.report.table import runs_table
+    from anomaly.results.comparison import check_comparable, remarks
+    from anomaly.results.records import have_states
+
     check_comparable(results := list(named_results(paths).values()))
     print(FORMATS[form](runs_table(results)), end="")
     for remark in remarks(results):
@@ -86,6 +90,11 @@ def compare_runs(paths: list[Path], form: str) -> None:
 
 def compare_paired(results: list[Path]) -> None:
     """Print a table for each set: the first method, and by how much the others differ."""
+    from anomaly.metrics.bootstrap import FrameTable
+    from anomaly.metrics.pixel import PixelMetrics
+    from anomaly.report.paired import paired_markdown
+    from anomaly.results.records import state_files
+
     tables: dict[str, dict[str, FrameTable]] = {}
     named = named_results([path for path in results if path.suffix != ".npz"])
     for path in results:
@@ -102,6 +111,10 @@ def compare_paired(results: list[Path]) -> None:
 
 def compare_conventions(results: list[Path], out: Path | None) -> None:
     """Print a table for each set and score of the runs."""
+    from anomaly.metrics.pixel import PixelMetrics
+    from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
+    from anomaly.results.records import state_files
+
     measured = []
     for state in (state for path in results for state in state_files(path)):
         metrics = PixelMetrics.load(state)

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 
 from anomaly.cli.options import add_datasets, read_datasets
 from anomaly.cli.parser import command_parser
-from anomaly.cli.progress import frame_progress
-from anomaly.evaluation.negative_controls import negative_controls
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -25,6 +23,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="draws other noise and other labels (default: 0)")
     args = parser.parse_args(words)
     datasets = read_datasets(args)
+
+    from anomaly.cli.progress import frame_progress
+    from anomaly.evaluation.negative_controls import negative_controls
+
     with frame_progress() as progress:
         bar = progress.add_task("controls", total=3 * sum(map(len, datasets)))
         controls = negative_controls(datasets, seed=args.seed, on_frame=lambda: progress.advance(bar))

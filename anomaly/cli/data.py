@@ -13,16 +13,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anomaly.cli.parser import command_parser
-from anomaly.cli.progress import download_progress, frame_progress
-from anomaly.datasets.catalog import SETS, find_entry, open_anyhow
-from anomaly.datasets.check import SetReport, check_dataset
-from anomaly.datasets.dataset import Dataset
-from anomaly.datasets.download import Download, sha256_of
-from anomaly.datasets.obtain import obtain
 from anomaly.errors import InputError
+
+if TYPE_CHECKING:
+    from anomaly.datasets.check import SetReport
+    from anomaly.datasets.dataset import Dataset
+    from anomaly.datasets.download import Download
 
 Commands = Any  # argparse's own type for them is private
 
@@ -52,6 +51,10 @@ def add_check(commands: Commands) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from anomaly.cli.progress import frame_progress
+    from anomaly.datasets.catalog import find_entry, open_anyhow
+    from anomaly.datasets.check import check_dataset
+
     entry = find_entry(arguments.name)
     split, refused = open_anyhow(arguments.name, arguments.root)
     with frame_progress() as progress:
@@ -72,6 +75,11 @@ def add_download(commands: Commands) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> None:
+    from anomaly.cli.progress import download_progress
+    from anomaly.datasets.catalog import find_entry
+    from anomaly.datasets.download import sha256_of
+    from anomaly.datasets.obtain import obtain
+
     entry = find_entry(arguments.name)
     print(f"{entry.title}\nhome     {entry.home}\ncite     {entry.citation}\nlicence  {entry.licence}")
     if entry.downloads and not arguments.accept_licence:
@@ -111,6 +119,7 @@ def add_street_scenes(commands: Any) -> None:
 
 
 def _write_street_scenes(arguments: argparse.Namespace) -> None:
+    from anomaly.cli.progress import frame_progress
     from anomaly.datasets.street_scenes import write_street_scenes
 
     size = _parse_size(arguments.size)
@@ -142,6 +151,8 @@ _MEANING = {0: "known", 1: "anomaly", 255: "ignored"}
 
 def catalogue_text() -> str:
     """A line for each set: name, frames (``?`` where not confirmed), labels, how to get it, title."""
+    from anomaly.datasets.catalog import SETS
+
     lines = [f"{'name':<34}{'frames':>6}  {'labels':<10}{'get it':<9} set"]
     for one in SETS.values():
         labels = "hidden" if one.hidden else "anomalies" if one.anomalies else "classes"

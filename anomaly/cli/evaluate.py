@@ -34,19 +34,12 @@ from anomaly.cli.options import (
     read_model,
 )
 from anomaly.cli.parser import command_parser, option_of
-from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.config import MetricConfig
-from anomaly.metrics.definitions import Levels
-from anomaly.metrics.functional.components import TRACKS
-from anomaly.postprocessing.table import STEPS
-from anomaly.results.score_formats.base import check_scale
-from anomaly.scores.registry import stored_scores
 
 if TYPE_CHECKING:
     from anomaly.api import Result
     from anomaly.datasets.dataset import Dataset
-    from anomaly.evaluation.config import Calibration
+    from anomaly.evaluation.config import Calibration, MetricConfig
     from anomaly.evaluation.run import Evaluation
     from anomaly.models.base import Model
 
@@ -90,6 +83,9 @@ class Source:
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
+    from anomaly.metrics.functional.components import TRACKS
+    from anomaly.postprocessing.table import STEPS
+
     parser = command_parser(__doc__, "anomaly evaluate")
     add_model(parser)
     add = parser.add_argument_group("scores").add_argument
@@ -277,6 +273,8 @@ def _stored(
     args: argparse.Namespace, datasets: Sequence[Dataset], metrics: MetricConfig, calibration: Calibration | None
 ) -> Source:
     from anomaly.api import configure
+    from anomaly.results.score_formats.base import check_scale
+    from anomaly.scores.registry import stored_scores
 
     scale = check_scale(args.score_scale)
     stores = {one.name: open_maps(args.predictions, one, scale) for one in datasets}
@@ -315,6 +313,10 @@ def depends_on(inputs: dict[str, Any], inference: Any) -> dict[str, Any]:
 
 
 def _metrics(args: argparse.Namespace) -> MetricConfig:
+    from anomaly.evaluation.config import MetricConfig
+    from anomaly.metrics.definitions import Levels
+    from anomaly.metrics.functional.components import TRACKS
+
     if args.bootstrap < 0 or not 0 < args.memory < 2**30:
         wrong = f"--bootstrap {args.bootstrap}" if args.bootstrap < 0 else f"--memory {args.memory:g}"
         raise InputError(f"{wrong}: expected draws of 0 or more, and a finite number of GiB above 0")
@@ -353,6 +355,7 @@ def _components_at(args: argparse.Namespace) -> Any:
 def _calibration(args: argparse.Namespace) -> Calibration | None:
     if args.calibrate_on is None:
         return None
+    from anomaly.datasets.catalog import load_dataset
     from anomaly.evaluation.config import parse_calibration
 
     dataset = load_dataset(args.calibrate_on, data_root(args), as_found=args.as_found)

@@ -12,9 +12,6 @@ from pathlib import Path
 from anomaly.cli.options import add_datasets, open_maps, read_datasets
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
-from anomaly.results.score_export import write_smiyc
-from anomaly.results.score_formats.base import check_scale
-from anomaly.results.score_store import open_scores
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -35,6 +32,11 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
     add_datasets(parser)
     args = parser.parse_args(words)
+
+    from anomaly.results.score_export import write_smiyc
+    from anomaly.results.score_formats.base import check_scale
+    from anomaly.results.score_store import open_scores
+
     scale = check_scale(args.score_scale)
     if not (args.sets or args.folder) and (extra := args.given & {"data_root", "limit", "as_found", "label_values"}):
         options = ", ".join(sorted("--" + name.replace("_", "-") for name in extra))

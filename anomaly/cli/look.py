@@ -16,13 +16,12 @@ from pathlib import Path
 from anomaly.cli.evaluate import network_source
 from anomaly.cli.options import SCORE_NAMES, add_inference, add_model
 from anomaly.cli.parser import command_parser
-from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
 from anomaly.utils.shipped import DEMO
 
 EXAMPLE = (
-    "This page shows the small network that is shipped. It was trained on synthetic street scenes alone, so real images "
-    "are anomalous to it all over. `anomaly look --model CONFIG CHECKPOINT` takes another network."
+    "This page shows the small network that is shipped. It was trained on synthetic street scenes alone, so real "
+    "images are anomalous to it all over. `anomaly look --model CONFIG CHECKPOINT` takes another network."
 )
 
 
@@ -40,6 +39,9 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     if args.out.suffix != ".html" or not args.out.absolute().parent.is_dir() or args.out.is_dir():
         raise InputError(f"--out: expected a file that ends in .html, in a folder that is there, found {args.out}")
+
+    from anomaly.datasets.folder import find_images
+
     images = find_images(args.images)
     if shipped := args.model is None:
         args.model = [str(path) for path in DEMO]

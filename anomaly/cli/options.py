@@ -10,23 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly.datasets.catalog import load_dataset
-from anomaly.datasets.dataset import AS_FOUND, Dataset
-from anomaly.datasets.folder import from_folders
 from anomaly.errors import InputError
-from anomaly.models.tiling import Inference
-from anomaly.results.score_formats import Scale
-from anomaly.results.score_store import StoredScores, open_dataset_scores
 from anomaly.scores.registry import SCORES, get_scores
 from anomaly.utils.names import check_distinct
 
 if TYPE_CHECKING:
     from anomaly.cli.config_options import Reads
+    from anomaly.datasets.dataset import Dataset
     from anomaly.models.base import Model
+    from anomaly.models.tiling import Inference
+    from anomaly.results.score_formats import Scale
+    from anomaly.results.score_store import StoredScores
 
 THREADS = 1024
 """Most threads: torch ends the process where the system has not enough."""
 SCORE_NAMES = f"of {', '.join(SCORES)}"
+AS_FOUND = "--as-found"
 
 
 # ---- the model
@@ -195,6 +194,9 @@ def read_datasets(args: argparse.Namespace) -> list[Dataset]:
     Raises:
         InputError: None was asked for, or one is not there, incomplete, or not what it should be.
     """
+    from anomaly.datasets.catalog import load_dataset
+    from anomaly.datasets.folder import from_folders
+
     datasets = [load_dataset(name, data_root(args), as_found=args.as_found) for name in args.sets]
     if args.folder is not None:
         images, labels = args.folder
@@ -218,6 +220,8 @@ def open_maps(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScor
     Raises:
         InputError: As :func:`anomaly.results.score_store.open_dataset_scores`.
     """
+    from anomaly.results.score_store import open_dataset_scores
+
     stored = open_dataset_scores(folder, dataset, scale=scale)
     if stored.unused:
         print(

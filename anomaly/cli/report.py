@@ -12,7 +12,6 @@ from pathlib import Path
 
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
-from anomaly.report.html import MEGABYTES, write_page
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -21,7 +20,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate --report")
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")
-    add("--megabytes", type=float, default=MEGABYTES, metavar="MB", help="of a larger page fewer frames (default: 40)")
+    add("--megabytes", type=float, metavar="MB", help="of a larger page fewer frames (default: 40)")
     args = parser.parse_args(words)
     for path in args.results:
         if not path.is_file():
@@ -31,5 +30,8 @@ def main(words: Sequence[str] | None = None) -> None:
     out = args.out or args.results[0].parent / "report.html"
     if out.suffix != ".html" or not out.absolute().parent.is_dir():
         raise InputError(f"--out: expected a file that ends in .html, in a folder that is there; found {out}")
-    write_page(args.results, out, args.megabytes)
+
+    from anomaly.report.html import MEGABYTES, write_page
+
+    write_page(args.results, out, MEGABYTES if args.megabytes is None else args.megabytes)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")

@@ -16,10 +16,7 @@ from pathlib import Path
 from anomaly.cli.evaluate import depends_on, network_source
 from anomaly.cli.options import SCORE_NAMES, add_inference, add_model, data_root
 from anomaly.cli.parser import command_parser
-from anomaly.datasets.catalog import find_entry
-from anomaly.datasets.folder import find_images
 from anomaly.errors import InputError
-from anomaly.results.score_store import ScoreWriter, open_scores
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -39,6 +36,10 @@ def main(words: Sequence[str] | None = None) -> None:
         raise InputError("expected --data NAME or --images DIR, found both or neither; name one of them")
     if args.data is None and args.data_root is not None:
         raise InputError("--data-root: expected --data too, which is looked for there, found --images; leave one out")
+
+    from anomaly.datasets.catalog import find_entry
+    from anomaly.datasets.folder import find_images
+
     if args.data is None:
         name, images = args.images.name or args.images.resolve().name, find_images(args.images)
     else:
@@ -47,6 +48,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     from anomaly.cli.progress import frame_progress
     from anomaly.evaluation.write_scores import write_scores
+    from anomaly.results.score_store import ScoreWriter, open_scores
 
     evaluation = source.evaluation
     made_by = {"method": source.record["name"], "settings": depends_on(source.inputs, evaluation.inference)}

@@ -15,11 +15,7 @@ from pathlib import Path
 from anomaly.cli.evaluate import choose_source
 from anomaly.cli.options import add_model, data_root, read_datasets
 from anomaly.cli.parser import command_parser
-from anomaly.datasets.catalog import load_dataset
 from anomaly.errors import InputError
-from anomaly.evaluation.config import parse_calibration
-from anomaly.evaluation.repeat import repeated
-from anomaly.results.records import read_results
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -38,6 +34,15 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     if not 0 <= args.tolerance <= 0.01:
         raise InputError(f"--tolerance: expected a difference of metrics from 0 to 0.01, found {args.tolerance}")
+
+    from anomaly.api import Verification, measure
+    from anomaly.cli.progress import frame_progress, progress_of
+    from anomaly.datasets.catalog import load_dataset
+    from anomaly.evaluation.config import parse_calibration
+    from anomaly.evaluation.repeat import repeated
+    from anomaly.results.records import read_results
+    from anomaly.results.verification import agreements, not_measured
+
     record = read_results(args.results)
     again = repeated(record)
     if len(again.own) != int(args.folder is not None):
@@ -67,11 +72,6 @@ def main(words: Sequence[str] | None = None) -> None:
         chosen = load_dataset(again.calibrate_on, data_root(args), as_found=args.as_found)
         calibration = parse_calibration(chosen.limit(args.limit or sys.maxsize), again.calibrate_by)
     source = choose_source(args, datasets, again.metrics, calibration)
-
-    from anomaly.api import Verification, measure
-    from anomaly.cli.progress import frame_progress, progress_of
-    from anomaly.results.verification import agreements, not_measured
-
     with frame_progress() as progress:
         found_again = measure(
             source.model,

@@ -76,7 +76,8 @@ def check_both_kinds(dataset: Dataset, counts: LabelCounts) -> None:
     for count, word in ((counts.anomaly, "anomalous"), (counts.known, "known")):
         if not count:
             raise InputError(
-                f"{dataset.name}: expected known and anomalous pixels, found not one {word} pixel in {len(dataset)} frames "
+                f"{dataset.name}: expected known and anomalous pixels, found not one {word} pixel in {len(dataset)} "
+                f"frames "
                 f"of {dataset.root}, whose label values are {shares_of(counts.values)}; evaluate more frames (a higher "
                 "--limit, or none), or check that these are the dataset's labels and what their values mean"
             )

@@ -31,7 +31,8 @@ class Control:
         auroc: What it reached; 0.5 is nothing.
         ap: Likewise; the anomalous share of the pixels is nothing.
         share: That share, of the labels as they are read, not as the evaluation counts them.
-        auroc_range: Lowest and highest AUROC that chance allows (:mod:`anomaly.evaluation.chance`); both 0.5 for a constant.
+        auroc_range: Lowest and highest AUROC that chance allows (:mod:`anomaly.evaluation.chance`); both 0.5 for a
+            constant.
         ap_range: Lowest and highest AP that chance allows; both the share for a constant.
     """
 

@@ -33,7 +33,6 @@ from anomaly.metrics.functional.ranking import (
     fpr_at_tpr,
 )
 from anomaly.metrics.runs import FrameScores
-from anomaly.utils.optional import needs
 
 Frames = Mapping[str, FrameScores] | Iterable[tuple[str, FrameScores]]
 _Rule = Callable[[OperatingPoints], float]
@@ -295,15 +294,15 @@ def _mean_of_frames(frames: list[FrameScores], *, ap: _Rule = average_precision,
 
 def _sigmoid(frame: FrameScores) -> FrameScores:
     """What torchmetrics does to float32 scores if any lies outside [0, 1]; above about 17 all become 1."""
+    from scipy.special import expit
+
     parts = (frame.known, frame.anomaly)
     ends = [part[[0, -1]] for part in parts]
     if np.min(ends) >= 0 and np.max(ends) <= 1:
         return frame
-    with needs("torch"):
-        import torch
     with np.errstate(over="ignore"):
-        known, anomaly = (torch.from_numpy(part.astype(np.float32)).sigmoid_().numpy() for part in parts)
-    known.sort()  # torch's sigmoid may put neighbours in another order, by one rounding
+        known, anomaly = (expit(part.astype(np.float32)) for part in parts)
+    known.sort()  # in float32 it may put neighbours in another order, by one rounding
     anomaly.sort()
     return FrameScores(known, anomaly, frame.ignored)
 

@@ -304,7 +304,8 @@ class PixelMetrics:
     ) -> PixelMetrics:
         """Make metrics from what :meth:`state` gave. Raises ``InputError`` where it is not that.
 
-        States of earlier versions have no keys of their frames, and call the dataset a set; of these the numbers of pixels alone are compared.
+        States of earlier versions call the dataset a set, and have no keys of their frames; of these, only the numbers
+        of pixels are compared.
         """
         settings = {"dataset" if name == "set" else name: value for name, value in header["settings"].items()}
         metrics = cls(**settings, memory_budget=memory_budget, spill_dir=spill_dir)

@@ -64,7 +64,7 @@ class Prediction:
         return self._each(lambda maps: maps[start:stop])
 
     def resized(self, size: tuple[int, int], names: Collection[str] = MAPS) -> Prediction:
-        """The maps of these names at the resolution of the input of height and width ``size``; no others, no padding."""
+        """The maps of these names at the resolution of the input of height and width ``size``, without padding."""
         left_out: dict[str, Any] = {name: None for name in MAPS if name not in names}
         return replace(replace(self, **left_out)._each(lambda maps: self.resize(maps, size)), covers=None)
 

@@ -199,7 +199,7 @@ class Steady:
         self._shown: set[bool] = set()  # whether a batch of one, and one of several
 
     def __call__(self, ask: Callable[[Tensor], Mapping[str, Tensor]], inputs: Tensor) -> Mapping[str, Tensor]:
-        """Give what ``ask`` gives of the inputs: maps ``(B, ...)`` of four dimensions or more, and others by name.
+        """Give what ``ask`` gives of the inputs: maps ``(B, ...)`` of three dimensions or more, and others by name.
 
         Args:
             ask: The network.
@@ -215,7 +215,7 @@ class Steady:
         with torch.random.fork_rng(list(devices)):
             again = ask(copies)
         for name, value in found.items():
-            if value.ndim >= 4 and not _same(value[0], again[name][0]):
+            if value.ndim >= 3 and not _same(value[0], again[name][0]):
                 self._shown = {True, False}
                 _tell(name, several)
                 break

@@ -22,8 +22,8 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) 
         spec: One of
 
             - ``"config.py"`` with ``checkpoint``, or the two as a pair: a network of mmsegmentation;
-            - ``"file.py:name"``: what that file calls ``name``: a model, an ``nn.Module``, a class or a function without
-              arguments that makes one, or a function of an image that gives its score map. The file is run;
+            - ``"file.py:name"``: what that file calls ``name``: a model, an ``nn.Module``, a class or a function that
+              makes one without arguments, or a function of an image that gives its score map. The file is run;
             - an ``nn.Module`` that gives logits (:class:`anomaly.TorchModel` has more options);
             - a function of an image ``(H, W, 3)``, uint8, that gives its score map ``(h, w)``;
             - a model: anything with ``prepare``, ``gives`` and ``classes``.

@@ -166,7 +166,7 @@ class MMSegModel:
 
     @property
     def fitted_images(self) -> frozenset[str]:
-        """Hashes of the images that the network's mixtures were fitted to after its training, as the checkpoint says."""
+        """Hashes of the images that the network's mixtures were fitted to after training, as the checkpoint says."""
         meta = self.checkpoint.get("meta")
         record = meta.get("posthoc") if isinstance(meta, dict) else None
         images = record.get("fitted_images") if isinstance(record, dict) else None

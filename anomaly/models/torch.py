@@ -51,7 +51,7 @@ class TorchModel:
         output: Which entry of a dict (or tuple) the logits are, such as ``"out"`` of torchvision's networks.
         classes: Names of the classes of the logits, in their order; empty where they are not known.
         gives: Names of the fields that a dict of several has.
-        mean: Of each channel, subtracted from the image (RGB, 0 to 1). For a module without ``mean`` and ``std`` a
+        mean: Of each channel, subtracted from the image (RGB, 0 to 1). For a module without ``mean`` or ``std`` a
             warning says that its images are not normalised; ``mean=(0, 0, 0), std=(1, 1, 1)`` says that this is right.
         std: Of each channel, by which the rest is divided.
         size: Height and width that images are resized to first (bilinear); their own size by default. Score maps come
@@ -92,12 +92,7 @@ class TorchModel:
         if isinstance(function, nn.Module):
             self._device: torch.device | None = pick_device(device)
             function = function.to(self._device)
-            if mean is None and std is None:
-                warnings.warn(
-                    f"{type(function).__name__}: no normalisation given, so images are scaled to 0..1 and no more; if "
-                    "the network was trained with mean= and std=, name them (else mean=(0, 0, 0), std=(1, 1, 1))",
-                    stacklevel=2,
-                )
+            _tell_normalisation(type(function).__name__, mean, std)
         else:
             self._device = None if device is None else pick_device(device)
         self._function = function
@@ -196,6 +191,22 @@ class TorchModel:
         if wrong := [name for name, value in found.items() if not isinstance(value, Tensor)]:
             raise InputError(f"model: expected a tensor as {wrong[0]}, found {type(found[wrong[0]]).__name__}")
         return dict(found)
+
+
+def _tell_normalisation(name: str, mean: Channels | None, std: Channels | None) -> None:
+    """Warn of a module whose normalisation is not given, or only half of it."""
+    if mean is None and std is None:
+        warnings.warn(
+            f"{name}: no normalisation given, so images are scaled to 0..1 and no more; if the network was trained "
+            "with mean= and std=, name them (else mean=(0, 0, 0), std=(1, 1, 1))",
+            stacklevel=3,
+        )
+    elif mean is None or std is None:
+        given, missing, none = ("std=", "mean=", "(0, 0, 0)") if mean is None else ("mean=", "std=", "(1, 1, 1)")
+        warnings.warn(
+            f"{name}: {given} is given without {missing}; name both, as the network was trained (else {missing}{none})",
+            stacklevel=3,
+        )
 
 
 def _entries(found: Any) -> str:

@@ -1,4 +1,7 @@
-"""Every step of post-processing by name. A new one is a function in a file here, its test and a line of this table."""
+"""Every step of post-processing by name. A new one is a function in a file here, its test and a line of this table.
+
+Nothing here imports OpenCV: a step's function is imported when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,7 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.frames import Image, ScoreMap
-from anomaly.postprocessing.boundary import boundary
-from anomaly.postprocessing.guided import guided
-from anomaly.postprocessing.masks import never, roi
-from anomaly.postprocessing.smoothing import dilated_smoothing, smooth
+from anomaly.utils.lazy import LazyFunction
 from anomaly.utils.names import by_name
 from anomaly.utils.parameters import bind, parse_call
 
@@ -54,14 +54,19 @@ class Step:
     source: str
 
 
+def _lazy(place: str) -> LazyFunction:
+    """A function of a module of this folder, ``"module:function"``."""
+    return LazyFunction(f"anomaly.postprocessing.{place}")
+
+
 STEPS: dict[str, Step] = by_name(
     (
-        Step("boundary", boundary, ("classes",), "Jung et al., ICCV 2021"),
-        Step("dilated_smoothing", dilated_smoothing, (), "Jung et al., ICCV 2021"),
-        Step("smooth", smooth, (), "Gaussian filter"),
-        Step("guided", guided, ("image",), "He et al., TPAMI 2013"),
-        Step("roi", roi, ("frame",), "region of interest"),
-        Step("never", never, ("classes", "class_names"), "classes that are never anomalous"),
+        Step("boundary", _lazy("boundary:boundary"), ("classes",), "Jung et al., ICCV 2021"),
+        Step("dilated_smoothing", _lazy("smoothing:dilated_smoothing"), (), "Jung et al., ICCV 2021"),
+        Step("smooth", _lazy("smoothing:smooth"), (), "Gaussian filter"),
+        Step("guided", _lazy("guided:guided"), ("image",), "He et al., TPAMI 2013"),
+        Step("roi", _lazy("masks:roi"), ("frame",), "region of interest"),
+        Step("never", _lazy("masks:never"), ("classes", "class_names"), "classes that are never anomalous"),
     ),
     "steps",
 )

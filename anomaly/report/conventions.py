@@ -65,12 +65,14 @@ def differences_markdown(conventions: Iterable[Convention] = tuple(CONVENTIONS.v
     return _markdown([*lines, *([f"`{one.name}`", one.used_by, one.differs] for one in conventions)])
 
 
-def conventions_json(sets: Iterable[MeasuredSet]) -> str:
-    """Write sets as indented JSON, NaN as null; see :func:`read_conventions`."""
-    records = [asdict(one) for one in sets]
-    for record in records:
-        for figures in record["figures"].values():
-            figures |= {name: None if math.isnan(figures[name]) else figures[name] for name in _FIGURES}
+def conventions_json(datasets: Iterable[MeasuredSet]) -> str:
+    """Write datasets as indented JSON, NaN as null; see :func:`read_conventions`."""
+    records = []
+    for one in datasets:
+        found = {name: asdict(values) for name, values in one.values.items()}
+        for values in found.values():
+            values |= {name: None if math.isnan(values[name]) else values[name] for name in _FIGURES}
+        records.append({"set": one.dataset, "score": one.score, "figures": found})
     return json.dumps(records, indent=2, allow_nan=False) + "\n"
 
 

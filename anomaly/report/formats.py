@@ -7,11 +7,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -71,7 +66,12 @@ def comma_separated(table: TextTable) -> str:
 
 def terminal(table: TextTable) -> str:
     """For a terminal, as wide as it is, the best bold where it has colours."""
-    laid_out = RichTable(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    laid_out = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, name in enumerate(table.header):
         laid_out.add_column(name, justify="left" if place < table.left else "right", overflow="fold")
     for row in table.rows:

@@ -40,7 +40,7 @@ class View:
     Args:
         frame: Its id.
         size: Height and width of the frame.
-        kind: What ``values`` are: ``class_log_likelihood`` or ``log_softmax``; empty where a model gave none.
+        kind: What ``values`` are (:class:`anomaly.evaluation.score_maps.TopClasses`); empty where a model gave none.
         image: JPEG, reduced by area averages.
         label: ``KNOWN``, ``ANOMALY``, ``IGNORE``.
         predicted: The network's class; of no rows where it gave none.

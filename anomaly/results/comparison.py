@@ -32,9 +32,10 @@ def check_comparable(results: Sequence[EvaluationRecord]) -> None:
                 continue
             frames = f"{mine.frames} and {theirs.frames} frames" if mine.frames != theirs.frames else "other labels"
             raise InputError(
-                f"{mine.dataset}: expected results of the same frames and labels, found {frames} for {_name(first)} and "
-                f"{_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and {theirs.fingerprint[:12] or '?'}; "
-                f"layouts {mine.layout} and {theirs.layout}); evaluate both on one set, or print them in tables apart"
+                f"{mine.dataset}: expected results of the same frames and labels, found {frames} for {_name(first)} "
+                f"and {_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and "
+                f"{theirs.fingerprint[:12] or '?'}; layouts {mine.layout} and {theirs.layout}); "
+                f"evaluate both on one dataset, or print them in tables apart"
             )
 
 
@@ -78,8 +79,8 @@ def measured_remarks(result: EvaluationRecord) -> list[str]:
         twice = [frame for frame, image in entry.images.items() if first.setdefault(image, frame) != frame]
         if twice:
             found.append(
-                f"{entry.dataset}: {len(twice)} of {entry.frames} frames have the image of another, such as {twice[0]!r} "
-                f"that of {first[entry.images[twice[0]]]!r}; both count"
+                f"{entry.dataset}: {len(twice)} of {entry.frames} frames have the image of another, such as "
+                f"{twice[0]!r} that of {first[entry.images[twice[0]]]!r}; both count"
             )
     return found + [
         f"{entry.dataset}, {name}: {remark}"

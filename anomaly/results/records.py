@@ -189,7 +189,8 @@ class EvaluationRecord:
         """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
 
         Files of earlier format versions are read too: 1 held AUROC, AP and FPR95 alone, 2 had no fingerprints, protocol
-        and per-frame records, 3 no images, remarks and unlabelled classes.
+        and per-frame records, 3 no images, remarks and unlabelled classes, 4 other names for some keys (``sets``,
+        ``set``, ``figures``, ``intervals``).
 
         Raises:
             InputError: The text is not JSON, not a run's record, or of a later format version.
@@ -203,8 +204,8 @@ class EvaluationRecord:
         version = record["format_version"]
         if version not in range(1, FORMAT_VERSION + 1) or isinstance(version, bool):
             raise InputError(
-                f"expected results of format version {FORMAT_VERSION}, found {version!r}; "
-                "evaluate again with this version of the software"
+                f"expected results of format version {FORMAT_VERSION} or earlier, found {version!r}; read them with "
+                "the version of the software that wrote them, or evaluate again with this one"
             )
         record = _upgraded(record, version)
         run = _read(cls, {**record, "format_version": FORMAT_VERSION})
@@ -221,9 +222,9 @@ class EvaluationRecord:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each dataset and score: names, counts, then metrics as fractions.
 
-        Where there is a confidence interval, ``NAME_low`` and ``NAME_high`` follow metric ``NAME``. Metrics that are not
-        of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is that of the closed
-        set, the same in every row and empty where it was not measured.
+        Where there is a confidence interval, ``NAME_low`` and ``NAME_high`` follow metric ``NAME``. Metrics other than
+        those of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is that of the
+        closed set, the same in every row and empty where it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
         return [

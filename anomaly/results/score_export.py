@@ -65,7 +65,8 @@ def write_smiyc(
 
     Its files are float16 (gzip, dataset ``value``), which has three digits and ends at 65504: log-likelihoods would tie
     or overflow. So scores that float16 does not hold are first mapped to [0, 1], in their order, the same way for all
-    frames (:class:`anomaly.results.rank_map.RankMap`). A file that is there is replaced; each appears whole or not at all.
+    frames (:class:`anomaly.results.rank_map.RankMap`). A file that is there is replaced; each appears whole, or not
+    at all.
 
     Args:
         stored: Where the scores are.

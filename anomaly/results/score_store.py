@@ -140,8 +140,9 @@ class ScoreWriter:
         return _read(self._path(frame_id, name), name, frame_id, None)
 
     def _of_another(self, key: str, found: Any) -> str:
+        word = {"set": "dataset"}.get(key, key)  # the file keeps the key of earlier versions
         return (
-            f"{self.folder}: expected score maps of {key} {self.manifest[key]!r}, found those of {found!r}; name "
+            f"{self.folder}: expected score maps of {word} {self.manifest[key]!r}, found those of {found!r}; name "
             "another folder, or remove this one"
         )
 

@@ -5,16 +5,15 @@ Nothing here imports torch: a score's function is imported when it is first call
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
 from anomaly.models.base import Prediction
+from anomaly.utils.lazy import LazyFunction
 from anomaly.utils.names import by_name, check_distinct
 from anomaly.utils.optional import needs
 from anomaly.utils.parameters import bind, parse_call
@@ -28,20 +27,9 @@ _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
 
 
-class _Lazy:
-    """A function of a module of this folder, ``"module:function"``, imported when it is first needed."""
-
-    def __init__(self, place: str) -> None:
-        self._module, _, self._name = place.partition(":")
-
-    @cached_property
-    def __wrapped__(self) -> Callable[..., Any]:  # where ``inspect.signature`` looks
-        with needs("torch"):
-            found: Callable[..., Any] = getattr(importlib.import_module(f"anomaly.scores.{self._module}"), self._name)
-        return found
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self.__wrapped__(*arguments, **named)
+def _lazy(place: str) -> LazyFunction:
+    """A function of a module of this folder, ``"module:function"``."""
+    return LazyFunction(f"anomaly.scores.{place}", "torch")
 
 
 @dataclass(frozen=True)
@@ -105,7 +93,7 @@ SCORES: dict[str, Score] = by_name(
     (
         Score(
             "gmm_nll",
-            _Lazy("density:gmm_nll"),
+            _lazy("density:gmm_nll"),
             (_CLASSES,),
             "Liang et al., NeurIPS 2022",
             formula="-max_c log p(x|c)",
@@ -114,7 +102,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "predicted_nll",
-            _Lazy("density:predicted_nll"),
+            _lazy("density:predicted_nll"),
             (_CLASSES, _LOGITS),
             "Liang et al., NeurIPS 2022",
             formula="-log p(x|c*), c* = argmax_c l_c",
@@ -122,7 +110,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "marginal_nll",
-            _Lazy("density:marginal_nll"),
+            _lazy("density:marginal_nll"),
             (_COMPONENTS,),
             "Bishop, IEE Proc. VISP 1994",
             formula="-log 1/C sum_c p(x|c)",
@@ -130,16 +118,16 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "empirical_nll",
-            _Lazy("density:empirical_nll"),
+            _lazy("density:empirical_nll"),
             (_COMPONENTS,),
             "Bishop, IEE Proc. VISP 1994",
             formula="-log sum_c pi_c p(x|c)",
             description="How unlikely the pixel is under all classes, each with its share pi_c of training pixels.",
-            fit=_Lazy("density:fit_prior"),
+            fit=_lazy("density:fit_prior"),
         ),
         Score(
             "likelihood_ratio",
-            _Lazy("density:likelihood_ratio"),
+            _lazy("density:likelihood_ratio"),
             (_CLASSES,),
             "Neyman & Pearson, 1933",
             formula="-(log p(x|c1) - log p(x|c2))",
@@ -147,7 +135,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "nearest_component",
-            _Lazy("density:nearest_component"),
+            _lazy("density:nearest_component"),
             (_COMPONENTS, _PEAK),
             "Lee et al., NeurIPS 2018",
             formula="min_cp sum_d (x_d - mu_cpd)^2 / var_cpd",
@@ -155,25 +143,25 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "typicality",
-            _Lazy("typicality:typicality"),
+            _lazy("typicality:typicality"),
             (_CLASSES,),
             "Nalisnick et al., 2019",
             formula="|log p(x|c*) - median_c*| / |tail_c* - median_c*|",
             description="How unusual the likelihood is for its class, whether too low or too high; 1 is a 5 % tail.",
-            fit=_Lazy("typicality:fit"),
+            fit=_lazy("typicality:fit"),
         ),
         Score(
             "standardised_nll",
-            _Lazy("standardised:nll"),
+            _lazy("standardised:nll"),
             (_CLASSES,),
             "Jung et al., ICCV 2021",
             formula="-(log p(x|c*) - mean_c*) / std_c*",
             description="gmm_nll relative to the training pixels of the same class, in standard deviations.",
-            fit=_Lazy("standardised:fit_nll"),
+            fit=_lazy("standardised:fit_nll"),
         ),
         Score(
             "msp",
-            _Lazy("softmax:msp"),
+            _lazy("softmax:msp"),
             (_LOGITS,),
             "Hendrycks & Gimpel, ICLR 2017",
             formula="1 - max_c p_c",
@@ -182,7 +170,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "max_logit",
-            _Lazy("logits:max_logit"),
+            _lazy("logits:max_logit"),
             (_LOGITS,),
             "Hendrycks et al., ICML 2022",
             formula="-max_c l_c",
@@ -191,7 +179,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "entropy",
-            _Lazy("softmax:entropy"),
+            _lazy("softmax:entropy"),
             (_LOGITS,),
             "Hendrycks & Gimpel, ICLR 2017",
             formula="-sum_c p_c log p_c",
@@ -200,7 +188,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "energy",
-            _Lazy("logits:energy"),
+            _lazy("logits:energy"),
             (_LOGITS,),
             "Liu et al., NeurIPS 2020",
             formula="-T log sum_c exp(l_c / T)",
@@ -209,7 +197,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "gen",
-            _Lazy("softmax:gen"),
+            _lazy("softmax:gen"),
             (_LOGITS,),
             "Liu et al., CVPR 2023",
             formula="sum_c p_c^gamma (1 - p_c)^gamma",
@@ -217,7 +205,7 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "margin",
-            _Lazy("logits:margin"),
+            _lazy("logits:margin"),
             (_LOGITS,),
             "Scheffer et al., IDA 2001",
             formula="-(l_1 - l_2)",
@@ -225,50 +213,50 @@ SCORES: dict[str, Score] = by_name(
         ),
         Score(
             "sml",
-            _Lazy("standardised:sml"),
+            _lazy("standardised:sml"),
             (_LOGITS,),
             "Jung et al., ICCV 2021",
             formula="-(l_c* - mean_c*) / std_c*",
             description="max_logit relative to the training pixels of the same class, in standard deviations.",
-            fit=_Lazy("standardised:fit_sml"),
+            fit=_lazy("standardised:fit_sml"),
         ),
         Score(
             "mahalanobis",
-            _Lazy("mahalanobis:nearest"),
+            _lazy("mahalanobis:nearest"),
             (_FEATURES,),
             "Lee et al., NeurIPS 2018",
             formula="min_c (f - mu_c)' S^-1 (f - mu_c)",
             description="Squared distance to the nearest class mean, relative to the covariance S within classes.",
-            fit=_Lazy("mahalanobis:fit_nearest"),
+            fit=_lazy("mahalanobis:fit_nearest"),
         ),
         Score(
             "relative_mahalanobis",
-            _Lazy("mahalanobis:relative"),
+            _lazy("mahalanobis:relative"),
             (_FEATURES,),
             "Ren et al., 2021",
             formula="mahalanobis - (f - mu)' T^-1 (f - mu)",
             description="Distance to the nearest class, less that to a single Gaussian (mu, T) of all training pixels.",
-            fit=_Lazy("mahalanobis:fit_relative"),
+            fit=_lazy("mahalanobis:fit_relative"),
         ),
         Score(
             "knn",
-            _Lazy("knn:knn"),
+            _lazy("knn:knn"),
             (_FEATURES,),
             "Sun et al., ICML 2022",
             formula="|f / |f| - g_k|",
             description="Distance to g_k, the k-th nearest of up to 2,000 training features of unit length.",
-            fit=_Lazy("knn:fit"),
-            check=_Lazy("knn:check"),
+            fit=_lazy("knn:fit"),
+            check=_lazy("knn:check"),
         ),
         Score(
             "vim",
-            _Lazy("vim:vim"),
+            _lazy("vim:vim"),
             (_FEATURES, _LOGITS),
             "Wang et al., CVPR 2022",
             formula="alpha |R'(f - o)| - log sum_c exp(l_c)",
             description="How much of the feature lies outside the main directions of training features, plus energy.",
-            fit=_Lazy("vim:fit"),
-            check=_Lazy("vim:check"),
+            fit=_lazy("vim:fit"),
+            check=_lazy("vim:check"),
         ),
     ),
     "scores",
@@ -277,7 +265,7 @@ COMBINATIONS: dict[str, Score] = by_name(
     (
         Score(
             "rank_average",
-            _Lazy("combinations:rank_average"),
+            _lazy("combinations:rank_average"),
             (),
             "Dwork et al., Rank Aggregation, WWW 2001",
             formula="mean_s rank(s)",
@@ -285,7 +273,7 @@ COMBINATIONS: dict[str, Score] = by_name(
         ),
         Score(
             "zscore_sum",
-            _Lazy("combinations:zscore_sum"),
+            _lazy("combinations:zscore_sum"),
             (),
             "Kittler et al., Combining Classifiers, TPAMI 1998",
             formula="sum_s (s - mean_s) / std_s",

@@ -20,10 +20,8 @@ def number(value: Any) -> int | float | None:
     has ``shape`` and ``item``). Truth values, texts, dates, masked values and arrays of one element are none, nor is
     what a float64 cannot hold.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        return None
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        if getattr(getattr(value, "dtype", None), "kind", "f") not in "iuf":
+        if isinstance(value, np.ma.MaskedArray) or getattr(getattr(value, "dtype", None), "kind", "f") not in "iuf":
             return None
         try:
             value = value.item()

@@ -17,7 +17,6 @@ from pathlib import Path
 from anomaly.cli.config_options import ALL, Reads
 from anomaly.cli.mmseg_config import check_data_root, read_config
 from anomaly.cli.parser import check_seed, command_parser
-from anomaly.cli.progress import frame_progress
 from anomaly.errors import InputError
 
 
@@ -60,6 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     import torch
 
+    from anomaly.cli.progress import frame_progress
     from anomaly.datasets.images import read_image
     from anomaly.frames import image_hash
     from anomaly.mmengine.closed_set import check_whole

@@ -17,7 +17,6 @@ from typing import Any
 from anomaly.cli.config_options import TESTING
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
-from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from gmmseg.cli.runner import add_arguments, build_runner, runner_config
 
 
@@ -41,6 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     from mmengine.dist import is_main_process
 
+    from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
     from anomaly.models.mmseg import build_model
 
     checkpoint = load_checkpoint_file(args.checkpoint)

@@ -13,26 +13,31 @@ from anomaly.metrics.bootstrap import DegenerateBootstrapWarning, FrameTable, bo
 from anomaly.metrics.functional.resampling import weighted_figures
 
 
-def frame(random, size=(12, 20), share=0.2, grid=None):
+def frame(random, size=(12, 20), share=0.2):
     label = random.choice([0, 1, 255], size, p=[0.9 - share, share, 0.1]).astype(np.uint8)
     score = random.normal(size=size) * 40 + 200 + random.normal() * 15 + (label == 1) * 50
-    return (np.round(score / grid) * grid if grid else score).astype(np.float32), label
+    return score.astype(np.float32), label
 
 
-def made(count, seed=0, *, name="score", noise=0.0, **settings):
+def on_grid(score, step):
+    """Scores of few values: there are fewer thresholds, so that many draws take little time."""
+    return (np.round(score / step) * step if step else score).astype(np.float32)
+
+
+def made(count, seed=0, *, name="score", noise=0.0, grid=None, **settings):
     """Metrics of frames that are the same for one seed, with more noise for another method."""
     random, more = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     frames, metrics = {}, PixelMetrics(name)
     for index in range(count):
         score, label = frame(random, **settings)
-        score = (score + noise * more.normal(size=score.shape)).astype(np.float32)
+        score = on_grid(score + noise * more.normal(size=score.shape), grid)
         frames[f"frame{index:03}"] = (score, label)
         metrics.update(f"frame{index:03}", score, label)
     return metrics, list(frames.values())
 
 
 def by_sklearn(frames):
-    """Figures of frames, some more than once, from all their pixels."""
+    """Values of frames, some more than once, from all their pixels."""
     score = np.concatenate([score[label < 2] for score, label in frames])
     label = np.concatenate([label[label < 2] for _, label in frames])
     fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
@@ -48,7 +53,7 @@ def by_sklearn(frames):
 
 
 @pytest.mark.parametrize("grid", [None, 10.0, 500.0])
-def test_a_small_set_is_recomputed_exactly(grid):
+def test_a_small_dataset_is_recomputed_exactly(grid):
     metrics, frames = made(6, grid=grid)
     table = FrameTable.of(metrics)
     weights = np.array([[1, 1, 1, 1, 1, 1], [6, 0, 0, 0, 0, 0], [0, 2, 0, 3, 0, 1]])
@@ -62,7 +67,7 @@ def test_a_small_set_is_recomputed_exactly(grid):
 @pytest.mark.parametrize("share", [0.2, 0.002])
 @pytest.mark.parametrize("grid", [None, 0.25])
 def test_error_of_the_shared_thresholds(share, grid):
-    """4000 thresholds stand for half a million pixels: figures are within 1e-4, FPR and recall within 5e-4."""
+    """4000 thresholds stand for half a million pixels: values are within 1e-4, FPR and recall within 5e-4."""
     metrics, frames = made(8, size=(200, 320), share=share, grid=grid)
     table = FrameTable.of(metrics)
     assert len(table.counts.thresholds) < 10_000
@@ -104,7 +109,8 @@ def scipy_interval(statistic, frames, method):
 def test_intervals_are_those_of_scipy(method):
     random, metrics = np.random.default_rng(2), PixelMetrics()
     frames = [frame(random, share=0.5 if index == 3 else 0.03) for index in range(8)]
-    frames[3] = (frames[3][0] - np.float32(60), frames[3][1])  # many anomalies, low scores: a biased, skewed figure
+    frames[3] = (frames[3][0] - np.float32(60), frames[3][1])  # many anomalies, low scores: a biased, skewed value
+    frames = [(on_grid(score, 4), label) for score, label in frames]
     for index, each in enumerate(frames):
         metrics.update(f"{index:02}", *each)
     expected = scipy_interval(auroc_of_draws(frames), 8, method)
@@ -115,7 +121,7 @@ def test_intervals_are_those_of_scipy(method):
 
 
 def test_paired_difference_is_that_of_scipy_and_its_p_value_inverts_the_interval():
-    (good, good_frames), (poor, poor_frames) = made(20, name="good"), made(20, name="poor", noise=60.0)
+    (good, good_frames), (poor, poor_frames) = made(20, name="good", grid=4), made(20, name="poor", noise=60, grid=4)
     statistics = auroc_of_draws(good_frames), auroc_of_draws(poor_frames)
     expected = scipy_interval(lambda i, axis=-1: statistics[0](i, axis) - statistics[1](i, axis), 20, "BCa")
     found = paired_bootstrap(FrameTable.of(good), FrameTable.of(poor), replicates=4000, method="bca")["auroc"]
@@ -124,7 +130,7 @@ def test_paired_difference_is_that_of_scipy_and_its_p_value_inverts_the_interval
     assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high), abs=0.08 * width)
     assert found.p_value == pytest.approx(2 / 4001)  # the least there is
 
-    other, _ = made(20, name="other", noise=4.0)
+    other, _ = made(20, name="other", noise=4, grid=4)
     tables = FrameTable.of(good), FrameTable.of(other)
     for method in ("bca", "percentile"):
         p_value = paired_bootstrap(*tables, method=method)["auroc"].p_value
@@ -135,7 +141,7 @@ def test_paired_difference_is_that_of_scipy_and_its_p_value_inverts_the_interval
 
 
 def test_swapping_the_methods_turns_the_difference_round():
-    a, b = FrameTable.of(made(12, name="a")[0]), FrameTable.of(made(12, name="b", noise=20.0)[0])
+    a, b = FrameTable.of(made(12, name="a", grid=4)[0]), FrameTable.of(made(12, name="b", noise=20, grid=4)[0])
     for name, found in paired_bootstrap(a, b).items():
         back = paired_bootstrap(b, a)[name]
         assert back.difference == -found.difference
@@ -151,11 +157,12 @@ def test_a_method_does_not_differ_from_itself():
 
 @pytest.mark.slow
 def test_coverage_is_near_the_level():
-    """Of 150 sets from one source, about 95 % (at 40 frames a little less) have the whole source's AUROC in theirs."""
-    truth = made(4000, seed=99, size=(6, 10))[0].compute()["auroc"]
+    """Of 150 datasets of 40 frames, about 95 % (a little less) have the AUROC of their source in their interval."""
+    source = {"size": (6, 10), "grid": 10}
+    truth = made(4000, seed=99, **source)[0].compute()["auroc"]
     inside = 0
     for seed in range(150):
-        interval = bootstrap(FrameTable.of(made(40, seed=1000 + 2 * seed, size=(6, 10))[0]), replicates=500)["auroc"]
+        interval = bootstrap(FrameTable.of(made(40, seed=1000 + 2 * seed, **source)[0]), replicates=500)["auroc"]
         inside += interval.low <= truth <= interval.high
     assert 0.90 <= inside / 150 <= 0.98
 
@@ -167,7 +174,7 @@ def test_p_values_of_equal_methods_are_even():
         random, pair = np.random.default_rng(seed), (PixelMetrics("a"), PixelMetrics("b"))
         for index, (score, label) in enumerate(made(30, 2 * seed, size=(6, 10))[1]):
             for metrics in pair:
-                metrics.update(str(index), score + 20 * random.normal(size=score.shape).astype(np.float32), label)
+                metrics.update(str(index), on_grid(score + 20 * random.normal(size=score.shape), 10), label)
         p_values.append(paired_bootstrap(*map(FrameTable.of, pair), replicates=500)["auroc"].p_value)
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 1e-3
     assert np.mean(np.array(p_values) < 0.05) < 0.12
@@ -179,7 +186,7 @@ def test_same_seed_same_interval():
     assert bootstrap(table, seed=4) != bootstrap(table, seed=5)
 
 
-def test_interval_holds_the_exact_figure_and_is_wider_for_a_higher_level():
+def test_interval_holds_the_exact_value_and_is_wider_for_a_higher_level():
     metrics, _ = made(15)
     result = metrics.compute()
     wide, narrow = (bootstrap(FrameTable.of(metrics, result), level=level) for level in (0.99, 0.5))
@@ -188,7 +195,7 @@ def test_interval_holds_the_exact_figure_and_is_wider_for_a_higher_level():
         assert interval.low < narrow[name].low < result[name] < narrow[name].high < interval.high
 
 
-def test_frames_that_are_all_alike_have_an_interval_of_no_width_at_the_exact_figure():
+def test_frames_that_are_all_alike_have_an_interval_of_no_width_at_the_exact_value():
     metrics, (each, *_) = PixelMetrics(), made(1, size=(200, 320))[1]
     for name in "abc":
         metrics.update(name, *each)
@@ -217,7 +224,7 @@ def test_draws_without_an_anomaly_are_counted_and_told():
     with pytest.warns(DegenerateBootstrapWarning, match=r"few: \d+ of 2000 draws"):
         interval = bootstrap(FrameTable.of(metrics))["ap"]
     assert interval.undefined == pytest.approx(2000 * 0.9**10, abs=120)
-    assert interval.method == "percentile"  # without the first frame there is no figure, so no acceleration
+    assert interval.method == "percentile"  # without the first frame there is no value, so no acceleration
     assert interval.low < interval.high
 
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(name="net", *, frames=3, fingerprint="a" * 64, protocol=None, notes=(), model=None, **settings):
-    figures = {"auroc": 0.9, "ap": 0.5, "fpr95": 0.25}
-    score = ScoreResult(figures, {}, {}, frames, 100, 10, 0, [])
+    values = {"auroc": 0.9, "ap": 0.5, "fpr95": 0.25}
+    score = ScoreResult(values, {}, {}, frames, 100, 10, 0, [])
     entry = DatasetResult("road", frames, "flat", {"msp": score}, fingerprint=fingerprint, notes=list(notes))
     rules = {"pooling": "all"} if protocol is None else protocol
     return EvaluationRecord({"name": name, **(model or {})}, None, [entry], settings, {}, protocol=rules)
@@ -41,11 +41,11 @@ TRACK = {"min_label": 100, "at": "best_f1"}
         ),
         (run("b", protocol={"pooling": "all", "labels": "resized"}), "found labels None for a and 'resized' for b"),
         (run("b", components={**TRACK, "min_label": 10}), "one component rules, found min_label 100 for a and 10"),
-        (run("b", threshold={"set": "val", "rule": "fpr"}), "one rules of the threshold, found rule 'tpr' for a"),
+        (run("b", threshold={"dataset": "val", "rule": "fpr"}), "one rules of the threshold, found rule 'tpr' for a"),
     ],
 )
 def test_what_is_not_comparable_is_refused(other, message):
-    first = run("a", components=TRACK, threshold={"set": "val", "rule": "tpr"})
+    first = run("a", components=TRACK, threshold={"dataset": "val", "rule": "tpr"})
     with pytest.raises(InputError, match=message):
         check_comparable([first, run("c", components=TRACK), other])
 
@@ -69,12 +69,13 @@ def test_what_is_comparable_or_not_known_to_differ_is_not(other):
     ("one", "warned"),
     [
         (run(model={"fitted_on": ["road"]}), True),
-        (run(model={"fitted_on": [{"set": "elsewhere", "fingerprint": "a" * 64}]}), True),
+        (run(model={"fitted_on": [{"dataset": "elsewhere", "fingerprint": "a" * 64}]}), True),
+        (run(model={"fitted_on": [{"set": "road"}]}), True),  # as earlier versions wrote it
         (run(model={"fitted_on": ["camvid"]}), False),
         (replace(run(), provenance={"predictions": {"settings": {"fitted_on": "road"}}}), True),
     ],
 )
-def test_what_was_fitted_on_the_set_is_told(one, warned):
+def test_what_was_fitted_on_the_dataset_is_told(one, warned):
     assert any("fitted on" in remark for remark in remarks([one])) == warned
 
 
@@ -83,21 +84,21 @@ def test_what_was_fitted_on_the_set_is_told(one, warned):
     [("road", True, True), ("road-first", True, True), ("val", True, False), ("road", False, False)],
 )
 def test_a_threshold_is_told_of_where_it_is_applied_to_what_it_was_chosen_on(chosen, applied, warned):
-    one = run(threshold={"set": chosen, "rule": "tpr"})
+    one = run(threshold={"dataset": chosen, "rule": "tpr"})
     entry = one.datasets[0]
     score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9} if applied else {})
     found = remarks([replace(one, datasets=[replace(entry, scores={"msp": score})])])
     assert [f"chosen on {chosen}, so what it achieves on road is too good" in each for each in found] == [True] * warned
 
 
-def test_the_other_half_is_another_set():
+def test_the_other_half_is_another_dataset():
     first = run(model={"fitted_on": ["road-first"]})
     halves = {half: replace(first.datasets[0], dataset=f"road-{half}") for half in ("first", "second")}
     assert remarks([replace(first, datasets=[halves["second"]])]) == []
     assert len(remarks([replace(first, datasets=[halves["first"]])])) == 1
 
 
-def test_sets_that_are_not_as_published_are_told():
+def test_datasets_that_are_not_as_published_are_told():
     assert remarks([run(notes=["3 frames where 60 are published"])]) == [
         "net: road is not as published: 3 frames where 60 are published"
     ]
@@ -125,7 +126,7 @@ def test_csv_is_read_back():
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_format_has_every_figure(form, monkeypatch):
+def test_every_format_has_every_value(form, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = FORMATS[form](runs_table([run("one"), run("two")]))
     assert text.count("90.00") == text.count("25.00") == 2
@@ -140,13 +141,13 @@ def with_images(result, *images):
 
 @pytest.mark.parametrize(("images", "told"), [(["one", "two"], True), (["three"], False), (["three", "one"], True)])
 def test_images_and_not_names_tell_what_something_was_fitted_on(images, told):
-    """The names of the sets say nothing here: they are others where images are shared, and equal where not."""
+    """The names of the datasets say nothing here: they are others where images are shared, and equal where not."""
     name = "elsewhere" if told else "road"
     result = with_images(run(), "one", "five")
     fitted = replace(result, provenance={"statistics": {"path": "s.npz", "sha256": "0", "images": images}})
     assert any("fitted on" in remark for remark in remarks([fitted])) == told
-    chosen = replace(run(threshold={"set": name, "rule": "tpr"}), datasets=result.datasets)
-    chosen = replace(chosen, provenance={"calibration": {"set": name, "images": images}})
+    chosen = replace(run(threshold={"dataset": name, "rule": "tpr"}), datasets=result.datasets)
+    chosen = replace(chosen, provenance={"calibration": {"dataset": name, "images": images}})
     entry = chosen.datasets[0]
     score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9})
     chosen = replace(chosen, datasets=[replace(entry, scores={"msp": score})])

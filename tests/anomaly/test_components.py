@@ -170,7 +170,7 @@ def test_merging_and_duplicates(threshold):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"track": TRACKS["anomaly_track"]}, {"threshold": 0.25}, {"name": "msp"}, {"set": "other"}]
+    "changes", [{"track": TRACKS["anomaly_track"]}, {"threshold": 0.25}, {"name": "msp"}, {"dataset": "other"}]
 )
 def test_only_parts_of_one_evaluation_merge(changes):
     with pytest.raises(InputError, match=f"cannot merge component metrics of {next(iter(changes))}"):

@@ -214,9 +214,9 @@ def test_a_run_goes_on_after_the_set_was_renamed(split, tmp_path):
 def test_maps_of_other_images_are_not_written_over(split, tmp_path):
     before = {path.name: path.read_bytes() for path in maps(tmp_path / "maps", "f0", "f1").rglob("*.*")}
     for frames in (images(split), images(split)[3:]):
-        with pytest.raises(InputError, match="expected score maps of set 'road_anomaly', found those of 'mine'"):
+        with pytest.raises(InputError, match="expected score maps of dataset 'road_anomaly', found those of 'mine'"):
             write_scores(ColourDetector(), frames, MSP, writer(tmp_path / "maps"))
-    with pytest.raises(InputError, match="expected score maps of set 'road_anomaly', found those of 'mine'"):
+    with pytest.raises(InputError, match="expected score maps of dataset 'road_anomaly', found those of 'mine'"):
         evaluate_into(tmp_path / "maps", ColourDetector(), split)
     assert {path.name: path.read_bytes() for path in (tmp_path / "maps").rglob("*.*")} == before
 

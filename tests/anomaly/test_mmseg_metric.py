@@ -106,9 +106,9 @@ def test_scores_as_they_are_written(make):
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        ("sml", r"'sml': expected one that needs no statistics .* by tools/ood_eval\.py --statistics"),
-        ("rank_average:of=msp+energy", r"'rank_average:of=msp\+energy': .* tools/ood_eval\.py --statistics"),
-        ("marginal_nll", r"'marginal_nll' needs the network's component_log_prob, .* by tools/ood_eval\.py"),
+        ("sml", r"'sml': expected one that needs no statistics .* by anomaly evaluate --statistics"),
+        ("rank_average:of=msp+energy", r"'rank_average:of=msp\+energy': .* anomaly evaluate --statistics"),
+        ("marginal_nll", r"'marginal_nll' needs the network's component_log_prob, .* by anomaly evaluate"),
     ],
 )
 def test_scores_that_loops_cannot_have_are_refused(metric, score, message):

@@ -12,6 +12,7 @@ from anomaly.metrics import PixelMetrics
 from tests.processes import leave
 
 FRAMES = 7
+CASES = {"exact": {"mode": "exact"}, "on disk": {"memory_budget": 1}, "binned": {"mode": "binned"}}
 
 
 def frame(index):
@@ -28,26 +29,24 @@ def filled(indices, **settings):
     return metrics
 
 
-def _process(rank, world, folder, settings, odd):
+def _process(rank, world, folder):
+    """Gather metrics of every kind, and at last such as cannot be merged; write what each gave, or the refusal."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     padded = [index % FRAMES for index in range(rank, world * -(-FRAMES // world), world)]  # as mmengine's sampler does
-    metrics = filled(padded, **settings)
-    if odd and rank == world - 1:
-        metrics = filled(padded, **settings, tpr=0.5)
-    alone, message = metrics.compute(), ""
-    try:
+    found = {}
+    for case, settings in CASES.items():
+        metrics = filled(padded, **settings)
+        alone = metrics.compute()
         metrics.gather()
+        found[case] = metrics.compute() if rank == 0 else metrics.compute() == alone
+    try:
+        filled(padded, **({"tpr": 0.5} if rank == world - 1 else {})).gather()
     except InputError as error:
-        message = str(error)
+        found["refused"] = str(error)
     dist.barrier()
     with open(f"{folder}/{rank}.pkl", "wb") as file:
-        pickle.dump((metrics.compute() if rank == 0 else metrics.compute() == alone, message), file)
+        pickle.dump(found, file)
     leave()
-
-
-def spawn(folder, world, settings, odd=False):
-    mp.spawn(_process, args=(world, folder, settings, odd), nprocs=world)
-    return [pickle.loads((folder / f"{rank}.pkl").read_bytes()) for rank in range(world)]
 
 
 def test_one_process_is_left_alone():
@@ -59,14 +58,10 @@ def test_one_process_is_left_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
-@pytest.mark.parametrize("settings", [{"mode": "exact"}, {"memory_budget": 1}, {"mode": "binned"}], ids=str)
-def test_many_processes_equal_one(tmp_path, world, settings):
-    (gathered, _), *others = spawn(tmp_path, world, settings)
-    assert gathered == filled(range(FRAMES), **settings).compute()
-    assert others == [(True, "")] * (world - 1)  # the others keep theirs
-
-
-@pytest.mark.slow
-def test_what_cannot_be_merged_is_refused_everywhere(tmp_path):
-    found = spawn(tmp_path, 2, {"mode": "exact"}, odd=True)
-    assert all("cannot merge pixel metrics of tpr 0.5" in message for _, message in found)
+def test_many_processes_equal_one_and_refuse_what_cannot_be_merged(tmp_path, world):
+    mp.spawn(_process, args=(world, tmp_path), nprocs=world)
+    first, *others = [pickle.loads((tmp_path / f"{rank}.pkl").read_bytes()) for rank in range(world)]
+    for case, settings in CASES.items():
+        assert first[case] == filled(range(FRAMES), **settings).compute()
+        assert [other[case] for other in others] == [True] * (world - 1)  # the others keep theirs
+    assert all("cannot merge pixel metrics of tpr 0.5" in found["refused"] for found in (first, *others))

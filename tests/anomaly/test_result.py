@@ -28,12 +28,12 @@ from anomaly.results.records import (
 
 
 def pixels(auroc, ap, fpr95):
-    figures = {"auroc": auroc, "ap": ap, "fpr95": fpr95}
-    return ScoreResult(figures, {"ap": [0.0, 1.0]}, {}, 3, 1000, 50, 7, ["street_7"])
+    values = {"auroc": auroc, "ap": ap, "fpr95": fpr95}
+    return ScoreResult(values, {"ap": [0.0, 1.0]}, {}, 3, 1000, 50, 7, ["street_7"])
 
 
 def run(**changes):
-    sets = [
+    datasets = [
         DatasetResult(
             "road_anomaly",
             3,
@@ -43,7 +43,7 @@ def run(**changes):
         DatasetResult("empty", 3, "flat", {"msp": pixels(math.nan, math.nan, math.nan)}),
     ]
     closed = ClosedSet("camvid", 5, 0.421, 0.5, 0.9, {"road": 0.95, "bicyclist": math.nan})
-    result = EvaluationRecord({"name": "segformer"}, closed, sets, {"resize": None}, {"torch": "2.13", "café": 1.5})
+    result = EvaluationRecord({"name": "segformer"}, closed, datasets, {"resize": None}, {"torch": "2.13", "café": 1.5})
     return replace(result, **changes)
 
 
@@ -62,19 +62,19 @@ def test_json_is_strict_and_keeps_the_order():
 
     record = json.loads(run().to_json(), parse_constant=refuse)
     last = ["settings", "provenance", "protocol", "timings", "format_version"]
-    assert list(record) == ["model", "closed_set", "sets", *last]
+    assert list(record) == ["model", "closed_set", "datasets", *last]
     assert list(record["datasets"][0]["scores"]) == ["gmm_nll", "msp"]
     assert record["datasets"][0]["scores"]["gmm_nll"]["values"]["auroc"] == 0.9123456789012345
     assert record["datasets"][1]["scores"]["msp"]["values"]["ap"] is None
     assert record["closed_set"]["class_iou"] == {"road": 0.95, "bicyclist": None}
-    assert '\n  "sets"' in run().to_json()
+    assert '\n  "datasets"' in run().to_json()
 
 
-def test_csv_has_a_row_for_each_set_and_score():
+def test_csv_has_a_row_for_each_dataset_and_score():
     table = pd.read_csv(io.StringIO(run().to_csv()), float_precision="round_trip")
     pixel_columns = ["frames", "known_pixels", "anomaly_pixels", "ignored_pixels"]
-    assert list(table.columns) == ["set", "score", *pixel_columns, "auroc", "ap", "fpr95", "miou"]
-    assert list(zip(table["set"], table["score"], strict=True)) == [
+    assert list(table.columns) == ["dataset", "score", *pixel_columns, "auroc", "ap", "fpr95", "miou"]
+    assert list(zip(table["dataset"], table["score"], strict=True)) == [
         ("road_anomaly", "gmm_nll"),
         ("road_anomaly", "msp"),
         ("empty", "msp"),
@@ -84,7 +84,7 @@ def test_csv_has_a_row_for_each_set_and_score():
     assert run(closed_set=None).to_csv().splitlines()[1].endswith("0.25,")
 
 
-def test_confidence_intervals_and_further_figures_have_columns():
+def test_confidence_intervals_and_further_values_have_columns():
     plain, result = pixels(0.9, 0.5, 0.25), run()
     rich = replace(plain, confidence_intervals={"ap": [0.4, 0.6]}, components={"f1_mean": 0.3}, open_world={"gap": 0.1})
     rich = replace(rich, at_threshold={"tpr": 0.9})
@@ -98,49 +98,60 @@ def test_confidence_intervals_and_further_figures_have_columns():
     assert "| 50.0 [40.0-60.0] |" in results_markdown([result])
 
 
-def test_files_of_the_first_format_are_read():
-    record = json.loads(run().to_json())
-    counts = {"frames": 3, "known_pixels": 1000, "anomaly_pixels": 50, "ignored_pixels": 7, "frames_without_anomaly": 1}
-    for entry in record["datasets"]:
-        entry["scores"] = {name: {**counts, **score["values"]} for name, score in entry["scores"].items()}
-        for key in ("version", "fingerprint", "published_frames", "notes", "images"):
+def renamed(found, names):
+    """An object of JSON with other names for some keys, in the same order."""
+    return {names.get(key, key): value for key, value in found.items()}
+
+
+def of_format(version, result):
+    """The JSON object of an earlier version, which had other keys, and fewer the older it is."""
+    record = renamed(json.loads(result.to_json()), {"datasets": "sets"})
+    record["sets"] = [renamed(entry, {"dataset": "set"}) for entry in record["sets"]]
+    for entry in record["sets"]:
+        words = {"values": "figures", "confidence_intervals": "intervals"}
+        entry["scores"] = {name: renamed(score, words) for name, score in entry["scores"].items()}
+        for score in entry["scores"].values():
+            for key in ("remarks",) * (version < 4) + ("per_frame",) * (version < 3):
+                del score[key]
+        older = ("version", "fingerprint", "published_frames", "notes") if version < 3 else ()
+        for key in ("images",) * (version < 4) + older:
             del entry[key]
-    del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
-    found = EvaluationRecord.from_json(json.dumps({**record, "format_version": 1}))
+    if version < 4:
+        del record["closed_set"]["unlabelled"]
+    if version < 3:
+        del record["protocol"], record["timings"]
+    for part, key in (("settings", "threshold"), ("provenance", "calibration")):
+        if key in record[part]:
+            record[part][key] = renamed(record[part][key], {"dataset": "set"})
+    return {**record, "format_version": version}
+
+
+def test_files_of_the_first_format_are_read():
+    record = of_format(1, run())
+    counts = {"frames": 3, "known_pixels": 1000, "anomaly_pixels": 50, "ignored_pixels": 7, "frames_without_anomaly": 1}
+    for entry in record["sets"]:
+        entry["scores"] = {name: {**counts, **score["figures"]} for name, score in entry["scores"].items()}
+    found = EvaluationRecord.from_json(json.dumps(record))
     expected = [score.values for entry in run().datasets for score in entry.scores.values()]
     assert repr([score.values for entry in found.datasets for score in entry.scores.values()]) == repr(expected)
     assert found.datasets[0].scores["msp"].known_pixels == 1000
     assert found.datasets[0].fingerprint == ""
-    assert EvaluationRecord.from_json(found.to_json()).format_version == 4
+    assert EvaluationRecord.from_json(found.to_json()).format_version == 5
 
 
-def test_files_of_the_second_format_are_read():
-    record = json.loads(run().to_json())
-    for entry in record["datasets"]:
-        for key in ("version", "fingerprint", "published_frames", "notes", "images"):
-            del entry[key]
-        for score in entry["scores"].values():
-            del score["per_frame"], score["remarks"]
-    del record["protocol"], record["timings"], record["closed_set"]["unlabelled"]
-    found = EvaluationRecord.from_json(json.dumps({**record, "format_version": 2}))
-    assert repr(found) == repr(run())
-
-
-def test_files_of_the_third_format_are_read():
-    record = json.loads(run().to_json())
-    for entry in record["datasets"]:
-        del entry["images"]
-        for score in entry["scores"].values():
-            del score["remarks"]
-    del record["closed_set"]["unlabelled"]
-    assert repr(EvaluationRecord.from_json(json.dumps({**record, "format_version": 3}))) == repr(run())
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_files_of_later_formats_are_read_with_all_that_they_have(version):
+    chosen = {"dataset": "val", "frames": 3, "rule": "tpr", "level": 0.95}
+    result = run(settings={"threshold": chosen}, provenance={"calibration": {"dataset": "val", "images": ["0a", "1b"]}})
+    result.datasets[0].scores["msp"] = replace(pixels(0.8, 0.6, 0.2), confidence_intervals={"ap": [0.4, 0.7]})
+    assert repr(EvaluationRecord.from_json(json.dumps(of_format(version, result)))) == repr(result)
 
 
 def test_two_datasets_of_one_name_are_no_result():
     first = run().datasets[0]
     with pytest.raises(InputError, match="datasets in one result of different names, found 'road_anomaly' 2 times"):
         run(datasets=[first, first])
-    text = run().to_json().replace('"set": "empty"', '"set": "road_anomaly"')
+    text = run().to_json().replace('"dataset": "empty"', '"dataset": "road_anomaly"')
     with pytest.raises(InputError, match="'road_anomaly' 2 times"):
         EvaluationRecord.from_json(text)
     with pytest.raises(InputError, match="keys of one JSON object of different names, found 'msp' 2 times"):
@@ -209,9 +220,9 @@ def test_what_json_cannot_hold_is_named_by_its_key(changes, key, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_figures_of_other_types_are_the_same_in_both_files():
-    figures = {"auroc": np.float32(0.1), "ap": torch.tensor(0.1, dtype=torch.float64), "fpr95": np.array(0.25)}
-    score = replace(pixels(0.5, 0.5, 0.5), values=figures, frames=np.int64(3))
+def test_values_of_other_types_are_the_same_in_both_files():
+    values = {"auroc": np.float32(0.1), "ap": torch.tensor(0.1, dtype=torch.float64), "fpr95": np.array(0.25)}
+    score = replace(pixels(0.5, 0.5, 0.5), values=values, frames=np.int64(3))
     given = run(datasets=[DatasetResult("a", 3, "flat", {"msp": score})])
     found = json.loads(given.to_json())["datasets"][0]["scores"]["msp"]["values"]
     assert found == {"auroc": 0.10000000149011612, "ap": 0.1, "fpr95": 0.25}
@@ -243,9 +254,9 @@ def with_score(**changes):
         ("", "cut off or not JSON"),
         ("[1, 2]", "expected a run's results"),
         ('{"images": []}', "expected a run's results"),
-        (edited(format_version=99), "expected results of format version 4, found 99"),
+        (edited(format_version=99), "format version 5 or earlier, found 99; read them with the version"),
         (edited(extra=1), "expected an object with the keys"),
-        (edited(datasets=None), "expected 'sets' to be of type list"),
+        (edited(datasets=None), "expected 'datasets' to be of type list"),
         (edited(datasets=[3]), "expected an object with the keys .* found int"),
         (edited(model={}), "needs a 'name'"),
         (edited(model=None), "expected 'model' to be of type dict"),
@@ -289,8 +300,8 @@ def test_terminal_table_shows_percent_and_the_best_in_bold():
     rows = [line for line in text.splitlines() if "msp" in line or "gmm_nll" in line]
     assert len(rows) == 3
 
-    def bold(figure):
-        return f"\x1b[1m{figure}\x1b[0m"
+    def bold(value):
+        return f"\x1b[1m{value}\x1b[0m"
 
     assert bold("91.23") in rows[0]
     assert bold("50.00") not in rows[0]
@@ -312,14 +323,14 @@ def test_terminal_table_takes_names_literally():
     assert "[bold]msp" in rendered(result)
 
 
-def test_markdown_has_a_row_for_each_model_set_and_score():
+def test_markdown_has_a_row_for_each_model_dataset_and_score():
     twin = run(
         model={"name": "twin"},
         closed_set=None,
         datasets=[DatasetResult("road_anomaly", 3, "official", {"msp": pixels(0.95, 0.1, 0.1)})],
     )
     assert results_markdown([run(), twin]).splitlines() == [
-        "| set | model | score | frames | AUROC | AP | FPR95 | mIoU |",
+        "| dataset | model | score | frames | AUROC | AP | FPR95 | mIoU |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
         "| road_anomaly | segformer | gmm_nll | 3 | 91.23 | 50.00 | 25.00 | 42.10 |",
         "| road_anomaly | segformer | msp | 3 | 80.00 | **62.50** | 25.00 | 42.10 |",
@@ -339,7 +350,7 @@ def test_markdown_keeps_runs_of_other_lengths_apart():
 
 
 def rich_run():
-    """One set with everything, and one that lacks the figures of a threshold."""
+    """One dataset with everything, and one that lacks the values of a threshold."""
     full = replace(
         pixels(0.9, 0.5, 0.25),
         confidence_intervals={"auroc": [0.85, 0.93]},
@@ -358,7 +369,7 @@ def test_terminal_shows_intervals_and_a_second_table_within_80_columns():
     rows = [line.split() for line in lines]
     assert ["a", "msp", "3", "90.0", "50.00", "25.00", "42.10"] in rows
     assert ["[85.0-93.0]"] in rows
-    assert ["set", "score", "F1*", "sIoU", "PPV", "TPR@t", "FPR@t", "open", "mIoU", "gap"] in rows
+    assert ["dataset", "score", "F1*", "sIoU", "PPV", "TPR@t", "FPR@t", "open", "mIoU", "gap"] in rows
     assert ["a", "msp", "20.00", "30.00", "nan", "94.00", "30.00", "40.00", "10.00"] in rows
     assert ["b", "msp", "10.00", "20.00", "40.00", "-", "-", "-", "-"] in rows
 

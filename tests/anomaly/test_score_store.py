@@ -96,9 +96,9 @@ def test_stopped_run_goes_on(tmp_path):
     np.testing.assert_array_equal(writer().read("msp", "a"), likelihoods())
 
 
-@pytest.mark.parametrize("other", [{"set": "t"}, {"method": "n"}, {"settings": {"blur": 2}}])
+@pytest.mark.parametrize("other", [{"dataset": "t"}, {"method": "n"}, {"settings": {"blur": 2}}])
 def test_maps_of_something_else_are_not_mixed(store, other):
-    same = {"set": "street", "method": "net", "settings": {"size": [2, 3]}}
+    same = {"dataset": "street", "method": "net", "settings": {"size": [2, 3]}}
     ScoreWriter(store, **same)
     with pytest.raises(InputError, match=f"expected score maps of {next(iter(other))}"):
         ScoreWriter(store, **{**same, **other})
@@ -412,9 +412,9 @@ def test_maps_that_would_not_be_what_they_are_given_as_are_refused(tmp_path, val
 
 
 def test_what_a_folder_cannot_say_of_itself_is_refused_before_a_map_is_written(tmp_path):
-    for wrong in ({"set": None}, {"method": 5}, {"settings": {"a": {1, 2}}}):
+    for wrong in ({"dataset": None}, {"method": 5}, {"settings": {"a": {1, 2}}}):
         with pytest.raises(InputError):
-            ScoreWriter(tmp_path / "maps", **{"set": "set", "method": "net", **wrong})
+            ScoreWriter(tmp_path / "maps", **{"dataset": "street", "method": "net", **wrong})
     assert not (tmp_path / "maps").exists()
     settings = {"steps": np.int64(3), "at": np.float32(0.5), "from": tmp_path}
     writer = ScoreWriter(tmp_path / "maps", dataset="set", method="net", settings=settings)

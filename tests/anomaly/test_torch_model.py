@@ -1,7 +1,9 @@
 """Any module or function of torch as a model."""
 
 import functools
+import warnings
 import weakref
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import anomaly
 from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.errors import InputError
@@ -58,6 +61,138 @@ def test_more_than_logits_serves_scores_that_need_it():
     model = TorchModel(likelihoods, gives=("logits", "class_log_likelihood"))
     inputs = torch.rand(1, 3, 4, 4)
     assert torch.equal(get_scores(["gmm_nll"])[0](model(inputs)), inputs.amin(1))
+
+
+class TwoAnswers(nn.Module):
+    """Gives logits of three classes and an auxiliary map, in the form that a test asks for."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+        self.layer = nn.Conv2d(3, 3, 1)
+
+    def forward(self, images):
+        logits = self.layer(images)
+        return self.form(logits, logits[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("form", "output"),
+    [
+        (lambda logits, other: {"out": logits, "aux": other}, "out"),
+        (lambda logits, other: (other, logits), 1),
+        (lambda logits, other: [logits, other], 0),
+        (lambda logits, other: {"logits": logits, "loss": None}, None),  # as networks of transformers give it
+        (lambda logits, other: OrderedDict(logits=logits, aux=other), "logits"),
+        (lambda logits, other: logits, None),
+    ],
+    ids=["a dict", "a tuple", "a list", "a dict with logits and more", "logits by name", "a tensor"],
+)
+def test_logits_are_found_in_what_networks_give(form, output):
+    network, inputs = TwoAnswers(form), torch.rand(2, 3, 4, 5)
+    found = TorchModel(network, output=output, device="cpu", **AS_IT_IS)(inputs)
+    torch.testing.assert_close(found.logits, network.layer(inputs).detach())
+    assert found.features is None
+
+
+@pytest.mark.parametrize(
+    ("form", "output", "message"),
+    [
+        (lambda logits, other: {"out": logits}, "logits", "output='logits': .* found a dict with out; name one"),
+        (lambda logits, other: {"out": logits}, None, "expected logits, found a dict with out; name the logits with"),
+        (lambda logits, other: (logits, other), 2, "output=2: .* found a tuple of 2"),
+        (lambda logits, other: (logits, other), "out", "output='out': .* found a tuple of 2"),
+        (lambda logits, other: (logits, other), None, "found a tuple of 2; name the logits with output="),
+        (lambda logits, other: {"out": other}, "out", r"at least two classes, .*\(2, 1, 4, 5\).*softmax of one class"),
+        (lambda logits, other: {"out": None}, "out", "expected a tensor as logits, found NoneType"),
+        (lambda logits, other: {}, None, "found an empty dict"),
+    ],
+)
+def test_where_there_are_no_logits_is_told(form, output, message):
+    model = TorchModel(TwoAnswers(form), output=output, device="cpu", **AS_IT_IS)
+    with pytest.raises(InputError, match=message):
+        model(torch.rand(2, 3, 4, 5))
+
+
+def test_output_and_gives_say_the_same_thing():
+    with pytest.raises(InputError, match="output: expected it without gives"):
+        TorchModel(brightness, output="out", gives=("logits", "features"))
+
+
+def test_size_is_that_of_the_inputs_and_maps_come_back_at_the_images():
+    shapes = []
+
+    def network(images):
+        shapes.append(tuple(images.shape))
+        return brightness(images)
+
+    model = TorchModel(network, size=(8, 12))
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    found = anomaly.score(model, image, "max_logit")
+    assert set(shapes) == {(1, 3, 8, 12)}
+    assert (found.shape, found.dtype) == ((20, 30), np.float32)
+    scaled = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    expected = F.interpolate(scaled, (8, 12), mode="bilinear", antialias=True)[0]
+    torch.testing.assert_close(model.prepare(image), expected)
+    small = np.zeros((8, 12, 3), np.uint8)
+    assert model.prepare(small).shape == (3, 8, 12)
+
+
+@pytest.mark.parametrize("size", [8, (8,), (8, 0), (8, 8.5), "8x8", (8, 8, 8)])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(InputError, match="size: expected"):
+        TorchModel(brightness, size=size)
+
+
+def test_a_module_without_normalisation_is_told_of():
+    network = nn.Conv2d(3, 2, 1)
+    with pytest.warns(UserWarning, match=r"Conv2d: no normalisation given.* mean= and std="):
+        plain = TorchModel(network, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = TorchModel(network, device="cpu", **AS_IT_IS)
+        TorchModel(brightness)  # a function may normalise by itself
+    with pytest.warns(UserWarning, match="Conv2d: mean= is given without std="):
+        TorchModel(network, device="cpu", mean=(0.5, 0.5, 0.5))
+    image = np.full((2, 2, 3), 51, np.uint8)
+    assert plain.prepare(image).unique().tolist() == told.prepare(image).unique().tolist() == [pytest.approx(0.2)]
+
+
+class Moved(nn.Conv2d):
+    """Remembers where it was moved to."""
+
+    def to(self, *places):
+        self.places = places
+        return super().to(*places)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None])
+def test_a_module_is_moved_to_the_device(device):
+    network = Moved(3, 2, 1)
+    model = TorchModel(network, device=device, **AS_IT_IS)
+    (place,) = network.places
+    assert place.type == ("cpu" if device is not None or not torch.cuda.is_available() else "cuda")
+    assert model(torch.rand(1, 3, 4, 4)).logits.device.type == place.type
+
+
+@pytest.mark.parametrize("function", [nn.Conv2d(3, 2, 1), brightness])
+@pytest.mark.parametrize("name", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_refused(function, name):
+    with pytest.raises(InputError, match=f"device '{name}': expected one that torch has here"):
+        TorchModel(function, device=name, **AS_IT_IS)
+
+
+def test_what_is_recorded_of_a_model():
+    settings = {"mean": (0.5, 0.4, 0.3), "std": (1, 1, 2), "size": (8, 12), "output": "out", "device": "cpu"}
+    assert TorchModel(TwoAnswers(None), **settings).record == {
+        "name": "TwoAnswers",
+        "type": "TwoAnswers",
+        "output": "out",
+        "size": [8, 12],
+        "mean": [0.5, 0.4, 0.3],
+        "std": [1.0, 1.0, 2.0],
+    }
+    assert TorchModel(brightness).record["name"] == "brightness"
 
 
 def test_what_does_not_fit_is_told():

@@ -42,17 +42,17 @@ DEVELOPMENT = (
 )
 HEAD = """# Command line
 
-`pip install ".[mmseg]"` installs two commands, `anomaly` and `gmmseg`. In a clone, each file of `tools/` is the same as one of
-their subcommands, with the same options:
+`pip install ".[mmseg]"` installs two commands, `anomaly` and `gmmseg`. In a clone, each file of `tools/` is
+the same as one of their subcommands, with the same options:
 
 | in a clone | installed |
 | --- | --- |
 {table}
-`tools/dist_train.sh CONFIG GPUS` and `tools/dist_test.sh CONFIG CHECKPOINT GPUS` start `gmmseg train` and `gmmseg test` on many
-processes.
+`tools/dist_train.sh CONFIG GPUS` and `tools/dist_test.sh CONFIG CHECKPOINT GPUS` start `gmmseg train` and `gmmseg test`
+on many processes.
 
-A model is named as `CONFIG CHECKPOINT`, in the habit of mmsegmentation, or by `--model`; datasets by `--sets` or `--data`, which
-are the same option.
+A model is named as `CONFIG CHECKPOINT`, in the habit of mmsegmentation, or by `--model`; datasets by `--sets` or
+`--data`, which are the same option.
 
 Each command prints the following with `--help`. This page is written by `python tools/dev/command_line_page.py`.
 """

@@ -33,7 +33,7 @@ def ours(frames: Iterable[Frame], mode: Any) -> tuple[dict[str, Any], float]:
         seconds += time.perf_counter() - start
     start = time.perf_counter()
     found = metrics.compute()
-    low, high = found.intervals.get("ap", (0.0, 0.0))
+    low, high = found.bounds.get("ap", (0.0, 0.0))
     return {**found.values, "ap_interval": high - low}, seconds + time.perf_counter() - start
 
 

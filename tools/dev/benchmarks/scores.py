@@ -8,7 +8,7 @@ import torch
 
 from anomaly.cli.mmseg_config import read_config
 from anomaly.models.base import Prediction
-from anomaly.models.tiling import Inference, ViewPrediction
+from anomaly.models.views import predict_inputs
 from anomaly.scores.registry import SCORES
 from anomaly.scores.sample import draw_pixels, join
 from anomaly.scores.statistics import Statistics
@@ -21,8 +21,9 @@ CRITERIA = {"largest_share_but_knn": ("at most", 0.1)}
 
 def _statistics(prediction: Prediction) -> Statistics:
     """Of 20,000 of the prediction's own pixels: what is measured is the time alone."""
-    classes = prediction.logits.shape[1]
-    labels = torch.arange(prediction.logits[0, 0].numel()).view(prediction.logits.shape[2:]) % classes
+    classes = prediction.field("logits").shape[1]
+    logits = prediction.field("logits")
+    labels = torch.arange(logits[0, 0].numel()).view(logits.shape[2:]) % classes
     sample = join(draw_pixels([(prediction, labels)], 20_000, torch.Generator().manual_seed(0)))
     names = tuple(map(str, range(classes)))
     return Statistics.of(sample, list(SCORES.values()), network="", classes=names, images=(), origin={})
@@ -34,16 +35,16 @@ def measure() -> dict[str, object]:
 
     config = read_config(Path(__file__).resolve().parents[3] / CONFIG)
     torch.manual_seed(0)
-    detector = MMSegModel(config, build_model(config), "cpu")
-    inputs, inference = torch.randn(1, 3, *SIZE), Inference()
-    looks: list[ViewPrediction] = inference.look(detector, inputs)
-    scores = _statistics(looks[0].prediction).attach(SCORES.values())
+    model = MMSegModel(config, build_model(config), "cpu")
+    inputs = torch.randn(1, 3, *SIZE)
+    prediction = predict_inputs(model, inputs)
+    scores = _statistics(prediction.views[0].prediction).attach(SCORES.values())
     megapixels = SIZE[0] * SIZE[1] / 1e6
-    (forward,) = best_seconds(lambda: inference.look(detector, inputs), repeats=5)
+    (forward,) = best_seconds(lambda: predict_inputs(model, inputs), repeats=5)
     found = {}
     for score in scores:
         one = [score]
-        (seconds,) = best_seconds(lambda one=one: inference.score(looks, SIZE, one), repeats=5)  # type: ignore[misc]
+        (seconds,) = best_seconds(lambda one=one: prediction.scores(one), repeats=5)  # type: ignore[misc]
         found[score.name] = 1e3 * seconds / megapixels
     shares = {name: value / (1e3 * forward / megapixels) for name, value in found.items()}
     return {
