@@ -62,7 +62,7 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     assert "&lt;img src=x" in page
     data = manifest_of(page)
     assert data["labelled"] is False
-    method = data["sets"][0]["methods"][0]
+    method = data["datasets"][0]["methods"][0]
     scores = np.concatenate([naive_msp(path).ravel() for _, path in images])
     levels, shares = np.array(method["levels"]), np.array(method["fpr"])
     assert 50 < len(levels) <= 255
@@ -70,7 +70,7 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     naive = [(scores >= level - 1e-7).mean() for level in levels]
     np.testing.assert_allclose(shares, naive, atol=1.5 / len(scores))
     assert min(shares) < 1e-3
-    for entry, (name, path) in zip(data["sets"][0]["frames"], images, strict=True):
+    for entry, (name, path) in zip(data["datasets"][0]["frames"], images, strict=True):
         score = naive_msp(path)
         assert entry["name"] == name
         assert tuple(entry["size"]) == tuple(entry["view"]) == score.shape
@@ -131,8 +131,8 @@ def test_the_shipped_network_shows_a_folder(images, tmp_path, monkeypatch, capfd
     assert status == 0, said.err
     assert "shows 2 images" in said.out
     data = manifest_of(out.read_text())
-    assert [method["label"] for method in data["sets"][0]["methods"]] == ["gmm_nll", "msp"]
-    assert data["sets"][0]["runs"][0]["classes"][0] == "road"
+    assert [method["label"] for method in data["datasets"][0]["methods"]] == ["gmm_nll", "msp"]
+    assert data["datasets"][0]["runs"][0]["classes"][0] == "road"
     assert "trained on synthetic street scenes alone" in out.read_text().partition('id="frames"')[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["look.html", "photos"]
 

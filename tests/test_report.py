@@ -67,13 +67,13 @@ def test_a_run_writes_its_report_and_a_run_without_takes_it_away(place, monkeypa
     text = (out / "report.html").read_text()
     page = Page(text)
     words = " ".join(" ".join(page.words).split())
-    assert "Of the 3 frames of road_anomaly this page shows 2, taken evenly." in words
+    assert "This page shows 2 of the 3 images of road_anomaly, sampled evenly." in words
     result = json.loads((out / "results.json").read_text())["datasets"][0]
     for score in result["scores"].values():
         assert f"{100 * score['values']['auroc']:.1f}" in words
         assert all(f"{100 * end:.1f}" in words for end in score["confidence_intervals"]["ap"])
     assert result["fingerprint"][:16] in words
-    (one,) = page.manifest["sets"]
+    (one,) = page.manifest["datasets"]
     assert [frame["name"] for frame in one["frames"]] == ["f0", "f2"]
     for frame in one["frames"]:
         ranks = [score["per_frame"][frame["name"]]["ap"] for score in result["scores"].values()]
@@ -105,14 +105,14 @@ def test_two_runs_stand_side_by_side(runs, monkeypatch, capsys):
     assert call_report(monkeypatch, *paths, "--out", out) == 0
     assert "both.html" in capsys.readouterr().out
     page = Page(out.read_text())
-    (one,) = page.manifest["sets"]
+    (one,) = page.manifest["datasets"]
     assert [method["label"] for method in one["methods"]] == ["A gmm_nll", "A energy", "B msp"]
     assert [method["run"] for method in one["methods"]] == [0, 0, 1]
     assert [frame["name"] for frame in one["frames"]] == [FRAMES[0], FRAMES[2], FRAMES[5]]  # those that both keep
     assert [run["name"] for run in one["runs"]] == ["first", HOSTILE]
     words = " ".join(page.words)
     assert HOSTILE in words
-    assert f"Of the 6 frames of {SET}" in " ".join(words.split())
+    assert f"This page shows 3 of the 6 images of {SET}" in " ".join(words.split())
 
 
 def test_runs_of_one_network_are_told_apart_and_share_a_colour_scale(tmp_path):
@@ -122,7 +122,7 @@ def test_runs_of_one_network_are_told_apart_and_share_a_colour_scale(tmp_path):
     write_page([first, second], tmp_path / "both.html")
     page = Page((tmp_path / "both.html").read_text())
     assert {"one; flip null", "one; flip true"} <= {word.strip() for word in page.words}
-    methods = {one["label"]: one["limits"] for one in page.manifest["sets"][0]["methods"]}
+    methods = {one["label"]: one["limits"] for one in page.manifest["datasets"][0]["methods"]}
     kept = []
     for path in (first, second):
         with np.load(path.parent / "report" / SET / "set.npz") as file:
@@ -133,7 +133,7 @@ def test_runs_of_one_network_are_told_apart_and_share_a_colour_scale(tmp_path):
     assert methods["A gmm_nll"] == methods["B gmm_nll"] == both
 
 
-def test_component_figures_stand_in_the_summary(tmp_path):
+def test_component_metrics_stand_in_the_summary(tmp_path):
     split = write_split(tmp_path / "data")
     path = write_run(tmp_path / "a", split, seed=1, generative=True, name="one", components=True)
     page = Page((path.parent / "report.html").read_text())
@@ -171,7 +171,7 @@ def test_a_page_keeps_to_its_size(tmp_path):
     whole = (path.parent / "report.html").stat().st_size
     write_page([path], tmp_path / "small.html", 0.15)
     page = Page((tmp_path / "small.html").read_text())
-    assert len(page.manifest["sets"][0]["frames"]) < len(FRAMES)
+    assert len(page.manifest["datasets"][0]["frames"]) < len(FRAMES)
     assert (tmp_path / "small.html").stat().st_size < whole
 
 
@@ -207,7 +207,7 @@ def test_maps_from_disk_have_a_report_without_classes(place, monkeypatch):
     stored = ("--predictions", "maps", "--sets", "road_anomaly", "--out", "out/stored", "--heatmaps", "none")
     assert call(monkeypatch, *stored, "--report") == 0
     page = Page((place / "out" / "stored" / "report.html").read_text())
-    (frame, *_) = page.manifest["sets"][0]["frames"]
+    (frame, *_) = page.manifest["datasets"][0]["frames"]
     assert frame["runs"][0]["kind"] == ""
     assert frame["runs"][0]["predicted"] is None
     with np.load(place / "out" / "stored" / "report" / "road_anomaly" / "0000.npz") as view:

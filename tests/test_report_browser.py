@@ -192,7 +192,7 @@ def test_keys_search_and_order(page):
     search = page.find_element(By.ID, "search")
     search.send_keys("PLA", Keys.ARROW_RIGHT)
     assert page.execute_script(names) == ["plain"]
-    assert text(page, "#count") == f"1 of {len(FRAMES)} frames"
+    assert text(page, "#count") == f"1 of {len(FRAMES)} images"
     assert frame_name(page) == ordered[-1]  # arrows belong to the text while it is edited
     search.send_keys(Keys.ENTER)
     assert frame_name(page) == "plain"
@@ -224,7 +224,7 @@ def test_light_and_dark(page):
     )
     assert wait(page, background) == "rgb(20, 22, 26)"
     page.execute_script("document.getElementById('theme').click()")
-    assert text(page, "#theme") == "Colours: light"
+    assert text(page, "#theme") == "Theme: light"
     assert wait(page, background) == "rgb(255, 255, 255)"
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     page.execute_script("document.getElementById('theme').click()")

@@ -192,7 +192,7 @@ SCORES: dict[str, Score] = by_name(
             (_LOGITS,),
             "Liu et al., NeurIPS 2020",
             formula="-T log sum_c exp(l_c / T)",
-            description="High where no class has a large logit, all classes counted. T is the temperature.",
+            description="High where no class has a large logit, all classes counted. T is from 0.001 to 1000.",
             usual=True,
         ),
         Score(

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from anomaly.models.base import Prediction
 from anomaly.scores import SCORES, get_scores, knn
 from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
-from anomaly.scores.registry import COMBINATIONS, check_not_learned
+from anomaly.scores.registry import check_not_learned
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 from anomaly.scores.statistics import Statistics, weights_hash
 from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels, coreset, vim
@@ -346,15 +345,6 @@ def test_classes_that_are_not_drawn_are_stood_for():
         assert len(sample.labels.unique()) == len(sample.labels) == 4
         totals.index_add_(0, sample.labels, sample.weights)
     np.testing.assert_allclose(totals / 600, [1, 2, 3, 4, 5, 15], rtol=0.15)
-
-
-def test_the_document_lists_every_score():
-    rows = (Path(__file__).parents[2] / "docs/scoring.md").read_text().splitlines()
-    listed = [row.split("`")[1].partition(":")[0] for row in rows if row.startswith("| `") and "|" in row[3:]]
-    scores = [name for name in listed if not name.startswith("-")]
-    assert scores == [*SCORES, *COMBINATIONS]
-    usual = {row.split("`")[1] for row in rows if row.startswith("| `") and row.split("|")[1].strip().endswith("*")}
-    assert usual == {name for name, score in SCORES.items() if score.usual}
 
 
 def test_a_combination_with_neighbours_that_are_the_training_pixels_themselves_is_refused():
