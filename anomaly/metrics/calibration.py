@@ -57,7 +57,7 @@ class Threshold:
         object.__setattr__(self, "dataset", text("dataset", self.dataset))
         if math.isnan(self.value):
             raise InputError(
-                "threshold: expected a score, found nan; choose it on a split that has the pixels it needs"
+                "threshold: expected a score, found nan; choose it on a dataset that has the pixels it needs"
             )
 
 
@@ -122,8 +122,8 @@ def check_pixels(rule: Rule, known: int, anomaly: int, dataset: str) -> None:
     needed = {"tpr": (1, anomaly), "fpr": (known, 1)}
     if missing := missing_pixels(*needed.get(rule, (known, anomaly))):
         raise InputError(
-            f"a threshold by the rule {rule} needs {missing} pixels, and the split {dataset!r} has none; choose it on "
-            "another split, or by another rule"
+            f"a threshold by the rule {rule} needs {missing} pixels, and the dataset {dataset!r} has none; choose it "
+            "on another dataset, or by another rule"
         )
 
 

@@ -23,7 +23,7 @@ def write_set(root, labels, images=None):
 
 
 @pytest.fixture
-def split(tmp_path):
+def dataset(tmp_path):
     labels, images = [], []
     for i in range(5):
         image = set_trees.photo(i, 180, 240)

@@ -58,7 +58,7 @@ class BrokenModel(ColourModel):
 
 
 @pytest.fixture
-def split(tmp_path):
+def dataset(tmp_path):
     return make_dataset(tmp_path)
 
 

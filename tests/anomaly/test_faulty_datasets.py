@@ -257,12 +257,12 @@ FAULTS = {
     "a hidden split": (
         "anomaly_track-test",
         planted("anomaly_track-val"),
-        "labels of this dataset are not public.*https://segmentmeifyoucan",
+        "labels of this split are not public.*https://segmentmeifyoucan",
     ),
-    "a hidden dataset with label maps of zeros": (
+    "a hidden split with label maps of zeros": (
         "obstacle_track-test",
         planted("obstacle_track-val", values=(0,)),
-        "labels of this dataset are not public",
+        "labels of this split are not public",
     ),
 }
 AS_PUBLISHED = {

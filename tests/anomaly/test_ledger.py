@@ -50,7 +50,7 @@ def files(monkeypatch):
 
 
 @pytest.fixture
-def splits(tmp_path):
+def datasets(tmp_path):
     found = []
     for index in range(SETS):
         for seed in range(FRAMES):

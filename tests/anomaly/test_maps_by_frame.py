@@ -28,7 +28,7 @@ MSP = get_scores(["msp"])
 
 
 @pytest.fixture
-def split(tmp_path):
+def dataset(tmp_path):
     return make_dataset(tmp_path)
 
 

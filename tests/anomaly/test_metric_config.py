@@ -40,7 +40,7 @@ class ElevenClasses(ColourModel):
 
 
 @pytest.fixture
-def split(tmp_path):
+def dataset(tmp_path):
     for seed in range(8):
         random, folder = np.random.default_rng(seed), tmp_path / "camvid_ood"
         label = np.kron(random.integers(0, 13, (4, 4)), np.ones((6, 8))).astype(np.uint8)
