@@ -1,4 +1,4 @@
-"""Runs with what they kept for a report, brought together: the same frames of a set, all methods side by side."""
+"""Runs with what they kept for a report, joined: the same frames of a dataset, all methods side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Run:
     """One run.
 
     Args:
-        letter: What the page calls it for short; empty where there is but one run.
+        letter: Its short name on the page; empty if there is only one run.
         result: Its record.
         folder: Where its views are.
     """
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True)
 class JoinedScore:
-    """One score of one run on a set.
+    """One score of one run on a dataset.
 
     Args:
         label: What the page calls it.
@@ -54,10 +54,10 @@ class JoinedScore:
 
 @dataclass(frozen=True)
 class JoinedDataset:
-    """One set, as measured by one run or by several on the same frames.
+    """One dataset, as measured by one run or by several on the same frames.
 
     Args:
-        name: The set's.
+        name: Its name.
         entry: The first run's record of it.
         runs: Those that measured it.
         views: What each of them kept, in that order.
