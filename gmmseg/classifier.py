@@ -16,12 +16,13 @@ from gmmseg.settings import MixtureSettings
 
 @dataclass(frozen=True)
 class Classification:
-    """What one pass over a feature map gives.
+    """Output of :class:`GMMClassifier` for one feature map.
 
     Shape:
-        ``logits (B, C, H, W)``: log-likelihoods after the LayerNorm over classes, for the closed set.
-        ``class_log_likelihood (B, C, H, W)``: before it, for open-world scores.
-        ``log_prob (N, C, P)``: of the components. ``embeddings (N, D)``: unit vectors. N = B * H * W.
+        ``class_log_likelihood (B, C, H, W)``: log-likelihood of each class, for open-world scores.
+        ``logits (B, C, H, W)``: the same after the LayerNorm over classes, for closed-set classification.
+        ``log_prob (N, C, P)``: log-density of each component, with N = B * H * W.
+        ``embeddings (N, D)``: unit vectors.
     """
 
     logits: Tensor
@@ -33,11 +34,11 @@ class Classification:
 class GMMClassifier(nn.Module):
     """Classifies pixels by class-conditional Gaussian mixtures over normalised embeddings.
 
-    A forward pass never writes; :meth:`learn` does, and is called in training alone.
+    A forward pass changes no state. Only :meth:`learn` does, and it is called in training only.
 
     Args:
-        num_classes: C.
-        settings: See :class:`gmmseg.settings.MixtureSettings`.
+        num_classes: Number of classes, C.
+        settings: Settings of the mixtures and of EM.
 
     Source: Liang et al., GMMSeg (NeurIPS 2022), section 3.2.
     """
@@ -51,19 +52,19 @@ class GMMClassifier(nn.Module):
         self.em = EMUpdater(num_classes, settings)
 
     def forward(self, features: Tensor) -> Classification:
-        """Densities and logits of every pixel, in float32 or better whatever autocast says.
+        """Compute densities and logits of every pixel, in float32 or better even under autocast.
 
         Args:
-            features: Shape ``(B, D, H, W)``.
+            features: Feature map with D = ``settings.embed_dim`` channels. Shape ``(B, D, H, W)``.
         """
         batch, dim, height, width = features.shape
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()
             flat = features.permute(0, 2, 3, 1).reshape(-1, dim)  # (N, D)
-            # Lengths are about sqrt(D); the floor bounds the gradient of a pixel whose features are all equal.
+            # Lengths are about sqrt(D). The floor bounds the gradient of a pixel whose features are all equal.
             embeddings = F.normalize(self.embed_norm(flat), dim=1, eps=0.1)
             log_prob = self.mixture.log_prob(embeddings)  # (N, C, P)
-            likelihood = log_prob.max(2).values  # (N, C); the gradient of amax takes far longer
+            likelihood = log_prob.max(2).values  # (N, C); the backward pass of amax is far slower
             logits = self.class_norm(likelihood)
 
         def to_map(values: Tensor) -> Tensor:
@@ -72,20 +73,20 @@ class GMMClassifier(nn.Module):
         return Classification(to_map(logits), to_map(likelihood), log_prob, embeddings)
 
     def learn(self, output: Classification, labels: Tensor, ignore_index: int = 255) -> Tensor:
-        """Update memory and mixture from a labelled batch, and give the contrastive loss.
+        """Update memory and mixture from a labelled batch, and return the contrastive loss.
 
-        Every labelled pixel is assigned to a component of its class; the loss is the cross-entropy over all
-        C * P components with that one as the target, times ``contrast_weight``. Pixels that the network
+        Every labelled pixel is assigned to a component of its class. The loss is the cross-entropy over all
+        C * P components with that component as the target, times ``contrast_weight``. Pixels that the network
         classifies correctly enter the memory. Pixels with NaN or infinite embeddings are left out.
 
         Args:
-            output: This classifier's output for the batch.
+            output: Output of :meth:`forward` for the batch.
             labels: Class of every pixel. Shape ``(B, H, W)``, int64 in ``[0, C)`` or ``ignore_index``.
             ignore_index: Label of pixels to leave out.
 
         Returns:
-            Shape ``()``; a zero that keeps the graph where no pixel is labelled. On many processes the mean of all
-            of theirs is the loss of one process with all pixels.
+            The loss, shape ``()``. Without a labelled pixel it is 0 and still part of the graph. With several
+            processes, the mean of their losses equals the loss of a single process with all pixels.
         """
         with torch.autocast(labels.device.type, enabled=False):
             return self._learn(output, labels.flatten(), ignore_index)
@@ -105,6 +106,6 @@ class GMMClassifier(nn.Module):
         target = torch.full((len(log_prob),), ignore, device=log_prob.device)
         target[labelled] = groups
         total = F.cross_entropy(log_prob.flatten(1), target, ignore_index=ignore, reduction="sum")
-        # the mean over all processes' pixels: gradients are averaged over processes afterwards
+        # The mean over the pixels of all processes; gradients are averaged over processes afterwards.
         pixels = all_sum((target != ignore).sum()).clamp_min(1) / num_processes()
         return total / pixels * self.settings.contrast_weight

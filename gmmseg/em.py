@@ -1,4 +1,4 @@
-"""Online EM: the only writer of the mixture."""
+"""Online EM, the only code that writes to the mixture."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from gmmseg.settings import MixtureSettings
 
 
 class EMUpdater(nn.Module):
-    """Assigns pixels to components, remembers some of them, and moves the mixture towards what is remembered.
+    """Assigns pixels to components, keeps some of them in a memory, and fits the mixture to that memory.
 
-    On many processes each brings its own pixels, and every process ends in the state to which one process would
-    come with all of them, in rank order: only sums over pixels and the chosen pixels are exchanged.
+    With several processes, each contributes its own pixels. All of them end in the same state, the one that a
+    single process would reach with all pixels in rank order. Only sums over pixels and the pixels chosen for the
+    memory are exchanged.
 
     Args:
-        num_classes: C.
-        settings: Memory, intervals and momenta; see :class:`gmmseg.settings.MixtureSettings`.
+        num_classes: Number of classes, C.
+        settings: Sizes of the memory, steps between M-steps, and momenta.
 
     Attributes:
-        listeners: Called after every E-step with each labelled pixel's log-density under its own class's best
-            component and its group, both ``(N,)``; for whoever watches a training.
+        listeners: Functions that are called after every E-step, to monitor a training. Each gets the log-density
+            of every labelled pixel under the best component of its class, and the pixel's group, both ``(N,)``.
 
     Shape:
         ``step ()``: int64, number of training steps seen.
@@ -52,11 +53,11 @@ class EMUpdater(nn.Module):
 
     @torch.no_grad()
     def assign(self, log_prob: Tensor, labels: Tensor) -> Tensor:
-        """E-step: the component of its own class for every pixel, balanced within the class.
+        """E-step: assign every pixel to a component of its class, balanced within the class.
 
         Args:
-            log_prob: Log-densities of the components of every pixel's own class. Shape ``(N, P)``.
-            labels: That class. Shape ``(N,)``, int64 in ``[0, C)``.
+            log_prob: Log-densities of the components of each pixel's class. Shape ``(N, P)``.
+            labels: Class of every pixel. Shape ``(N,)``, int64 in ``[0, C)``.
 
         Returns:
             Group ``class * P + component`` of every pixel. Shape ``(N,)``, int64.
@@ -72,12 +73,12 @@ class EMUpdater(nn.Module):
 
     @torch.no_grad()
     def update(self, mixture: GaussianMixture, embeddings: Tensor, groups: Tensor, reliable: Tensor) -> None:
-        """Remember reliable pixels; on every ``em_interval``-th step fit the mixture to the memory (M-step).
+        """Store reliable pixels in the memory; every ``em_interval`` steps, fit the mixture to it (M-step).
 
         Args:
-            mixture: What is fitted, in place.
-            embeddings: Labelled pixels. Shape ``(N, D)``.
-            groups: Their groups, as :meth:`assign` gives them. Shape ``(N,)``.
+            mixture: The mixture to fit, in place.
+            embeddings: Embeddings of the labelled pixels. Shape ``(N, D)``.
+            groups: Group of every pixel, as returned by :meth:`assign`. Shape ``(N,)``.
             reliable: Whether the network classifies the pixel correctly. Shape ``(N,)``, bool.
         """
         mixture.means.copy_(F.normalize(mixture.means, dim=-1))
@@ -90,30 +91,30 @@ class EMUpdater(nn.Module):
         self.step += 1
 
     def _choose(self, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose at most ``max_samples`` of each group, evenly from all processes' pixels in rank order.
+        """Choose at most ``max_samples`` pixels of each group, evenly from the pixels of all processes in rank order.
 
         Args:
-            groups: Of this process's candidates. Shape ``(n,)``.
+            groups: Groups of this process's candidate pixels. Shape ``(n,)``.
 
         Returns:
-            Indices of the chosen ones of this process, and the groups of all processes' chosen ones in the order
-            in which :func:`gather_rows` brings them.
+            Indices of the candidates chosen on this process, and the groups of the pixels chosen on all processes,
+            in the order of :func:`gather_rows`.
         """
         memory = self.memory
         most = min(self.settings.max_samples, memory.size - memory.block + 1)
         counts = gather_equal(torch.bincount(groups, minlength=len(memory.pushed)))  # (processes, G)
-        places = places_of_even_choice(counts.sum(0), most)  # (G, most) among all processes' pixels
+        places = places_of_even_choice(counts.sum(0), most)  # (G, most), among the pixels of all processes
         group, column = (places >= 0).nonzero(as_tuple=True)
         place = places[group, column]
         ends = counts.cumsum(0)
         owner = (ends[:, group] <= place).sum(0)
         own = owner == (rank := process_rank())
-        first = counts[rank].cumsum(0) - ends[rank]  # of a group in this process, less what lies in earlier processes
+        first = counts[rank].cumsum(0) - ends[rank]  # start of a group on this process, less its pixels on earlier ones
         mine = groups.argsort(stable=True)[(first[group] + place)[own]]
         return mine, group[owner.argsort(stable=True)]
 
     def _fit(self, mixture: GaussianMixture, classes: Tensor) -> None:
-        """Move the components of ``classes`` (those in this batch) towards the moments of their memory."""
+        """Move the components of ``classes``, those present in this batch, towards the moments of their memory."""
         memory, components = self.memory, self.settings.num_components
         means, stds = mixture.means.flatten(0, 1), mixture.stds.flatten(0, 1)  # views of the mixture itself
         groups = (classes[:, None] * components + torch.arange(components, device=classes.device)).flatten()

@@ -1,4 +1,4 @@
-"""A memory of recent features for every component of every class, as moments of blocks of them."""
+"""A memory of recent features for every component of every class, stored as moments of blocks of features."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ MemoryStart = Literal["empty", "random"]
 
 
 def block_size(size: int, most_blocks: int) -> int:
-    """Features per block: the fewest that divide ``size`` into at most ``most_blocks`` blocks."""
+    """Return the smallest number of features per block that divides ``size`` into at most ``most_blocks`` blocks."""
     return next(b for b in range(-(-size // most_blocks), size + 1) if size % b == 0)
 
 
 class FeatureMemory(nn.Module):
-    """One ring of the last M features per group, as EM needs it: in moments.
+    """A ring buffer of the last M features of each group, stored as moments.
 
-    A group is one component of one class, numbered ``class * P + component``. EM asks for sums and sums of squares
-    over the ring, so the ring keeps these of *blocks* of B consecutive features in place of the features: 2D numbers
-    instead of B * D. A block is forgotten as a whole when its slots come round again, so that a full ring holds the
-    last M - B + 1 to M features; with B = 1 it is the plain ring. The sums over the whole ring follow every
-    write, and moments cost nothing that grows with M.
+    A group is one component of one class, numbered ``class * P + component``. EM needs only sums and sums of
+    squares over the ring. So the ring stores these for *blocks* of B consecutive features instead of the features:
+    2 * D numbers per block instead of B * D. A block is discarded as a whole when its first slot is written again.
+    A full ring therefore covers the last M - B + 1 to M features; with B = 1 it is an ordinary ring buffer. The
+    sums over the whole ring are updated with every write, so reading the moments costs the same for any M.
 
     Args:
-        num_groups: G, the number of rings.
-        size: M, features kept per group.
-        embed_dim: D.
-        start: ``"empty"``: only what was pushed counts. ``"random"``: as the published code, the rings start
-            full of random unit vectors, which count as data until they are overwritten.
-        most_blocks: K is at most this; M of no more features are kept one by one.
+        num_groups: Number of rings, G.
+        size: Features kept per group, M.
+        embed_dim: Size of a feature, D.
+        start: ``"empty"`` counts only features that were pushed. ``"random"`` reproduces the published code: the
+            rings start full of random unit vectors, which count as data until they are overwritten.
+        most_blocks: Largest number of blocks K per ring. A ring of at most this size stores each feature by itself.
 
     Shape:
-        ``pushed (G,)``, int64, features ever pushed, M more for a full start; ``blocks (G, K, 2, D)``, float32, sum
-        and sum of squares of each block; ``sums``, ``square_sums (G, D)``, float64, over the blocks.
+        ``pushed (G,)``, int64: features pushed so far, plus M for a ring that started full.
+        ``blocks (G, K, 2, D)``, float32: sum and sum of squares of each block.
+        ``sums``, ``square_sums (G, D)``, float64: totals over the blocks.
     """
 
     pushed: Tensor
@@ -54,7 +55,7 @@ class FeatureMemory(nn.Module):
         self.register_buffer("sums", torch.zeros(num_groups, embed_dim, dtype=torch.float64))
         self.register_buffer("square_sums", torch.zeros(num_groups, embed_dim, dtype=torch.float64))
         if start == "random":
-            for group in range(num_groups):  # one at a time: all features at once are what blocks avoid
+            for group in range(num_groups):  # one at a time: all features together need the memory that blocks save
                 self._fill(group, F.normalize(torch.randn(size, embed_dim), dim=-1))
 
     def _fill(self, group: int, features: Tensor) -> None:
@@ -65,41 +66,44 @@ class FeatureMemory(nn.Module):
 
     @property
     def pointer(self) -> Tensor:
-        """The slot in [0, M) that the next feature of each group goes to. Shape ``(G,)``."""
+        """Slot in ``[0, M)`` of each group's next feature. Shape ``(G,)``, int64."""
         return self.pushed % self.size
 
     @property
     def count(self) -> Tensor:
-        """How many features each group's moments are of. Shape ``(G,)``, int64."""
+        """Number of features that each group's moments cover. Shape ``(G,)``, int64."""
         full = self.size - self.block + 1 + (self.pushed - 1) % self.block
         return torch.where(self.pushed > self.size, full, self.pushed)
 
     @torch.no_grad()
     def push(self, features: Tensor, groups: Tensor) -> None:
-        """Write features behind the pointers of their groups, in the order given, over the oldest.
+        """Append features to the rings of their groups, in the order given, overwriting the oldest.
 
         Args:
-            features: Shape ``(n, D)``, at most M - B + 1 of any one group (see :func:`places_of_even_choice`).
-            groups: Their groups. Shape ``(n,)``, int64.
+            features: Features, at most M - B + 1 of each group; :func:`places_of_even_choice` chooses that many.
+                Shape ``(n, D)``.
+            groups: Group of each feature. Shape ``(n,)``, int64.
 
         Raises:
-            ValueError: More features of one group than its ring can take at once.
+            ValueError: A group has more features than its ring takes at once.
         """
         rank, arriving = rank_in_group(groups, len(self.pushed))
         most = self.size - self.block + 1
         if arriving.max() > most:
-            raise ValueError(f"pushed {int(arriving.max())} features to a group that takes {most}; choose fewer")
+            raise ValueError(
+                f"expected at most {most} features of each group, found {int(arriving.max())}; push fewer at once"
+            )
         features = features.to(self.blocks.dtype)
         slot = (self.pushed[groups] + rank) % self.size
         blocks = self.blocks.flatten(0, 1)  # (G * K, 2, D), a view
         touched, block = (groups * self.blocks.shape[1] + slot // self.block).unique(return_inverse=True)
         old = blocks[touched]
         kept = torch.ones_like(touched)
-        kept[block[slot % self.block == 0]] = 0  # its slots come round again: what it holds is forgotten
+        kept[block[slot % self.block == 0]] = 0  # its first slot is written again: discard what the block holds
         new = old * kept[:, None, None]
         new += _sum_rows(torch.stack([features, features.square()], dim=1), block, len(touched))
         blocks[touched] = new
-        # what the stored numbers changed by, so that the sums are those of the blocks, without drift
+        # Add the change of the stored numbers, so that the sums match the blocks without drift.
         changed, group = (touched // self.blocks.shape[1]).unique(return_inverse=True)
         change = _sum_rows(new.double() - old.double(), group, len(changed))
         self.sums[changed] += change[:, 0]
@@ -108,15 +112,15 @@ class FeatureMemory(nn.Module):
 
 
 def _sum_rows(rows: Tensor, index: Tensor, num_sums: int) -> Tensor:
-    """Sum the rows of equal index, always in the same order (``index_add_`` has none on a GPU).
+    """Sum the rows of equal index in a fixed order (``index_add_`` has no fixed order on a GPU).
 
     Args:
-        rows: Shape ``(n, ...)``.
-        index: In ``[0, num_sums)``. Shape ``(n,)``, int64.
-        num_sums: S.
+        rows: Rows to sum. Shape ``(n, ...)``.
+        index: Index of each row, in ``[0, num_sums)``. Shape ``(n,)``, int64.
+        num_sums: Number of sums, S.
 
     Returns:
-        Shape ``(S, ...)``.
+        Sums. Shape ``(S, ...)``.
     """
     rank, counts = rank_in_group(index, num_sums)
     padded = rows.new_zeros((num_sums, int(counts.max()) if len(rows) else 0, *rows.shape[1:]))
@@ -125,14 +129,14 @@ def _sum_rows(rows: Tensor, index: Tensor, num_sums: int) -> Tensor:
 
 
 def rank_in_group(groups: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Position of every element among those of its group, in order, and the sizes of the groups.
+    """Return the position of each element within its group, in order of appearance, and the sizes of the groups.
 
     Args:
-        groups: Shape ``(n,)``, int64 in ``[0, num_groups)``.
-        num_groups: G.
+        groups: Group of each element. Shape ``(n,)``, int64 in ``[0, num_groups)``.
+        num_groups: Number of groups, G.
 
     Returns:
-        Ranks ``(n,)`` from 0, and counts ``(num_groups,)``.
+        Positions ``(n,)`` from 0, and sizes ``(G,)``, both int64.
     """
     counts = torch.bincount(groups, minlength=num_groups)
     order = groups.argsort(stable=True)
@@ -143,17 +147,17 @@ def rank_in_group(groups: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
 
 
 def places_of_even_choice(counts: Tensor, most: int) -> Tensor:
-    """Which elements of each group to keep: all, or ``most`` evenly spaced from the first to the last.
+    """Choose which elements of each group to keep: all, or ``most`` evenly spaced from the first to the last.
 
     Args:
         counts: Sizes of the groups. Shape ``(G,)``, int64.
-        most: How many to keep of a group, at least 1.
+        most: Largest number of elements to keep per group, at least 1.
 
     Returns:
-        Places in [0, count), ascending; -1 behind the last. Shape ``(G, most)``, int64.
+        Ascending positions in ``[0, count)``, padded with -1. Shape ``(G, most)``, int64. Where elements are
+        dropped, they equal ``torch.linspace(0, count - 1, most, dtype=int64)`` on a CPU.
 
-    Source: the published code of Liang et al., GMMSeg (NeurIPS 2022); the places are those of
-    ``torch.linspace(0, count - 1, most, dtype=int64)`` on a CPU.
+    Source: the published code of Liang et al., GMMSeg (NeurIPS 2022).
     """
     place = torch.arange(most, device=counts.device)
     last = (counts - 1).double()[:, None]

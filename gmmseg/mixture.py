@@ -1,4 +1,4 @@
-"""The class-conditional Gaussian mixtures: state without gradients, densities with."""
+"""Class-conditional Gaussian mixtures: the parameters are buffers, the densities are differentiable."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from gmmseg.functional import diagonal_log_prob, gaussian_peak
 
 
 class GaussianMixture(nn.Module):
-    """P diagonal Gaussians for each of C classes on the unit sphere of embeddings.
+    """P diagonal Gaussians for each of C classes, over embeddings of unit length.
 
-    Means and standard deviations are buffers: they are fitted by :class:`gmmseg.em.EMUpdater` alone and never
-    get a gradient. Densities are differentiable with respect to the features.
+    Means and standard deviations are buffers. Only :class:`gmmseg.em.EMUpdater` fits them; they never get a
+    gradient. Densities are differentiable with respect to the features.
+
+    Means start as random directions. Standard deviations start at 1 / sqrt(D), the value for an even spread over
+    the sphere, so that components without assigned pixels stay comparable with the others. (At 1 their
+    log-density would be about 100 nats lower, and their class would never be predicted.)
 
     Args:
-        num_classes: C.
-        num_components: P, Gaussians per class.
-        embed_dim: D, size of an embedding.
+        num_classes: Number of classes, C.
+        num_components: Gaussians per class, P.
+        embed_dim: Size of an embedding, D.
 
     Shape:
-        ``means``, ``stds``: ``(C, P, D)``. Means start as random directions, deviations at those of an even spread
-        over the sphere, 1 / sqrt(D): a component that nothing was assigned to yet stays comparable with the others.
-        (At 1 its log-density would be some 100 nats below theirs, and its class never be predicted.)
+        ``means``, ``stds``: ``(C, P, D)``.
     """
 
     means: Tensor
@@ -36,18 +38,18 @@ class GaussianMixture(nn.Module):
         self.register_buffer("stds", torch.full(shape, embed_dim**-0.5))
 
     def log_prob(self, features: Tensor) -> Tensor:
-        """Component log-densities, with the means taken as directions (scaled to unit length).
+        """Compute the log-density of every feature under every component, with the means scaled to unit length.
 
         Args:
             features: Unit vectors. Shape ``(N, D)``.
 
         Returns:
-            Shape ``(N, C, P)``.
+            Natural logarithms of densities. Shape ``(N, C, P)``.
         """
         classes, components, dim = self.means.shape
         means = F.normalize(self.means, dim=-1).view(-1, dim)
         return diagonal_log_prob(features, means, self.stds.view(-1, dim)).view(-1, classes, components)
 
     def peak(self) -> Tensor:
-        """Log-density of every component at its own mean, the largest there is. Shape ``(C, P)``."""
+        """Compute the log-density of every component at its mean, its largest value. Shape ``(C, P)``."""
         return gaussian_peak(self.stds)

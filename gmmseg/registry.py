@@ -1,4 +1,4 @@
-"""Where mmengine finds this package: ``type='gmmseg.SegformerGMMSegHead'`` works in any mmseg config."""
+"""Registries of mmengine for this package, so that ``type='gmmseg.SegformerGMMSegHead'`` works in any mmseg config."""
 
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS

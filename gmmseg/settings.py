@@ -1,4 +1,4 @@
-"""The settings of a mixture classifier, checked when they are given."""
+"""Settings of a mixture classifier, validated on construction."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from gmmseg.memory import MemoryStart, block_size
 
 @dataclasses.dataclass(frozen=True)
 class MixtureSettings:
-    """Settings of the mixtures and of their online EM; the defaults are the paper's.
+    """Settings of the mixtures and of their online EM; the defaults follow the paper.
 
     Args:
-        num_components: P, Gaussians per class.
-        embed_dim: D, size of the embeddings the mixtures live in.
-        memory_size: M, features remembered per component.
-        memory_blocks: K: at most so many blocks keep them, as moments (see :class:`gmmseg.memory.FeatureMemory`);
-            a memory of no more features keeps each.
-        max_samples: Most features remembered per component and step.
-        em_interval: Steps from one M-step to the next.
-        mean_momentum: Share of the old mean that an M-step keeps, in [0, 1]. A short training wants less.
+        num_components: Gaussians per class, P.
+        embed_dim: Size of an embedding, D.
+        memory_size: Features kept per component, M.
+        memory_blocks: Largest number of blocks K in which a memory keeps its features, as moments (see
+            :class:`gmmseg.memory.FeatureMemory`). A memory of at most this size keeps each feature by itself.
+        max_samples: Largest number of features stored per component and step.
+        em_interval: Steps between two M-steps.
+        mean_momentum: Share of the old mean that an M-step keeps, in [0, 1]. Use less for a short training.
         std_momentum: Share of the old standard deviation that an M-step keeps, in [0, 1].
         variance_floor: Added to every variance, so that no component collapses.
-        sinkhorn_epsilon: Temperature of the balanced assignment.
-        sinkhorn_iterations: Alternations of the balanced assignment.
+        sinkhorn_epsilon: Temperature of the balanced assignment, at least 0.03.
+        sinkhorn_iterations: Iterations of the balanced assignment.
         contrast_weight: Weight of the contrastive loss over all components.
-        memory_start: ``"empty"`` uses only what was pushed; ``"random"`` counts random unit vectors as data
-            until they are overwritten, as the published code does.
-        contrast_ignore_index: Target that the contrastive loss leaves out. The published code used 255, which
-            is also the number of a component where C * P > 255; -100 never is.
+        memory_start: ``"empty"`` uses only features that were pushed. ``"random"`` counts random unit vectors as
+            data until they are overwritten, as the published code does.
+        contrast_ignore_index: Target that the contrastive loss ignores. The published code uses 255, which is
+            also the number of a component where C * P > 255; -100 never is.
 
     Raises:
-        InputError: A value out of its range.
+        InputError: A value is out of range.
     """
 
     num_components: int = 5
@@ -75,10 +75,13 @@ class MixtureSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> MixtureSettings:
-        """Read settings from a config's ``mixture=dict(...)``; a key that nothing reads is an error.
+        """Read the settings from ``mixture=dict(...)`` of a config.
+
+        Args:
+            config: Settings by name; those left out take their defaults.
 
         Raises:
-            InputError: An unknown key (the closest known one is named), or a value out of its range.
+            InputError: A name is unknown (the message suggests the closest known one), or a value is out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for key in config:

@@ -82,7 +82,7 @@ def test_fit_evaluate_and_test(call, tmp_path):
 def test_frozen_copy_of_the_backbone(call, tmp_path):
     status, err = call("fit_gmm", "net.py", "net.pth", "--out", "made", "--frozen")
     assert status == 2
-    assert "expected a backbone with pretrained weights, for a frozen copy, found one that starts from scratch" in err
+    assert "expected a backbone with pretrained weights for the frozen copy, found one without" in err
     tail = (
         "model['backbone'] = dict(type='gmmseg.EfficientNetLite0', pretrained=True)\n"
         "model['decode_head']['in_channels'] = [24, 40, 112, 320]\n"
@@ -216,15 +216,23 @@ BAD = {
     "no model": (lambda: edit("tiny.py", ("model = dict(", "other = dict(")), (), "found None"),
     "other network": (lambda: edit("tiny.py", ("channels=16", "channels=24")), (), "is of another network"),
     "other classes": (other_classes, (), "was trained on the classes sky, road"),
-    "fewer classes in the data": (lambda: edit("tiny.py", (", 'tree')", ")")), (), "4 classes and the training data 3"),
+    "fewer classes in the data": (
+        lambda: edit("tiny.py", (", 'tree')", ")")),
+        (),
+        "with the 4 classes of the network, found 3",
+    ),
     "undefined label": (
         lambda: set_trees.write(Path("closed/labels/1.png"), np.full((48, 64), 9, np.uint8)),
         (),
         "found also [9]",
     ),
-    "no labels loaded": (lambda: edit("tiny.py", ("dict(type='LoadAnnotations'),", "")), (), "loads no labels"),
+    "no labels loaded": (
+        lambda: edit("tiny.py", ("dict(type='LoadAnnotations'),", "")),
+        (),
+        "pipeline that loads labels, found none",
+    ),
     "missing label": (lambda: Path("closed/labels/1.png").unlink(), (), "1.png"),
-    "NaN features": (nan_weights, (), "are not finite"),
+    "NaN features": (nan_weights, (), "found NaN or infinity"),
     "no images": (lambda: None, ("--images", 0), "--images"),
     "no pixels": (lambda: None, ("--pixels", 0), "--pixels"),
     "no components": (lambda: None, ("--components", 0), "--components"),

@@ -126,7 +126,7 @@ def test_tool_keeps_weights_and_classes_alone(call, model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda trained: trained.pop("meta"), "says neither its classes nor its steps"),
+        (lambda trained: trained.pop("meta"), "does not name its classes and steps"),
         (lambda trained: trained["state_dict"].popitem(), "is of another network than the config"),
         (lambda trained: trained["state_dict"].update(more=torch.zeros(1)), "left over more"),
     ],

@@ -170,11 +170,11 @@ def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--work-dir", CONFIG), "is a file; name a folder"),
+        (("--work-dir", CONFIG), "is a file; give a folder"),
         (("--work-dir", "/proc/none"), "--work-dir /proc/none cannot be written"),
-        ((*SMALL, "load_from=nothing.pth"), "load_from names nothing.pth"),
+        ((*SMALL, "load_from=nothing.pth"), "expected a local file, found nothing.pth"),
         (("--resume", "nothing.pth", *SMALL), "checkpoint nothing.pth does not exist"),
-        (("--resume", "weights.pth", *SMALL), "weights.pth holds weights but no state of a training"),
+        (("--resume", "weights.pth", *SMALL), "weights.pth holds weights but no training state"),
         ((*SMALL, "log_level.x=1"), "--cfg-options log_level.x=1 does not fit"),
         ((*SMALL, "model.no_such_key=1"), "no_such_key"),
         ((*SMALL, "train_cfg.max_iters=abc"), "train_cfg.max_iters must be a whole number of 1 or more, found 'abc'"),
@@ -191,14 +191,14 @@ def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
             (*SMALL, "model.backbone.init_cfg.type=Pretrained", "model.backbone.init_cfg.checkpoint=none.pth"),
             "none.pth",
         ),
-        (("--launcher", "pytorch", *SMALL), "is for processes that torchrun starts"),
+        (("--launcher", "pytorch", *SMALL), "needs processes that torchrun starts"),
         ((*SMALL, "model.test_cfg.mode=slide"), "model.test_cfg.crop_size: expected two positive integers"),
         ((*SMALL, "model.test_cfg.mode=hole"), "did you mean 'whole'"),
         (("--resume", "weights.pth", *SMALL, "load_from=other.pth"), "load_from=other.pth has no effect"),
-        (("--resume", *SMALL, "resume=False"), "--resume says so"),
-        (("--work-dir", "here", *SMALL, "work_dir=there"), "--work-dir says so"),
-        (("--amp", *SMALL, "optim_wrapper.type=OptimWrapper"), "--amp says so"),
-        ((*SMALL, "launcher=pytorch"), "--launcher says so"),
+        (("--resume", *SMALL, "resume=False"), "--resume sets it"),
+        (("--work-dir", "here", *SMALL, "work_dir=there"), "--work-dir sets it"),
+        (("--amp", *SMALL, "optim_wrapper.type=OptimWrapper"), "--amp sets it"),
+        ((*SMALL, "launcher=pytorch"), "--launcher sets it"),
         ((*SMALL, "find_unused_parameters=True"), "--launcher"),
     ],
 )
@@ -217,7 +217,7 @@ def test_initial_weights_without_a_network(call, capsys, monkeypatch, tmp_path):
     weights = ("model.backbone.init_cfg.type=Pretrained", f"model.backbone.init_cfg.checkpoint={address}")
     assert call("train", CONFIG, *SMALL, *weights) == 2
     _ends_with_one_sentence(
-        capsys, f"initial weights {address} cannot be fetched", str(tmp_path / "torch/hub/checkpoints")
+        capsys, f"initial weights {address} cannot be downloaded", str(tmp_path / "torch/hub/checkpoints")
     )
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# As dist_train.sh, for tools/test.py.
+# Runs `gmmseg test` on one process per GPU (or per CPU worker), on this machine or on NNODES machines. For several
+# machines, call it on each with its NODE_RANK and with the MASTER_ADDR and PORT of the first. PYTHON is the interpreter.
 set -euo pipefail
 if [[ $# -lt 3 || ! $3 =~ ^[1-9][0-9]*$ ]]; then
-    echo "usage: [PYTHON=python NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG CHECKPOINT GPUS [TEST.PY ARGUMENTS]" >&2
+    echo "usage: [PYTHON=python NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG CHECKPOINT GPUS [ARGUMENTS OF gmmseg test]" >&2
     exit 2
 fi
 config=$1 checkpoint=$2 processes=$3

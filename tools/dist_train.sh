@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# One process per GPU (or per CPU worker) on this machine, or on NNODES machines: call it on each, with its NODE_RANK
-# and the first one's MASTER_ADDR and PORT. PYTHON names the interpreter.
+# Runs `gmmseg train` on one process per GPU (or per CPU worker), on this machine or on NNODES machines. For several
+# machines, call it on each with its NODE_RANK and with the MASTER_ADDR and PORT of the first. PYTHON is the interpreter.
 set -euo pipefail
 if [[ $# -lt 2 || ! $2 =~ ^[1-9][0-9]*$ ]]; then
-    echo "usage: [PYTHON=python NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG GPUS [TRAIN.PY ARGUMENTS]" >&2
+    echo "usage: [PYTHON=python NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG GPUS [ARGUMENTS OF gmmseg train]" >&2
     exit 2
 fi
 config=$1 processes=$2

@@ -1,4 +1,4 @@
-# The mixtures of the GMMSeg paper; the settings are described in gmmseg/settings.py.
+# The mixtures of the GMMSeg paper; gmmseg/settings.py describes each setting.
 mixture = dict(
     num_components=5,
     embed_dim=64,
@@ -10,5 +10,5 @@ mixture = dict(
     sinkhorn_epsilon=0.05,
     sinkhorn_iterations=3,
     contrast_weight=0.01)
-# Whether the mixtures live, in the log: see docs/training.md.
+# Logs the state of the mixtures; docs/training.md describes the values.
 custom_hooks = [dict(type='gmmseg.MixtureMonitorHook')]

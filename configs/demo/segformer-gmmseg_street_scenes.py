@@ -1,4 +1,5 @@
-# What `make demo` trains and checkpoints/street_scenes.pth holds: three stages of the backbone, a few minutes on two CPU cores.
+# The network of `make demo` and of checkpoints/street_scenes.pth: three stages of the backbone. It trains in a few minutes
+# on two CPU cores.
 _base_ = [
     '../_base_/models/segformer_efficientnet-lite0.py',
     '../_base_/datasets/street_scenes.py',

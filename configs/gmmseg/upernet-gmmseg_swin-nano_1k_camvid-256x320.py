@@ -1,5 +1,5 @@
 _base_ = ['../softmax/upernet_swin-nano_1k_camvid-256x320.py', '../_base_/mixture.py']
-# A short training: means follow the memory faster than the paper's 0.999, and the memory is smaller.
+# For a short training, the momentum of the means is lower than the paper's 0.999 and the memory is smaller.
 model = dict(
     type='gmmseg.GMMSegmentor',
     decode_head=dict(

@@ -1,1 +1,1 @@
-"""Checkpoints of the published code, and those that a training writes."""
+"""Checkpoints: those that a training writes, and those of the published code."""

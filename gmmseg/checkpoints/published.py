@@ -1,6 +1,6 @@
-"""The published GMMSeg checkpoint layout, and how it becomes ours.
+"""Conversion of checkpoints from the layout of the published GMMSeg code to that of this project.
 
-Source: github.com/leonnnop/GMMSeg, whose state dicts these are.
+Source: github.com/leonnnop/GMMSeg.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _SEGMENTOR_PARTS = ("backbone", "neck", "decode_head", "auxiliary_head")
 
 @dataclass
 class KeyReport:
-    """What became of the keys of a published state dict; all others stay as they are.
+    """How the keys of a published state dict were converted; keys not named here are unchanged.
 
     Attributes:
-        mapped: Published key to ours.
-        dropped: Published key to the reason.
-        absent: Published key that a file may lack, to what follows.
-        missing: Our keys that have no counterpart, and that a network needs.
-        left_over: Keys that nothing reads, or that have another shape than the network's (with both shapes).
+        mapped: Published key to the new key.
+        dropped: Published key to the reason why it was dropped.
+        absent: Published key that the file lacks, and may lack, to the consequence.
+        missing: New keys that the network needs and the file has no tensor for.
+        left_over: Keys that the network does not read, or whose shape differs from that of the network (with both
+            shapes).
     """
 
     mapped: dict[str, str] = field(default_factory=dict)
@@ -57,19 +58,19 @@ class KeyReport:
 def convert_published(
     checkpoint: Mapping[str, Any], source: str | Path, model: nn.Module | None = None
 ) -> tuple[dict[str, Any], KeyReport]:
-    """Give a checkpoint in our layout for one in the published layout.
+    """Convert a checkpoint from the published layout to the layout of this project.
 
     Args:
-        checkpoint: As published, with ``state_dict``; of ``meta`` the classes and their palette are kept.
-        source: Where it comes from, for messages.
-        model: The network that is to load it. Without one, what is left over or missing outside the generative
-            head cannot be known; top-level names other than mmseg's are left over.
+        checkpoint: A published checkpoint with a ``state_dict``. Of its ``meta``, classes and palette are kept.
+        source: Its file, for messages.
+        model: The network that is to load the result, to check every key against. Without it, keys outside the
+            generative head are not checked, except that top-level names unknown to mmseg count as left over.
 
     Returns:
-        A new checkpoint, and what became of the keys.
+        The new checkpoint, and a report of all keys.
 
     Raises:
-        InputError: There is no published head in it, or the network has no generative head, or one of other classes.
+        InputError: The file holds no published head, or ``model`` has no generative head, or one with other classes.
     """
     state, report = dict(checkpoint["state_dict"]), KeyReport()
     meta = checkpoint.get("meta")
@@ -80,7 +81,7 @@ def convert_published(
     heads = [key.removesuffix("diagonal") for key in state if key.split(".")[-1] == "diagonal"]
     if not heads:
         raise InputError(
-            f"{source} is not in the published GMMSeg layout: no key ends in 'diagonal', as in decode_head.diagonal; "
+            f"{source} is not in the published GMMSeg layout: expected a key such as decode_head.diagonal, found none; "
             "checkpoints of mmseg and of this project need no conversion"
         )
     for prefix in heads:
@@ -103,33 +104,37 @@ def convert_published(
 
 
 def _memory_settings(model: nn.Module, prefix: str, stds: Tensor, source: str | Path) -> tuple[int, int]:
-    """Memory size and most blocks of the model's head; checks that the head has the classes of the file."""
+    """Return memory size and largest number of blocks of the model's head, after checking its number of classes."""
     try:
         classifier: Any = model.get_submodule(prefix + "classifier")
     except AttributeError as error:
         raise InputError(
-            f"{source} has a generative head at {prefix.rstrip('.')}, and the config has none; give a GMMSeg config"
+            f"{source} has a generative head {prefix.rstrip('.')}, and the config has none; give a GMMSeg config"
         ) from error
     classes = len(classifier.mixture.stds)
     if classes != len(stds):
-        raise InputError(f"{source} is of {len(stds)} classes, and the config of {classes}; give a config that fits")
+        raise InputError(
+            f"{source} has {len(stds)} classes, and the config has {classes}; give the config of this network"
+        )
     return classifier.settings.memory_size, classifier.settings.memory_blocks
 
 
 def _convert_head(
     state: dict[str, Any], prefix: str, report: KeyReport, memory_size: int | None, most_blocks: int
 ) -> None:
-    """Rewrite one head's part of a state dict in place, from the published layout to ours.
+    """Convert the keys of one head in a state dict, in place.
 
-    The published queue counts as full, as its own code counts it, and becomes moments of blocks of features (see
-    :class:`gmmseg.memory.FeatureMemory`). A file without a queue is whole: the memory then starts as a new one.
+    A published queue counts as full, as in the published code. It becomes moments of blocks of features (see
+    :class:`gmmseg.memory.FeatureMemory`). A file may lack the queue; the memory then starts empty or random, as
+    configured.
 
     Args:
         state: The state dict.
-        prefix: Where the head's keys start, such as ``"decode_head."``.
-        report: Gets what becomes of the keys.
-        memory_size: M of the network that is to load; a queue of another size is dropped. ``None`` takes the queue's.
-        most_blocks: The network's setting ``memory_blocks``.
+        prefix: Prefix of the head's keys, such as ``"decode_head."``.
+        report: Gets an entry for each key.
+        memory_size: M of the network that is to load the result; a queue of another size is dropped. ``None`` accepts
+            any size.
+        most_blocks: The setting ``memory_blocks`` of the network.
     """
     for name, reason in _PUBLISHED_UNUSED.items():
         if state.pop(prefix + name, None) is not None:
@@ -145,11 +150,11 @@ def _convert_head(
         state[step] = state[step].reshape(()).long()
     queue, pointer = state.pop(prefix + "queue", None), state.pop(prefix + "queue_ptr", None)
     if queue is None:
-        report.absent[prefix + "queue"] = "the memory starts as a new one"
+        report.absent[prefix + "queue"] = "a new memory starts"
         if pointer is not None:
-            report.dropped[prefix + "queue_ptr"] = "there is no queue for it to point into"
+            report.dropped[prefix + "queue_ptr"] = "the file has no queue"
     elif memory_size not in (None, queue.shape[2]):
-        reason = f"holds {queue.shape[2]} features a component, and the config's memory {memory_size}"
+        reason = f"holds {queue.shape[2]} features per component, the memory of the config {memory_size}"
         report.dropped |= {prefix + "queue": reason, prefix + "queue_ptr": reason}
     else:
         memory = _memory_of_queue(queue, pointer, most_blocks)
@@ -162,13 +167,13 @@ def _convert_head(
 
 
 def _memory_of_queue(queue: Tensor, pointer: Tensor | None, most_blocks: int) -> dict[str, Tensor]:
-    """Memory buffers of a full queue. Shape: ``(G, D, M)``; ``pointer (G,)`` is where it goes on."""
+    """Compute the buffers of a memory from a full queue ``(G, D, M)`` and its next slots ``pointer (G,)``."""
     groups, dim, size = queue.shape
     block = block_size(size, most_blocks)
     blocks = torch.empty(groups, size // block, 2, dim)
     slot, at = torch.arange(size), (torch.zeros(groups) if pointer is None else pointer).long()[:, None]
-    forgotten = (slot >= at) & (slot < -(-at // block) * block)  # the rest of a block that is being written again
-    for moments, features, old in zip(blocks, queue, forgotten, strict=True):  # one at a time: queues have gigabytes
+    forgotten = (slot >= at) & (slot < -(-at // block) * block)  # the rest of a block that is partly overwritten
+    for moments, features, old in zip(blocks, queue, forgotten, strict=True):  # one at a time: queues take gigabytes
         features = features.float().masked_fill(old, 0).reshape(dim, -1, block)
         moments[:, 0], moments[:, 1] = features.sum(2).T, features.square().sum(2).T
     sums, square_sums = blocks.double().sum(1).unbind(1)
@@ -177,15 +182,15 @@ def _memory_of_queue(queue: Tensor, pointer: Tensor | None, most_blocks: int) ->
 
 
 def rename_published_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Rewrite a state dict in place from the published layout to ours; any other is left alone.
+    """Convert a state dict from the published layout in place; a state dict in any other layout is unchanged.
 
-    Heads register this as a ``load_state_dict`` pre-hook, so that published checkpoints load by every way that
-    mmengine and torch have. Where there is no queue, or one of another size, the head's memory stays as it is.
+    Heads register this function as a ``load_state_dict`` pre-hook, so that mmengine and torch load published
+    checkpoints directly. If the state dict has no queue, or one of another size, the memory of the head is kept.
 
     Args:
         module: The head that loads.
-        state: The state dict that is being loaded.
-        prefix: Where the head's keys start in it, such as ``"decode_head."``.
+        state: The state dict to load.
+        prefix: Prefix of the head's keys, such as ``"decode_head."``.
     """
     if prefix + "diagonal" not in state:
         return
@@ -193,6 +198,6 @@ def rename_published_keys(module: nn.Module, state: dict[str, Any], prefix: str,
     report = KeyReport()
     _convert_head(state, prefix, report, em.memory.size, em.settings.memory_blocks)
     if prefix + "queue" in report.dropped:
-        warnings.warn(f"{prefix}queue {report.dropped[prefix + 'queue']}: the memory stays as it is", stacklevel=2)
+        warnings.warn(f"{prefix}queue {report.dropped[prefix + 'queue']}; the memory is not loaded", stacklevel=2)
     for name, buffer in em.memory.named_buffers():
         state.setdefault(prefix + _MEMORY + name, buffer)

@@ -1,3 +1,3 @@
 """The command ``gmmseg``: one module per subcommand."""
 
-import anomaly.cli  # noqa: F401  before anything that loads numpy or torch
+import anomaly.cli  # noqa: F401  must come before numpy and torch are loaded

@@ -1,4 +1,4 @@
-"""Rewrite a published GMMSeg checkpoint in this project's layout, and account for every key.
+"""Convert a published GMMSeg checkpoint to the layout of this project, and report every key.
 
 Example:
     gmmseg convert published.pth ours.pth --config CONFIG
@@ -7,7 +7,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,45 +19,48 @@ from anomaly.errors import InputError
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Input, output, and the network that is to load the output."""
+    """Parse the arguments of ``gmmseg convert``."""
     parser = command_parser(__doc__, "gmmseg convert")
     parser.add_argument("input", type=Path, metavar="IN", help="a checkpoint of the published code")
-    parser.add_argument("output", type=Path, metavar="OUT", help="the file to write")
-    parser.add_argument("--config", type=Path, help="build this config's network, and check every key against it")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    parser.add_argument("output", type=Path, metavar="OUT", help="file to write")
+    parser.add_argument("--config", type=Path, help="check every key against the network of this config")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override settings of the config"
+    )
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Convert, report every key, and write if nothing is left over or missing."""
+    """Convert a checkpoint, report every key, and write the result if no key is left over or missing."""
     args = parse_args(words)
     if args.cfg_options and args.config is None:
-        raise InputError("--cfg-options: expected --config too, whose settings they are, found none; give both")
+        raise InputError("--cfg-options changes settings of --config, which is missing; give both")
     if args.output.exists() and args.output.samefile(args.input):
-        raise InputError(f"OUT is IN, {args.input}, and would be lost; name another OUT")
+        raise InputError(f"OUT is the same file as IN, {args.input}, which would be lost; give another name as OUT")
     model = _network(args) if args.config else None
 
     from anomaly.models.checkpoints import load_checkpoint_file
+    from gmmseg.checkpoints.files import write_checkpoint
     from gmmseg.checkpoints.published import convert_published
 
     published = load_checkpoint_file(args.input)
     converted, report = convert_published(published, args.input, model)
-    width = max(len(key) for fates in vars(report).values() for key in fates)
-    for word, fates in vars(report).items():
-        for key in fates:
-            fate = fates[key] if isinstance(fates, dict) else ""
-            print(f"{word.replace('_', ' '):10} {key:{width}}  {fate}".rstrip())
+    width = max(len(key) for keys in vars(report).values() for key in keys)
+    for word, keys in vars(report).items():
+        for key in keys:
+            detail = keys[key] if isinstance(keys, dict) else ""
+            print(f"{word.replace('_', ' '):10} {key:{width}}  {detail}".rstrip())
     unchanged = Counter(key.split(".")[0] for key in converted["state_dict"].keys() & published["state_dict"].keys())
     print(f"{'unchanged':10} " + ", ".join(f"{number} of {part}" for part, number in sorted(unchanged.items())))
     faults = [f"left over {key}" for key in report.left_over] + [f"missing {key}" for key in report.missing]
     if faults:
-        named = "; ".join(faults[:8]) + ("; ... as listed" if len(faults) > 8 else "")
+        named = "; ".join(faults[:8]) + ("; ..." if len(faults) > 8 else "")
         raise InputError(
             f"{args.input} was not converted: {len(faults)} of its tensors do not fit ({named}); give the config of "
-            "its network, and remove what no network reads"
+            "its network, and remove tensors that no network reads"
         )
-    _write(converted, args.output)
-    print(f"{args.output} is written")
+    write_checkpoint(converted, args.output)
+    print(f"wrote {args.output}")
 
 
 def _network(args: argparse.Namespace) -> Any:
@@ -66,19 +68,3 @@ def _network(args: argparse.Namespace) -> Any:
     from anomaly.models.mmseg import build_model
 
     return build_model(config)
-
-
-def _write(checkpoint: dict[str, Any], path: Path) -> None:
-    import torch
-
-    from gmmseg.checkpoints.files import PART, move_into_place
-
-    part = path.with_name(path.name + PART)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, part)
-        move_into_place(part, path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises either
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise InputError(f"{path} could not be written ({str(error).splitlines()[0]}); name another OUT") from error

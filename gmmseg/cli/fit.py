@@ -1,6 +1,6 @@
-"""Fit class mixtures to a trained network's features: likelihoods without training.
+"""Fit class mixtures to the features of a trained network, to get likelihoods without further training.
 
-Writes a config and a checkpoint, which all tools take like any other.
+Writes a config and a checkpoint for use with every other command.
 
 Examples:
     gmmseg fit CONFIG softmax.pth --out fitted
@@ -21,31 +21,38 @@ from anomaly.errors import InputError
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Arguments in mmseg's habits."""
+    """Parse the arguments of ``gmmseg fit``."""
     parser = command_parser(__doc__, "gmmseg fit")
     add = parser.add_argument
-    add("config", type=Path, help="config of an mmseg network whose head ends in a conv_seg, as nearly all do")
-    add("checkpoint", type=Path, help="a checkpoint of that network")
+    add("config", type=Path, help="config of an mmseg network whose head ends in a conv_seg, as nearly all heads do")
+    add("checkpoint", type=Path, help="checkpoint of that network")
     add(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="gets CONFIG_posthoc-gmm.py and .pth (or _frozen-gmm)",
+        help="folder for CONFIG_posthoc-gmm.py and .pth (or _frozen-gmm)",
     )
     add("--images", type=int, default=100, metavar="N", help="training images, drawn at random (default: 100)")
-    add("--frozen", nargs="?", type=int, const=-1, metavar="STAGE", help="of a frozen copy of the backbone too")
-    add("--components", type=int, default=5, metavar="P", help="most Gaussians of a class (default: 5)")
-    add("--pixels", type=int, default=20_000, metavar="N", help="most pixels of a class (default: 20000)")
-    add("--seed", type=int, default=0, help="draws images, pixels and starts (default: 0)")
-    add("--data-root", type=Path, metavar="DIR", help="folder that holds the data sets (default: data)")
-    add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
-    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    add(
+        "--frozen",
+        nargs="?",
+        type=int,
+        const=-1,
+        metavar="STAGE",
+        help="also fit mixtures to a feature map of a frozen copy of the backbone (default: the deepest)",
+    )
+    add("--components", type=int, default=5, metavar="P", help="largest number of Gaussians per class (default: 5)")
+    add("--pixels", type=int, default=20_000, metavar="N", help="largest number of pixels per class (default: 20000)")
+    add("--seed", type=int, default=0, help="seed for drawing images, pixels and starting points (default: 0)")
+    add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
+    add("--device", help="device such as cpu or cuda:0 (default: cuda if available)")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override settings of the config")
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Load the network, pass over the images once, fit, and write config and checkpoint, both or none."""
+    """Load the network, sample features, fit the mixtures, and write config and checkpoint, both or none."""
     args = parse_args(words)
     if min(args.images, args.components, args.pixels) < 1:
         raise InputError(
@@ -53,8 +60,8 @@ def main(words: Sequence[str] | None = None) -> None:
             f"{args.images}, {args.components} and {args.pixels}"
         )
     check_seed(args.seed)
-    said = {} if args.frozen is None else {r"model\.frozen": "--frozen says so"}
-    config = read_config(args.config, args.cfg_options, args.data_root, Reads(ALL, said))
+    unread = {} if args.frozen is None else {r"model\.frozen": "--frozen sets it"}
+    config = read_config(args.config, args.cfg_options, args.data_root, Reads(ALL, unread))
     check_data_root(config, args.data_root)
 
     import torch
@@ -106,5 +113,5 @@ def main(words: Sequence[str] | None = None) -> None:
         torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
         (stage / f"{name}.py").write_text(portable(config.pretty_text))
     if unseen:
-        print(f"no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
-    print(f"{args.out / name}.py and {name}.pth are written: a config and checkpoint for anomaly evaluate")
+        print(f"note: no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
+    print(f"wrote {args.out / name}.py and {name}.pth, a config and a checkpoint for anomaly evaluate")

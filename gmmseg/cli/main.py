@@ -1,4 +1,4 @@
-"""The command ``gmmseg``: which subcommands there are."""
+"""The command ``gmmseg`` and its subcommands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from anomaly.cli.main import run_command
 
 COMMANDS = {
     "train": "train a segmentation network, generative or not",
-    "test": "closed-set metrics by mmsegmentation's own test loop",
-    "fit": "fit class mixtures to a trained network's features",
-    "convert": "rewrite a published GMMSeg checkpoint in this project's layout",
-    "publish": "keep of a training's checkpoint what a network needs",
+    "test": "compute closed-set metrics with mmsegmentation's test loop",
+    "fit": "fit class mixtures to the features of a trained network",
+    "convert": "convert a published GMMSeg checkpoint to the layout of this project",
+    "publish": "reduce the checkpoint of a training to the weights of its network",
 }
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run a subcommand and end the process."""
+    """Run a subcommand and exit."""
     run_command("gmmseg", COMMANDS, words)

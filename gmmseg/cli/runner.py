@@ -1,4 +1,4 @@
-"""What training and testing share: arguments, and a runner from a config, or one sentence on why not."""
+"""Arguments and runner shared by ``gmmseg train`` and ``gmmseg test``."""
 
 from __future__ import annotations
 
@@ -16,28 +16,36 @@ from anomaly.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every tool that runs mmengine, in mmseg's habits."""
-    parser.add_argument("--work-dir", type=Path, help="logs and checkpoints (default: work_dirs/CONFIG)")
-    parser.add_argument("--data-root", type=Path, help="folder that holds the data sets (default: data)")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings to override")
+    """Add the arguments of commands that run mmengine; their names follow mmseg."""
+    parser.add_argument("--work-dir", type=Path, help="folder for logs and checkpoints (default: work_dirs/CONFIG)")
+    parser.add_argument("--data-root", type=Path, help="folder that holds the datasets (default: data)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override settings of the config"
+    )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def runner_config(args: argparse.Namespace, keys: Sequence[str], said: Mapping[str, str]) -> Any:
-    """Read ``args.config`` and apply what :func:`add_arguments` added.
+def runner_config(args: argparse.Namespace, keys: Sequence[str], unread: Mapping[str, str]) -> Any:
+    """Read ``args.config`` and apply the arguments of :func:`add_arguments`.
 
     Args:
-        args: Parsed.
-        keys: What the tool reads of the config.
-        said: Which of these it does not read after all, by key, and why.
+        args: The parsed arguments.
+        keys: Parts of the config that the command reads.
+        unread: Keys among these that it does not read, and why; ``--cfg-options`` for them are an error.
+
+    Returns:
+        An mmengine config.
+
+    Raises:
+        InputError: The config, an option or the data root is not valid.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    but = {re.escape(key): why for key, why in said.items()} | {"launcher": "--launcher says so"}
+    but = {re.escape(key): why for key, why in unread.items()} | {"launcher": "--launcher sets it"}
     if args.work_dir is not None:
-        but["work_dir"] = "--work-dir says so"
+        but["work_dir"] = "--work-dir sets it"
     if args.launcher == "none":
-        but[r"sync_bn|find_unused_parameters|env_cfg\.dist_cfg"] = "it is of several processes, which --launcher starts"
+        but[r"sync_bn|find_unused_parameters|env_cfg\.dist_cfg"] = "it needs several processes, started by --launcher"
     config = read_config(args.config, args.cfg_options, args.data_root, Reads(keys, but))
     check_data_root(config, args.data_root)
     config.launcher = args.launcher
@@ -46,15 +54,15 @@ def runner_config(args: argparse.Namespace, keys: Sequence[str], said: Mapping[s
 
 
 def build_runner(config: Any, *loaders: str) -> Any:
-    """Build mmengine's runner, one that reads checkpoints safely.
+    """Build a :class:`gmmseg.training.SafeRunner` from a config.
 
     Args:
         config: An mmengine config.
-        *loaders: The data loaders that will run, such as ``"train_dataloader"``; their folders have to exist, without
-            a frame that mmseg passes over.
+        *loaders: Data loaders that will run, such as ``"train_dataloader"``. Their folders must exist, with a label
+            map for every image.
 
     Raises:
-        InputError: Data, work dir or ``load_from`` are not there, or the config describes nothing that can be built.
+        InputError: Data or ``load_from`` are missing, the work dir cannot be written, or the config cannot be built.
     """
     from gmmseg.training import SafeRunner
 
@@ -62,11 +70,13 @@ def build_runner(config: Any, *loaders: str) -> Any:
         _check_data_folders(config, loader)
         _check_frames(config, loader)
         if config.get(loader) and not config[loader].get("num_workers"):
-            config[loader].persistent_workers = False  # torch refuses workers that persist where there are none
+            config[loader].persistent_workers = False  # torch refuses persistent workers if num_workers is 0
     if Path(config.work_dir).is_file():
-        raise InputError(f"--work-dir {config.work_dir} is a file; name a folder")
+        raise InputError(f"--work-dir {config.work_dir} is a file; give a folder")
     if config.get("load_from") and not config.get("resume") and not Path(config.load_from).is_file():
-        raise InputError(f"load_from names {config.load_from}, which is no file here; download it and name the file")
+        raise InputError(
+            f"load_from: expected a local file, found {config.load_from}; download the checkpoint and give its path"
+        )
     try:
         return SafeRunner.from_cfg(config)
     except InputError:
@@ -83,14 +93,14 @@ def _check_data_folders(config: Any, loader: str) -> None:
         path = Path(dataset.get("data_root") or "", folder)
         if not path.is_dir() or not any(path.iterdir()):
             raise InputError(
-                f"{config.filename} reads its {loader} from {path}, which is no folder with files; put the data "
-                "there, or name the folder that holds the data sets with --data-root (generated scenes are made "
-                "by anomaly data street_scenes)"
+                f"{config.filename} reads the {loader} from {path}, which is not a folder with files; put the data "
+                "there, or give the folder that holds the datasets as --data-root (anomaly data street_scenes makes "
+                "the synthetic scenes)"
             )
 
 
 def _check_frames(config: Any, loader: str) -> None:
-    """Refuse frames that the data set passes over, before anything is written."""
+    """Check, before anything is written, that the dataset skips no frame."""
     from mmengine.registry import init_default_scope
     from mmseg.registry import DATASETS
 
@@ -102,5 +112,5 @@ def _check_frames(config: Any, loader: str) -> None:
     try:
         dataset = DATASETS.build(copy.deepcopy(config[loader].dataset))
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError, OSError):
-        return  # the runner will say what is wrong
+        return  # the runner reports the fault
     check_whole(dataset, f"{config.filename}, {loader}")

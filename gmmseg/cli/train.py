@@ -1,4 +1,4 @@
-"""Train a segmentation network, generative or not; resumes exactly.
+"""Train a segmentation network, generative or not; a resumed training continues exactly.
 
 Examples:
     gmmseg train CONFIG --work-dir work_dirs/first
@@ -18,15 +18,15 @@ from gmmseg.cli.runner import add_arguments, build_runner, runner_config
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Arguments in mmseg's habits."""
+    """Parse the arguments of ``gmmseg train``."""
     parser = command_parser(__doc__, "gmmseg train")
-    parser.add_argument("config", type=Path, help="a config file, such as those in configs/")
+    parser.add_argument("config", type=Path, help="config file, such as one of those in configs/")
     parser.add_argument(
         "--resume",
         nargs="?",
         const="newest",
         metavar="CHECKPOINT",
-        help="go on from CHECKPOINT, or from the newest one in the work dir that can be read",
+        help="continue from CHECKPOINT, or from the newest readable one in the work dir",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision (densities stay in float32)")
     add_arguments(parser)
@@ -34,12 +34,12 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Build mmengine's runner from the config and train."""
+    """Build the runner of a config and train."""
     args = parse_args(words)
-    said = {} if args.resume is None else {"resume": "--resume says so"}
-    said |= {} if args.resume in (None, "newest") else {"load_from": "training goes on from what --resume names"}
-    said |= {"optim_wrapper.type": "--amp says so"} if args.amp else {}
-    config = runner_config(args, ALL, said)
+    unread = {} if args.resume is None else {"resume": "--resume sets it"}
+    unread |= {} if args.resume in (None, "newest") else {"load_from": "--resume sets it"}
+    unread |= {"optim_wrapper.type": "--amp sets it"} if args.amp else {}
+    config = runner_config(args, ALL, unread)
     if args.resume == "newest":
         config.resume = args.resume
     elif args.resume is not None:

@@ -1,4 +1,4 @@
-"""Closed-set data as mmseg data sets, where mmseg has none."""
+"""mmseg datasets for closed-set data that mmseg does not include."""
 
 from gmmseg.datasets.camvid import CamVidDataset
 

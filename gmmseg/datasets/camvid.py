@@ -1,4 +1,4 @@
-"""CamVid (Brostow et al., 2008) in the 11-class form of SegNet, as an mmseg data set."""
+"""CamVid (Brostow et al., 2008) with the 11 classes of SegNet, as an mmseg dataset."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gmmseg.registry import DATASETS
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
-    """367 / 101 / 233 street images, 480x360; label 11 (unlabelled) is ignored.
+    """CamVid: 367 training, 101 validation and 233 test images of streets, 480x360 pixels.
 
-    ``data_prefix`` names the folders of images and of label maps. Images may be PNG (as distributed) or
-    JPEG; the loader looks.
+    Label 11 (unlabelled) is ignored. ``data_prefix`` names the folders of images and label maps. Images may be PNG
+    files, as distributed, or JPEG files; the suffix is detected.
 
     Args:
         **kwargs: Arguments of mmseg's ``BaseSegDataset``.
 
     Raises:
-        InputError: No folder of images, or none in it.
+        InputError: The folder of images is missing or holds no image.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {
@@ -41,12 +41,13 @@ class CamVidDataset(BaseSegDataset):
         suffix = next((s for s in (".png", ".jpg") if any(folder.glob(f"*{s}"))), None)
         if suffix is None:
             raise InputError(
-                f"no CamVid images in {folder}: expected .png or .jpg files there; put CamVid under data/camvid, "
-                "name the folder that holds camvid/ with --data-root, or leave the closed set out (--no-closed-set)"
+                f"no CamVid images in {folder}: expected .png or .jpg files there, found none; put CamVid in "
+                "data/camvid, give the folder that holds camvid/ as --data-root, or leave out the closed set "
+                "(--no-closed-set)"
             )
         super().__init__(img_suffix=suffix, seg_map_suffix=".png", **kwargs)
 
     @classmethod
     def get_label_map(cls, new_classes: Any = None) -> dict[int, int]:
-        """Label 11, unlabelled, becomes mmseg's ignore label, and so do classes left out of ``new_classes``."""
+        """Map label 11 (unlabelled), and classes that ``new_classes`` leaves out, to mmseg's ignore label 255."""
         return {**(super().get_label_map(new_classes) or {}), 11: 255}

@@ -1,4 +1,4 @@
-"""Pure mathematics of the mixture: no state, shapes in every docstring."""
+"""Pure functions for mixtures, without state."""
 
 from gmmseg.functional.gaussian import diagonal_log_prob, gaussian_peak
 from gmmseg.functional.moments import direction_and_variance

@@ -1,4 +1,4 @@
-"""Collectives over all processes; on one process, or with no process group, each is the identity."""
+"""Collective operations over processes. With one process, or without a process group, each is the identity."""
 
 from __future__ import annotations
 
@@ -10,24 +10,38 @@ from torch import Tensor
 
 
 def num_processes() -> int:
-    """How many processes train together; 1 where there is no process group."""
+    """Return the number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def process_rank() -> int:
-    """Which of them this is, from 0."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if num_processes() > 1 else 0
 
 
 @torch.no_grad()
 def all_sum(values: Tensor) -> Tensor:
-    """Sum over processes, elementwise. Any shape, the same everywhere; a new tensor, or ``values`` on one process."""
+    """Sum over processes, elementwise.
+
+    Args:
+        values: Any shape, the same on every process.
+
+    Returns:
+        A new tensor of that shape; ``values`` itself with one process.
+    """
     return _reduced(values, dist.ReduceOp.SUM) if num_processes() > 1 else values
 
 
 @torch.no_grad()
 def all_max(values: Tensor) -> Tensor:
-    """Largest over processes, elementwise. Any shape, the same everywhere; not of bool."""
+    """Take the maximum over processes, elementwise.
+
+    Args:
+        values: Any shape, the same on every process, and any dtype except bool.
+
+    Returns:
+        A new tensor of that shape; ``values`` itself with one process.
+    """
     return _reduced(values, dist.ReduceOp.MAX) if num_processes() > 1 else values
 
 
@@ -39,7 +53,14 @@ def _reduced(values: Tensor, operation: Any) -> Tensor:
 
 @torch.no_grad()
 def gather_equal(values: Tensor) -> Tensor:
-    """Stack every process's tensor in rank order. Any shape S, the same everywhere; gives ``(processes, *S)``."""
+    """Stack the tensors of all processes in rank order.
+
+    Args:
+        values: Any shape S, the same on every process.
+
+    Returns:
+        Shape ``(processes, *S)``.
+    """
     processes = num_processes()
     if processes == 1:
         return values[None]
@@ -50,13 +71,13 @@ def gather_equal(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate every process's rows in rank order; processes may hold different numbers of them.
+    """Concatenate the rows of all processes in rank order.
 
     Args:
-        rows: Shape ``(n_rank, ...)``, the same trailing shape on every process.
+        rows: Shape ``(n, ...)``; n may differ between processes, the trailing shape may not.
 
     Returns:
-        Shape ``(sum of n_rank, ...)``, the same on every process.
+        Shape ``(sum of n, ...)``, the same on every process.
     """
     if num_processes() == 1:
         return rows

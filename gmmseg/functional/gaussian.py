@@ -1,4 +1,4 @@
-"""Log-density of diagonal Gaussians, by matrix products."""
+"""Log-density of diagonal Gaussians, computed with matrix products."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor
 
 
 def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
-    r"""Log-density of every feature under every diagonal Gaussian.
+    r"""Compute the log-density of every feature under every diagonal Gaussian.
 
     .. math::
         \log N(x; \mu, \sigma^2) = \sum_d \Big( -\frac{x_d^2}{2\sigma_d^2} + \frac{\mu_d x_d}{\sigma_d^2}
         - \frac{\mu_d^2}{2\sigma_d^2} - \log \sigma_d \Big) - \frac{D}{2} \log 2\pi
 
-    is linear in :math:`(x^2, x)`: two accumulating matrix products give all N x G densities, and beside
-    the result the largest array is one ``(N, D)`` array (a broadcast would need ``(N, G, D)``).
+    This is linear in :math:`(x^2, x)`, so two accumulating matrix products give all N x G densities. Besides the
+    result, the largest array has the shape ``(N, D)``; broadcasting would need ``(N, G, D)``.
 
-    Expanding the square costs digits where means and features are far from the origin compared with the
-    deviations: the absolute error is about ``eps * sum(x^2 / std^2)``, some 1e-5 in float32 for the unit
-    vectors and deviations of 0.1 and more of GMMSeg. Use float64 inputs where that is too much.
+    Expanding the square loses digits where means and features are far from the origin, relative to the standard
+    deviations. The absolute error is about ``eps * sum(x^2 / std^2)``: roughly 1e-5 in float32 for the unit vectors
+    of GMMSeg with standard deviations of at least 0.1. Pass float64 inputs if you need less.
 
     Args:
-        features: Shape ``(N, D)``.
-        means: Shape ``(G, D)``.
+        features: Points. Shape ``(N, D)``.
+        means: Means of the Gaussians. Shape ``(G, D)``.
         stds: Standard deviations (not variances), positive. Shape ``(G, D)``.
 
     Returns:
@@ -39,12 +39,12 @@ def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
 
 
 def gaussian_peak(stds: Tensor) -> Tensor:
-    """Log-density of diagonal Gaussians at their means.
+    """Compute the log-density of diagonal Gaussians at their means, its largest value.
 
     Args:
-        stds: Positive. Shape ``(..., D)``.
+        stds: Standard deviations, positive. Shape ``(..., D)``.
 
     Returns:
-        Shape ``(...)``.
+        Natural logarithms of densities. Shape ``(...)``.
     """
     return -stds.log().sum(-1) - 0.5 * stds.shape[-1] * math.log(2 * math.pi)

@@ -1,4 +1,4 @@
-"""Moments of stored features from their running sums."""
+"""Moments of stored features, from their running sums."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from torch import Tensor
 
 
 def direction_and_variance(sums: Tensor, square_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean direction of unit vectors, and their variance about it.
+    r"""Compute the mean direction of unit vectors, and their variance about it.
 
-    With :math:`\mu = \sum_i x_i / \lVert \sum_i x_i \rVert` the variance *about that unit vector* (not about the
-    mean, which is shorter) is :math:`\frac1n \sum_i (x_i - \mu)^2 = \frac1n \sum_i x_i^2 - 2 \mu \bar{x} + \mu^2`,
-    per dimension. Sums in float64 keep it exact enough to stay positive.
+    The direction is :math:`\mu = \sum_i x_i / \lVert \sum_i x_i \rVert`. The variance is taken about that unit
+    vector, not about the mean, which is shorter. Per dimension it is
+    :math:`\frac1n \sum_i (x_i - \mu)^2 = \frac1n \sum_i x_i^2 - 2 \mu \bar{x} + \mu^2`. Sums in float64 keep it
+    accurate enough to stay positive.
 
     Args:
         sums: Sum of the features. Shape ``(G, D)``.
         square_sums: Sum of their squares. Shape ``(G, D)``.
-        counts: How many features were summed, at least 1. Shape ``(G,)``.
+        counts: Number of features summed, at least 1. Shape ``(G,)``.
 
     Returns:
         Unit directions and biased variances, both ``(G, D)``.

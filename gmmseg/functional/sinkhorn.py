@@ -1,4 +1,4 @@
-"""Balanced assignment of each class's pixels to its components."""
+"""Balanced assignment of the pixels of each class to its components."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ def sinkhorn_assign(
     iterations: int = 3,
     all_sum: Callable[[Tensor], Tensor] = _itself,
 ) -> Tensor:
-    r"""Assign each pixel to a component of its class so that the components share the class's pixels about equally.
+    r"""Assign each pixel to a component of its class, so that components get about equally many pixels.
 
-    Starts from :math:`Q = \exp(\text{scores} / \epsilon)` and alternately scales, within each class, components to
-    equal mass and pixels to equal mass (Sinkhorn-Knopp); each pixel then goes to its heaviest component, the first
-    one on a tie. Masses are known up to a factor common to a class, which no pixel's choice depends on.
+    The Sinkhorn-Knopp algorithm starts from :math:`Q = \exp(\text{scores} / \epsilon)`. Within each class it
+    alternately scales components to equal mass and pixels to equal mass. Each pixel then goes to its heaviest
+    component, the first one on a tie. Masses are relative to their class; a common factor changes no assignment.
 
     Args:
         scores: Affinity of pixels to the components of their class, within [-1, 1] (see :func:`scale_to_unit`).
             Shape ``(n, P)``.
-        classes: Class of every pixel, in ``[0, num_classes)``; without it all are of one. Shape ``(n,)``, int64.
-        num_classes: C.
-        epsilon: Temperature; smaller is sharper. In float32 not below 0.03: a pixel whose scores are all near -1 then
-            has no weight left beside ``exp(2 / epsilon)`` times as much.
-        iterations: Number of alternations.
-        all_sum: Sums a ``(C, P)`` array over processes that hold a part of the pixels each.
+        classes: Class of every pixel, in ``[0, num_classes)``; ``None`` puts all pixels in one class. Shape ``(n,)``,
+            int64.
+        num_classes: Number of classes, C.
+        epsilon: Temperature; smaller is sharper. Use at least 0.03 in float32: weights differ by up to
+            ``exp(2 / epsilon)``, and a pixel whose scores are all near -1 underflows below that.
+        iterations: Number of iterations.
+        all_sum: Sums a ``(C, P)`` array over processes, if each holds a part of the pixels.
 
     Returns:
-        Index of the component. Shape ``(n,)``, int64.
+        Index of each pixel's component, in ``[0, P)``. Shape ``(n,)``, int64.
 
     Source: Cuturi, Sinkhorn Distances (NeurIPS 2013); Liang et al., GMMSeg (NeurIPS 2022), eq. 9.
     """
@@ -46,7 +47,7 @@ def sinkhorn_assign(
     classes = torch.zeros(len(scores), dtype=torch.long, device=scores.device) if classes is None else classes
     transport = torch.exp(scores / epsilon)
     for _ in range(iterations):
-        # in float64, so that the mass is the same however the pixels are spread over processes
+        # In float64, so that the mass does not depend on how the pixels are spread over processes.
         mass = transport.new_zeros((num_classes, components), dtype=torch.float64)
         mass = all_sum(mass.index_add_(0, classes, transport.double()))
         transport = transport / mass.to(transport.dtype)[classes]
@@ -61,13 +62,19 @@ def scale_to_unit(
     num_classes: int = 1,
     all_max: Callable[[Tensor], Tensor] = _itself,
 ) -> Tensor:
-    """Divide log-densities by the largest magnitude of their class, so that they lie in [-1, 1]; zeros stay zeros.
+    """Divide log-densities by the largest magnitude of their class, so that they lie in [-1, 1].
+
+    A class whose values are all 0 stays 0.
 
     Args:
-        log_prob: Shape ``(n, P)``.
-        classes: Class of every pixel; without it all are of one. Shape ``(n,)``, int64.
-        num_classes: C.
-        all_max: Takes the largest of a ``(C,)`` array over processes that hold a part of the pixels each.
+        log_prob: Log-densities of the components of each pixel's class. Shape ``(n, P)``.
+        classes: Class of every pixel, in ``[0, num_classes)``; ``None`` puts all pixels in one class. Shape ``(n,)``,
+            int64.
+        num_classes: Number of classes, C.
+        all_max: Takes the maximum of a ``(C,)`` array over processes, if each holds a part of the pixels.
+
+    Returns:
+        Scaled log-densities. Shape ``(n, P)``.
     """
     classes = torch.zeros(len(log_prob), dtype=torch.long, device=log_prob.device) if classes is None else classes
     largest = log_prob.new_zeros(num_classes)

@@ -1,4 +1,4 @@
-"""Generative heads and backbones as mmseg modules."""
+"""Generative decode heads, segmentors with likelihoods, and a backbone, as mmseg modules."""
 
 from gmmseg.models.efficientnet_lite import EfficientNetLite0
 from gmmseg.models.heads import (

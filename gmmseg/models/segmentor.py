@@ -1,4 +1,4 @@
-"""mmseg's encoder-decoders, handing on class log-likelihoods beside the logits."""
+"""mmseg's encoder-decoders with class log-likelihoods in addition to logits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from gmmseg.registry import MODELS
 
 
 class LikelihoodSegmentor(EncoderDecoder):
-    """Predicts both maps in one pass, whole or sliding; a subclass gives them, and more, in :meth:`describe`.
+    """Predicts logits and class log-likelihoods in one pass, on whole images or by a sliding window.
 
-    Predictions carry ``class_log_likelihood`` (PixelData, ``(C, H, W)``) beside mmseg's ``seg_logits``. Training
-    is mmseg's own. Inside, both maps travel as 2C channels, so that mmseg's inference treats them alike.
+    Predictions hold ``class_log_likelihood`` (PixelData, ``(C, H, W)``) next to mmseg's ``seg_logits``. Training is
+    that of mmseg. Internally both maps are passed on as 2C channels, so that mmseg's inference handles them in the
+    same way. Subclasses implement :meth:`describe`.
 
     Args:
-        frozen: Arguments of :class:`gmmseg.models.frozen_depth.FrozenDepth`, whose log-likelihoods are added; None for
-            none. ``gmmseg fit --frozen`` fits them.
+        frozen: Arguments of :class:`gmmseg.models.frozen_depth.FrozenDepth`, whose log-likelihoods are added;
+            ``None`` for no frozen copy. ``gmmseg fit --frozen`` fits it.
         **kwargs: Arguments of the mmseg segmentor.
+
+    Attributes:
+        describes: Names of the maps that :meth:`describe` returns.
     """
 
     describes: tuple[str, ...] = ("logits", "class_log_likelihood", "component_log_prob", "component_peak", "features")
@@ -36,10 +40,17 @@ class LikelihoodSegmentor(EncoderDecoder):
             self.describes = tuple(name for name in self.describes if name != "component_peak")
 
     def with_frozen(self, inputs: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add the frozen copy's log-likelihoods to what :meth:`describe` is about to give.
+        """Add the log-likelihoods of the frozen copy to maps of the network.
 
-        ``component_peak`` is left out then: a component's value is that of a whole mixture too, and has no peak to be
-        measured from.
+        With a frozen copy, ``component_peak`` is removed: the value of a component then includes a whole mixture
+        over the frozen features, which has no known peak.
+
+        Args:
+            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+            found: Maps by name, such as those of :meth:`describe`.
+
+        Returns:
+            The changed maps; ``found`` itself without a frozen copy.
         """
         if self.frozen is None:
             return found
@@ -50,55 +61,67 @@ class LikelihoodSegmentor(EncoderDecoder):
         return {name: value + more[name] if name in more else value for name, value in kept.items()}
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
-        """All that the mixtures say, at the decode head's resolution.
+        """Compute all maps that the mixtures give, at the decode head's resolution.
 
         Args:
             inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
 
         Returns:
-            ``logits``, ``class_log_likelihood (B, C, h, w)``; ``component_log_prob (B, C, P, h, w)``, the log-densities
-            of components with their weights; ``component_peak (C, P)``, the same at their means, without a frozen
-            copy; ``features (B, D, h, w)``, the embeddings.
+            Maps by name: ``logits`` and ``class_log_likelihood``, both ``(B, C, h, w)``; ``component_log_prob
+            (B, C, P, h, w)``, log-densities of the components, including their weights; ``component_peak (C, P)``,
+            their values at the components' means (absent with a frozen copy); ``features (B, D, h, w)``, the
+            embeddings.
         """
         raise NotImplementedError
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and class log-likelihoods at the decode head's resolution, both ``(B, C, h, w)``.
+        """Compute logits and class log-likelihoods at the decode head's resolution.
 
         Args:
             inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+
+        Returns:
+            Two maps, both ``(B, C, h, w)``.
         """
         found = self.describe(inputs)
         return found["logits"], found["class_log_likelihood"]
 
     def _init_decode_head(self, decode_head: Any) -> None:
         super()._init_decode_head(decode_head)
-        self.out_channels = 2 * self.num_classes  # what sliding windows add up
+        self.out_channels = 2 * self.num_classes  # channels that mmseg's sliding window accumulates
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits, then log-likelihoods, at the size of the input. Shape ``(B, 2C, H, W)``."""
+        """Compute logits and log-likelihoods, concatenated, at the size of the input. Shape ``(B, 2C, H, W)``."""
         head = self.decode_head[-1] if isinstance(self, CascadeEncoderDecoder) else self.decode_head
         return head.predict_by_feat(torch.cat(self.classify(inputs), dim=1), batch_img_metas)
 
     def infer(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
-        """Logits and class log-likelihoods, whole or sliding as ``test_cfg`` says.
+        """Compute logits and class log-likelihoods, on whole images or by a sliding window, according to ``test_cfg``.
 
         Args:
             inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
             batch_img_metas: mmseg's metainfo of each image.
 
         Returns:
-            Two maps ``(B, C, H, W)``.
+            Two maps, both ``(B, C, H, W)``.
         """
         logits, log_likelihood = super().inference(inputs, batch_img_metas).chunk(2, dim=1)
         return logits, log_likelihood
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits alone, for callers that know mmseg's segmentors. Shape ``(B, C, H, W)``."""
+        """Compute logits only, for code that expects an mmseg segmentor. Shape ``(B, C, H, W)``."""
         return self.infer(inputs, batch_img_metas)[0]
 
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
-        """Mmseg's prediction, and ``class_log_likelihood`` on every data sample."""
+        """Predict as mmseg does, and add ``class_log_likelihood`` to every data sample.
+
+        Args:
+            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
+            data_samples: One sample per image with its metainfo; ``None`` makes new ones.
+
+        Returns:
+            The data samples with predictions.
+        """
         size = inputs.shape[2:]
         unknown = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
         metas = [s.metainfo for s in data_samples] if data_samples is not None else [unknown] * len(inputs)
@@ -116,16 +139,16 @@ class GMMSegmentor(LikelihoodSegmentor):
     """An ``EncoderDecoder`` with a generative decode head."""
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
-        """See :meth:`LikelihoodSegmentor.describe`."""
+        """Compute the maps of :meth:`LikelihoodSegmentor.describe` for images of shape ``(B, 3, H, W)``."""
         return self.with_frozen(inputs, self.decode_head.describe(self.extract_feat(inputs)))
 
 
 @MODELS.register_module()
 class CascadeGMMSegmentor(LikelihoodSegmentor, CascadeEncoderDecoder):
-    """A ``CascadeEncoderDecoder``, such as OCRNet's, whose last decode head is generative."""
+    """A ``CascadeEncoderDecoder`` whose last decode head is generative, such as OCRNet."""
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
-        """See :meth:`LikelihoodSegmentor.describe`."""
+        """Compute the maps of :meth:`LikelihoodSegmentor.describe` for images of shape ``(B, 3, H, W)``."""
         features = self.extract_feat(inputs)
         logits = self.decode_head[0].forward(features)
         for head in self.decode_head[1:-1]:

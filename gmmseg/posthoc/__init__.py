@@ -1,1 +1,1 @@
-"""Mixtures fitted to the features of a network that is trained already."""
+"""Mixtures fitted to the features of a network after its training."""

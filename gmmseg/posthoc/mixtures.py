@@ -1,4 +1,4 @@
-"""Class mixtures fitted afterwards, on the frozen features of a trained network."""
+"""Class mixtures that are fitted to the features of a trained network."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from torch import Tensor, nn
 from gmmseg.functional import diagonal_log_prob, gaussian_peak
 
 PIXELS_PER_COMPONENT = 50
-"""A class gets one component for each so many of its pixels, up to what was asked for; one at least."""
+"""Pixels that a class needs for each of its components; every class with a pixel gets at least one component."""
 UNSEEN_LOG_LIKELIHOOD = -1e9
-"""Of a class without a mixture: finite, and below what any mixture gives a unit vector."""
+"""Log-likelihood of a class without a mixture: finite, and below that of any mixture at any unit vector."""
 VARIANCE_FLOOR = 0.64
-"""Times 1 / D, the variance of an even spread over the sphere: at 64 dimensions this is GMMSeg's floor of 0.01."""
+"""Floor of the variance, in units of 1 / D, the variance of an even spread over the sphere.
+
+At 64 dimensions it equals GMMSeg's floor of 0.01.
+"""
 _CHUNK = 1 << 16  # pixels whose densities are computed at a time
 
 
 class ClassDensities(nn.Module):
-    r"""A mixture of diagonal Gaussians for each class, with weights and free means: what EM fits to given features.
+    r"""A mixture of diagonal Gaussians for each class, with weights, fitted to features by EM.
 
     .. math:: \log p(x | c) = \log \sum_p w_{cp} N(x; \mu_{cp}, \sigma_{cp}^2)
 
     Args:
-        num_classes: C.
-        num_components: P, most components of a class.
-        dim: D, size of a feature.
+        num_classes: Number of classes, C.
+        num_components: Largest number of components per class, P.
+        dim: Size of a feature, D.
 
     Shape:
-        ``means``, ``stds (C, P, D)``; ``log_weights (C, P)``, minus infinity where a class has fewer components, and
-        throughout for a class that has none.
+        ``means``, ``stds``: ``(C, P, D)``.
+        ``log_weights (C, P)``: minus infinity for components that a class does not have.
     """
 
     means: Tensor
@@ -47,18 +50,18 @@ class ClassDensities(nn.Module):
     variance_floor: float | None = None
 
     def transform(self, features: Tensor) -> Tensor:
-        """Bring features to the coordinates that the mixtures are in. Shape ``(N, D)``, float64."""
+        """Map features to the coordinates of the mixtures; here the identity. Shape ``(N, D)``, float64."""
         return features
 
     def fit(self, sample: StratifiedSample, generator: torch.Generator) -> list[int]:
-        """Fit the mixture of every class to its sample, by :func:`fit_mixture`.
+        """Fit the mixture of every class to its sample with :func:`fit_mixture`.
 
         Args:
-            sample: Features of pixels.
-            generator: Draws the starts; of the CPU.
+            sample: Features of pixels of every class.
+            generator: CPU generator that draws the starting points.
 
         Returns:
-            The number of components of each class; 0 for a class without a pixel, which gets no mixture.
+            Number of components of each class; 0 for a class without pixels, which gets no mixture.
         """
         self.log_weights.fill_(-torch.inf)
         for k in (sample.seen > 0).nonzero().flatten().tolist():
@@ -70,12 +73,12 @@ class ClassDensities(nn.Module):
         return self.log_weights.isfinite().sum(1).tolist()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Class log-likelihoods, ``UNSEEN_LOG_LIKELIHOOD`` for a class that has no mixture.
+        """Compute class log-likelihoods; a class without a mixture gets ``UNSEEN_LOG_LIKELIHOOD``.
 
-        Computed in float64: features of some networks are close to each other.
+        They are computed in float64, because the features of some networks lie close together.
 
         Args:
-            features: Unit vectors. Shape ``(N, D)``.
+            features: Features, scaled as those the mixtures were fitted to. Shape ``(N, D)``.
 
         Returns:
             Natural logarithms of densities. Shape ``(N, C)``, float32.
@@ -84,17 +87,25 @@ class ClassDensities(nn.Module):
 
     @staticmethod
     def of_classes(component_log_prob: Tensor) -> Tensor:
-        """Class log-likelihoods of what :meth:`of_components` gives. Shape ``(N, C, P)`` -> ``(N, C)``."""
+        """Sum the components of each class.
+
+        Args:
+            component_log_prob: Output of :meth:`of_components`. Shape ``(N, C, P)``.
+
+        Returns:
+            Class log-likelihoods. Shape ``(N, C)``.
+        """
         return component_log_prob.logsumexp(2).clamp_min(UNSEEN_LOG_LIKELIHOOD)
 
     def of_components(self, features: Tensor) -> Tensor:
-        """``log(w_cp N(x; cp))``, minus infinity for a component that is not there.
+        """Compute the log-density of every component, including its weight.
 
         Args:
-            features: Unit vectors. Shape ``(N, D)``.
+            features: Features, scaled as those the mixtures were fitted to. Shape ``(N, D)``.
 
         Returns:
-            Shape ``(N, C, P)``, float32.
+            ``log(w_cp N(x; cp))``; minus infinity for components that a class does not have. Shape ``(N, C, P)``,
+            float32.
         """
         means, stds = self.means.flatten(0, 1).double(), self.stds.flatten(0, 1).double()
         parts = []
@@ -106,24 +117,26 @@ class ClassDensities(nn.Module):
         return torch.cat(parts)
 
     def peak(self) -> Tensor:
-        """The same at the component's mean, its largest value. Shape ``(C, P)``."""
+        """Compute the log-density of every component at its mean, including its weight. Shape ``(C, P)``."""
         return gaussian_peak(self.stds) + self.log_weights
 
 
 class WhitenedDensities(ClassDensities):
     """Mixtures over features of any scale, in coordinates where all classes together have unit covariance.
 
-    Each class counts the same, however many its pixels. A diagonal Gaussian there is one with a full covariance in the
-    features: directions in which pixels hardly vary count as much as those in which they vary most. (The determinant of
-    the change of coordinates, the same for all classes, is left out.)
+    All classes have equal weight in the covariance, whatever their number of pixels. A diagonal Gaussian in these
+    coordinates has a full covariance over the features: directions of small variance count as much as those of large
+    variance. Densities leave out the determinant of the transform, which is the same for all classes.
 
     Shape:
-        ``centre (D,)``, ``whitening (D, D)``, and those of :class:`ClassDensities`.
+        ``centre (D,)`` and ``whitening (D, D)``, besides the buffers of :class:`ClassDensities`.
+
+    Attributes:
+        shrinkage: Share of the mean variance that is added to the variance of every direction.
     """
 
     variance_floor = 0.05
     shrinkage = 0.01
-    """Share of the mean variance that is added to the variance of every direction."""
     centre: Tensor
     whitening: Tensor
 
@@ -133,11 +146,19 @@ class WhitenedDensities(ClassDensities):
         self.register_buffer("whitening", torch.eye(dim))
 
     def transform(self, features: Tensor) -> Tensor:
-        """See :meth:`ClassDensities.transform`."""
+        """Centre and whiten features. Shape ``(N, D)``, float64."""
         return (features - self.centre.double()) @ self.whitening.double()
 
     def fit(self, sample: StratifiedSample, generator: torch.Generator) -> list[int]:
-        """Find the coordinates, then fit as :class:`ClassDensities`."""
+        """Compute centre and whitening, then fit the mixture of every class in these coordinates.
+
+        Args:
+            sample: Features of pixels of every class.
+            generator: CPU generator that draws the starting points.
+
+        Returns:
+            Number of components of each class; 0 for a class without pixels, which gets no mixture.
+        """
         classes = [sample.of_class(k).double() for k in sample.seen.nonzero().flatten().tolist()]
         weights = torch.cat([torch.full((len(x),), 1 / len(x), dtype=torch.float64) for x in classes])
         rows = torch.cat(classes)
@@ -150,33 +171,33 @@ class WhitenedDensities(ClassDensities):
 
 
 class StratifiedSample:
-    """An even random sample of the pixels of every class, from one pass over any number of them.
+    """A uniform random sample of the pixels of every class, drawn in one pass over any number of pixels.
 
-    Every pixel draws a number, and each class keeps the pixels with its smallest ones: after any number of
-    batches, each of a class's pixels is in its sample with the same chance.
+    Every pixel gets a random number, and each class keeps the pixels with the smallest ones. After any number of
+    batches, all pixels of a class are therefore in its sample with equal probability.
 
     Args:
-        num_classes: C.
-        per_class: Most pixels kept of a class.
-        dim: D, size of a feature.
-        generator: Draws the numbers; of the CPU.
+        num_classes: Number of classes, C.
+        per_class: Largest number of pixels kept per class.
+        dim: Size of a feature, D.
+        generator: CPU generator that draws the random numbers.
 
     Shape:
-        ``seen (C,)``: pixels met of each class, int64.
+        ``seen (C,)``: number of pixels of each class that were added, int64.
     """
 
     def __init__(self, num_classes: int, per_class: int, dim: int, generator: torch.Generator) -> None:
         self.seen = torch.zeros(num_classes, dtype=torch.long)
         self._draws = torch.full((num_classes, per_class), torch.inf, dtype=torch.float64)
-        self._features = torch.empty(num_classes, per_class, dim)  # takes memory only where it is written
+        self._features = torch.empty(num_classes, per_class, dim)  # uses memory only where it is written
         self._generator = generator
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Let pixels take part.
+        """Add pixels to the sample.
 
         Args:
-            features: Shape ``(N, D)``.
-            labels: Their classes. Shape ``(N,)``, int64 in ``[0, C)``.
+            features: Features of the pixels. Shape ``(N, D)``.
+            labels: Classes of the pixels. Shape ``(N,)``, int64 in ``[0, C)``.
         """
         features, labels = features.cpu(), labels.cpu()
         self.seen += torch.bincount(labels, minlength=len(self.seen))
@@ -193,13 +214,17 @@ class StratifiedSample:
             self._features[k, free] = of_class[arriving - slots]
 
     def of_class(self, index: int) -> Tensor:
-        """The pixels kept of a class. Shape ``(n, D)``, n at most ``per_class``."""
+        """Return the sampled features of a class. Shape ``(n, D)``, with n at most ``per_class``."""
         return self._features[index, self._draws[index] < torch.inf]
 
 
 @dataclass(frozen=True)
 class DiagonalMixture:
-    """One mixture. Shape: ``weights (P,)``, ``means (P, D)``, ``stds (P, D)``, float64."""
+    """A mixture of diagonal Gaussians.
+
+    Shape:
+        ``weights (P,)``, ``means (P, D)``, ``stds (P, D)``, all float64.
+    """
 
     weights: Tensor
     means: Tensor
@@ -214,18 +239,18 @@ def fit_mixture(
     tolerance: float = 1e-3,
     max_iterations: int = 100,
 ) -> DiagonalMixture:
-    """Fit a mixture of diagonal Gaussians by EM from a k-means++ start, in float64.
+    """Fit a mixture of diagonal Gaussians by EM in float64, starting from k-means++.
 
-    Fewer pixels than ``PIXELS_PER_COMPONENT`` for each component, or fewer different ones than components, give
-    fewer components; a single pixel gives a Gaussian of the floor's width.
+    The mixture has fewer components if there are fewer than ``PIXELS_PER_COMPONENT`` pixels for each, or fewer
+    distinct pixels than components. A single pixel gives one Gaussian with the variance of the floor.
 
     Args:
-        features: Shape ``(n, D)``, n at least 1.
-        num_components: P, most components.
-        generator: Draws the start; of the CPU.
-        variance_floor: Added to every variance; ``None`` gives ``VARIANCE_FLOOR / D``.
-        tolerance: EM ends when the mean log-likelihood of a pixel gains less, in nats.
-        max_iterations: EM ends after so many at the latest.
+        features: Features of pixels, at least one. Shape ``(n, D)``.
+        num_components: Largest number of components, P.
+        generator: CPU generator that draws the starting points.
+        variance_floor: Added to every variance; ``None`` for ``VARIANCE_FLOOR / D``.
+        tolerance: EM stops when the mean log-likelihood per pixel gains less than this, in nats.
+        max_iterations: Largest number of EM iterations.
 
     Source: Dempster et al. (1977); Arthur & Vassilvitskii, k-means++ (SODA 2007).
     """
@@ -246,7 +271,7 @@ def fit_mixture(
 
 
 def _maximise(x: Tensor, share: Tensor, variance_floor: float) -> DiagonalMixture:
-    """M-step. Shape: pixels ``(n, D)``, their shares in the components ``(n, P)``."""
+    """M-step from pixels ``x (n, D)`` and their responsibilities ``share (n, P)``."""
     weight = share.sum(0).clamp_min(1e-12)[:, None]
     means = share.T @ x / weight
     variance = (share.T @ x.square() / weight - means.square()).clamp_min(0) + variance_floor
@@ -254,7 +279,7 @@ def _maximise(x: Tensor, share: Tensor, variance_floor: float) -> DiagonalMixtur
 
 
 def _spread_seeds(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Draw seeds by k-means++, fewer where there are fewer different pixels. Shape ``(<= most, D)``."""
+    """Draw up to ``most`` seeds by k-means++, fewer if there are fewer distinct pixels. Shape ``(p, D)``."""
     seeds = x[torch.randint(len(x), (1,), generator=generator)]
     while len(seeds) < most:
         distance = torch.cdist(x, seeds, compute_mode="donot_use_mm_for_euclid_dist").amin(1).square()

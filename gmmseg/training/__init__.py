@@ -1,4 +1,4 @@
-"""mmengine's machinery, where the project needs it otherwise."""
+"""Training with mmengine: the runner, hooks, a sampler and mixed precision on a CPU."""
 
 from gmmseg.training.class_balanced_sampler import ClassBalancedSampler
 from gmmseg.training.cpu_amp import CPUAmpOptimWrapper

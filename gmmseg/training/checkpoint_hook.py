@@ -13,10 +13,10 @@ from gmmseg.checkpoints.files import not_saved
 
 
 class KeepingCheckpointHook(CheckpointHook):
-    """mmengine's hook, but an outdated checkpoint is deleted only when the new one is there.
+    """mmengine's checkpoint hook, which here deletes an old checkpoint only after the new one is written.
 
-    ``save_memory=False`` leaves the mixtures' memory out: smaller files, and a resumed training starts with a new
-    memory.
+    ``save_memory=False`` leaves out the memory of the mixtures. Files are smaller then, and a resumed training starts
+    with a new memory.
     """
 
     keep_ckpt_ids: deque[int]
@@ -28,7 +28,7 @@ class KeepingCheckpointHook(CheckpointHook):
             outdated = self.keep_ckpt_ids.popleft()
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
-        except OSError as error:  # of the note that names the last checkpoint
+        except OSError as error:  # while writing the file last_checkpoint
             raise not_saved(Path(self.last_ckpt), error) from error
         if outdated is not None and is_main_process():
             old = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))

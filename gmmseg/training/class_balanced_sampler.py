@@ -1,4 +1,4 @@
-"""An endless stream of images in which every class has its turn, however rare it is."""
+"""An infinite sampler of images that draws every class equally often, however rare it is."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ from gmmseg.training.class_index import class_index
 
 @DATA_SAMPLERS.register_module()
 class ClassBalancedSampler(InfiniteSampler):
-    """Draws a class, each with the same chance, then an image, each that has a pixel of the class with the same.
+    """Draws a class uniformly, then an image uniformly from those with at least one pixel of the class.
 
-    Draws are independent: an image may come again at once. Which image has which class is read from the label maps
-    once and kept in a file (see :func:`gmmseg.training.class_index.class_index`). A class that no image has is left
-    out with a warning. Many processes share one stream, process r taking every draw number r modulo their number,
-    and only the first reads the labels. Resuming skips through the stream without loading an image.
+    Draws are independent, so an image may be drawn twice in a row. The classes of each image are read from the label
+    maps once and kept in a file (see :func:`gmmseg.training.class_index.class_index`). A class that no image contains
+    is left out with a warning.
+
+    Several processes share one stream: of n processes, process r takes the draws whose number is r modulo n, and only
+    the first one reads the labels. Resuming skips ahead in the stream without loading images.
 
     Args:
-        dataset: An mmseg data set with labels, or mmengine's wrapper of such.
-        seed: Of the stream; by default one that all processes draw together.
+        dataset: An mmseg dataset with labels, or one of mmengine's dataset wrappers.
+        seed: Seed of the stream; by default one that all processes draw together.
 
     Raises:
         InputError: No image has a labelled pixel, or a label map cannot be read.
 
-    Source: the sampler of the published code of Liang et al., GMMSeg (NeurIPS 2022), which needs index files of
-    its own making.
+    Source: the published code of Liang et al., GMMSeg (NeurIPS 2022), whose sampler needs index files that are made
+    beforehand.
     """
 
     def __init__(self, dataset: Any, seed: int | None = None) -> None:
         super().__init__(dataset, shuffle=True, seed=seed)
-        present, names = _on_all_processes(dataset), dataset.metainfo["classes"]
+        present, names = _shared_class_index(dataset), dataset.metainfo["classes"]
         images = [np.flatnonzero(of_class) for of_class in present.T]
         missing = [str(name) for name, of_class in zip(names, images, strict=True) if not len(of_class)]
         if len(missing) == len(names):
             raise InputError(
-                f"ClassBalancedSampler: none of the {len(present)} label maps has a pixel of one of the "
-                f"{len(names)} classes; check the data set's folders and its reduce_zero_label"
+                f"ClassBalancedSampler: expected pixels of the {len(names)} classes, found none in {len(present)} "
+                "label maps; check the folders and reduce_zero_label of the dataset in the config"
             )
         if missing:
-            text = f"ClassBalancedSampler: no image has the class {', '.join(missing)}; left out"
+            text = f"ClassBalancedSampler: no image contains {', '.join(missing)}; left out of the stream"
             print_log(text, logger="current", level=logging.WARNING)
         self._images = np.concatenate(images)
         sizes = np.array([len(of_class) for of_class in images])
@@ -62,8 +64,8 @@ class ClassBalancedSampler(InfiniteSampler):
             yield from self._images[places].tolist()
 
 
-def _on_all_processes(dataset: Any) -> np.ndarray:
-    """The class index of the first process, or its error, on all."""
+def _shared_class_index(dataset: Any) -> np.ndarray:
+    """Compute the class index on the first process, and return it (or raise its error) on all of them."""
     result: list[Any] = [None]
     if get_rank() == 0:
         try:

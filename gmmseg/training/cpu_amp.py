@@ -1,4 +1,4 @@
-"""Mixed precision on a CPU, where mmengine's ``AmpOptimWrapper`` refuses to go."""
+"""Mixed precision on a CPU, which mmengine's ``AmpOptimWrapper`` does not support."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from gmmseg.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """Runs the forward pass under bfloat16 autocast; gradients need no scaling, for bfloat16 has float32's range."""
+    """Runs the forward pass under bfloat16 autocast.
+
+    Gradients need no scaling, because bfloat16 has the range of float32.
+    """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, and mmengine's handling of accumulated gradients.
+        """Enter autocast and mmengine's handling of accumulated gradients.
 
         Args:
             model: The network, or a data-parallel wrapper of it.

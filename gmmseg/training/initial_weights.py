@@ -1,4 +1,4 @@
-"""The weights that a config starts from (``init_cfg``): fetched once, read safely, or one sentence on why not."""
+"""Initial weights of a config (``init_cfg``): downloaded once and read without running code from the file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from anomaly.models.checkpoints import read_safely
 
 @contextmanager
 def initial_weights_read_safely() -> Iterator[None]:
-    """Have mmengine's loaders, whatever the scheme of the address, read through this module while this lasts.
+    """Replace mmengine's weight loaders by those of this module while the context is active, for any kind of URL.
 
-    mmengine's own run the code in a file that cannot be read otherwise.
+    mmengine's own loaders run code from a file that cannot be read safely.
     """
     names: dict[str, Callable[..., Any]] = {"_safe_torch_load": _read_local, "load_url": _fetch}
     own = {name: getattr(mmengine_checkpoint, name) for name in names}
@@ -38,15 +38,15 @@ def _read_local(file: str, **_: Any) -> Any:
 
 
 def _fetch(url: str, **_: Any) -> Any:
-    """Give the content of an address, from torch's cache where it is there."""
+    """Read the weights at a URL, from torch's cache if they are there."""
     cached = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
     if not cached.is_file():
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached), progress=False)
-        except OSError as error:  # urllib's errors are
+        except OSError as error:  # includes the errors of urllib
             raise InputError(
-                f"the initial weights {url} cannot be fetched ({error}); download them where there is a network and "
-                f"put them in {cached.parent}, or start without: --cfg-options model.backbone.init_cfg=None"
+                f"the initial weights {url} cannot be downloaded ({error}); put the file in {cached.parent}, or train "
+                "without them: --cfg-options model.backbone.init_cfg=None"
             ) from error
     return read_safely(cached)

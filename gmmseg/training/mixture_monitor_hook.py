@@ -1,4 +1,4 @@
-"""What tells, while a network trains, whether its mixtures live."""
+"""A hook that logs the state of the mixtures during training."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ from gmmseg.registry import HOOKS
 
 @HOOKS.register_module()
 class MixtureMonitorHook(Hook):
-    """Logs the state of every mixture in the network, and writes it per component to a file.
+    """Logs the state of every mixture in the network, and writes the state of its components to a file.
 
-    Into mmengine's log, with the losses: ``mixture/fill_min`` and ``fill_mean``, the filled share of the memories;
-    ``mixture/share_min``, the smallest share that a component has in the pixels of its class; ``mixture/dead``, how
-    many components have less than ``dead_share``; ``mixture/std_min``, the smallest standard deviation;
-    ``mixture/log_likelihood``, mean of the labelled pixels' class log-likelihood in this step's batch. Shares count
-    the assignments of the last ``window`` steps. A class with fewer than P / ``dead_share`` pixels in them is not
-    judged; where no class is, share and log-likelihood are NaN.
+    These values appear in mmengine's log, next to the losses:
 
-    ``mixture.jsonl`` in the work dir holds one object for each logged step: the scalars, and as lists of C lists of
-    P numbers ``remembered`` (features in the memory), ``assigned`` (pixels in the window) and ``std`` (smallest
-    deviation of the component). A resumed training goes on with the file; its window starts anew.
+    - ``mixture/fill_min`` and ``mixture/fill_mean``: filled share of the memories.
+    - ``mixture/share_min``: smallest share of a component in the pixels of its class.
+    - ``mixture/dead``: number of components with a share below ``dead_share``.
+    - ``mixture/std_min``: smallest standard deviation.
+    - ``mixture/log_likelihood``: mean class log-likelihood of the labelled pixels in the last step's batch.
 
-    A network with several generative heads logs each under ``mixture/<name of the head>/``. On many processes the
-    figures are those of all of them together.
+    Shares count the assignments of the last ``window`` steps. A class with fewer than P / ``dead_share`` pixels in
+    the window is left out. ``share_min`` is NaN if all classes are left out, and ``log_likelihood`` if the batch has
+    no labelled pixel.
+
+    ``mixture.jsonl`` in the work dir gets one JSON object for each logged step. It holds these values and, as lists
+    of C lists of P numbers, ``remembered`` (features in the memory), ``assigned`` (pixels in the window) and ``std``
+    (smallest standard deviation of the component). A resumed training appends to the file and starts a new window.
+
+    A network with several generative heads logs each under ``mixture/<name of the head>/``. With several processes,
+    the values cover the pixels of all of them.
 
     Args:
-        interval: Steps between two records; by default the ``LoggerHook``'s.
-        window: Steps over which assignments are counted, rounded up to whole intervals.
-        dead_share: Below it a component is dead. In (0, 1).
+        interval: Steps between two records; by default that of the ``LoggerHook``.
+        window: Steps over which assignments are counted, rounded up to a multiple of ``interval``.
+        dead_share: Share of its class's pixels below which a component counts as dead, in (0, 1).
 
     Raises:
-        InputError: An argument out of its range.
+        InputError: An argument is out of range.
     """
 
     priority = "NORMAL"  # before the LoggerHook
@@ -50,17 +55,17 @@ class MixtureMonitorHook(Hook):
     def __init__(self, interval: int | None = None, window: int = 500, dead_share: float = 0.01) -> None:
         if (interval is not None and interval < 1) or window < 1 or not 0 < dead_share < 1:
             raise InputError(
-                "MixtureMonitorHook takes interval and window of at least 1 and dead_share in (0, 1), found "
+                "MixtureMonitorHook: expected interval and window of at least 1 and dead_share in (0, 1), found "
                 f"interval={interval}, window={window}, dead_share={dead_share}; correct it under custom_hooks"
             )
         self.interval, self.window, self.dead_share = interval, window, dead_share
         self._watches: dict[str, _Watch] = {}
 
     def before_train(self, runner: Any) -> None:
-        """Find the generative classifiers and start counting."""
+        """Find the generative classifiers and start counting their assignments."""
         found = {name: m for name, m in runner.model.named_modules() if isinstance(m, GMMClassifier)}
         if not found:
-            runner.logger.warning("MixtureMonitorHook: the network has no mixture, nothing to log")
+            runner.logger.warning("MixtureMonitorHook: the network has no mixture, so nothing is logged")
             return
         if self.interval is None:
             self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
@@ -70,12 +75,12 @@ class MixtureMonitorHook(Hook):
             self._watches[tag] = _Watch(classifier, math.ceil(self.window / self.interval))
         self._file = Path(runner.work_dir, "mixture.jsonl")
         if runner.iter == 0 and is_main_process():
-            self._file.unlink(missing_ok=True)  # of an earlier training
+            self._file.unlink(missing_ok=True)  # left by an earlier training
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Every ``interval`` steps, log the scalars and append to the file."""
+        """Log the values and append them to the file, every ``interval`` steps."""
         if not self._watches or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for tag, watch in self._watches.items():
@@ -88,14 +93,14 @@ class MixtureMonitorHook(Hook):
                     file.write(json.dumps({"step": runner.iter + 1, "name": tag, **finite, **components}) + "\n")
 
     def after_train(self, runner: Any) -> None:
-        """Stop counting."""
+        """Stop counting assignments."""
         for watch in self._watches.values():
             watch.stop()
         self._watches.clear()
 
 
 class _Watch:
-    """Counts what a classifier's E-step assigns."""
+    """Counts the assignments of a classifier's E-step."""
 
     def __init__(self, classifier: GMMClassifier, intervals: int) -> None:
         self.classifier = classifier
@@ -109,17 +114,17 @@ class _Watch:
         return torch.zeros(stds.shape[:2], dtype=torch.long, device=stds.device)
 
     def count(self, log_likelihood: Tensor, groups: Tensor) -> None:
-        """Count one E-step; nothing here makes a GPU wait."""
+        """Count one E-step, without synchronising with a GPU."""
         self.assigned.view(-1).index_add_(0, groups, torch.ones_like(groups))
         self.likelihood[0] = log_likelihood.double().sum()
         self.likelihood[1].fill_(len(groups))
 
     def stop(self) -> None:
-        """Count no longer."""
+        """Stop counting."""
         self.classifier.em.listeners.remove(self.count)
 
     def read(self, dead_share: float) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scalars, and lists per component; the next interval starts."""
+        """Return the values and the lists per component, and start the next interval."""
         likelihood = self.likelihood.clone()
         all_reduce(self.assigned)
         all_reduce(likelihood)

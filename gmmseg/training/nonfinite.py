@@ -1,4 +1,4 @@
-"""Where the first NaN or infinity of a network comes from."""
+"""Find the layer of a network in which the first NaN or infinity appears."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from torch import Tensor, nn
 
 
 def describe(values: Tensor) -> str:
-    """Count what is not finite, such as ``3 NaN and 0 infinite of 128 values``."""
+    """Count the values that are not finite, such as ``3 NaN and 0 infinite of 128 values``."""
     return f"{int(values.isnan().sum())} NaN and {int(values.isinf().sum())} infinite of {values.numel()} values"
 
 
 def is_bad(value: Any) -> bool:
-    """Whether this is a tensor of floats with a NaN or an infinity in it."""
+    """Return whether ``value`` is a floating-point tensor that holds a NaN or an infinity."""
     return isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all())
 
 
 def first_bad_layer(model: Any, inputs: Tensor) -> str | None:
     """Repeat the forward pass of a batch, and describe the first layer with an output that is not finite.
 
-    Layers are the modules without children. The pass computes no loss and so leaves mixtures as they are; batch
-    statistics are not exchanged with other processes.
+    Layers are modules without children. The pass computes no loss, so the mixtures do not change. Batch statistics
+    are not exchanged with other processes.
 
     Args:
         model: An mmseg segmentor in training.
         inputs: The preprocessed images. Shape ``(B, 3, H, W)``.
 
     Returns:
-        Such as ``backbone.stem (Conv2d): 3 NaN and 0 infinite of 128 values``; ``None`` where all are finite.
+        Text such as ``backbone.stem (Conv2d), with 3 NaN and 0 infinite of 128 values``; ``None`` if all outputs are
+        finite.
     """
     found: list[str] = []
     handles = []
@@ -65,7 +66,7 @@ class _Finder:
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         for value in _tensors(output):
             if is_bad(value):
-                before = " (what goes into it is not finite already)" if any(map(is_bad, _tensors(inputs))) else ""
+                before = " (its input is not finite either)" if any(map(is_bad, _tensors(inputs))) else ""
                 self.found.append(f"{self.name} ({type(module).__name__}), with {describe(value)}{before}")
                 raise _FoundError
 

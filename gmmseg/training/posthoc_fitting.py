@@ -1,4 +1,4 @@
-"""Mixtures fitted to a trained network: of the features that its last layer classifies, and of a frozen backbone's."""
+"""Mixtures fitted to a trained network: to the features that its last layer classifies, and to a frozen backbone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from anomaly.models.tiling import sliding_windows
 from gmmseg.models.frozen_depth import frozen_config, pretrained_backbone
 from gmmseg.models.posthoc_segmentor import PosthocSegmentor, posthoc_config
 from gmmseg.models.segmentor import LikelihoodSegmentor
+from gmmseg.posthoc.mixtures import ClassDensities
 from gmmseg.registry import MODELS
 from gmmseg.training.feature_pass import collect_features
 
@@ -25,19 +26,23 @@ Build = Callable[[Config], BaseSegmentor]
 def fitting_config(
     config: Config, components: int, frozen: int | None, build: Build
 ) -> tuple[Config, nn.Module | None]:
-    """Give the config of the network with mixtures to be fitted, and its backbone as pretrained where that is wanted.
+    """Add the mixtures that are to be fitted to the config of a trained network.
 
     Args:
-        config: Of the trained network.
-        components: Most Gaussians of a class.
-        frozen: Which feature map of a frozen copy of the backbone has mixtures too, from 0, -1 the deepest; None for
-            none. A generative network keeps its own mixtures then.
-        build: Makes a network of a config.
+        config: Config of the trained network.
+        components: Largest number of Gaussians per class.
+        frozen: Feature map of a frozen copy of the backbone to fit mixtures to, from 0; -1 is the deepest, ``None``
+            uses no frozen copy. A generative network keeps its own mixtures next to those of the copy.
+        build: Builds a network from a config.
+
+    Returns:
+        The new config, and the backbone with its pretrained weights (``None`` without a frozen copy).
 
     Raises:
-        InputError: The network cannot be fitted, or is generative already, or its ``test_cfg`` makes no sense.
+        InputError: No mixtures can be fitted to the network, ``frozen`` is out of range, or its ``test_cfg`` is not
+            valid.
     """
-    sliding_windows(config.get("model", {}).get("test_cfg"))  # the pass looks so, too late to find a fault
+    sliding_windows(config.get("model", {}).get("test_cfg"))  # raises now, not in the middle of the pass
     kind = config.get("model", {}).get("type")
     network = MODELS.get(kind) if isinstance(kind, str) else kind
     generative = frozen is not None and isinstance(network, type) and issubclass(network, LikelihoodSegmentor)
@@ -49,16 +54,29 @@ def fitting_config(
         maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
     if not -len(maps) <= frozen < len(maps):
         raise InputError(
-            f"frozen stage: expected one of the backbone's {len(maps)} feature maps, from 0, found {frozen}; -1 is the "
-            "deepest"
+            f"--frozen: expected the number of one of the backbone's {len(maps)} feature maps, from 0 (-1 is the "
+            f"deepest), found {frozen}; give another number"
         )
-    embed_dim = _own_dim(model)
-    shape = {"stage": frozen, "channels": maps[frozen].shape[1], "num_components": components}
-    return frozen_config(config, **shape, embed_dim=embed_dim), backbone
+    new = frozen_config(
+        config,
+        stage=frozen,
+        channels=maps[frozen].shape[1],
+        num_components=components,
+        embed_dim=_embed_dim(model),
+    )
+    return new, backbone
 
 
 def fresh_weights(model: LikelihoodSegmentor, backbone: nn.Module | None) -> dict[str, Tensor]:
-    """What a checkpoint of the trained network does not have: mixtures to be fitted, and the pretrained backbone."""
+    """Return the weights that a checkpoint of the trained network lacks: new mixtures, and the pretrained backbone.
+
+    Args:
+        model: A network built from the config of :func:`fitting_config`.
+        backbone: The pretrained backbone; ``None`` without a frozen copy.
+
+    Returns:
+        Entries for the state dict of ``model``.
+    """
     fresh = {key: value for key, value in model.state_dict().items() if key.startswith(("densities.", "frozen."))}
     frozen = {} if backbone is None else backbone.state_dict()
     return fresh | {f"frozen.backbone.{key}": value for key, value in frozen.items()}
@@ -72,37 +90,44 @@ def fit(
     generator: torch.Generator,
     on_frame: Callable[[Path], None] = lambda image: None,
 ) -> dict[str, Any]:
-    """Fit all mixtures that are not trained: one pass over the images for each.
+    """Fit all mixtures that are not trained, with one pass over the images for each of them.
 
     Args:
-        model: As :func:`fitting_config` describes it, with weights, on its device.
-        dataset: As :func:`gmmseg.training.feature_pass.open_training_set` gives it.
-        images: As :func:`gmmseg.training.feature_pass.collect_features`.
-        pixels: Likewise.
-        generator: Likewise; draws the starts of EM too.
-        on_frame: Called after each image of each pass, with its file.
+    from gmmseg.posthoc.mixtures import ClassDensities
 
     Returns:
-        For the record, by name: pixels met and components of each class.
+        Summary of each fit, by name (``"densities"``, ``"frozen"``): number of labelled pixels and of fitted
+        components of each class.
+
+    Raises:
+        InputError: The data do not fit the network; see :func:`gmmseg.posthoc.feature_pass.collect_features`.
     """
-    found = {}
+    fits = {}
     if isinstance(model, PosthocSegmentor):
 
         def embed(inputs: Tensor, metas: list[dict]) -> Tensor:
             return model.embed(inputs, metas)[1]
 
-        found["densities"] = _fit(model, model.densities, embed, dataset, images, pixels, generator, on_frame)
+        fits["densities"] = _fit(model, model.densities, embed, dataset, images, pixels, generator, on_frame)
     if (frozen := model.frozen) is not None:
 
         def frozen_embed(inputs: Tensor, metas: list[dict]) -> Tensor:
             return frozen.embed(inputs)
 
-        found["frozen"] = _fit(model, frozen.densities, frozen_embed, dataset, images, pixels, generator, on_frame)
-    return found
+        fits["frozen"] = _fit(model, frozen.densities, frozen_embed, dataset, images, pixels, generator, on_frame)
+    return fits
 
 
-def _fit(model: Any, densities: Any, embed: Any, dataset: Any, *how: Any) -> dict[str, list[int]]:
-    images, pixels, generator, on_frame = how
+def _fit(
+    model: LikelihoodSegmentor,
+    densities: ClassDensities,
+    embed: Callable[[Tensor, list[dict]], Tensor],
+    dataset: Any,
+    images: int,
+    pixels: int,
+    generator: torch.Generator,
+    on_frame: Callable[[Path], None],
+) -> dict[str, list[int]]:
     dim = densities.means.shape[2]
     sample = collect_features(model, embed, dim, dataset, images, pixels, generator, on_frame)
     device = densities.means.device
@@ -111,8 +136,8 @@ def _fit(model: Any, densities: Any, embed: Any, dataset: Any, *how: Any) -> dic
     return {"pixels": sample.seen.tolist(), "components": components}
 
 
-def _own_dim(model: Any) -> int:
-    """Dimensions of the embedding that a network's own mixtures are over."""
+def _embed_dim(model: Any) -> int:
+    """Dimensions of the embedding under the mixtures of a network without its frozen copy."""
     if isinstance(model, PosthocSegmentor):
         return int(model.densities.means.shape[2])
     head: Any = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else model.decode_head

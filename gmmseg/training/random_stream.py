@@ -1,7 +1,8 @@
-"""Randomness as a function of the place in the training, so that a resumed one goes on as if it had never stopped.
+"""Random numbers as a function of the position in the training, so that a resumed training continues exactly.
 
-What a step draws (dropout, drop path) depends on the seed, the process and the step; how a sample is augmented on
-the seed and the sample's position in the stream. Nothing depends on what was drawn before, on workers or validation.
+Random numbers of a step (dropout, drop path) depend on the seed, the process and the step. The augmentation of a
+sample depends on the seed and the sample's position in the stream. Nothing depends on earlier draws, on the number of
+workers or on validation.
 """
 
 from __future__ import annotations
@@ -18,54 +19,57 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 
 from anomaly.errors import InputError
 
-_SAMPLES, _STEPS = 0, 1  # keep the two kinds of places apart
+_SAMPLES, _STEPS = 0, 1  # two kinds of positions, which never share a seed
 
 
 def seed_all(*place: int) -> None:
-    """Seed Python's, NumPy's and torch's own generators.
+    """Seed the global generators of Python, NumPy and torch.
 
     Args:
-        *place: What the seed is a function of; numbers of 0 or more.
+        *place: Non-negative numbers; the seed is a function of them.
     """
     words = np.random.SeedSequence(place).generate_state(4)
     random.seed(words.tobytes())
     np.random.seed(words)
     seed = int(words[0]) << 32 | int(words[1])
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a millisecond where there is no GPU
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a millisecond without a GPU
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
 
 
 def in_reproducible_stream(loader: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Give the config of a data loader whose samples are augmented as a function of their position in the stream.
+    """Change the config of a data loader so that augmentation depends on a sample's position in the stream only.
 
     Args:
         loader: mmengine's config of a data loader.
-        seed: Of the training.
+        seed: Seed of the training.
+
+    Returns:
+        A changed copy of ``loader``.
     """
     return {
         **loader,
         "dataset": {"type": SeededDataset, "dataset": loader["dataset"], "training_seed": seed},
         "sampler": {"type": PositionedSampler, "sampler": loader["sampler"]},
-        "generator": torch.Generator(),  # or torch would draw from the one that the network uses
+        "generator": torch.Generator(),  # without it torch would draw from the network's generator
     }
 
 
 class DrawnIndex(int):
-    """An index into a data set that knows at which place of the stream it was drawn: epoch, position."""
+    """An index into a dataset, with the place in the stream where it was drawn (epoch, position)."""
 
     place: tuple[int, int]
 
 
 class PositionedSampler:
-    """Passes on a sampler's indices as :class:`DrawnIndex`; the rest of it is the sampler's own.
+    """Wraps a sampler so that its indices are :class:`DrawnIndex`; all other attributes are those of the sampler.
 
-    Positions are counted over all processes, so that many draw what one would.
+    Positions are counted over all processes, so that several processes draw the same stream as one.
 
     Args:
         sampler: The sampler, or its config.
-        dataset: What it samples from.
-        seed: Of the sampler; ``None`` has it choose one.
+        dataset: The dataset to sample from.
+        seed: Seed of a sampler that is built from a config; ``None`` lets it choose one.
     """
 
     def __init__(self, sampler: Any, dataset: Any, seed: int | None) -> None:
@@ -75,7 +79,7 @@ class PositionedSampler:
         self.sampler = sampler
         self._rank, self._processes = get_dist_info()
         self._epoch = self._position = 0
-        if hasattr(sampler, "skip"):  # mmengine looks whether it is there
+        if hasattr(sampler, "skip"):  # mmengine tests for this attribute
             self.skip = self._skip
 
     def __getattr__(self, name: str) -> Any:
@@ -94,7 +98,7 @@ class PositionedSampler:
             yield drawn
 
     def set_epoch(self, epoch: int) -> None:
-        """Start another epoch, in which positions count from 0."""
+        """Start another epoch; positions count from 0 again."""
         if epoch != self._epoch:
             self._epoch, self._position = epoch, 0
         if hasattr(self.sampler, "set_epoch"):
@@ -106,11 +110,11 @@ class PositionedSampler:
 
 
 class SeededDataset(torch.utils.data.Dataset):
-    """Seeds all generators before a sample is made; all else is the data set's own.
+    """Wraps a dataset so that all generators are seeded before each sample; other attributes are the dataset's own.
 
     Args:
-        dataset: The data set, or its config.
-        training_seed: Of the training.
+        dataset: The dataset, or its config.
+        training_seed: Seed of the training.
     """
 
     def __init__(self, dataset: Any, training_seed: int) -> None:
@@ -126,16 +130,16 @@ class SeededDataset(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        """Make a sample; one that a sampler of others drew is left to the generators as they are.
+        """Load a sample. Generators are seeded first if ``index`` is a :class:`DrawnIndex`.
 
         Raises:
-            InputError: It cannot be made, as of a file that cannot be read.
+            InputError: The sample cannot be loaded, for example because its file cannot be read.
         """
         if isinstance(index, DrawnIndex):
             seed_all(self.training_seed, _SAMPLES, *index.place)
         try:
             return self.dataset[int(index)]
-        except Exception as error:  # a pipeline can fail in any way
+        except Exception as error:  # a pipeline can raise anything
             reason = " ".join(str(error).split())
             raise InputError(f"{self._name(int(index))} cannot be read: {type(error).__name__}: {reason}") from error
 
@@ -147,7 +151,7 @@ class SeededDataset(torch.utils.data.Dataset):
 
 
 def seed_step(runner: Any) -> None:
-    """Seed for the runner's process and step."""
+    """Seed all generators for the current process and step of a runner."""
     seed_all(runner.seed, _STEPS, runner.rank, runner.iter)
 
 
@@ -157,5 +161,5 @@ class StepSeedHook(Hook):
     priority = 0  # before any hook that draws
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed for this process and step."""
+        """Seed all generators for this process and step."""
         seed_step(runner)

@@ -1,4 +1,4 @@
-"""mmengine's runner, made safe: checkpoints that are read safely and written whole, exact resume, clean ends."""
+"""mmengine's runner with checkpoints read safely and written whole, exact resume, and clear errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gmmseg.training.training_state import em_keys, mean_gradients, pack, restor
 
 NEWEST = "newest"
 
-# What mmengine and torch raise on a config that cannot be run, once they come to read the part of it.
+# Errors of mmengine and torch for a config that cannot be run, raised when they read the faulty part.
 _SETUP_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -47,7 +47,7 @@ _SETUP_ERRORS = (
     ValueError,
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Hundreds of lines before the first of use to whoever waits for it.
+# Starts of log messages that go to the log file only: hundreds of lines before the first useful one.
 _LOG_FILE_ONLY = (
     *("paramwise_options", "Traceback", "Config:\n", "Hooks will be executed", "\n" + "-" * 60),
     *("The prefix is not set in metric", '"FileClient" will be', '"HardDiskBackend" is', "Distributed training is not"),
@@ -57,13 +57,15 @@ _LOG_FILE_ONLY = (
 class SafeRunner(Runner):
     """A ``Runner`` that resumes exactly or not at all, and never runs code from a checkpoint.
 
-    A training that was killed and resumed goes on with the same samples, augmentations, weights, mixtures and losses as
-    one that never stopped (bit for bit on a CPU). ``resume="newest"`` takes the newest readable checkpoint of the work
-    dir, ``resume=True`` the one ``load_from`` names, or the newest if it names none; where there is none yet, training
-    starts from the beginning. ``load_from`` without ``resume`` may lack or leave tensors, since it also serves to start
-    from another network's weights; those are logged.
+    A training that was killed and resumed continues with the same samples, augmentations, weights, mixtures and losses
+    as an uninterrupted one (bit for bit on a CPU).
 
-    Several processes without a GPU train over gloo, with batch norms of their own.
+    ``resume="newest"`` resumes from the newest readable checkpoint of the work dir. ``resume=True`` resumes from
+    ``load_from``, or from the newest checkpoint if ``load_from`` is not set. Without any checkpoint, training starts
+    from the beginning. With ``load_from`` but without ``resume``, tensors may be missing or left over, so that the
+    weights of another network can be used as a start; such tensors are logged.
+
+    Several processes without a GPU communicate over gloo, and each uses its own batch statistics.
     """
 
     _train_dataloader: Any
@@ -73,14 +75,14 @@ class SafeRunner(Runner):
     _started = False  # whether the first step was reached
     _save_memory = True
     _gradients: dict[str, torch.Tensor]
-    _chosen: tuple[str, dict[str, Any]] | None = None  # the checkpoint to resume from, read already
+    _chosen: tuple[str, dict[str, Any]] | None = None  # path and content of the checkpoint to resume from
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> Runner:
-        """Build a runner, for a network that can be tested as its ``test_cfg`` says.
+        """Build a runner from a config.
 
         Raises:
-            InputError: See :func:`anomaly.models.tiling.sliding_windows`.
+            InputError: ``model.test_cfg`` is not valid; see :func:`anomaly.models.tiling.sliding_windows`.
         """
         model = cfg.get("model")
         if isinstance(model, dict):
@@ -88,7 +90,11 @@ class SafeRunner(Runner):
         return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Join the processes over gloo where there is no GPU, which mmengine cannot; all else is mmengine's."""
+        """Set up the environment as mmengine does, and connect processes over gloo if there is no GPU.
+
+        Raises:
+            InputError: ``--launcher`` needs GPUs, or needs to be started by torchrun.
+        """
         if self.distributed and not torch.cuda.is_available() and not is_distributed():
             if self._launcher == "mpi":
                 ours = {"RANK": "RANK", "WORLD_SIZE": "SIZE", "LOCAL_RANK": "LOCAL_RANK"}
@@ -96,33 +102,41 @@ class SafeRunner(Runner):
                 os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
                 os.environ.setdefault("MASTER_PORT", "29500")
             elif self._launcher != "pytorch":
-                raise InputError(f"--launcher {self._launcher} needs GPUs, and torch finds none; use torchrun or mpi")
+                raise InputError(
+                    f"--launcher {self._launcher} needs GPUs, and torch finds none; use --launcher pytorch or mpi"
+                )
             if "RANK" not in os.environ:
-                raise InputError("--launcher pytorch is for processes that torchrun starts; see tools/dist_train.sh")
+                raise InputError(
+                    "--launcher pytorch needs processes that torchrun starts, and RANK is not set; start them by "
+                    "tools/dist_train.sh"
+                )
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
 
     def build_model(self, model: Any) -> nn.Module:
-        """Build the network; one that would throw its likelihoods away is refused.
+        """Build the network.
 
         Raises:
-            InputError: A generative decode head is in a segmentor that does not hand its likelihoods on.
+            InputError: A generative decode head is in a segmentor that would discard its likelihoods.
         """
         network = super().build_model(model)
         for head in decode_heads(network):
             if isinstance(head, GMMHeadMixin) and not isinstance(network, LikelihoodSegmentor):
                 kind = "CascadeGMMSegmentor" if hasattr(network, "num_stages") else "GMMSegmentor"
                 raise InputError(
-                    f"{type(head).__name__} is generative, and {type(network).__name__} does not hand its likelihoods "
-                    f"on: set model.type='gmmseg.{kind}'"
+                    f"{type(head).__name__} is generative, and {type(network).__name__} would discard its likelihoods; "
+                    f"set model.type='gmmseg.{kind}'"
                 )
         return network
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap for many processes; without a GPU no batch norm is synchronised, for torch cannot there."""
+        """Wrap the network for several processes; without a GPU, batch norm is not synchronised.
+
+        torch synchronises batch norm on GPUs only.
+        """
         if self.distributed and not torch.cuda.is_available():
             if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()) or self.cfg.get("sync_bn"):
-                self.logger.warning("SyncBN needs GPUs: every process normalises its own batch")
+                self.logger.warning("SyncBN needs GPUs; without one, every process normalises its own batch")
                 model = revert_sync_batchnorm(model)
                 self.cfg.sync_bn = None
             find_unused = self.cfg.get("find_unused_parameters", False)
@@ -131,7 +145,7 @@ class SafeRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Give mmengine's logger, but environment, config, hooks and tracebacks go to the log file alone."""
+        """Build mmengine's logger; environment, config, hooks and tracebacks go to the log file only."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
@@ -139,7 +153,10 @@ class SafeRunner(Runner):
         return logger
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
-        """Register mmengine's, with the guard (``guard=None`` leaves it out) and our way to keep checkpoints."""
+        """Register mmengine's default hooks, with seeding, safe checkpoints and a guard.
+
+        ``guard=None`` leaves out :class:`gmmseg.training.training_guard_hook.TrainingGuardHook`.
+        """
         hooks = {"checkpoint": {"type": "CheckpointHook", "interval": 1}, "guard": {}, **(hooks or {})}
         guard, checkpoint = hooks.pop("guard"), hooks["checkpoint"]
         if isinstance(checkpoint, dict) and checkpoint.get("type") == "CheckpointHook":
@@ -150,50 +167,63 @@ class SafeRunner(Runner):
         super().register_default_hooks(hooks)
 
     def build_train_loop(self, loop: Any) -> Any:
-        """Build the loop over a stream of samples that does not depend on workers or on what was drawn before."""
+        """Build the training loop, with samples that do not depend on workers or on earlier random numbers.
+
+        Raises:
+            InputError: The network and the data have different numbers of classes.
+        """
         if isinstance(self._train_dataloader, dict):
             self._train_dataloader = in_reproducible_stream(self._train_dataloader, self.seed)
-        return self._of_same_classes(super().build_train_loop(loop), "train_dataloader")
+        return self._with_checked_classes(super().build_train_loop(loop), "train_dataloader")
 
     def build_val_loop(self, loop: Any) -> Any:
-        """Build the loop, for a network with the classes of the data."""
-        return self._of_same_classes(super().build_val_loop(loop), "val_dataloader")
+        """Build the validation loop.
+
+        Raises:
+            InputError: The network and the data have different numbers of classes.
+        """
+        return self._with_checked_classes(super().build_val_loop(loop), "val_dataloader")
 
     def build_test_loop(self, loop: Any) -> Any:
-        """Build the loop, for a network with the classes of the data."""
-        return self._of_same_classes(super().build_test_loop(loop), "test_dataloader")
+        """Build the test loop.
 
-    def _of_same_classes(self, loop: Any, source: str) -> Any:
+        Raises:
+            InputError: The network and the data have different numbers of classes.
+        """
+        return self._with_checked_classes(super().build_test_loop(loop), "test_dataloader")
+
+    def _with_checked_classes(self, loop: Any, source: str) -> Any:
         metainfo = getattr(loop.dataloader.dataset, "metainfo", {})
         check_class_count(self.model, metainfo.get("classes"), source)
         return loop
 
     def train(self) -> nn.Module:
-        """Train, or end with one sentence on why that cannot start.
+        """Train the network.
 
         Raises:
-            InputError: A setting is of the wrong kind, or the network, data or checkpoint do not fit each other.
+            InputError: Training cannot start: a setting is not valid, or the network, data and checkpoint do not fit
+                each other. Also raised when the disk is full.
         """
         try:
             self._check_settings()
             self._choose_checkpoint()
             if self.rank == 0:
-                for part in Path(self.work_dir).glob(f"*.pth{PART}"):  # of a save that was killed
+                for part in Path(self.work_dir).glob(f"*.pth{PART}"):  # left by an interrupted save
                     part.unlink()
             return super().train()
         except InputError as error:
-            # A worker's error has its traceback in the message.
+            # The message of a worker's error includes its traceback.
             raise InputError(str(error).strip().splitlines()[-1].removeprefix("anomaly.errors.InputError: ")) from error
         except (*_SETUP_ERRORS, AssertionError) as error:
             if self._started and getattr(error, "errno", None) not in _DISK_FULL:
                 raise
-            self.logger.error("Traceback of what ended the training", exc_info=True)
+            self.logger.error("Traceback of the error that ended the training", exc_info=True)
             reason = (str(error).strip() or "no reason given").splitlines()[-1]
             name = self.cfg.filename or "this config"
             raise InputError(f"{name} cannot be trained: {type(error).__name__}: {reason}") from error
 
     def _check_settings(self) -> None:
-        """Check the numbers that mmengine reads so late that its errors no longer name them."""
+        """Check settings that mmengine reads late, with errors that do not name them."""
         numbers = [("train_cfg", self._train_loop, name, 1) for name in ("max_iters", "max_epochs", "val_interval")]
         for loader in ("train_dataloader", "val_dataloader"):
             numbers += [(loader, getattr(self, f"_{loader}"), "batch_size", 1)]
@@ -202,17 +232,19 @@ class SafeRunner(Runner):
             value = settings.get(name) if isinstance(settings, dict) else None
             if value is None or (isinstance(value, (int, float)) and value == value // 1 >= least):
                 continue
-            raise InputError(f"{part}.{name} must be a whole number of {least} or more, found {value!r}")
+            raise InputError(
+                f"{part}.{name} must be a whole number of {least} or more, found {value!r}; correct it in the config"
+            )
 
     def _choose_checkpoint(self) -> None:
-        """Find what to resume from, and take up its seed before anything draws samples by it."""
+        """Find the checkpoint to resume from, and set its seed before any sample is drawn."""
         if not self._resume or self._has_loaded or self._chosen is not None:
             return
         if self._resume == NEWEST or self._load_from is None:
             found = newest_checkpoint(Path(self.work_dir), self.logger)
             if found is None:
                 self.logger.warning(
-                    f"{self.work_dir} holds no checkpoint to resume: training starts from the beginning"
+                    f"{self.work_dir} holds no checkpoint to resume from; training starts from the beginning"
                 )
                 self._resume = False
                 return
@@ -221,38 +253,39 @@ class SafeRunner(Runner):
             checkpoint = load_checkpoint_file(self._load_from)
             if not is_resumable(checkpoint):
                 raise InputError(
-                    f"checkpoint {self._load_from} holds weights but no state of a training; give it as load_from"
+                    f"checkpoint {self._load_from} holds weights but no training state, so it cannot be resumed; start "
+                    "from its weights instead: --cfg-options load_from=FILE"
                 )
         self._resume, self._chosen = True, (self._load_from, checkpoint)
         seed = checkpoint["meta"].get("seed")
         if seed is not None and seed != self.seed:
-            self.logger.warning(f"the seed of {self._load_from} is used, {seed}, not {self.seed}")
+            self.logger.warning(f"the seed {seed} of {self._load_from} is used, not {self.seed}")
             self._randomness_cfg.update(seed=seed)
             self.set_randomness(**self._randomness_cfg)
 
     def _init_model_weights(self) -> None:
-        """Fetch and read the initial weights safely; a training that is resumed needs none."""
+        """Download and read the initial weights safely; a resumed training needs none."""
         if not self._resume:
             with initial_weights_read_safely():
                 super()._init_model_weights()
 
     def load_or_resume(self) -> None:
-        """Load or resume a checkpoint, and say so if it leaves nothing to train."""
+        """Load a checkpoint or resume from it, and warn if no step is left to train."""
         self._choose_checkpoint()
         super().load_or_resume()
         if self._resume and self.iter >= self.max_iters:
             self.logger.warning(
-                f"{self._load_from} is of step {self.iter} of {self.max_iters}: nothing is left to train"
+                f"{self._load_from} was saved at step {self.iter} of {self.max_iters}; nothing is left to train"
             )
 
     def load_checkpoint(self, filename: str, *_: Any, **__: Any) -> dict[str, Any]:
-        """Load weights into the model, and give the rest of the checkpoint, free of what could run.
+        """Load weights into the model, and return the checkpoint without anything that mmengine would run as code.
 
         Args:
-            filename: A file on this machine.
+            filename: Path of a local file.
 
         Raises:
-            InputError: It cannot be read safely, or is of another network.
+            InputError: The file cannot be read safely, or belongs to another network.
         """
         if self._chosen is not None and self._chosen[0] == filename:
             checkpoint, self._chosen = self._chosen[1], None
@@ -268,27 +301,27 @@ class SafeRunner(Runner):
         if self._resume:
             restore_gradients(checkpoint, model)
             if any(is_memory and key not in weights for key, is_memory in em_keys(model).items()):
-                self.logger.warning(f"{filename} was saved without the mixtures' memory, which starts as a new one")
+                self.logger.warning(f"{filename} was saved without the memory of the mixtures; a new memory starts")
         self._has_loaded = True
         self.logger.info(f"Load checkpoint from {filename}")
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, save_memory: bool = True, **kwargs: Any) -> None:
-        """Save a checkpoint whole or not at all.
+        """Save a checkpoint, whole or not at all.
 
         Args:
-            out_dir: Its folder.
-            filename: Its name there.
-            *args: See mmengine's method.
-            save_memory: Keep the mixtures' memory, if the optimizer's state is kept too.
-            **kwargs: See mmengine's method.
+            out_dir: Folder of the file, or a URL.
+            filename: Name of the file.
+            *args: Further arguments of mmengine's method.
+            save_memory: Save the memory of the mixtures, if the optimizer's state is saved too.
+            **kwargs: Further arguments of mmengine's method.
 
         Raises:
             InputError: The file cannot be written.
         """
         self._save_memory = save_memory
         self._gradients = mean_gradients(unwrapped(self.model))
-        if "://" in str(out_dir):  # no folder of this machine
+        if "://" in str(out_dir):  # not a local folder
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         path = Path(out_dir, filename)
@@ -302,7 +335,7 @@ class SafeRunner(Runner):
             raise not_saved(path, error) from error
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call all hooks, then do what has to come after them."""
+        """Call all hooks, then share the EM state with averaged weights or complete the checkpoint."""
         self._started = self._started or fn_name == "before_train_iter"
         super().call_hook(fn_name, **kwargs)
         if fn_name == "before_run":

@@ -1,4 +1,4 @@
-"""Stops a training before a number that is not finite, or a label that is none, spoils the network."""
+"""A hook that stops a training before a non-finite number or an invalid label damages the network."""
 
 from __future__ import annotations
 
@@ -20,49 +20,56 @@ from gmmseg.training.random_stream import seed_step
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Give the network itself, without a data-parallel wrapper."""
+    """Return the network itself, without a data-parallel wrapper."""
     network: nn.Module = getattr(model, "module", model) if is_model_wrapper(model) else model
     return network
 
 
 def decode_heads(model: nn.Module) -> list[BaseDecodeHead]:
-    """Give a segmentor's decode heads (several in a cascade), without its auxiliary ones; none of another network."""
+    """Return the decode heads of a segmentor, without auxiliary heads.
+
+    Args:
+        model: Any network.
+
+    Returns:
+        One head, several for a cascade, none if ``model`` is not a segmentor.
+    """
     heads = getattr(model, "decode_head", None)
     heads = heads if isinstance(heads, nn.ModuleList) else [heads]
     return [head for head in heads if isinstance(head, BaseDecodeHead)]
 
 
 def check_class_count(model: nn.Module, classes: list[str] | None, source: str) -> None:
-    """Refuse data with more or fewer classes than the network.
+    """Check that the network has as many classes as the data.
 
     Args:
         model: The network.
-        classes: Names of the data's classes; ``None`` where the data do not say.
-        source: What reads the data, such as ``"train_dataloader"``.
+        classes: Class names of the data; ``None`` if unknown, which passes the check.
+        source: Part of the config that reads the data, such as ``"train_dataloader"``, for the message.
 
     Raises:
-        InputError: The numbers differ.
+        InputError: The numbers of classes differ.
     """
     for name, head in unwrapped(model).named_modules():
         if classes is not None and isinstance(head, BaseDecodeHead) and len(classes) != head.num_classes:
             raise InputError(
-                f"the {name} has num_classes={head.num_classes}, and the data of {source} have {len(classes)} "
-                f"classes ({', '.join(classes[:3])}, ...): set num_classes={len(classes)} for every head of the model"
+                f"{name} has num_classes={head.num_classes}, and the data of {source} have {len(classes)} "
+                f"classes ({', '.join(classes[:3])}, ...); set num_classes={len(classes)} for every head of the model"
             )
 
 
 @HOOKS.register_module()
 class TrainingGuardHook(Hook):
-    """Ends a training by an :class:`InputError` that says what is wrong, before the weights or a checkpoint are spoilt.
+    """Stops a training with a clear :class:`InputError` before the weights or a checkpoint are damaged.
 
-    It looks at the labels before every step; at the losses and the mixtures after every forward pass; at the gradients
-    before every update; at all weights before every checkpoint. ``default_hooks=dict(guard=None)`` leaves it out.
+    It checks the labels before every step, the losses and mixtures after every forward pass, the gradients before
+    every update, and all weights before every checkpoint. ``default_hooks=dict(guard=None)`` in a config leaves it out.
     """
 
     priority = "VERY_HIGH"
 
     def before_train(self, runner: Any) -> None:
-        """Watch the network and its optimizer."""
+        """Start checking the network and its optimizer."""
         self._runner = runner
         self._model: Any = unwrapped(runner.model)
         self._mixtures = [(n, m) for n, m in self._model.named_modules() if isinstance(m, GaussianMixture)]
@@ -74,15 +81,15 @@ class TrainingGuardHook(Hook):
         ]
 
     def after_train(self, runner: Any) -> None:
-        """Stop watching."""
+        """Stop checking."""
         for handle in self._handles:
             handle.remove()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Check the labels of a batch that still is on the host.
+        """Check the labels of a batch before it is moved to a device.
 
         Raises:
-            InputError: A label is neither a class nor the one to ignore.
+            InputError: A sample has no labels, or a label is neither a class nor the ignored value.
         """
         self._batch = data_batch
         heads = decode_heads(self._model)
@@ -92,27 +99,27 @@ class TrainingGuardHook(Hook):
         for sample in data_batch["data_samples"]:
             if "gt_sem_seg" not in sample:
                 raise InputError(
-                    f"{_image_of(sample)} comes without labels: add LoadAnnotations to the pipeline of train_dataloader"
+                    f"{_image_of(sample)} has no labels; add LoadAnnotations to the pipeline of train_dataloader"
                 )
             label = sample.gt_sem_seg.data
             outside = label[((label < 0) | (label >= classes)) & (label != ignored)]
             if outside.numel():
                 raise InputError(
-                    f"step {runner.iter + 1}: the labels of {_image_of(sample)} hold the values "
-                    f"{', '.join(str(int(value)) for value in outside.unique()[:5])}, and the network has {classes} "
-                    f"classes: 0 to {classes - 1} were expected, or {ignored} where there is none; map them in the "
-                    "data set (metainfo, label_map, reduce_zero_label) or correct the file"
+                    f"step {runner.iter + 1}: expected the labels 0 to {classes - 1} of the network's {classes} "
+                    f"classes, or {ignored} (ignored), in {_image_of(sample)}, found "
+                    f"{', '.join(str(int(value)) for value in outside.unique()[:5])}; map the labels in the dataset's "
+                    "config (metainfo, label_map, reduce_zero_label), or correct the file"
                 )
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Refuse to write a network that is not finite.
+        """Check that all tensors of a checkpoint are finite.
 
         Raises:
-            InputError: A tensor holds a NaN or an infinity.
+            InputError: A tensor holds a NaN or an infinity; the checkpoint is not written.
         """
         bad = [f"{name} holds {describe(value)}" for name, value in checkpoint["state_dict"].items() if is_bad(value)]
         if bad:
-            raise InputError(f"no checkpoint was written, for {bad[0]}; those before it are intact")
+            raise InputError(f"no checkpoint was written, because {bad[0]}; earlier checkpoints are intact")
 
     def _after_forward(self, model: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         if kwargs.get("mode") != "loss":
@@ -126,12 +133,12 @@ class TrainingGuardHook(Hook):
             self._stop(bad, kwargs["inputs"] if "inputs" in kwargs else args[0])
 
     def _before_update(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if getattr(optimizer, "found_inf", None) is not None:  # the scaler of losses sees to it, inside the update
+        if getattr(optimizer, "found_inf", None) is not None:  # the loss scaler handles it, inside the update
             return
         gradients = {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None}
         if torch.nn.utils.get_total_norm(gradients.values()).isfinite():
             return
-        # Backward they spread towards the input, so the last one is the closest to where they come from.
+        # Non-finite gradients spread towards the input, so the last of them is closest to the origin.
         bad = [
             f"the gradient of {n} holds {describe(gradient)}" for n, gradient in gradients.items() if is_bad(gradient)
         ]
@@ -144,21 +151,21 @@ class TrainingGuardHook(Hook):
                 yield f"{name}.{buffer}", value
 
     def _stop(self, bad: str, inputs: Tensor) -> NoReturn:
-        seed_step(self._runner)  # so that the same units drop out
+        seed_step(self._runner)  # so that dropout is the same as in the failed pass
         images = [sample for sample, image in zip(self._batch["data_samples"], inputs, strict=True) if is_bad(image)]
         layer = first_bad_layer(self._model, inputs)
         states = [*self._model.named_parameters(), *self._mixture_state()]
-        found = [f"the image {_image_of(sample)} is not finite once preprocessed" for sample in images[:1]]
+        found = [f"the image {_image_of(sample)} is not finite after preprocessing" for sample in images[:1]]
         found.append(
             f"the first layer with an output that is not finite is {layer}"
             if layer
-            else "every layer's output is finite when the pass is repeated, so it comes from the loss or the mixture"
+            else "all layer outputs are finite when the pass is repeated, so the loss or the mixture is the origin"
         )
         found += [f"{name} holds {describe(value)}" for name, value in states if is_bad(value)][:2]
         raise InputError(
             f"training stopped in step {self._runner.iter + 1}, before its update: {bad}; {'; '.join(found)}. The "
-            "checkpoints are intact: look at that image or layer, lower the learning rate or clip gradients "
-            "(optim_wrapper.clip_grad), then go on with --resume"
+            "checkpoints are intact: check that image or layer, lower the learning rate or clip gradients "
+            "(optim_wrapper.clip_grad), then continue with --resume"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside mmengine's own, so that a training goes on exactly; and what it need not hold."""
+"""Parts of a checkpoint that mmengine does not save and an exact resume needs, and parts that are left out."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from gmmseg.em import EMUpdater
 from gmmseg.functional.collectives import all_sum, num_processes
 
-_LOGGED = 1000  # values of every logged scalar that are kept: far more than a log line averages over
+_LOGGED = 1000  # values kept of every logged scalar, far more than a log line averages over
 
 
 def share_em_state(hook: EMAHook) -> None:
-    """Give the averaged copy of a network the live EM state: memory and counters are no weights to average.
+    """Let the averaged copy of a network share the EM state of the network, because memory and counters are no weights.
 
-    The copy that is evaluated has averaged weights. Its mixtures are the live ones too, or, with
-    ``update_buffers=True``, averaged like any other buffer.
+    The copy, which is evaluated, has averaged weights. Its mixtures are those of the network; with
+    ``update_buffers=True`` they are averaged like any other buffer.
 
     Args:
-        hook: mmengine's hook, once it has made its copy.
+        hook: mmengine's hook, after it has made the copy.
     """
     average = hook.ema_model
     shared = [(name, module) for name, module in hook.src_model.named_modules() if isinstance(module, EMUpdater)]
@@ -36,7 +36,11 @@ def share_em_state(hook: EMAHook) -> None:
 
 
 def em_keys(model: nn.Module) -> dict[str, bool]:
-    """Name the EM state in a network's state dict; whether each is of a memory."""
+    """List the EM state in the state dict of a network.
+
+    Returns:
+        Key of each entry, and whether it belongs to a memory.
+    """
     updaters = [name for name, module in model.named_modules() if isinstance(module, EMUpdater)]
     memories = tuple(f"{name}.memory." for name in updaters)
     keys = [key for key in model.state_dict() if any(key.startswith(f"{name}.") for name in updaters)]
@@ -44,25 +48,29 @@ def em_keys(model: nn.Module) -> dict[str, bool]:
 
 
 def mean_gradients(model: nn.Module) -> dict[str, Tensor]:
-    """Give the gradients that are being accumulated, as their mean over processes; to be called on all of them.
+    """Return the gradients accumulated so far, averaged over processes; call it on all of them.
 
-    Every process may go on from the mean: the mean of all their gradients, in which each step ends, is the same.
+    Every process can continue from this mean, because a step uses only the mean of all gradients.
 
     Args:
         model: The network, without a data-parallel wrapper.
+
+    Returns:
+        Gradients by the name of their parameter, on the CPU.
     """
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return {name: (all_sum(gradient) / num_processes()).cpu() for name, gradient in gradients.items()}
 
 
 def pack(checkpoint: dict[str, Any], model: nn.Module, save_memory: bool, gradients: dict[str, Tensor]) -> None:
-    """Complete a checkpoint in place before it is written, in tensors and plain containers.
+    """Prepare a checkpoint for writing, in place, so that it holds only tensors and plain containers.
 
     Args:
-        checkpoint: As mmengine made it.
-        model: The network that trains.
-        save_memory: Whether the mixtures' memory is kept; only a checkpoint with the optimizer's state needs it.
-        gradients: As :func:`mean_gradients` gives them.
+        checkpoint: A checkpoint made by mmengine.
+        model: The network in training.
+        save_memory: Whether to keep the memory of the mixtures. A checkpoint without the optimizer's state never
+            keeps it.
+        gradients: Output of :func:`mean_gradients`.
     """
     in_training = "optimizer" in checkpoint
     for key, is_memory in em_keys(model).items():
@@ -81,7 +89,12 @@ def pack(checkpoint: dict[str, Any], model: nn.Module, save_memory: bool, gradie
 
 
 def unpack(checkpoint: dict[str, Any], model: nn.Module) -> None:
-    """Undo in place, before mmengine reads a checkpoint, what :func:`pack` changed of it."""
+    """Undo the changes of :func:`pack`, in place, so that mmengine can read the checkpoint.
+
+    Args:
+        checkpoint: A checkpoint as it was read from its file.
+        model: The network, without a data-parallel wrapper.
+    """
     if "ema_state_dict" in checkpoint:
         for key in em_keys(model):
             if key in checkpoint["state_dict"]:
@@ -89,7 +102,7 @@ def unpack(checkpoint: dict[str, Any], model: nn.Module) -> None:
     hub = checkpoint.get("message_hub")
     if hub is not None:
         scalars = {name: _history(kept) for name, kept in hub["log_scalars"].items() if isinstance(kept, dict)}
-        hub["log_scalars"] = scalars  # mmengine's own objects are inert here, and of use to the log alone
+        hub["log_scalars"] = scalars  # other entries are objects of mmengine that were not loaded; only logs use them
         known = {*scalars, *hub["runtime_info"]}
         hub["resumed_keys"] = {key: value for key, value in hub["resumed_keys"].items() if key in known}
 
@@ -99,7 +112,12 @@ def _history(kept: dict[str, Tensor]) -> HistoryBuffer:
 
 
 def restore_gradients(checkpoint: dict[str, Any], model: nn.Module) -> None:
-    """Put the gradients back that were being accumulated when the checkpoint was written."""
+    """Restore the gradients that were accumulated when the checkpoint was written.
+
+    Args:
+        checkpoint: A checkpoint with the gradients of :func:`mean_gradients`; without them, gradients are cleared.
+        model: The network, without a data-parallel wrapper.
+    """
     for name, parameter in model.named_parameters():
         gradient = checkpoint.get("gradients", {}).get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter)

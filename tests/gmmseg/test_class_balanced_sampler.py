@@ -158,7 +158,7 @@ def test_index_goes_to_the_users_cache_where_the_data_cannot_be_written(tmp_path
     (tmp_path / "data/.ann.class_index.npz").mkdir()  # os.replace fails on it, as on a read-only disk
     class_index.class_index(_dataset(tmp_path))
     assert len(list(cache.iterdir())) == 1
-    assert not list((tmp_path / "data").glob("*.part"))
+    assert not list((tmp_path / "data").glob(".*tmp*"))
     reads.clear()
     assert (class_index.class_index(_dataset(tmp_path)) == _present(labels, 5)).all()
     assert not reads
@@ -209,7 +209,7 @@ def test_missing_class_is_named(tmp_path, labels, monkeypatch):
     said = []
     monkeypatch.setattr("gmmseg.training.class_balanced_sampler.print_log", lambda text, **_: said.append(text))
     ClassBalancedSampler(_dataset(tmp_path), seed=0)
-    assert said == ["ClassBalancedSampler: no image has the class wolf; left out"]
+    assert said == ["ClassBalancedSampler: no image contains wolf; left out of the stream"]
 
 
 def test_bad_data(tmp_path, labels):
@@ -224,5 +224,5 @@ def test_bad_data(tmp_path, labels):
         ClassBalancedSampler(_dataset(tmp_path))
     for i in range(12):
         Image.fromarray(np.full((6, 8), 255, np.uint8)).save(tmp_path / f"data/ann/{i:02}.png")
-    with pytest.raises(InputError, match="none of the 12 label maps has a pixel of one of the 5 classes"):
+    with pytest.raises(InputError, match="expected pixels of the 5 classes, found none in 12 label maps"):
         ClassBalancedSampler(_dataset(tmp_path))

@@ -84,7 +84,7 @@ def test_pointer_without_a_queue_is_accounted_for():
     state = published()
     del state[HEAD + "queue"]
     _, report = convert_published({"state_dict": state}, "published.pth", segformer())
-    assert report.dropped[HEAD + "queue_ptr"] == "there is no queue for it to point into"
+    assert report.dropped[HEAD + "queue_ptr"] == "the file has no queue"
 
 
 def test_queue_becomes_what_pushing_its_features_in_order_gives():
@@ -130,7 +130,7 @@ def test_file_without_queue_loads_and_leaves_the_memory_empty(strict):
 def test_queue_of_another_size_is_dropped_with_a_warning():
     state = published(size=20)
     network = segformer()
-    with pytest.warns(UserWarning, match=r"queue holds 20 features a component, and the config's memory 8"):
+    with pytest.warns(UserWarning, match=r"queue holds 20 features per component, the memory of the config 8"):
         load_weights(network, state, "published.pth")
     assert_mixture_is_loaded(network, state)
     assert not network.decode_head.classifier.em.memory.count.any()
@@ -233,12 +233,12 @@ TOOL_FAULTS = {
     "other classes": (
         lambda s: s,
         ("--config", "config.py", "--cfg-options", "model.decode_head.num_classes=7"),
-        "in.pth is of 5 classes, and the config of 7",
+        "in.pth has 5 classes, and the config has 7",
     ),
     "settings of no config": (
         lambda s: s,
         ("--cfg-options", "model.decode_head.channels=16"),
-        "--cfg-options: expected --config too",
+        "--cfg-options changes settings of --config, which is missing",
     ),
     "setting of a training": (
         lambda s: s,
@@ -269,7 +269,7 @@ def test_tool_keeps_the_published_file(convert):
     Path("made/out.pth").symlink_to(Path("in.pth").absolute())
     status, _, err = convert(published())
     assert status == 2
-    assert "OUT is IN, in.pth, and would be lost" in err
+    assert "OUT is the same file as IN, in.pth" in err
     assert "decode_head.means" in load_checkpoint_file("in.pth")["state_dict"]
 
 

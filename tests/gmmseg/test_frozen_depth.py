@@ -99,7 +99,7 @@ def test_log_likelihoods_are_added_and_logits_stay(generative):
 
 
 def test_what_cannot_be_frozen_is_refused():
-    with pytest.raises(InputError, match="expected a backbone with pretrained weights, for a frozen copy, found one"):
+    with pytest.raises(InputError, match="expected a backbone with pretrained weights for the frozen copy, found one"):
         fitting_config(network_config(), 2, -1, build_model)
-    with pytest.raises(InputError, match="expected one of the backbone's 4 feature maps, from 0, found 4"):
+    with pytest.raises(InputError, match=r"expected the number of one of the backbone's 4 feature maps, .* found 4"):
         fitting_config(effnet(), 2, 4, build_model)

@@ -97,7 +97,7 @@ def test_memory_takes_an_empty_push():
 def test_memory_refuses_more_than_a_ring(most_blocks, most):
     memory = FeatureMemory(1, 6, 4, most_blocks=most_blocks)
     memory.push(torch.zeros(most, 4), torch.zeros(most, dtype=torch.long))
-    with pytest.raises(ValueError, match=f"takes {most}; choose fewer"):
+    with pytest.raises(ValueError, match=f"at most {most} features of each group"):
         memory.push(torch.zeros(most + 1, 4), torch.zeros(most + 1, dtype=torch.long))
 
 

@@ -162,5 +162,5 @@ def test_too_few_pixels_to_judge_is_nan(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"interval": 0}, {"window": 0}, {"dead_share": 0.0}, {"dead_share": 1.0}])
 def test_arguments_out_of_range(arguments):
-    with pytest.raises(InputError, match="MixtureMonitorHook takes"):
+    with pytest.raises(InputError, match="MixtureMonitorHook: expected"):
         MixtureMonitorHook(**arguments)

@@ -275,7 +275,7 @@ def test_what_cannot_be_fitted_is_refused():
     }
     with pytest.raises(InputError, match="found nothing as the conv_seg of SegmenterMaskTransformerHead"):
         build(config)
-    with pytest.raises(InputError, match="is not trained"):
+    with pytest.raises(InputError, match="cannot be trained"):
         build(posthoc_config(network_config(), 2)).loss(torch.zeros(1, 3, 8, 8), [])
 
 

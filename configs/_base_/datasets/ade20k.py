@@ -1,4 +1,4 @@
-# ADE20K as images/{training,validation}/NAME.jpg and annotations/{training,validation}/NAME.png, 150 classes.
+# ADE20K in images/{training,validation}/NAME.jpg and annotations/{training,validation}/NAME.png: 150 classes.
 dataset_type = 'ADE20KDataset'
 data_root = '{{$DATA_ROOT:data}}/ade/ADEChallengeData2016'
 crop_size = (512, 512)

@@ -1,4 +1,4 @@
-# CamVid as images/{train,val,test}/NAME.jpg and annotations/{train,val,test}/NAME.png, 480x360, 11 classes.
+# CamVid in images/{train,val,test}/NAME.jpg and annotations/{train,val,test}/NAME.png: 480x360 pixels, 11 classes.
 dataset_type = 'gmmseg.CamVidDataset'
 data_root = '{{$DATA_ROOT:data}}/camvid'
 crop_size = (256, 320)
@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# Larger photographs are brought to this size; 480x360 stays as it is.
+# Images are resized to fit 640x360; those of 480x360 keep their size.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(640, 360), keep_ratio=True),

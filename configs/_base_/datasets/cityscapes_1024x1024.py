@@ -1,4 +1,4 @@
-# Cityscapes as leftImg8bit/{train,val}/CITY/ and gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png, 19 classes.
+# Cityscapes in leftImg8bit/{train,val}/CITY/ and gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png: 19 classes.
 dataset_type = 'CityscapesDataset'
 data_root = '{{$DATA_ROOT:data}}/cityscapes'
 crop_size = (1024, 1024)

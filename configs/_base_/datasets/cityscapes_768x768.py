@@ -1,5 +1,5 @@
 _base_ = './cityscapes_1024x1024.py'
-# mmseg scales these images to 2049x1025 pixels, and so did the published GMMSeg.
+# mmseg resizes these images to 2049x1025 pixels, and so does the published GMMSeg.
 crop_size = (768, 768)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

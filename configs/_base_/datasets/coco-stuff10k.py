@@ -1,6 +1,6 @@
 _base_ = './ade20k.py'
-# COCO-Stuff 10k as images/{train2014,test2014}/NAME.jpg and annotations/{train2014,test2014}/NAME_labelTrainIds.png,
-# 171 classes; the pipelines are ADE20K's.
+# COCO-Stuff 10k in images/{train2014,test2014}/NAME.jpg and annotations/{train2014,test2014}/NAME_labelTrainIds.png:
+# 171 classes, with the pipelines of ADE20K.
 dataset_type = 'COCOStuffDataset'
 data_root = '{{$DATA_ROOT:data}}/coco_stuff10k'
 train_dataloader = dict(

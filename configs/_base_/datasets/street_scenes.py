@@ -1,4 +1,4 @@
-# Generated street scenes, written by `anomaly data street_scenes` in a Cityscapes-like layout.
+# Synthetic street scenes, written by `anomaly data street_scenes` in the layout of Cityscapes: 11 classes.
 dataset_type = 'BaseSegDataset'
 data_root = '{{$DATA_ROOT:data}}/street_scenes'
 metainfo = dict(

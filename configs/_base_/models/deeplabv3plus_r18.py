@@ -1,4 +1,4 @@
-# DeepLabV3+ on a ResNet-18 of half the channels, from scratch, at output stride 16: trains on a CPU.
+# DeepLabV3+ on a ResNet-18 with half the channels, from scratch, at output stride 16. Small enough for a CPU.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# What the networks below share: images normalised by ImageNet's statistics, labels padded with the ignore index.
+# Settings of all networks: images are normalised with the statistics of ImageNet, labels padded with the ignore index.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

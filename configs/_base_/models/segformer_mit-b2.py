@@ -1,5 +1,5 @@
 _base_ = './segformer_mit-b1.py'
-# From B2 on the head has 768 channels, as in SegFormer's paper and the published GMMSeg; mmseg's has 256.
+# From B2 on, the head has 768 channels, as in the SegFormer paper and the published GMMSeg; the head of mmseg has 256.
 model = dict(
     backbone=dict(
         num_layers=[3, 4, 6, 3],

@@ -1,6 +1,6 @@
 _base_ = './encoder_decoder.py'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
-# Of mmseg's Swin-B the one with windows of 7, from ImageNet-1k like the other backbones here.
+# The Swin-B of mmseg with a window of 7, pretrained on ImageNet-1k like the other backbones here.
 model = dict(
     backbone=dict(
         type='SwinTransformer',

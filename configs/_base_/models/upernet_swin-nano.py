@@ -1,5 +1,5 @@
-# UPerNet on a Swin of two blocks a stage and 32 channels, from scratch: trains on a CPU.
-# The head has GN, for BN over a batch of 8 fails where the pyramid pools a photograph to a single value.
+# UPerNet on a Swin with two blocks per stage and 32 channels, from scratch. Small enough for a CPU.
+# The head uses GN, because BN with a batch of 8 fails where the pyramid pools an image to a single value.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# 1,000 steps of AdamW with polynomial decay; a pretrained backbone learns at 0.3 of the rate.
+# 1,000 steps of AdamW with polynomial decay; the backbone, usually pretrained, has 0.3 times the learning rate.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01),

@@ -2,7 +2,7 @@ max_iters = 160_000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=16_000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# Two checkpoints are kept, so that one cut short leaves another to resume from.
+# Two checkpoints are kept, so that one is left to resume from if the other is cut short.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

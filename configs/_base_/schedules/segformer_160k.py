@@ -1,5 +1,6 @@
 _base_ = './iterations_160k.py'
-# As in mmseg all that is not pretrained, the head with its mixtures' LayerNorms, learns at ten times the rate.
+# As in mmseg, layers without pretrained weights (the head, with the LayerNorms of its mixtures) have ten times the
+# learning rate.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
