@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -311,7 +313,6 @@ class Result:
         self._views = views
         self._tables = dict(tables or {})
         self._path = path
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
@@ -361,8 +362,6 @@ class Result:
         Raises:
             InputError: It is no folder, or cannot be written to.
         """
-        import shutil
-
         out = Path(folder)
         with staged(out, (VIEWS, *RECORDS)) as stage:
             write_results(self.record, stage)
@@ -537,8 +536,8 @@ def measure(
         closed, frames = _closed_set(model, limit, demanded=bool(closed_set), profile=profile)
     folder = None
     if report_images and views is None and evaluation.metrics.mode == "exact":
-        folder = tempfile.TemporaryDirectory(prefix="anomaly-views-")
-        views = Path(folder.name)
+        folder = Path(tempfile.mkdtemp(prefix="anomaly-views-"))
+        views = folder
     tables = _Tables()
     keeping = [ViewCallback(views, report_images), tables] if report_images and views is not None else []
     if record is None:
@@ -557,7 +556,8 @@ def measure(
         on_labels=on_labels,
     )
     result = Result(found, views=views if keeping else None, tables=tables.found)
-    result._folder = folder  # lives as long as the result
+    if folder is not None:
+        weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)  # lives as long as the result
     return result
 
 

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from anomaly.errors import InputError
 from anomaly.models.checkpoints import load_checkpoint_file
 
