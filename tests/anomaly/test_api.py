@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.bootstrap import FrameTable, paired_bootstrap
 from anomaly.postprocessing.table import parse_chain
-from anomaly.results.records import read_results
+from anomaly.results.frames import paired_frame
 from anomaly.scores.registry import SCORES, get_scores
+from anomaly.visualize.heatmaps import HeatmapCallback
 from tests.anomaly import set_trees
 from tests.anomaly.test_evaluator import make_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
+DRAWS = 100
 USUAL = ["msp", "max_logit", "entropy", "energy"]
 
 
@@ -199,6 +202,16 @@ def test_callbacks_and_progress_are_told(dataset):
     assert sorted(frames) == sorted(["labels"] * 6 + ["road_anomaly"] * 6 + [f"f{i}" for i in range(6)])
 
 
+def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path):
+    with HeatmapCallback(tmp_path) as heatmaps:
+        found = anomaly.evaluate(model_of(), dataset, ["energy", "msp"], callbacks=[heatmaps], report_images=0)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert files == [f"road_anomaly/{score}/f{i}.png" for score in ("energy", "msp") for i in range(6)]
+    assert found.record.settings["heatmaps"] == "all"
+    assert found.record.settings["colour_scales"] == heatmaps.colour_scales
+    assert heatmaps.colour_scales.keys() == {"energy", "msp"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -307,8 +320,10 @@ def test_a_result_is_saved_and_loaded_with_its_report(result, tmp_path):
         assert loaded.record == result.record
         pages = [one.report(tmp_path / f"{i}.html").read_text() for i, one in enumerate((result, loaded))]
         assert shown(pages[0]) == shown(pages[1])
-    result.save(path.parent)  # again, over what is there
-    assert read_results(path) == result.record
+    for one in (result, anomaly.Result.load(path)):  # over what is there, and over itself
+        one.save(path.parent)
+        assert anomaly.Result.load(path).record == result.record
+        assert sum(1 for _ in (path.parent / "report").rglob("*.npz")) == 7
 
 
 class Texts(HTMLParser):
@@ -411,7 +426,13 @@ def tables_of(model, dataset, scores):
     return found
 
 
-def test_what_differs_between_results(result, other, dataset):
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Paired comparisons by fewer draws than 2000."""
+    monkeypatch.setattr("anomaly.api.paired_frame", partial(paired_frame, replicates=DRAWS))
+
+
+def test_what_differs_between_results(result, other, dataset, few_draws):
     frame = anomaly.compare(result, other, paired=True)
     assert list(frame.columns) == ["dataset", "method", "minus", "metric", "difference", "low", "high", "p_value"]
     assert set(frame.dataset) == {"road_anomaly"}
@@ -420,8 +441,8 @@ def test_what_differs_between_results(result, other, dataset):
     assert list(dict.fromkeys(frame.metric)) == ["auroc", "ap", "fpr95"]
     mine, theirs = tables_of(model_of(), dataset, ["energy", "msp"]), tables_of(model_of(7), dataset, ["energy"])
     expected = {
-        "Net (1) msp": paired_bootstrap(mine["msp"], mine["energy"]),
-        "Net (2) energy": paired_bootstrap(theirs["energy"], mine["energy"]),
+        "Net (1) msp": paired_bootstrap(mine["msp"], mine["energy"], replicates=DRAWS),
+        "Net (2) energy": paired_bootstrap(theirs["energy"], mine["energy"], replicates=DRAWS),
     }
     for row in frame.itertuples():
         found = expected[row.method][row.metric]
@@ -429,7 +450,7 @@ def test_what_differs_between_results(result, other, dataset):
         assert (row.low, row.high) == pytest.approx((found.interval.low, found.interval.high), abs=1e-9)
 
 
-def test_a_paired_comparison_needs_the_counts_of_every_frame(result, other, dataset, tmp_path):
+def test_a_paired_comparison_needs_the_counts_of_every_frame(result, other, dataset, tmp_path, few_draws):
     for without in (anomaly.evaluate(model_of(7), dataset, "energy", report_images=0), other.save(tmp_path / "out")):
         with pytest.raises(InputError, match=r"every frame's counts|every pixel's score"):
             anomaly.compare(result, without, paired=True)
