@@ -340,8 +340,8 @@ def test_statistics_that_no_score_uses(refused, place):
     found = Statistics({}, {}, weights_hash(model.state_dict()), tiny_segmentor.CLASSES, frozenset(), {})
     found.save(Path("scores.npz"))
     words = ("--sets", "road_anomaly", "--statistics", "scores.npz", *QUICK)
-    assert "--statistics does nothing for msp" in refused(*NETWORK, *words, "--scores", "msp")
-    assert "--statistics does nothing for" in refused(*NETWORK, *words)
+    assert "--statistics has no effect on msp" in refused(*NETWORK, *words, "--scores", "msp")
+    assert "--statistics has no effect on" in refused(*NETWORK, *words)
 
 
 def test_a_score_beside_all_is_not_dropped(refused, call, place):

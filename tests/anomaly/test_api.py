@@ -345,12 +345,12 @@ def test_a_report_shows_some_images_of_each_dataset(root, tmp_path):
 
 def test_a_report_needs_views_and_a_name(result, dataset, tmp_path):
     without = anomaly.evaluate(model_of(), dataset, "energy", report_images=0)
-    with pytest.raises(InputError, match="report: expected views of images, found none; evaluate with report_images"):
+    with pytest.raises(InputError, match="report: expected kept images, found none; evaluate with report_images"):
         without.report(tmp_path / "report.html")
     without.save(tmp_path / "out")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["results.csv", "results.json"]
     for path in (tmp_path, tmp_path / "report", "report.pdf"):
-        with pytest.raises(InputError, match=r"report: expected a file that ends in \.html"):
+        with pytest.raises(InputError, match=r"report: expected a file name that ends in \.html"):
             result.report(path)
 
 
@@ -441,7 +441,7 @@ def test_a_paired_comparison_needs_the_counts_of_every_frame(result, other, data
 
 
 def test_what_is_not_comparable_is_refused(result, root, dataset):
-    with pytest.raises(InputError, match="expected results to compare, found none"):
+    with pytest.raises(InputError, match="expected at least one result to compare, found none"):
         anomaly.compare()
     part = anomaly.evaluate(model_of(7), dataset, "energy", limit=4)
     for paired in (False, True):
