@@ -212,7 +212,7 @@ def street_hazards(root, frames=2):
 def test_a_threshold_from_the_same_images_with_other_labels(refused, place):
     street_hazards(place / "data")
     words = ("--sets", "street_hazards-no_other", "--calibrate-on", "street_hazards", "--as-found")
-    assert "street_hazards-no_other: expected images that no threshold was chosen on" in refused(
+    assert "street_hazards-no_other: expected images on which no threshold was chosen" in refused(
         *NETWORK, *words, *QUICK
     )
 

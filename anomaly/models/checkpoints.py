@@ -136,8 +136,8 @@ def check_classes(checkpoint: dict[str, Any], classes: Sequence[str], source: st
     trained = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
     if trained is not None and tuple(trained) != tuple(classes):
         raise InputError(
-            f"checkpoint {source}: expected the classes of the config's data, {', '.join(classes)}; found those it was "
-            f"trained on, {', '.join(trained)}; use the config it was trained with"
+            f"checkpoint {source} was trained on the classes {', '.join(trained)}, but the config's data have "
+            f"{', '.join(classes)}; use the config it was trained with"
         )
 
 

@@ -208,7 +208,7 @@ def test_callbacks_and_progress_are_told(dataset):
         ({"scores": "knn"}, "'knn' needs the network's features"),
         ({"data": "road_anomly"}, "unknown set 'road_anomly'; correct it to one of .* road_anomaly"),
         ({"data": 3}, "data: expected a dataset or its name, found int"),
-        ({"data": []}, "expected datasets, scores and chains .*found none"),
+        ({"data": []}, "expected at least one dataset, .*found none"),
         ({"model": "nothing"}, "model 'nothing': expected a config and a checkpoint, or file.py:name"),
         ({"postprocessing": "smoth"}, "smoth"),
         ({"calibrate_on": "street_scenes", "calibrate_by": "fpr=2"}, "fpr"),
@@ -503,7 +503,7 @@ def test_datasets_of_ones_own_have_to_be_given(dataset, tmp_path):
     mine = anomaly.from_folders(tmp_path / "mine/images", str(tmp_path / "mine/labels"), values)
     found = anomaly.evaluate(model_of(), mine, "energy", report_images=0)
     assert anomaly.verify(found, model_of(), mine)
-    with pytest.raises(InputError, match="data: expected the datasets mine, which are not of the catalogue"):
+    with pytest.raises(InputError, match="data: expected the datasets mine, which are not in the catalogue"):
         anomaly.verify(found, model_of())
 
 
