@@ -1,4 +1,4 @@
-"""Open-world segmentation: anomaly scores of any network on labelled datasets, exact metrics, pictures and a report.
+"""Open-world segmentation: anomaly scores of any network on labelled datasets, exact metrics, images and a report.
 
 import anomaly
 
@@ -73,7 +73,7 @@ __all__ = [  # in the order of the documentation
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import anomaly`` loads nothing else."""
+    """Import a public name on first use, so that ``import anomaly`` loads nothing else."""
     if name not in _PLACES:
         raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
     if name in ("TorchModel", "ScoreModel"):

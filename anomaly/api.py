@@ -1,4 +1,4 @@
-"""What people import from ``anomaly``: evaluation, comparison and verification in a call each, and results."""
+"""The functions that users import from ``anomaly``: evaluation, scoring, comparison and verification; results."""
 
 from __future__ import annotations
 
@@ -68,35 +68,42 @@ def evaluate(
     progress: Progress = lambda what, total: lambda: None,
     profile: Profile | None = None,
 ) -> Result:
-    """Measure anomaly scores of a model on labelled datasets: AUROC, AP, FPR95 and more, over all pixels.
+    """Measure anomaly scores of a model on labelled datasets: AUROC, AP, FPR95 and more, pooled over all pixels.
 
     Args:
-        model: Whatever :func:`anomaly.load_model` takes: a config with its checkpoint as a pair, ``"file.py:name"``, an
-            ``nn.Module``, a function that gives a score map, or a model.
-        data: One dataset or several: from :func:`anomaly.load_dataset` or :func:`anomaly.from_folders`, or names of the
-            catalogue.
-        scores: One score or several, by name (``"energy"``, ``"energy:temperature=2"``) or as objects; those that the
-            model allows and most people report by default; ``"all"`` for all that it allows.
-        root: Folder that holds the datasets that are named.
-        postprocessing: One chain of steps or several, such as ``"boundary,smooth:sigma=2"``; each is applied to every
-            score. ``"none"`` leaves scores as they are.
-        inference: Sliding windows, test-time augmentation, resolution; as the model was trained by default.
-        metrics: Components, confidence intervals, levels and memory.
-        calibrate_on: Dataset on which a threshold is chosen for every score, to be applied to the others.
-        calibrate_by: How: ``tpr=LEVEL``, ``fpr=LEVEL`` or ``best_f1``.
-        statistics: File of what scores learned from training images (``anomaly fit-scores``).
-        closed_set: Whether to measure mIoU on the closed set of a network of mmsegmentation; by default if it is there.
-        limit: First images of each dataset to take; all by default.
-        report_images: Images of each dataset that :meth:`Result.report` can show, taken evenly; 0 keeps none.
-        callbacks: Told of every frame and dataset; see :class:`anomaly.evaluation.callbacks.Callback`.
-        progress: Called with what is about to be done and its number of images; gives what is called after each.
-        profile: Gets the seconds spent in each stage.
+        model: Anything that :func:`anomaly.load_model` accepts: a pair of config and checkpoint, ``"file.py:name"``, an
+            ``nn.Module``, a function that returns a score map, or a model object.
+        data: One dataset or several, as objects (from :func:`anomaly.load_dataset` or :func:`anomaly.from_folders`) or
+            as names of the catalogue.
+        scores: One score or several, as names (``"energy"``, ``"energy:temperature=2"``) or as :class:`anomaly.Score`
+            objects. ``"all"`` computes every score that the model supports. Default: the model's own score, if it has
+            one, and the commonly reported scores that the model supports.
+        root: Folder that holds the datasets given by name.
+        postprocessing: One chain of steps or several, such as ``"boundary,smooth:sigma=2"``. Each chain is applied to
+            every score. ``"none"`` leaves the scores unchanged.
+        inference: Sliding windows, test-time augmentation and resolution. Default: the windows of the model's config.
+        metrics: Component metrics, confidence intervals, levels and memory limits. Default: pixel metrics only.
+        calibrate_on: Dataset on which a threshold is chosen for every score. The threshold is then applied to the other
+            datasets.
+        calibrate_by: Rule for that threshold: ``"tpr=LEVEL"``, ``"fpr=LEVEL"`` or ``"best_f1"``.
+        statistics: File of fitted scores, written by ``anomaly fit-scores``. Scores such as ``"knn"`` need it.
+        closed_set: Whether to measure mIoU on the validation data of an mmsegmentation config. Default: measure it if
+            the data are there, else warn and go on. With True, missing data are an error.
+        limit: Use only the first ``limit`` images of each dataset. Default: all images.
+        report_images: Number of images of each dataset, sampled evenly, that :meth:`Result.report` can show. 0 keeps
+            none.
+        callbacks: Objects that are called for every frame and dataset; see :class:`anomaly.Callback`.
+        progress: Called as ``progress(name, total)`` before each part of the work, where ``total`` is its number of
+            images. It returns a function without arguments, which is called after each image.
+        profile: Receives the seconds spent in each stage.
 
     Returns:
-        The result: print it, or take its table, its file, its report.
+        The result. Print it for the table, or use :meth:`Result.to_frame`, :meth:`Result.save` and
+        :meth:`Result.report`.
 
     Raises:
-        InputError: Something is missing, unknown, or would give a wrong number; the message says what to do.
+        InputError: A file or package is missing, a name is unknown, an option is invalid, or the input would give a
+            wrong number. The message says what to do.
     """
     model, profile = load_model(model), profile or Profile()
     datasets = [_dataset(one, root) for one in _several(data)]
@@ -137,20 +144,22 @@ def score(
     inference: Inference | None = None,
     statistics: str | Path | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Give one score map of one image.
+    """Compute one anomaly score map for one image.
 
     Args:
-        model: Whatever :func:`anomaly.load_model` takes.
-        image: RGB, ``(H, W, 3)``, uint8; or its file.
-        score: Name of the score, or a score; the model's own, or the first that it allows, by default.
-        inference: Sliding windows, test-time augmentation, resolution; as the model was trained by default.
-        statistics: File of what the score learned from training images.
+        model: Anything that :func:`anomaly.load_model` accepts.
+        image: RGB image of shape ``(H, W, 3)``, uint8, or the path of an image file.
+        score: Name of the score, or a :class:`anomaly.Score` object. Default: the model's own score, or else the first
+            commonly reported score that the model supports.
+        inference: Sliding windows, test-time augmentation and resolution. Default: the windows of the model's config.
+        statistics: File of fitted scores, written by ``anomaly fit-scores``.
 
     Returns:
-        The map, higher = more anomalous. Shape: ``(H, W)``, float32.
+        The score map. Higher = more anomalous. Shape: ``(H, W)``, float32.
 
     Raises:
-        InputError: There is no such image or score, the model cannot be scored so, or a score is NaN or infinite.
+        InputError: The image cannot be read, the score is unknown or not supported by the model, the score was fitted
+            to this image, or a value of the map is NaN or infinite.
     """
     from anomaly.datasets.images import read_image
     from anomaly.models.views import predict_image
@@ -169,24 +178,27 @@ def score(
 
 
 def compare(*results: Result | str | Path, paired: bool = False) -> DataFrame:
-    """Put results side by side, or give what differs between them.
+    """Compare results: one table of metrics, or paired differences.
 
     Args:
-        results: Of :func:`evaluate`, or files ``results.json``. Each needs a name of its own; where two have one, the
-            file's folder, or a number, is added.
-        paired: Whether to give each method minus the first on the same frames, with confidence intervals and p-values
-            by the paired bootstrap. That needs results of this process that keep views, or files whose scores were
-            kept (``anomaly evaluate --save-states``).
+        *results: Results of :func:`evaluate`, or paths of ``results.json`` files. If two models have the same name, the
+            folder of the file or a number is appended to it.
+        paired: Return the difference of each method to the first one on the same frames, with 95 % confidence intervals
+            and p-values (paired bootstrap). This needs results of this process that were evaluated with
+            ``report_images`` above 0, or files written by ``anomaly evaluate --save-states``.
 
     Returns:
-        One row for each model, dataset and score (:func:`anomaly.results.frames.results_frame`); or for each dataset,
-        method and metric (:func:`anomaly.results.frames.paired_frame`).
+        Without ``paired``: one row for each model, dataset and score. The columns are ``model``, ``dataset``,
+        ``score``, counts of frames and pixels, then the metrics as fractions in 0..1. With ``paired``: one row for each
+        dataset, method and metric, with the columns ``dataset``, ``method``, ``minus``, ``metric``, ``difference``,
+        ``low``, ``high`` and ``p_value``.
 
     Raises:
-        InputError: The results are of other frames, labels or rules; or do not have what ``paired`` needs.
+        InputError: No result is given, the results differ in frames, labels or evaluation rules, or they lack the
+            per-frame counts that ``paired`` needs.
     """
     if not results:
-        raise InputError("expected results to compare, found none; give at least one")
+        raise InputError("expected at least one result to compare, found none; give results or results.json files")
     found = _named([one if isinstance(one, Result) else Result.load(one) for one in results])
     check_comparable([one.record for one in found])
     if not paired:
@@ -214,28 +226,30 @@ def verify(
     statistics: str | Path | None = None,
     tolerance: float = 1e-6,
 ) -> Verification:
-    """Measure a result again with the settings that its record has, and say whether it matches.
+    """Measure a result again with the settings of its record, and check that the metrics match.
 
     Args:
-        result: A result, or its ``results.json``.
-        model: Whatever :func:`anomaly.load_model` takes.
-        data: The datasets, where they are not those of the catalogue below ``root``.
-        root: Folder that holds the datasets.
-        statistics: File of what its scores learned from training images.
-        tolerance: Largest absolute difference of a metric (fractions; thresholds relative to their size).
+        result: A result, or the path of a ``results.json`` file.
+        model: Anything that :func:`anomaly.load_model` accepts.
+        data: The datasets of the result. Default: the datasets of the catalogue that the record names, below ``root``.
+            Required if the result has datasets that are not in the catalogue.
+        root: Folder that holds the datasets given by name.
+        statistics: File of fitted scores, written by ``anomaly fit-scores``, if the result used one.
+        tolerance: Largest difference of a metric. Metrics are compared as fractions in 0..1; values larger than 1, such
+            as thresholds, are compared relative to their size.
 
     Returns:
-        What agrees and what does not; true in a condition if the result comes out again.
+        The comparison, item by item. It is true in a condition if everything that was compared agrees.
 
     Raises:
-        InputError: The record does not tell how it was made, or something is missing.
+        InputError: The record does not say how the result was made, or the model or a dataset cannot be loaded.
     """
     record = (result if isinstance(result, Result) else Result.load(result)).record
     again = repeated(record)
     if data is None and again.own:
         raise InputError(
-            f"data: expected the datasets {', '.join(again.own)}, which are not of the catalogue, found none; give all "
-            "datasets of the result"
+            f"data: expected the datasets {', '.join(again.own)}, which are not in the catalogue, found none; pass all "
+            "datasets of the result as data="
         )
     names: Any = again.datasets if data is None else _several(data)
     datasets = [_dataset(one, root, as_found=again.as_found) for one in names]
@@ -268,22 +282,22 @@ def verify(
 
 
 class Verification:
-    """Whether a result comes out again.
+    """The outcome of :func:`anomaly.verify`. It is true in a condition if nothing differs; print it for the details.
 
     Attributes:
-        agreements: One for each thing compared.
-        missing: What was not measured again.
+        agreements: One entry for each thing that was compared.
+        missing: Names of the parts of the record that were not measured again.
     """
 
     def __init__(self, agreements: Sequence[Agreement], missing: Sequence[str]) -> None:
         self.agreements, self.missing = list(agreements), list(missing)
 
     def __bool__(self) -> bool:
-        """Whether nothing differs."""
+        """Return whether nothing differs."""
         return not any(one.faults for one in self.agreements)
 
     def __str__(self) -> str:
-        """What was compared, line by line, and the verdict."""
+        """One line for each thing compared, then the verdict."""
         lines = [*map(str, self.agreements), *(f"{what}: not measured again" for what in self.missing)]
         rest = f", but for what was not measured again ({', '.join(self.missing)})" if self.missing else ""
         return "\n".join(
@@ -292,13 +306,15 @@ class Verification:
 
 
 class Result:
-    """What an evaluation found.
+    """The result of an evaluation. Print it for the table of metrics.
+
+    :func:`anomaly.evaluate` and :meth:`Result.load` create results.
 
     Args:
-        record: All that is written to ``results.json``.
-        views: Folder with the reduced images that a report shows, if they were kept.
-        tables: Counts of each frame by dataset and score, for paired comparisons, if they were kept.
-        path: The ``results.json`` it was read from.
+        record: Everything that ``results.json`` holds.
+        views: Folder with the reduced images that the report shows; None if none were kept.
+        tables: Counts of each frame, keyed by ``(dataset, score)``, for paired comparisons; empty if none were kept.
+        path: The ``results.json`` file that the record was read from; None if it was not read from a file.
     """
 
     def __init__(
@@ -316,10 +332,10 @@ class Result:
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
-        """Read a ``results.json``, or that of a folder, with the views beside it.
+        """Read a result from a ``results.json`` file, or from the folder that holds one, with the views beside it.
 
         Raises:
-            InputError: There is none, or it is damaged, or of a later format.
+            InputError: The file is missing, damaged, or of a later format version.
         """
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
@@ -328,16 +344,19 @@ class Result:
 
     @property
     def datasets(self) -> list[DatasetResult]:
-        """One entry for each dataset; ``entry.scores["energy"].values["ap"]`` is a metric, as a fraction."""
+        """One entry for each dataset.
+
+        ``entry.scores["energy"].values["ap"]`` is a metric of one score, as a fraction in 0..1.
+        """
         return self.record.datasets
 
     @property
     def closed_set(self) -> ClosedSet | None:
-        """Metrics on the known classes, if they were measured."""
+        """Metrics on the known classes (mIoU and accuracies); None if they were not measured."""
         return self.record.closed_set
 
     def __str__(self) -> str:
-        """The table, metrics in percent, and what has to be known before they are believed."""
+        """The table with metrics in percent, then notes on values that need care."""
         notes = "".join(f"\nnote: {remark}" for remark in measured_remarks(self.record))
         return results_text(self.record).rstrip() + notes
 
@@ -346,21 +365,30 @@ class Result:
         return f"<Result of {self.record.model['name']} on {names}>"
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
+        """The table as HTML, for notebooks."""
         return str(self.to_frame().to_html(index=False))
 
     def to_frame(self) -> DataFrame:
-        """One row for each dataset and score; see :func:`anomaly.results.frames.results_frame`."""
+        """The result as a pandas data frame with one row for each dataset and score.
+
+        Columns are ``model``, ``dataset``, ``score``, counts of frames and pixels, then the metrics as fractions in
+        0..1. A metric with a confidence interval is followed by ``NAME_low`` and ``NAME_high``.
+        """
         return results_frame([self.record])
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``results.json``, ``results.csv`` and the views of the report into a folder; all or nothing.
+        """Write ``results.json``, ``results.csv`` and the views for the report into a folder.
+
+        Either all files are written or the folder stays as it was. An earlier result in the folder is replaced.
+
+        Args:
+            folder: The folder; created if missing.
 
         Returns:
-            The ``results.json``.
+            The path of ``results.json``.
 
         Raises:
-            InputError: It is no folder, or cannot be written to.
+            InputError: ``folder`` is a file, or cannot be written to.
         """
         out = Path(folder)
         with staged(out, (VIEWS, *RECORDS)) as stage:
@@ -370,20 +398,24 @@ class Result:
         return out / "results.json"
 
     def report(self, path: str | Path, *, megabytes: float = MEGABYTES) -> Path:
-        """Write the report as one HTML page.
+        """Write an interactive report as one self-contained HTML page.
 
         Args:
-            path: The file, such as ``"out/report.html"``; its folder is made.
-            megabytes: About how large it may be; of a larger one fewer images are shown.
+            path: The file, such as ``"out/report.html"``. Its folder is created if missing.
+            megabytes: Approximate size limit of the page. If all kept images exceed it, fewer images are shown.
+
+        Returns:
+            The path of the page.
 
         Raises:
-            InputError: No views were kept, or the file cannot be written.
+            InputError: ``path`` does not end in ``.html``, no images were kept (``report_images=0``), or the page
+                cannot be written.
         """
         path = Path(path)
         if path.suffix != ".html" or path.is_dir():
-            raise InputError(f"report: expected a file that ends in .html, found {path}; name one")
+            raise InputError(f"report: expected a file name that ends in .html, found {path}; choose such a name")
         if self._views is None:
-            raise InputError("report: expected views of images, found none; evaluate with report_images above 0")
+            raise InputError("report: expected kept images, found none; evaluate with report_images above 0")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as place:
             record = self._path
@@ -395,10 +427,10 @@ class Result:
         return path
 
     def tables(self) -> Mapping[tuple[str, str], FrameTable]:
-        """Counts of each frame by dataset and score.
+        """Counts of each frame, keyed by ``(dataset, score)``, as paired comparisons need them.
 
         Raises:
-            InputError: They were not kept.
+            InputError: No counts were kept.
         """
         if not self._tables and self._path is not None:
             from anomaly.metrics.pixel import PixelMetrics
@@ -408,23 +440,23 @@ class Result:
                 self._tables[metrics.dataset, metrics.name] = FrameTable.of(metrics)
         if not self._tables:
             raise InputError(
-                f"{self.record.model['name']}: expected every frame's counts for a paired comparison, found none; "
-                "evaluate with report_images above 0"
+                f"{self.record.model['name']}: expected counts of every frame for a paired comparison, found none; "
+                "evaluate with report_images above 0, or with anomaly evaluate --save-states"
             )
         return self._tables
 
 
-# What the functions above and the command share.
+# Shared by the functions of this module and the command line.
 
 
 class HasFitted(Protocol):
-    """A model that knows which images its mixtures were fitted to."""
+    """A model that knows to which images its mixtures were fitted."""
 
     fitted_images: frozenset[str]
 
 
 class _Tables(Callback):
-    """Keeps counts for paired comparisons."""
+    """Keeps the counts of each frame for paired comparisons."""
 
     needs_curves = True
 
@@ -432,7 +464,7 @@ class _Tables(Callback):
         self.found: dict[tuple[str, str], FrameTable] = {}
 
     def on_dataset_end(self, end: DatasetEnd) -> None:
-        """Keep those of a dataset."""
+        """Keep the counts of a dataset."""
         self.found.update({(end.result.dataset, name): table for name, table in end.tables.items()})
 
 
@@ -448,13 +480,24 @@ def configure(
     stores: Mapping[str, Store] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Make the configuration of an evaluation from what people type.
+    """Make the configuration of an evaluation from names and options.
+
+    Args:
+        model: The model; None if all scores are stored.
+        scores: Scores by name or as objects; None for the usual ones of the model.
+        postprocessing: Chains of post-processing steps, each applied to every score.
+        inference: Inference settings; by default those of the model's config.
+        metrics: Which metrics are computed.
+        calibration: Where and how thresholds are chosen; None for no threshold.
+        statistics: File of fitted scores.
+        stores: Stored score maps, by dataset name.
+        settings: Further settings to record in the result.
 
     Raises:
-        InputError: A name is unknown, or there twice; or statistics are of another network.
+        InputError: A name is unknown or given twice, or the statistics belong to another network.
     """
     texts = _several(postprocessing)
-    check_distinct(texts, "--post chains", "name each once")
+    check_distinct(texts, "post-processing chains (--post)", "name each once")
     post: list[Chain] = [parse_chain(text) for text in texts]
     inference = inference or getattr(model, "inference", None) or Inference()
     found = choose_scores(model, scores, statistics)
@@ -475,10 +518,15 @@ def configure(
 def choose_scores(
     model: Model | None, scores: str | Score | Sequence[str | Score] | None, statistics: object = None
 ) -> list[Score]:
-    """Scores by name or as objects; the usual ones of the model by default.
+    """Look up scores given by name or as objects; without any, return the usual scores of the model.
+
+    Args:
+        model: The model; None if all scores are stored.
+        scores: Names or objects, one or several; ``"all"`` stands for every score that the model supports.
+        statistics: Anything but None if statistics are given, so that ``"all"`` includes fitted scores.
 
     Raises:
-        InputError: A name is unknown or there twice.
+        InputError: A name is unknown or given twice.
     """
     given = [] if scores is None else _several(scores)
     gives = frozenset() if model is None else model.gives
@@ -500,16 +548,21 @@ def _with_statistics(model: Model | None, scores: Sequence[Score], path: Path, i
 
     learned, network = Statistics.load(path), getattr(model, "network", None)
     if network is None or model is None:
-        raise InputError(f"--statistics {path}: expected a network of mmsegmentation, which they are of, found none")
+        raise InputError(
+            f"--statistics {path}: expected the mmsegmentation network it was fitted for, found none; name it as the "
+            "model"
+        )
     learned.check(weights_hash(network.state_dict()), model.classes, path)
     if not any(score.fitted for score in scores):
         fitted = ", ".join(score.name for score in SCORES.values() if score.fitted and serves(score, model.gives))
         raise InputError(
-            f"--statistics does nothing for {', '.join(score.name for score in scores)}, which learn nothing; name "
-            f"--scores that do ({fitted}, or all), or leave it out"
+            f"--statistics has no effect on {', '.join(score.name for score in scores)}, which need no fitting; name "
+            f"--scores that need it ({fitted}, or all), or omit --statistics"
         )
     if differing := learned.differences(inference):
-        warnings.warn(f"{path}: scores may be off, for their statistics are of {differing}", stacklevel=4)
+        warnings.warn(
+            f"{path}: the scores may be inaccurate, because the statistics were fitted with {differing}", stacklevel=4
+        )
     return learned.attach(scores)
 
 
@@ -529,7 +582,27 @@ def measure(
     profile: Profile | None = None,
     on_labels: Callable[..., None] = lambda dataset, counts: None,
 ) -> Result:
-    """Evaluate, and keep what a report shows, in ``views`` or in a folder that goes with the result."""
+    """Run a configured evaluation and return its result.
+
+    Args:
+        model: The model; None if all scores are stored.
+        datasets: The datasets, already limited.
+        evaluation: The configuration, from :func:`configure`.
+        inputs: Files that went into the evaluation with their checksums, for the record.
+        record: Name and type of the model, for the record; by default what the model says.
+        closed_set: Whether to measure mIoU on the config's validation data: True demands it, None measures it if the
+            data are there.
+        limit: Number of closed-set images; None for all.
+        report_images: Number of images of each dataset to keep for the report; 0 keeps none.
+        views: Folder for these images; by default a temporary folder that lives as long as the result.
+        callbacks: Called for every frame and dataset.
+        progress: Called with the name and the number of images of each part; returns what is called after each image.
+        profile: Receives the seconds spent in each stage.
+        on_labels: Called with each dataset and the counts of its labels before the model runs.
+
+    Raises:
+        InputError: Anything that is wrong with the model, the data or the configuration.
+    """
     origin = provenance({name: dict(one) for name, one in inputs.items()})
     closed, frames = None, 0
     if closed_set is not False and getattr(model, "config", None) is not None:
@@ -564,7 +637,7 @@ def measure(
 def _closed_set(
     model: Any, limit: int | None, *, demanded: bool, profile: Profile | None
 ) -> tuple[Callable[[Callable[[], None]], ClosedSet] | None, int]:
-    """What measures a network of mmsegmentation on its closed set, and its number of images; None without data."""
+    """The function that measures the closed set of a network, and its number of images; None without data."""
     from anomaly.mmengine.closed_set import NoClosedSet, evaluate_closed_set, open_closed_set
 
     try:
@@ -591,12 +664,12 @@ def _dataset(one: Any, root: str | Path, *, as_found: bool = False) -> Dataset:
 
 
 def _several(value: Any) -> list[Any]:
-    """One item or several, as a list."""
+    """Return one item or several as a list."""
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
 def _named(results: Sequence[Result]) -> list[Result]:
-    """Results whose models have different names."""
+    """Give results whose models have the same name different names."""
     names = Counter(one.record.model["name"] for one in results)
     found = []
     for place, one in enumerate(results):

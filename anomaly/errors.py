@@ -1,9 +1,9 @@
-"""The one exception for input that a user can mend."""
+"""The exception for input that the user can correct."""
 
 
 class InputError(ValueError):
-    """Bad input: a missing file, an unknown name, a label that makes no sense.
+    """Invalid input that the user can correct, such as a missing file, an unknown name or an undefined label value.
 
-    The message is one clear sentence (or two) that names the file or argument, says what was expected, what
-    was found and what to do. The tools print it without a traceback and end with status 2.
+    The message is one or two sentences. It names the file or argument and says what was expected, what was found and
+    what to do. The commands print it without a traceback and exit with status 2.
     """

@@ -1,4 +1,4 @@
-"""What one evaluated frame is: an image, a label map in {KNOWN, ANOMALY, IGNORE}, and scores on its pixels."""
+"""The unit of evaluation: an image, its label map in {KNOWN, ANOMALY, IGNORE}, and checks of labels and score maps."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ ScoreMap = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of an evaluation set with its label map.
+    """One image of a dataset with its label map.
 
     Args:
-        id: Name of the frame, unique in its split.
+        id: Name of the frame, unique in its dataset.
         image: RGB image. Shape: ``(H, W, 3)``, uint8.
-        label: Shape: ``(H, W)``, uint8, values ``KNOWN``, ``ANOMALY``, ``IGNORE`` only.
-        class_label: The class of each ``KNOWN`` pixel, where the set tells classes; other pixels have any value. Shape:
-            ``(H, W)``, uint8.
+        label: Label map with the values ``KNOWN`` (0), ``ANOMALY`` (1) and ``IGNORE`` (255) only. Shape: ``(H, W)``,
+            uint8.
+        class_label: Class of each ``KNOWN`` pixel, if the dataset labels classes; the values of other pixels have no
+            meaning. Shape: ``(H, W)``, uint8.
 
     Raises:
-        InputError: Shapes, types or label values are not as above, or the id is no text.
+        InputError: A shape, type or label value is invalid, or the id is not a string.
     """
 
     id: str
@@ -44,7 +45,7 @@ class Frame:
 
     @cached_property
     def image_hash(self) -> str:
-        """What tells the image from others: :func:`image_hash` of it."""
+        """Hash of the image's pixels, by :func:`image_hash`; it identifies the image whatever its name."""
         return image_hash(self.image)
 
     def __post_init__(self) -> None:
@@ -72,30 +73,31 @@ class Frame:
 
 
 def as_frame_id(frame_id: Any) -> str:
-    """Give a frame's name as a str; a number is none, since files keep names as text. Raises ``InputError`` for it."""
+    """Return a frame's name as a str. Raises ``InputError`` for anything else, such as a number."""
     return text("frame id", frame_id)
 
 
 def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
-    """Give what somebody calls an array of numbers as numpy's, in the machine's byte order, with the values it has.
+    """Convert an array-like of numbers to a numpy array in native byte order; values stay the same.
 
-    Tensors of torch may be on any device, need a gradient, or be of bfloat16, which becomes float32. Lists and what
-    else numpy reads as numbers is read so.
+    Tensors of torch may be on any device and may require gradients; bfloat16 becomes float32. Lists and other objects
+    that numpy can convert are accepted.
 
     Args:
-        frame_id: Of the frame, for the message.
-        what: The array, for the message, such as ``label``.
-        values: The array.
+        frame_id: Name of the frame, for the message.
+        what: What the array is, for the message, such as ``label``.
+        values: The array-like.
 
     Raises:
-        InputError: It is a masked array, whose mask would be lost, or holds something else than real numbers and truth
-            values.
+        InputError: ``values`` is a masked array (its mask would be lost), or holds something other than real numbers or
+            bools.
     """
     rows = values if isinstance(values, (list, tuple)) else [values]
     if any(isinstance(row, np.ma.MaskedArray) for row in rows):
         raise InputError(
-            f"frame {frame_id!r}: expected a plain array as {what}, found a masked one; fill it, and label what is not "
-            f"to count {IGNORE}"
+            f"frame {frame_id!r}: expected a plain array as {what}, found a masked one; fill it, and give pixels that "
+            "do "
+            f"not count the label {IGNORE}"
         )
     try:
         if hasattr(values, "detach"):
@@ -105,47 +107,47 @@ def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"frame {frame_id!r}: expected an array of numbers as {what}, found {type(values).__name__} that numpy "
-            f"does not take ({str(error).splitlines()[0]}); give a numpy array of them"
+            f"cannot convert ({str(error).splitlines()[0]}); pass a numpy array"
         ) from error
     if array.dtype.kind not in "biuf":
         raise InputError(
-            f"frame {frame_id!r}: {what} is of type {array.dtype}; expected floats, integers or bool; convert it"
+            f"frame {frame_id!r}: expected {what} of type float, integer or bool, found {array.dtype}; convert it"
         )
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_score(frame_id: str, name: str, score: Any, shape: tuple[int, ...]) -> npt.NDArray[np.floating]:
-    """Give scores as float32 where that holds each value of their type, else as float64.
+    """Return a score map as float32 if float32 represents every value of its type, else as float64.
 
     Args:
-        frame_id: Of the frame, for the message.
-        name: Of the score, for the message.
-        score: See :func:`as_array`.
-        shape: Of the label.
+        frame_id: Name of the frame, for the message.
+        name: Name of the score, for the message.
+        score: The score map: anything that :func:`as_array` accepts. Shape: ``(H, W)``.
+        shape: Shape ``(H, W)`` of the label.
 
     Raises:
-        InputError: The shape is another, a value is NaN or infinite, or float64 cannot tell the type's values apart.
+        InputError: The shape is different, a value is NaN or infinite, or float64 cannot represent the values.
     """
     score = as_array(frame_id, f"score {name!r}", score)
     check_score(frame_id, name, score, shape)
     kind, size = score.dtype.kind, score.dtype.itemsize
     if kind in "iu" and size == 8 and score.size and max(abs(int(score.min())), abs(int(score.max()))) > 2**53:
         raise InputError(
-            f"frame {frame_id!r}: score {name!r} has integers beyond 2^53, which float64 cannot tell apart; subtract "
-            "a constant, or give ranks"
+            f"frame {frame_id!r}: score {name!r} has integers beyond 2^53, which float64 cannot represent; subtract "
+            "a constant, or use ranks"
         )
     if kind == "f" and size <= 8:
         return score if size >= 4 else score.astype(np.float32)
     if kind in "biu":
         return score.astype(np.float32 if size <= 2 else np.float64)
     raise InputError(
-        f"frame {frame_id!r}: score {name!r} is of type {score.dtype}; expected float16, float32, float64, an integer "
-        "or bool"
+        f"frame {frame_id!r}: expected score {name!r} of type float16, float32, float64, integer or bool, found "
+        f"{score.dtype}; convert it"
     )
 
 
 def image_hash(image: Image) -> str:
-    """Name an image by its pixels, whatever its file is called. Shape: ``(H, W, 3)``, uint8."""
+    """Hash an image's pixels and shape, independent of its file name. Shape: ``(H, W, 3)``, uint8."""
     digest = hashlib.sha256(str(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)  # which lets other threads run meanwhile
     return digest.hexdigest()[:24]
@@ -157,7 +159,7 @@ def check_label(frame_id: str, label: npt.NDArray[np.integer]) -> None:
         extra = sorted(set(np.unique(label).tolist()) - {KNOWN, ANOMALY, IGNORE})
         raise InputError(
             f"frame {frame_id!r}: label values must be {KNOWN} (known), {ANOMALY} (anomaly) or {IGNORE} (ignore), "
-            f"found {extra}; map the set's own values to these first"
+            f"found {extra}; map the dataset's own values to these first"
         )
 
 
@@ -166,13 +168,13 @@ def check_score(frame_id: str, name: str, score: npt.NDArray[np.floating], shape
     if score.shape != shape:
         raise InputError(
             f"frame {frame_id!r}: score {name!r} has shape {score.shape}, expected the label's {shape}; "
-            "resize the score map to the label before scoring it"
+            "resize the score map to the label first"
         )
     if not np.isfinite(score).all():
         bad = int((~np.isfinite(score)).sum())
         raise InputError(
             f"frame {frame_id!r}: score {name!r} has {bad} NaN or infinite values of {score.size}; every pixel needs "
-            "a finite score, so look for an overflow in the network or the score function"
+            "a finite score, so check the network and the score function for an overflow"
         )
 
 

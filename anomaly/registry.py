@@ -1,4 +1,4 @@
-"""Where mmengine finds this package: ``type='anomaly.PixelAnomalyMetric'`` works in any mmseg config."""
+"""The registry in which mmengine finds ``type='anomaly.PixelAnomalyMetric'``, in any mmseg config."""
 
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import Registry

@@ -209,12 +209,12 @@ def other_classes():
 
 
 BAD = {
-    "no config": (lambda: Path("tiny.py").unlink(), (), "config tiny.py does not exist"),
+    "no config": (lambda: Path("tiny.py").unlink(), (), "config tiny.py: expected a file"),
     "no checkpoint": (lambda: Path("tiny.pth").unlink(), (), "checkpoint tiny.pth does not exist"),
     "no training data": (lambda: edit("tiny.py", ("train_dataloader = val_dataloader", "")), (), "train_dataloader"),
     "no training images": (lambda: Path("closed").rename("gone"), (), "training data of"),
     "no model": (lambda: edit("tiny.py", ("model = dict(", "other = dict(")), (), "found None"),
-    "other network": (lambda: edit("tiny.py", ("channels=16", "channels=24")), (), "is of another network"),
+    "other network": (lambda: edit("tiny.py", ("channels=16", "channels=24")), (), "belongs to another network"),
     "other classes": (other_classes, (), "was trained on the classes sky, road"),
     "fewer classes in the data": (
         lambda: edit("tiny.py", (", 'tree')", ")")),

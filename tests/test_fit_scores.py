@@ -67,8 +67,8 @@ def test_views_and_post_processing_are_recorded_and_verified(fitted):
 def test_what_is_refused(fitted, tmp_path):
     words = ("net.py", "net.pth", *QUICK, "--out", "out")
     refused = {
-        ("--scores", "knn"): "score 'knn' needs statistics of training images, found none; fit them by "
-        "anomaly fit-scores, and name the file with --statistics",
+        ("--scores", "knn"): "score 'knn' needs statistics of training images, found none; fit them "
+        "with `anomaly fit-scores`, and pass the file with --statistics",
         (
             "--scores",
             "gmm_nll",

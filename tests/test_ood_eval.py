@@ -255,7 +255,7 @@ BAD = {
     "only its own threshold": (
         nothing,
         ["--calibrate-on", "road_anomaly"],
-        "no threshold is applied to the dataset",
+        "a threshold is not applied to the dataset",
     ),
     "one threshold, many scores": (nothing, [*TRACK, "--components-at", "0.5"], "expected one --scores"),
     "no folder for temporary files": (nothing, ["--memory", "1e-9", "--temporary", "nowhere"], "nowhere"),
@@ -279,7 +279,7 @@ BAD = {
         "--window says so",
     ),
     "too many threads": (nothing, ["--threads", "1000000"], "--threads"),
-    "other network": (other_network, [], "tiny.pth is of another network"),
+    "other network": (other_network, [], "tiny.pth belongs to another network"),
     "cut checkpoint": (cut_checkpoint, [], "tiny.pth cannot be read"),
     "malicious checkpoint": (malicious_checkpoint, [], "tiny.pth was refused"),
     "NaN scores": (nan_weights, [], "score 'msp'"),

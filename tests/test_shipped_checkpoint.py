@@ -127,7 +127,7 @@ def test_tool_keeps_weights_and_classes_alone(call, model, tmp_path):
     ("change", "words"),
     [
         (lambda trained: trained.pop("meta"), "does not name its classes and steps"),
-        (lambda trained: trained["state_dict"].popitem(), "is of another network than the config"),
+        (lambda trained: trained["state_dict"].popitem(), "belongs to another network than the config"),
         (lambda trained: trained["state_dict"].update(more=torch.zeros(1)), "left over more"),
     ],
 )
@@ -146,5 +146,5 @@ def test_tool_refuses_what_it_cannot_vouch_for(call, model, tmp_path, capsys, ch
 def test_shipped_file_is_refused_where_it_does_not_fit(model):
     other = dict(load_checkpoint_file(CHECKPOINT)["state_dict"])
     other["decode_head.classifier.mixture.means"] = other["decode_head.classifier.mixture.means"][:, :3]
-    with pytest.raises(InputError, match="of another network"):
+    with pytest.raises(InputError, match="another network"):
         load_weights(model, other, CHECKPOINT)

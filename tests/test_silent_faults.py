@@ -212,7 +212,7 @@ def street_hazards(root, frames=2):
 def test_a_threshold_from_the_same_images_with_other_labels(refused, place):
     street_hazards(place / "data")
     words = ("--sets", "street_hazards-no_other", "--calibrate-on", "street_hazards", "--as-found")
-    assert "street_hazards-no_other: expected images that no threshold was chosen on" in refused(
+    assert "street_hazards-no_other: expected images on which no threshold was chosen" in refused(
         *NETWORK, *words, *QUICK
     )
 
@@ -340,8 +340,8 @@ def test_statistics_that_no_score_uses(refused, place):
     found = Statistics({}, {}, weights_hash(model.state_dict()), tiny_segmentor.CLASSES, frozenset(), {})
     found.save(Path("scores.npz"))
     words = ("--sets", "road_anomaly", "--statistics", "scores.npz", *QUICK)
-    assert "--statistics does nothing for msp" in refused(*NETWORK, *words, "--scores", "msp")
-    assert "--statistics does nothing for" in refused(*NETWORK, *words)
+    assert "--statistics has no effect on msp" in refused(*NETWORK, *words, "--scores", "msp")
+    assert "--statistics has no effect on" in refused(*NETWORK, *words)
 
 
 def test_a_score_beside_all_is_not_dropped(refused, call, place):

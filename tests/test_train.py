@@ -70,7 +70,7 @@ def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("DATA_ROOT", "data")  # --data-root had set it
     other = (*SMALL, "train_cfg.max_iters=6", "model.decode_head.mixture.num_components=3")
     assert call("train", CONFIG, "--work-dir", "run", "--resume", *other) == 2
-    _ends_with_one_sentence(capsys, "iter_4.pth is of another network", "size mismatch")
+    _ends_with_one_sentence(capsys, "iter_4.pth belongs to another network", "size mismatch")
 
     assert call("test", CONFIG, "run/iter_4.pth", "--work-dir", "tested", "--out", "figures/test.json", *TESTED) == 0
     figures = json.loads((tmp_path / "figures/test.json").read_text())
@@ -130,7 +130,7 @@ def test_bad_checkpoint(call, capsys, tmp_path):
     _ends_with_one_sentence(capsys, "checkpoint nothing.pth does not exist")
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.pth")
     assert call("test", CONFIG, "other.pth", *TESTED) == 2
-    _ends_with_one_sentence(capsys, "other.pth is of another network", "missing backbone.stem.weight")
+    _ends_with_one_sentence(capsys, "other.pth belongs to another network", "missing backbone.stem.weight")
 
 
 @pytest.mark.usefixtures("scenes")

@@ -1,1 +1,1 @@
-"""From a model and datasets to metrics: one loop, its configuration, callbacks."""
+"""Evaluation: from a model and datasets to metrics, with one loop, its configuration and callbacks."""

@@ -1,4 +1,4 @@
-"""What an evaluation tells of its frames while it runs: pictures, report views and files plug in here, from above."""
+"""Callbacks of the evaluation loop: heatmaps, report views, score-map files and progress plug in here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anomaly.results.records import DatasetResult
 from anomaly.results.score_store import ScoreWriter
 
 Indices = npt.NDArray[np.intp]
-FIRST = 4  # frames of each dataset that are visited before all others
+FIRST = 4  # number of frames of each dataset that are evaluated before all others
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class FrameResult:
     """One frame with its scores.
 
     Args:
-        dataset: Name of its dataset.
+        dataset: Name of the dataset.
         frame: The frame.
-        scores: Its score maps after post-processing, by name. Shape: ``(H, W)``.
-        raw: Its score maps before post-processing, by name. Shape: ``(H, W)``.
-        computed: Whether the model computed them; False where they were read from a store.
-        classes: The model's class of each pixel, where somebody asked for it. Shape: ``(H, W)``, int64.
-        top_classes: Gives the most likely classes at some rows and columns; None where no model was asked.
+        scores: Score maps after post-processing, by name. Shape: ``(H, W)``, float32.
+        raw: Score maps before post-processing, by name. Shape: ``(H, W)``, float32.
+        computed: Whether the model computed them; False if they were read from a store.
+        classes: Class that the model predicts for each pixel; None if no callback or metric asked for it. Shape:
+            ``(H, W)``, int64.
+        top_classes: Function that returns the most likely classes at given rows and columns; None if the model did not
+            run.
     """
 
     dataset: str
@@ -45,13 +47,14 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class DatasetEnd:
-    """What is known of a dataset when its last frame was measured.
+    """The outcome for a dataset after its last frame.
 
     Args:
         result: Its metrics.
-        classes: Names of the model's classes; empty where they are not known.
-        curves: What a report draws of each score, where a callback asks for curves.
-        tables: Each frame's counts at shared thresholds by score, for paired comparisons; likewise.
+        classes: Names of the model's classes; empty if they are not known.
+        curves: Curves of each score for the report; empty unless a callback sets ``needs_curves``.
+        tables: Counts of each frame at shared thresholds, by score, for paired comparisons; empty unless a callback
+            sets ``needs_curves``.
     """
 
     result: DatasetResult
@@ -61,45 +64,65 @@ class DatasetEnd:
 
 
 class Callback:
-    """Base class; each method does nothing by default.
+    """Base class of callbacks for :func:`anomaly.evaluate`. Override the methods you need; by default they do nothing.
 
-    All methods but :meth:`wants_classes` run in one background thread, in the order of the frames.
+    All methods but :meth:`wants_classes` run in one background thread, in the order in which frames are evaluated.
 
     Attributes:
-        needs_curves: Whether :meth:`on_dataset_end` wants curves and tables.
+        needs_curves: Whether :meth:`on_dataset_end` needs curves and tables.
     """
 
     needs_curves: bool = False
 
     def wants_classes(self, dataset: str, frame_id: str) -> bool:
-        """Whether the model's classes of a frame are wanted, for which it is asked even where scores are stored."""
+        """Return whether :meth:`on_frame` needs the predicted classes of a frame. Runs in the reading thread.
+
+        If so, the model predicts the frame even if its scores are stored.
+
+        Args:
+            dataset: Name of the dataset.
+            frame_id: Name of the frame.
+        """
         return False
 
     def on_start(self, datasets: Sequence[Dataset], scores: Sequence[str]) -> None:
-        """Before the first frame."""
+        """Called before the first frame.
+
+        Args:
+            datasets: The datasets that are evaluated.
+            scores: Names of the score maps, post-processing included.
+        """
 
     def on_frame(self, result: FrameResult) -> None:
-        """After a frame was measured. The first frames are :func:`first_frames` of every dataset."""
+        """Called after a frame was measured. The :func:`first_frames` of all datasets come before all other frames.
+
+        Args:
+            result: The frame with its scores.
+        """
 
     def on_dataset_end(self, end: DatasetEnd) -> None:
-        """After the last frame of a dataset."""
+        """Called after the last frame of a dataset.
+
+        Args:
+            end: The metrics of the dataset.
+        """
 
     def on_end(self) -> None:
-        """After the last dataset."""
+        """Called after the last dataset."""
 
 
 class ScoreMapCallback(Callback):
     """Writes score maps before post-processing, by dataset.
 
     Args:
-        writers: One for each dataset whose maps are wanted.
+        writers: A writer for each dataset whose maps are written.
     """
 
     def __init__(self, writers: Mapping[str, ScoreWriter]) -> None:
         self._writers = writers
 
     def on_frame(self, result: FrameResult) -> None:
-        """Write what the model computed."""
+        """Write the maps that the model computed."""
         writer = self._writers.get(result.dataset)
         if writer is not None and result.computed:
             for name, score in result.raw.items():
@@ -107,16 +130,20 @@ class ScoreMapCallback(Callback):
 
 
 class ProgressCallback(Callback):
-    """Calls a function with a dataset's name after each of its frames."""
+    """Calls a function after each frame.
+
+    Args:
+        on_frame: Called with the name of the frame's dataset.
+    """
 
     def __init__(self, on_frame: Callable[[str], None]) -> None:
         self._on_frame = on_frame
 
     def on_frame(self, result: FrameResult) -> None:
-        """Tell of it."""
+        """Call the function."""
         self._on_frame(result.dataset)
 
 
 def first_frames(count: int) -> list[int]:
-    """Places of the frames that are visited first, evenly spaced: colour scales of pictures are taken from these."""
+    """Indices of the frames that are evaluated first, evenly spaced; they determine the colour scales of heatmaps."""
     return sorted({round(i) for i in np.linspace(0, count - 1, FIRST)})

@@ -1,4 +1,4 @@
-"""The configuration of an evaluation: which metrics are computed, and where a threshold is chosen."""
+"""Configuration of an evaluation: which metrics are computed, and where a threshold is chosen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from anomaly.utils.given import choice, switch, whole
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where and how to choose a threshold for every score; see :func:`anomaly.metrics.calibration.choose_threshold`.
+    """Where and how a threshold is chosen for every score; see :func:`anomaly.metrics.calibration.choose_threshold`.
 
     Args:
-        dataset: The dataset, by whose labels it is chosen.
-        rule: ``tpr``, ``fpr`` or ``best_f1``.
-        level: The rule's; None for its default.
+        dataset: The dataset whose labels determine the threshold.
+        rule: ``"tpr"``, ``"fpr"`` or ``"best_f1"``.
+        level: Level of the rule; None for its default.
     """
 
     dataset: Dataset
@@ -39,18 +39,24 @@ class Calibration:
 
 
 def parse_calibration(dataset: Dataset, text: str) -> Calibration:
-    """A rule for thresholds as people write it, ``tpr=0.95``, ``fpr=0.01`` or ``best_f1``.
+    """Parse a threshold rule such as ``tpr=0.95``, ``fpr=0.01`` or ``best_f1``.
+
+    Args:
+        dataset: The dataset on which the threshold is chosen.
+        text: The rule.
 
     Raises:
-        InputError: It is no such rule.
+        InputError: The rule is unknown, or its level is no number.
     """
     rule, _, level = text.partition("=")
     if rule not in RULES:
-        raise InputError(f"--calibrate-by: expected {', '.join(RULES)}, such as fpr=0.01; found {text!r}")
+        raise InputError(f"--calibrate-by: expected a rule of {', '.join(RULES)}, such as fpr=0.01; found {text!r}")
     try:
         found = float(level) if level else None
     except ValueError as error:
-        raise InputError(f"--calibrate-by {text}: expected a number as its level, found {level!r}") from error
+        raise InputError(
+            f"--calibrate-by {text}: expected a number as the level, found {level!r}; correct it"
+        ) from error
     return Calibration(dataset, rule, found)  # type: ignore[arg-type]
 
 
@@ -58,27 +64,31 @@ def parse_calibration(dataset: Dataset, text: str) -> Calibration:
 class MetricConfig:
     """Which metrics are computed, and with how much memory.
 
-    Args:
-        mode: Of the pixel metrics, ``exact`` or ``binned``. What needs every pixel's score (thresholds, replicates)
-            needs ``exact``.
-        memory_budget: Bytes for the pixel metrics of all scores and sets together, which share them while they last; or
-            the ledger of what else shares them.
-        spill_dir: Folder of the temporary files; the system's by default.
-        track: Which components count; None leaves component metrics out.
-        components_at: Their threshold: ``best_f1`` of the set's own pixels, as SegmentMeIfYouCan takes it;
-            ``calibrated``, that of ``thresholds``; or a score.
-        replicates: Draws of the bootstrap; 0 leaves confidence intervals out.
-        thresholds: By score, chosen on another set: see :func:`anomaly.evaluation.evaluator.calibrate`.
-        states: Folder for the pixel metrics of each set and score, ``SET.SCORE.npz``; None keeps none.
-        curves: Whether what a report shows is measured too; needs ``exact``.
-        tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
-        fpr: False-positive rate at which the recall is taken, ``0 <= fpr < 1``.
+    Numbers may be of any type, such as numpy scalars; they are stored as Python numbers.
 
-    Numbers may be of any type, and are kept as Python's own.
+    Args:
+        mode: ``"exact"``, or ``"binned"`` for bounds of the pixel metrics in constant memory. Thresholds, replicates
+            and curves need ``"exact"``.
+        memory_budget: Bytes for the pixel metrics of all scores and datasets together; beyond it, scores go to disk. Or
+            a ledger that other objects share.
+        spill_dir: Folder of these temporary files. Default: the system's.
+        track: Rules of the component metrics, one of :data:`anomaly.metrics.functional.components.TRACKS`. None leaves
+            component metrics out.
+        components_at: Threshold of the component metrics: ``"best_f1"``, the one with the best pixel F1 on the dataset
+            itself (as in SegmentMeIfYouCan); ``"calibrated"``, the one in ``thresholds``; or a score value.
+        replicates: Number of bootstrap replicates for confidence intervals, usually 2000. 0 leaves confidence intervals
+            out.
+        thresholds: Threshold of each score, chosen on another dataset by
+            :func:`anomaly.evaluation.evaluator.calibrate`. ``calibrate_on`` of :func:`anomaly.evaluate` sets it.
+        states: Folder to which the pixel metrics of each dataset and score are written, as ``DATASET.SCORE.npz``. None
+            writes none.
+        curves: Whether curves for the report are computed; needs ``"exact"``. :func:`anomaly.evaluate` sets it.
+        tpr: True-positive rate at which the false-positive rate is reported, ``0 < tpr <= 1``. 0.95 gives FPR95.
+        fpr: False-positive rate at which the recall is reported, ``0 <= fpr < 1``.
 
     Raises:
-        InputError: A number is out of range, or not of its kind; or ``components_at`` is given without a track, which
-            it would do nothing without.
+        InputError: A value is out of range or of a wrong type, ``components_at`` is given without ``track``, or the
+            mode is ``"binned"`` with options that need exact scores.
     """
 
     mode: Mode = "exact"
@@ -102,13 +112,13 @@ class MetricConfig:
         choice("mode", self.mode, MODES)
         if self.mode == "binned" and (self.replicates or self.thresholds or self.curves):
             raise InputError(
-                "mode='binned': expected no replicates, thresholds or curves, which need every pixel's score, found "
-                "some; use mode='exact'"
+                "mode='binned': expected no replicates, thresholds or curves, which need exact scores, found some; use "
+                "mode='exact'"
             )
         if not (isinstance(self.components_at, str) and self.components_at == "calibrated"):
             object.__setattr__(self, "components_at", component_threshold(self.components_at))
         if self.track is None and self.components_at != BEST_F1:
-            raise InputError(f"components_at={self.components_at}: expected a track too, found none; give both")
+            raise InputError(f"components_at={self.components_at}: expected a track too, found none; set both")
         object.__setattr__(
             self, "replicates", whole("replicates", self.replicates, 0, "a number of draws, or 0 for none")
         )
@@ -119,7 +129,12 @@ class MetricConfig:
             object.__setattr__(self, "memory_budget", ledger.limit)
 
     def pixel_metrics(self, score: str, dataset: str) -> PixelMetrics:
-        """Empty pixel metrics of one score on one dataset."""
+        """Make empty pixel metrics.
+
+        Args:
+            score: Name of the score.
+            dataset: Name of the dataset.
+        """
         return PixelMetrics(
             score,
             dataset=dataset,

@@ -1,4 +1,4 @@
-"""From a model and datasets to metrics: one forward pass of each frame, however many scores."""
+"""The evaluation loop: one forward pass for each frame, however many scores are computed."""
 
 from __future__ import annotations
 
@@ -55,35 +55,37 @@ def evaluate(
 ) -> list[DatasetResult]:
     """Measure every score on every dataset, pooling all pixels of a dataset.
 
-    The model runs once for each view of a frame, whatever the scores. Score maps are resized bilinearly to the label,
-    then post-processed. Reading ahead and scoring have a background thread each. Four evenly spaced frames of each
-    dataset are visited first; the order changes no number.
+    The model runs once for each view of a frame, for any number of scores. Score maps are resized bilinearly to the
+    label, then post-processed. Reading and scoring have a background thread each. Four evenly spaced frames of each
+    dataset are evaluated first; the order does not change any value.
 
     Args:
-        model: The model; None where all scores are stored.
-        datasets: Their names have to be distinct.
-        scores: At least one; their names are distinct.
-        inference: How the model is shown an image; once, and whole, by default.
-        post: Chains of post-processing, each applied to every score; none by default.
-        check: Called with each frame's name and :func:`anomaly.frames.image_hash`, stored or not; raises where it must
-            not be evaluated.
-        stores: By dataset, where score maps are: a frame whose scores are all there is not shown to the model.
+        model: The model; None if all scores are stored.
+        datasets: Datasets with distinct names.
+        scores: At least one, with distinct names.
+        inference: How the model is applied to an image; by default to the whole image once.
+        post: Chains of post-processing steps, each applied to every score; none by default.
+        check: Called with the name and the :func:`anomaly.frames.image_hash` of each frame, stored or not. It raises an
+            error for a frame that must not be evaluated.
+        stores: Stored score maps, by dataset name. The model does not run on a frame whose scores are all stored.
         config: Which metrics are computed.
-        callbacks: Told of every frame and dataset.
-        profile: Gets the seconds spent in each stage.
+        callbacks: Called for every frame and dataset.
+        profile: Receives the seconds spent in each stage.
 
     Returns:
         One result for each dataset, in their order.
 
     Raises:
-        InputError: Two datasets, or two scores with their post-processing, have one name; a threshold or a store is of
-            a score or a dataset that is not evaluated; a score needs what the model does not give (all of this is found
-            before a frame is read); a frame cannot be read, or is one of the images that a threshold was chosen on or a
-            score was fitted to; a score is NaN or infinite; or a dataset has no anomalous or no known pixel.
+        InputError: Before a frame is read: two datasets or two score maps have the same name, a threshold or a store
+            belongs to a score or dataset that is not evaluated, or a score needs a field that the model does not
+            provide. Later: a frame cannot be read, a threshold was chosen or a score was fitted on one of the images, a
+            score is NaN or infinite, or a dataset has no anomalous or no known pixel.
     """
     datasets, scores, post = list(datasets), list(scores), list(post)
     if not (datasets and scores and post):
-        raise InputError("expected datasets, scores and chains of post-processing, one each at least; found none")
+        raise InputError(
+            "expected at least one dataset, one score and one post-processing chain, found none; pass them"
+        )
     check_distinct((dataset.name for dataset in datasets), "datasets", "evaluate them one by one, or rename one")
     check_scores(scores, model)
     pipeline = ScorePipeline(scores, post, () if model is None else model.classes)
@@ -94,7 +96,7 @@ def evaluate(
     _check_used("thresholds", config.thresholds, pipeline.names)
     without = [name for name in pipeline.names if name not in config.thresholds]
     if config.components_at == "calibrated" and without:
-        raise InputError(f"components_at='calibrated': expected a threshold of {without[0]}, found none; choose one")
+        raise InputError(f"components_at='calibrated': expected a threshold for {without[0]}, found none; choose one")
     runs = {
         dataset.name: _DatasetRun(dataset, pipeline, stores.get(dataset.name), config, callbacks, profile)
         for dataset in datasets
@@ -129,22 +131,27 @@ def calibrate(
     on_frame: Callable[[], None] = lambda: None,
     profile: Profile | None = None,
 ) -> dict[str, Threshold]:
-    """Choose a threshold for every score on one dataset, to be measured on others as ``MetricConfig.thresholds``.
+    """Choose a threshold for every score on one dataset, to be applied to others as ``MetricConfig.thresholds``.
 
     Args:
-        model: The model; None where all scores are stored.
+        model: The model; None if all scores are stored.
         calibration: The dataset and the rule.
-        scores: At least one; their names are distinct.
-        inference: How the model is shown an image; once, and whole, by default.
-        post: Chains of post-processing, each applied to every score; none by default.
-        check: Called with each frame's name and image hash; raises where it must not be used.
-        store: Where score maps of the dataset are.
-        config: How much memory the scores may take.
+        scores: At least one, with distinct names.
+        inference: How the model is applied to an image; by default to the whole image once.
+        post: Chains of post-processing steps, each applied to every score; none by default.
+        check: Called with the name and the image hash of each frame. It raises an error for a frame that must not be
+            used.
+        store: Stored score maps of the dataset.
+        config: Memory for the scores.
         on_frame: Called after each frame.
-        profile: Gets the seconds spent in each stage.
+        profile: Receives the seconds spent in each stage.
+
+    Returns:
+        The threshold of each score map, by name.
 
     Raises:
-        InputError: Whatever :func:`evaluate` refuses, or the dataset has not the pixels that the rule needs.
+        InputError: A score needs a field that the model does not provide, a frame cannot be read, a score is NaN or
+            infinite, or the dataset lacks the pixels that the rule needs.
     """
     check_scores(scores, model)
     pipeline = ScorePipeline(scores, post, () if model is None else model.classes)
@@ -175,7 +182,7 @@ def calibrate(
 
 
 class _DatasetRun:
-    """One dataset's scores and metrics while its frames come in, in any order; ``result`` is there after the last.
+    """Scores and metrics of one dataset while its frames come in, in any order. ``result`` is set after the last one.
 
     Only the worker thread adds frames.
     """
@@ -202,7 +209,7 @@ class _DatasetRun:
         self._met = {KNOWN: False, ANOMALY: False}
 
     def stored(self, frame: Frame) -> bool:
-        """Whether the frame's scores can be read, and nothing else is needed of the model."""
+        """Whether the frame's scores can be read from the store, and nothing else of the model is needed."""
         names = [score.name for score in self._pipeline.scores]
         there = self._store is not None and self._store.has(frame.id, names, frame.image_hash)
         return there and not self._needs_classes(frame)
@@ -215,7 +222,7 @@ class _DatasetRun:
         )
 
     def add(self, frame: Frame, prediction: ImagePrediction | None) -> None:
-        """Score and measure a frame, and tell of it; ``prediction`` is None where its scores are stored."""
+        """Score and measure a frame and call the callbacks; ``prediction`` is None if its scores are stored."""
         self._images[frame.id] = frame.image_hash
         size = (frame.label.shape[0], frame.label.shape[1])
         with self._profile.stage("scores", background=True):
@@ -256,9 +263,9 @@ class _DatasetRun:
         for value, word in ((ANOMALY, "anomalous"), (KNOWN, "known")):
             if not self._met[value]:
                 raise InputError(
-                    f"{dataset.name}: expected known and anomalous pixels, found not one {word} pixel in "
+                    f"{dataset.name}: expected known and anomalous pixels, found no {word} pixel in "
                     f"{len(dataset)} frames of {dataset.root}; evaluate more frames (a higher --limit, or none), or "
-                    "check that these are the dataset's labels"
+                    "check the labels"
                 )
         return DatasetResult(
             dataset.name,
@@ -275,7 +282,7 @@ class _DatasetRun:
 
 @dataclass(frozen=True)
 class _ReadFrame:
-    """A frame that was read: its dataset's name, and the model's input of it, None where the model is not asked."""
+    """A frame, its dataset's name, and the model's input (None if the model does not run on it)."""
 
     dataset: str
     frame: Frame
@@ -284,7 +291,7 @@ class _ReadFrame:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads frames in the background, and prepares those that the model is asked about."""
+    """Reads frames in the background, and preprocesses those that the model predicts."""
 
     model: Model | None
     stored: Callable[[str, Frame], bool]
@@ -313,7 +320,7 @@ def _visit(
     visits: Sequence[tuple[Dataset, int]],
     add: Callable[[_ReadFrame, ImagePrediction | None], None],
 ) -> None:
-    """Show frames to the model in order, and hand each on to the background thread that scores."""
+    """Run the model on frames in order, and pass each on to the background thread that scores."""
     profile, model = reader.profile, reader.model
 
     def ask(group: Sequence[_ReadFrame]) -> Sequence[ImagePrediction | None]:
@@ -337,7 +344,7 @@ def _shape(read: _ReadFrame) -> Any:
 
 
 def _visits(datasets: Sequence[Dataset]) -> list[tuple[Dataset, int]]:
-    """All frames, the first ones of every dataset before the others."""
+    """All frames; the first ones of every dataset come before the others."""
     first, rest = [], []
     for dataset in datasets:
         chosen = first_frames(len(dataset))
@@ -347,26 +354,26 @@ def _visits(datasets: Sequence[Dataset]) -> list[tuple[Dataset, int]]:
 
 
 def chosen_on_it(measured: str, chosen: str, frames: Sequence[str]) -> str:
-    """Say that a dataset has images that the threshold was chosen on."""
+    """The message for a dataset that has images on which the threshold was chosen."""
     return (
-        f"{measured}: expected images that no threshold was chosen on, found {len(frames)} of {chosen}, such as frame "
-        f"{frames[0]!r}; a threshold knows the labels of these: choose it on other images, or leave {measured} out"
+        f"{measured}: expected images on which no threshold was chosen, found {len(frames)} that are also in {chosen}, "
+        f"such as frame {frames[0]!r}; choose the threshold on other images, or leave {measured} out"
     )
 
 
 def _check_apart(threshold: Threshold, name: str, frame: Frame) -> None:
-    """Refuse an image that a threshold was chosen on, and one of another dataset than that, but of its name."""
+    """Refuse an image on which a threshold was chosen, and another dataset of the calibration dataset's name."""
     if frame.image_hash in threshold.images:
         if threshold.dataset != name:
             raise InputError(chosen_on_it(name, threshold.dataset, [frame.id]))
     elif threshold.images and threshold.dataset == name:
         raise InputError(
-            f"{name}: expected the images of the dataset of that name that the threshold was chosen on, found another, "
-            f"frame {frame.id!r}; no threshold is applied to its own dataset, so give two datasets names that differ"
+            f"{name}: expected the images of the calibration dataset of the same name, found another image, frame "
+            f"{frame.id!r}; give the two datasets different names"
         )
 
 
 def _check_used(what: str, given: Iterable[str], used: Sequence[str]) -> None:
-    """Refuse what would do nothing, as it is of a name that is not evaluated."""
+    """Refuse entries that would have no effect, because their name is not evaluated."""
     if unused := sorted(set(given) - set(used)):
-        raise InputError(f"{what}: expected names among {', '.join(used)}, found {unused[0]!r}; correct it")
+        raise InputError(f"{what}: expected names of {', '.join(used)}, found {unused[0]!r}; correct it")

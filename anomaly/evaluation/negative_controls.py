@@ -1,4 +1,4 @@
-"""Scores that know nothing, through the same evaluation as any other: if they look good, the evaluation is broken."""
+"""Negative controls: if an uninformative score looks good in the usual evaluation, the evaluation is broken."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Control:
-    """What a score that knows nothing reached on a set, as fractions.
+    """The metrics of an uninformative score on a dataset, as fractions in 0..1.
 
     Args:
-        dataset: Name of the set.
-        name: Which score: ``random``, ``constant``, or one of the image against ``shuffled labels``.
-        auroc: What it reached; 0.5 is nothing.
-        ap: Likewise; the anomalous share of the pixels is nothing.
-        share: That share, of the labels as they are read, not as the evaluation counts them.
-        auroc_range: Lowest and highest AUROC that chance allows (:mod:`anomaly.evaluation.chance`); both 0.5 for a
-            constant.
-        ap_range: Lowest and highest AP that chance allows; both the share for a constant.
+        dataset: Name of the dataset.
+        name: Which score: ``random``, ``constant``, or brightness of the image against ``shuffled labels``.
+        auroc: Its AUROC; 0.5 means uninformative.
+        ap: Its AP; ``share`` means uninformative.
+        share: Share of anomalous pixels, counted in the labels as they are read, independent of the evaluation.
+        auroc_range: Lower and upper bound of AUROC by chance (:mod:`anomaly.evaluation.chance`); both 0.5 for a
+            constant score.
+        ap_range: Lower and upper bound of AP by chance; both ``share`` for a constant score.
     """
 
     dataset: str
@@ -46,15 +46,15 @@ class Control:
 
     @property
     def passed(self) -> bool:
-        """Whether it knows as little as it should, in both directions."""
+        """Whether AUROC and AP lie within their bounds."""
         return not self.fault
 
     @property
     def fault(self) -> str:
-        """Which bound was left, in percent; empty where none was."""
+        """Which bound was exceeded, in percent; empty if none was."""
         faults = []
         for name, value, (low, high) in (("AUROC", self.auroc, self.auroc_range), ("AP", self.ap, self.ap_range)):
-            if not low - _ROUNDING * low <= value <= high + _ROUNDING * high:  # NaN is no figure either
+            if not low - _ROUNDING * low <= value <= high + _ROUNDING * high:  # NaN fails too
                 side = f"above {100 * high:.6g}" if value > high else f"below {100 * low:.6g}"
                 faults.append(f"{name} {100 * value:.6g} is {side}")
         return " and ".join(faults)
@@ -62,7 +62,7 @@ class Control:
 
 @dataclass(frozen=True)
 class _Counted(Dataset):
-    """A set whose known and anomaly pixels are counted, by frame, as they are read."""
+    """A dataset that counts its known and anomalous pixels, by frame, as they are read."""
 
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -76,13 +76,13 @@ class _Counted(Dataset):
 
     @property
     def total(self) -> tuple[int, int]:
-        """Known and anomaly pixels of the frames that were read."""
+        """Known and anomalous pixels of the frames that were read."""
         return sum(known for known, _ in self.counts.values()), sum(anomaly for _, anomaly in self.counts.values())
 
 
 @dataclass(frozen=True)
 class _Shuffled(_Counted):
-    """A set whose anomalies lie on pixels drawn from all of the set's: where a random number is below ``threshold``."""
+    """A dataset with random anomalies: those of all its pixels whose random number is below ``threshold``."""
 
     threshold: float = 0.0
     seed: int = 0
@@ -96,36 +96,37 @@ class _Shuffled(_Counted):
 
 
 class _Store:
-    """Score maps made when they are asked for."""
+    """A store that computes score maps on request."""
 
     def __init__(self, dataset: Dataset, make: Callable[[Dataset, int], ScoreMap]) -> None:
-        self._split, self._make = dataset, make
+        self._dataset, self._make = dataset, make
         self._places = {files.id: place for place, files in enumerate(dataset.files)}
 
     def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
         return frame_id in self._places
 
     def read(self, name: str, frame_id: str) -> ScoreMap:
-        return self._make(self._split, self._places[frame_id])
+        return self._make(self._dataset, self._places[frame_id])
 
 
 def negative_controls(
     datasets: Sequence[Dataset], *, seed: int = 0, on_frame: Callable[[], None] | None = None
 ) -> list[Control]:
-    """Measure three scores that know nothing on every set, by :func:`anomaly.evaluation.evaluator.evaluate`.
+    """Measure three uninformative scores on every dataset with :func:`anomaly.evaluation.evaluator.evaluate`.
 
-    ``random``: uniform noise; ``constant``: one value; and the brightness of the image against labels that were
-    shuffled over the pixels of the whole set (within frames they would still tell frames apart).
+    ``random`` is uniform noise, ``constant`` a single value. The third is the brightness of the image against labels
+    that are shuffled over the pixels of the whole dataset (shuffled within frames, they would still distinguish
+    frames).
 
-    An evaluation without a fault fails a control less often than twice in a million.
+    A correct evaluation fails a control with a probability below two in a million.
 
     Args:
-        datasets: The sets.
-        seed: Another one draws other noise and other labels.
+        datasets: The datasets.
+        seed: Seed of the noise and of the shuffled labels.
         on_frame: Called after each frame of each control.
 
     Raises:
-        InputError: As :func:`anomaly.evaluation.evaluator.evaluate`.
+        InputError: A frame cannot be read, or a dataset has no anomalous or no known pixel.
     """
     found = []
     for dataset in datasets:
@@ -147,17 +148,17 @@ def _measure(dataset: _Counted, name: str, store: _Store, on_frame: Callable[[],
         stores={dataset.name: store},
         callbacks=[] if on_frame is None else [ProgressCallback(lambda name: on_frame())],
     )
-    figures = result.scores[name].values
+    values = result.scores[name].values
     known, anomaly = dataset.total
     share = anomaly / (known + anomaly)
     ranges = (auroc_range(known, anomaly), ap_range(known, anomaly))
     if name == CONSTANT:
         ranges = ((0.5, 0.5), (share, share))
-    return Control(dataset.name, name, figures["auroc"], figures["ap"], share, *ranges)
+    return Control(dataset.name, name, values["auroc"], values["ap"], share, *ranges)
 
 
 def _threshold(dataset: _Counted, seed: int) -> float:
-    """The share of anomalies, so that as many are expected; moved where not one or all pixels would be below it."""
+    """The share of anomalies, moved if necessary so that at least one pixel, and not all, are below it."""
     known, anomaly = dataset.total
     lowest, highest = 1.0, 0.0
     for name, counts in dataset.counts.items():

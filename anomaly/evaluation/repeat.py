@@ -1,4 +1,4 @@
-"""How a result was measured, from its record: nothing else of the record, which may be anybody's, is acted on."""
+"""Read from a record how its result was measured. Nothing else in the record is trusted."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from anomaly.results.records import EvaluationRecord
 
 @dataclass(frozen=True)
 class Repeated:
-    """What an evaluation has to be given to measure the same again.
+    """The settings of an evaluation that measures the same again.
 
     Args:
-        datasets: Names of the catalogue's datasets.
-        own: Names of datasets of no catalogue, whose folders have to be named.
-        scores: Their names.
-        postprocessing: Chains.
-        inference: How the model was shown an image.
+        datasets: Names of the datasets of the catalogue.
+        own: Names of datasets that are not in the catalogue, whose folders must be given.
+        scores: Names of the scores.
+        postprocessing: Chains of post-processing steps.
+        inference: How the model was applied to an image.
         metrics: Which metrics were computed.
-        calibrate_on: Dataset of the thresholds; None where there are none.
-        calibrate_by: Their rule.
-        limit: First frames that were taken; None for all.
-        as_found: Whether a dataset was not as published.
-        label_values: What label values meant in a folder of one's own.
+        calibrate_on: Dataset on which thresholds were chosen; None without thresholds.
+        calibrate_by: Rule of the thresholds.
+        limit: Number of frames, from the first; None for all.
+        as_found: Whether a dataset differed from its published form.
+        label_values: Meaning of the label values of the user's own folders.
     """
 
     datasets: list[str]
@@ -45,14 +45,14 @@ class Repeated:
 
 
 def repeated(record: EvaluationRecord) -> Repeated:
-    """Read a record's settings.
+    """Read the settings of a record.
 
     Raises:
-        InputError: They do not tell how it was measured, or cannot be repeated.
+        InputError: The settings are missing, or cannot be repeated.
     """
     settings = record.settings
     if not isinstance(settings.get("scores"), list) or not record.datasets:
-        raise InputError("expected a result that tells its scores and has datasets, found none; evaluate again")
+        raise InputError("expected a result with scores and datasets in its settings, found none; evaluate again")
     names = [entry.dataset for entry in record.datasets]
     chosen = settings.get("threshold") or {}
     level = "" if chosen.get("level") is None else f"={chosen['level']}"
@@ -72,7 +72,7 @@ def repeated(record: EvaluationRecord) -> Repeated:
 
 
 def _inference(how: Any) -> Inference:
-    """How the model was shown an image; records that do not tell are of when maps were resized first, then scored."""
+    """The inference settings of a record. Older records have none; their maps were resized before scoring."""
     if how is None:
         return Inference(resolution="input")
     fields = {name: how.get(name) for name in ("window", "stride", "flip", "scales", "resolution", "precision")}
@@ -92,7 +92,7 @@ def _metrics(settings: dict[str, Any]) -> MetricConfig:
         rules = {key: value for key, value in track.items() if key != "at"}
         if (found := next((one for one in TRACKS.values() if asdict(one) == rules), None)) is None:
             raise InputError(
-                f"settings: expected component rules of {', '.join(TRACKS)}, found {rules}; repeat it by hand"
+                f"settings: expected component rules of {', '.join(TRACKS)}, found {rules}; evaluate again by hand"
             )
         given |= {"track": found, "components_at": track["at"]}
     return MetricConfig(**given)

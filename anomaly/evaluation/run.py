@@ -1,4 +1,4 @@
-"""A whole evaluation: labels checked, thresholds chosen, closed set and datasets measured, one record made."""
+"""A complete evaluation: check labels, choose thresholds, measure the closed set and the datasets, make the record."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ PROTOCOL = {
 }
 
 Progress = Callable[[str, int], Callable[[], None]]
-"""Called with what is about to be done and how many frames it has; gives what is called after each of them."""
+"""Called with the name and the number of frames of a part of the work; returns what is called after each frame."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The configuration of an evaluation, made once and never changed.
+    """The configuration of an evaluation. It is made once and does not change.
 
     Args:
-        scores: At least one; with their statistics where they are fitted.
-        post: Chains of post-processing, each applied to every score.
-        inference: How the model is shown an image.
+        scores: At least one; fitted scores with their statistics.
+        post: Chains of post-processing steps, each applied to every score.
+        inference: How the model is applied to an image.
         metrics: Which metrics are computed.
-        calibration: Where to choose a threshold for every score first, to be applied to the other datasets.
-        stores: By dataset, where score maps are read from; a ``ScoreWriter`` gets what it lacks.
-        fitted_images: Hashes of the images that the model's mixtures were fitted to; they are refused.
-        settings: What else the numbers depend on, recorded in the result.
+        calibration: Where thresholds are chosen before the datasets are measured; None for no thresholds.
+        stores: Stored score maps, by dataset name; maps that a ``ScoreWriter`` lacks are written to it.
+        fitted_images: Hashes of the images that the model's mixtures were fitted to; these images are refused.
+        settings: Further settings that the values depend on, for the record.
     """
 
     scores: Sequence[Score]
@@ -65,10 +65,14 @@ class Evaluation:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, frame: str, image: str) -> None:
-        """Refuse an image that must not be evaluated, by :func:`anomaly.frames.image_hash`.
+        """Refuse an image that must not be evaluated.
+
+        Args:
+            frame: Name of the frame.
+            image: :func:`anomaly.frames.image_hash` of its image.
 
         Raises:
-            InputError: The model's mixtures were fitted to it.
+            InputError: The model's mixtures were fitted to this image.
         """
         if self.fitted_images:
             check_unseen(frame, image, self.fitted_images, "the network's mixtures")
@@ -88,24 +92,24 @@ def run(
     profile: Profile | None = None,
     on_labels: Callable[[Dataset, LabelCounts], None] = lambda dataset, counts: None,
 ) -> EvaluationRecord:
-    """Evaluate, and make the record.
+    """Run an evaluation and make its record.
 
     Args:
-        model: The model; None where all scores are stored.
+        model: The model; None if all scores are stored.
         datasets: Anomaly datasets, already limited.
-        evaluation: Its configuration.
-        record: What the model is; its ``name`` is what tables call it.
-        provenance: Recorded in the result.
-        closed_set: Measures the model on known classes; calls what it is given after each frame.
-        closed_frames: How many frames that has.
-        callbacks: Told of every frame and dataset.
-        progress: Told of every frame, the reading of labels and the choice of thresholds included.
-        profile: Gets the seconds spent in each stage.
-        on_labels: Called with each dataset, and what its labels hold, before the model is asked.
+        evaluation: The configuration.
+        record: Description of the model; tables show its ``name``.
+        provenance: Origin of the result, for the record.
+        closed_set: Measures the model on known classes; calls its argument after each frame. None leaves this out.
+        closed_frames: Number of frames of the closed set.
+        callbacks: Called for every frame and dataset.
+        progress: Called for each part: reading labels, closed set, choosing thresholds, datasets.
+        profile: Receives the seconds spent in each stage.
+        on_labels: Called with each dataset and the counts of its labels, before the model runs.
 
     Raises:
-        InputError: Whatever :func:`anomaly.evaluation.evaluator.evaluate` finds wrong with the input; or a dataset
-            shares images with the one that the threshold is chosen on.
+        InputError: The input is invalid as described in :func:`anomaly.evaluation.evaluator.evaluate`, or a dataset
+            shares images with the one on which thresholds are chosen.
     """
     profile, calibration, metrics = profile or Profile(), evaluation.calibration, evaluation.metrics
     check_distinct((dataset.name for dataset in datasets), "datasets")
@@ -167,15 +171,15 @@ def run(
 
 
 def _check_apart(calibration: Calibration | None, datasets: Sequence[Dataset]) -> None:
-    """Check that no threshold is applied to images that it was chosen on."""
+    """Check that no threshold is applied to images on which it was chosen."""
     if calibration is None:
         return
     name = calibration.dataset.name
     others = [dataset for dataset in datasets if dataset.name != name]
     if not others:
         raise InputError(
-            f"--calibrate-on {name}: expected other datasets too, as no threshold is applied to the dataset that it "
-            "was chosen on; name one"
+            f"--calibrate-on {name}: expected other datasets too, because a threshold is not applied to the dataset on "
+            "which it was chosen; name another with --data"
         )
     for dataset in others:
         if shared := shared_images(calibration.dataset, dataset):
@@ -188,7 +192,7 @@ def _read_labels(
     progress: Progress,
     on_labels: Callable[[Dataset, LabelCounts], None],
 ) -> None:
-    """Check that every label has a declared value, and that the pixels are there that are to be measured."""
+    """Check that every label value is declared, and that the pixels that the metrics need are there."""
     chosen_on = [] if calibration is None else [calibration.dataset]
     every = list({dataset.name: dataset for dataset in (*datasets, *chosen_on)}.values())
     advance, counts = progress("labels", sum(map(len, every))), {}
@@ -203,13 +207,13 @@ def _read_labels(
 
 
 def _calibration_images(metrics: MetricConfig) -> dict[str, Any]:
-    """The images that the thresholds were chosen on, for the record."""
+    """The images on which the thresholds were chosen, for the record."""
     first = next(iter(metrics.thresholds.values()), None)
     return {} if first is None else {"calibration": {"dataset": first.dataset, "images": sorted(first.images)}}
 
 
 def _settings(metrics: MetricConfig, calibration: Calibration | None) -> dict[str, Any]:
-    """Which metrics were computed, for the record."""
+    """The settings of the metrics, for the record."""
     chosen = None
     if calibration is not None:
         first = next(iter(metrics.thresholds.values()))
@@ -229,7 +233,7 @@ def _tell_classes(model: Model | None, datasets: Sequence[Dataset]) -> None:
     for dataset in datasets if model is not None else ():
         if dataset.classes and model is not None and dataset.classes != model.classes:
             warnings.warn(
-                f"{dataset.name}: no open-world IoU, as the network's classes "
-                f"({', '.join(model.classes) or 'not named'}) are not the dataset's ({', '.join(dataset.classes)})",
+                f"{dataset.name}: open-world IoU is left out, because the network's classes "
+                f"({', '.join(model.classes) or 'not named'}) differ from the dataset's ({', '.join(dataset.classes)})",
                 stacklevel=3,
             )

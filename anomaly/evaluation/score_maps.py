@@ -1,4 +1,4 @@
-"""From a model's prediction to score maps of the image's size: scores, then post-processing."""
+"""From a model's prediction to score maps of the image's size: compute scores, then post-process them."""
 
 from __future__ import annotations
 
@@ -28,18 +28,28 @@ Size = tuple[int, int]
 
 
 class Store(Protocol):
-    """Where score maps are: :class:`anomaly.results.score_store.StoredScores`, or a writer of them."""
+    """Protocol of stored score maps: :class:`anomaly.results.score_store.StoredScores`, or a writer of them."""
 
     def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
-        """Whether these scores of a frame are there, of the image whose hash is ``image``.
+        """Whether scores of a frame are stored.
+
+        Args:
+            frame_id: Name of the frame.
+            names: Names of the scores.
+            image: Hash of the frame's image; None does not check it.
 
         Raises:
-            InputError: They are of another image, and nothing computes them again.
+            InputError: The stored scores belong to another image, and cannot be computed again.
         """
         ...
 
     def read(self, name: str, frame_id: str) -> npt.NDArray[Any]:
-        """Read one map. Shape: ``(H, W)``."""
+        """Read a score map. Shape: ``(H, W)``.
+
+        Args:
+            name: Name of the score.
+            frame_id: Name of the frame.
+        """
         ...
 
 
@@ -48,12 +58,9 @@ class TopClasses:
     """The most likely classes of some pixels.
 
     Args:
-        kind: What the values are: log-likelihoods ``log p(x | c)`` of a generative network, else log-softmax.
-        classes: Their numbers, the most likely first.
-        values: Their values.
-
-    Shape:
-        classes and values ``(K, rows, columns)``, int64 and float32.
+        kind: Kind of the values: log-likelihoods ``log p(x | c)`` of a generative network, else log-softmax.
+        classes: Class indices, the most likely first. Shape: ``(K, rows, columns)``, int64.
+        values: Their values. Shape: ``(K, rows, columns)``, float32.
     """
 
     kind: Literal["class_log_likelihood", "log_softmax"]
@@ -63,15 +70,15 @@ class TopClasses:
 
 @dataclass(frozen=True)
 class ScorePipeline:
-    """How score maps come about: every score, with every chain of post-processing.
+    """Computes score maps: every score, with every chain of post-processing.
 
     Args:
-        scores: At least one; their names are distinct.
-        post: Chains of post-processing, each applied to every score; an empty chain leaves it as it is.
-        classes: Names of the network's classes; empty where they are not known.
+        scores: At least one, with distinct names.
+        post: Chains of post-processing steps, each applied to every score; an empty chain changes nothing.
+        classes: Names of the network's classes; empty if they are not known.
 
     Raises:
-        InputError: Two maps would have one name.
+        InputError: Two maps would have the same name.
     """
 
     scores: Sequence[Score]
@@ -83,31 +90,31 @@ class ScorePipeline:
 
     @property
     def names(self) -> list[str]:
-        """Of the maps: ``SCORE``, or ``SCORE+CHAIN``."""
+        """Names of the maps: ``SCORE``, or ``SCORE+CHAIN``."""
         return [_name(score.name, chain) for score in self.scores for chain in self.post]
 
     @property
     def needs_classes(self) -> bool:
-        """Whether post-processing wants the network's class of every pixel."""
+        """Whether post-processing needs the predicted class of every pixel."""
         return any("classes" in chain.needs for chain in self.post)
 
     def score(self, prediction: ImagePrediction, size: Size) -> dict[str, ScoreMap]:
-        """Score a prediction, by name, resized to ``size = (H, W)``; before post-processing."""
+        """Compute all scores of a prediction, by name, resized to ``size = (H, W)``, before post-processing."""
         found = prediction.scores(self.scores)
         return {name: resize_score(score[0].float().cpu().numpy(), size) for name, score in found.items()}
 
     def read(self, frame: Frame, store: Store | None) -> dict[str, ScoreMap]:
-        """Read a frame's stored scores, by name; before post-processing.
+        """Read the stored scores of a frame, by name, before post-processing.
 
         Raises:
-            InputError: There is no store, or a stored map has another size than the label.
+            InputError: There is no store, or a stored map and the label differ in size.
         """
         if store is None:
             raise InputError(
                 f"frame {frame.id!r}: expected a network or stored scores, found neither; give one of them"
             )
         names = [score.name for score in self.scores]
-        if isinstance(store, ScoreWriter):  # which says that it has them not, while others raise
+        if isinstance(store, ScoreWriter):  # a writer only says that they are not there; other stores raise
             store.check(frame.id, names, frame.image_hash)
         maps = {name: store.read(name, frame.id) for name in names}
         for name, stored in maps.items():
@@ -115,7 +122,7 @@ class ScorePipeline:
                 (h, w), (height, width) = stored.shape, frame.label.shape
                 raise InputError(
                     f"frame {frame.id!r}: expected a {name} map of the label's size, {width}x{height}, found {w}x{h} "
-                    "(width x height); resize the scores (never the labels) before, and say in their settings how"
+                    "(width x height); resize the scores, not the labels, and record how in their settings"
                 )
         return maps
 
@@ -125,9 +132,9 @@ class ScorePipeline:
         """Apply every chain to every map.
 
         Args:
-            frame: Their frame.
-            maps: Before post-processing, by name.
-            classes: The network's class of every pixel, where :attr:`needs_classes`. Shape: ``(H, W)``.
+            frame: The frame.
+            maps: Score maps before post-processing, by name.
+            classes: Predicted class of every pixel, if :attr:`needs_classes`. Shape: ``(H, W)``.
 
         Raises:
             InputError: A step fails.
@@ -137,7 +144,7 @@ class ScorePipeline:
 
 
 def predicted_classes(prediction: ImagePrediction, size: Size) -> npt.NDArray[np.int64] | None:
-    """Each pixel's class, logits resized bilinearly to ``size = (H, W)``, as mmseg does it; None without logits."""
+    """Predicted class of each pixel from logits resized to ``size = (H, W)``, as in mmseg; None without logits."""
     if prediction.views[0].prediction.logits is None:
         return None
     found: npt.NDArray[np.int64] = _resized(prediction.class_maps("logits"), size).argmax(0).cpu().numpy()
@@ -151,14 +158,14 @@ def top_classes(
     columns: npt.NDArray[np.intp],
     most: int = 5,
 ) -> TopClasses | None:
-    """The most likely classes of some pixels, class maps resized bilinearly to ``size``; None without class maps.
+    """The most likely classes of some pixels, from class maps resized bilinearly to ``size``; None without class maps.
 
     Args:
-        prediction: Of one image.
+        prediction: Prediction for one image.
         size: Height and width of the image.
-        rows: Of the pixels. Shape: ``(R,)``.
-        columns: Of the pixels. Shape: ``(S,)``.
-        most: How many classes; fewer where there are fewer.
+        rows: Rows of the pixels. Shape: ``(R,)``.
+        columns: Columns of the pixels. Shape: ``(S,)``.
+        most: Largest number of classes.
     """
     import torch
 
@@ -187,14 +194,18 @@ def _name(score: str, chain: Chain) -> str:
 
 
 def resize_score(score: ScoreMap, size: Size) -> ScoreMap:
-    """Resize a ``(h, w)`` map to ``size = (H, W)``: bilinearly, pixel centres at half integers."""
+    """Resize a map ``(h, w)`` bilinearly to ``size = (H, W)``, with pixel centres at half integers."""
     if score.shape == size:
         return score
     return cv2.resize(score, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def check_scores(scores: Sequence[Score], model: Model | None) -> None:
-    """Raise ``InputError``, saying what would work, if a model cannot serve them all, or one was not fitted."""
+    """Check that a model supports all scores, and that fitted scores have statistics.
+
+    Raises:
+        InputError: It does not, or they have none; the message says which scores would work.
+    """
     if model is None:
         return
     check_served(scores, model)
@@ -202,29 +213,34 @@ def check_scores(scores: Sequence[Score], model: Model | None) -> None:
         if score.fitted and not score.statistics:
             raise InputError(
                 f"score {score.name!r} needs statistics of training images, found none; fit them with "
-                "`anomaly fit-scores`, and name the file with --statistics"
+                "`anomaly fit-scores`, and pass the file with --statistics"
             )
 
 
 def check_served(scores: Sequence[Score], model: Model) -> None:
-    """Raise ``InputError``, saying what would work, if a model cannot serve them all, fitted or not."""
+    """Check that a model supports all scores, fitted or not.
+
+    Raises:
+        InputError: It does not; the message says which scores would work.
+    """
     for score in scores:
         if not serves(score, model.gives):
             missing = next(name for name in score.needs if name not in model.gives)
             own = [str(getattr(model, "name", "score"))] if "score" in model.gives else []
             fit = ", ".join([*own, *(name for name, other in SCORES.items() if serves(other, model.gives))])
             raise InputError(
-                f"score {score.name!r} needs the network's {missing}{_way_to(missing, model.gives)}, and this "
-                f"network gives only {', '.join(sorted(model.gives))}; the scores that work with it are {fit}"
+                f"score {score.name!r} needs the network's {missing}{_way_to(missing, model.gives)}, but this network "
+                "gives "
+                f"only {', '.join(sorted(model.gives))}; the scores that work with it are {fit}"
             )
 
 
 def _way_to(missing: str, gives: Iterable[str]) -> str:
-    """What to do, or why nothing can be done, for a message about a field that a network does not give."""
+    """What the user can do about a missing field, or why nothing can be done, for a message."""
     if set(gives) == {"score"}:
-        return " (a score function gives its own score alone)"
+        return " (a score function gives only its own score)"
     if missing == "logits":
-        return " (of one class they say nothing: its softmax is 1 everywhere)"
+        return " (with one class they are not informative: the softmax is 1 everywhere)"
     if missing == "component_peak" and "component_log_prob" in gives:
-        return " (with a frozen copy of the backbone, a component has no mean to be near to)"
+        return " (with a frozen copy of the backbone, components have no mean)"
     return "" if missing == "features" else " (`gmmseg fit` fits mixtures to any network that has none)"

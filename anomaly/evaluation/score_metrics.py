@@ -23,19 +23,20 @@ AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
 
 
 class ScoreMetrics:
-    """All that is measured of one score on one set.
+    """All metrics of one score on one dataset.
 
-    A threshold chosen on the set of that name is not used on it, and nothing that needs one is measured.
+    A threshold that was chosen on a dataset of the same name is not applied, and metrics that need one are left out.
 
     Args:
-        score: Its name.
+        score: Name of the score.
         dataset: The dataset.
         config: What to measure.
-        classes: Names of the network's classes; open-world IoU is measured where they are the set's.
+        classes: Names of the network's classes. Open-world IoU is measured if they are also the dataset's classes.
 
     Attributes:
-        curves: What a report shows, if that is asked for and when there is a result.
-        table: Each frame's counts at shared thresholds, for paired comparisons; likewise.
+        curves: Curves for the report; None before :meth:`result`, or if ``config`` does not ask for them.
+        table: Counts of each frame at shared thresholds, for paired comparisons; None before :meth:`result`, or if
+            ``config`` asks for neither curves nor replicates.
     """
 
     curves: ScoreCurves | None = None
@@ -62,14 +63,19 @@ class ScoreMetrics:
 
     @property
     def needs_classes(self) -> bool:
-        """Whether ``update`` wants the network's class of every pixel."""
+        """Whether :meth:`update` needs the predicted class of every pixel."""
         return self._open_iou is not None
 
     def update(self, frame: Frame, score: ScoreMap, prediction: npt.NDArray[np.integer] | None) -> None:
-        """Add a frame. Shape: score and prediction ``(H, W)``, as the frame's label.
+        """Add a frame.
+
+        Args:
+            frame: The frame.
+            score: Its score map. Shape: ``(H, W)``, as its label.
+            prediction: The predicted class of every pixel, if :attr:`needs_classes`. Shape: ``(H, W)``.
 
         Raises:
-            InputError: Whatever the metrics find wrong with the input.
+            InputError: A metric cannot be computed from this input.
         """
         self._pixels.update(frame.id, score, frame.label)
         self._seen.add(frame.id, score, frame.label)
@@ -79,7 +85,7 @@ class ScoreMetrics:
             self._open_iou.update(frame.id, prediction, score, frame.label, frame.class_label)
 
     def result(self) -> ScoreResult:
-        """Measure all frames, and keep the pixel metrics' state where that is wanted."""
+        """Compute the metrics of all frames, and save the state of the pixel metrics if ``config.states`` is set."""
         if self._config.states is not None:
             self._config.states.mkdir(exist_ok=True)
             self._pixels.save(self._config.states / state_name(self._pixels.dataset, self._pixels.name))

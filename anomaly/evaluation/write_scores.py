@@ -1,4 +1,4 @@
-"""Score maps of images that have no labels, such as those of a hidden test split."""
+"""Compute and store score maps of images without labels, such as those of a hidden test split."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def write_scores(
     check: Callable[[str, str], None] | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> int:
-    """Show images to a model and write their scores, at the size of the image.
+    """Run a model on images and write their score maps, at the size of the image.
 
-    Images that have scores come first, as they tell whether the writer's folder is of these images.
+    Images whose scores are stored come first, to check early that the writer's folder belongs to these images.
 
     Args:
         model: The model.
         images: Name and file of each frame.
         scores: At least one.
-        writer: Where to; a frame whose scores are all there, of the same image, is not computed again.
-        inference: How the model is shown an image; once, and whole, by default.
-        check: Called with each frame's name and :func:`anomaly.frames.image_hash`, stored scores or not; raises where
-            it must not be scored.
+        writer: Where to write. A frame whose scores of the same image are all stored is not computed again.
+        inference: How the model is applied to an image; by default to the whole image once.
+        check: Called with the name and the :func:`anomaly.frames.image_hash` of each frame, stored or not. It raises an
+            error for a frame that must not be scored.
         on_frame: Called after each frame.
 
     Returns:
-        How many frames were shown to the model.
+        Number of frames on which the model ran.
 
     Raises:
-        InputError: A score needs what the model does not give, an image cannot be read, a score is NaN or infinite, or
-            the disk is full.
+        InputError: A score needs a field that the model does not provide, an image cannot be read, a score is NaN or
+            infinite, or the disk is full.
     """
     from anomaly.models.views import predict_batch
 

@@ -1,7 +1,7 @@
-"""Networks as the evaluation asks them: what a prediction holds, and an adapter for each kind of network.
+"""Models: the prediction that every model returns, and an adapter for each kind of network.
 
-A new adapter is a file of this folder: a class with ``gives``, ``classes``, ``prepare`` and ``__call__``
-(:class:`anomaly.models.base.Model`), and a line in :func:`anomaly.models.loading.load_model`.
+A new adapter is a file in this folder with a class that implements :class:`anomaly.models.base.Model` (``gives``,
+``classes``, ``prepare`` and ``__call__``), and a line in :func:`anomaly.models.loading.load_model`.
 """
 
 from anomaly.models.base import Model, Prediction

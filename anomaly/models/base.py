@@ -1,4 +1,4 @@
-"""What is asked of a model: images in, class scores of each pixel out, never a label."""
+"""The model protocol: a model receives images and returns class scores of each pixel; it never receives a label."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ if TYPE_CHECKING:
 
 MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features", "score")
 FIELDS = (*MAPS, "component_peak")
-"""Names of what a prediction can hold."""
+"""Names of the fields of a prediction that scores can use."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model's answer for a batch of inputs.
+    """A model's output for a batch of inputs.
 
-    ``(h, w)`` is any resolution, usually that of the network's last feature map: scores are computed there, or at the
-    input's after the maps are resized (:class:`anomaly.models.tiling.Inference` decides). A field that the model does
-    not give is ``None``.
+    The maps may have any resolution ``(h, w)``, usually that of the network's last feature map.
+    :class:`anomaly.Inference` decides whether scores are computed at this resolution, or after the maps are resized to
+    the input. A field that the model does not provide is ``None``.
 
     Args:
         logits: Class logits before the softmax. Shape: ``(B, C, h, w)``, float32, any device.
         class_log_likelihood: ``log p(x | c)`` of a generative classifier, before any normalisation over classes. Shape:
             ``(B, C, h, w)``, float32.
-        component_log_prob: ``log(w_cp N(x; cp))`` of a mixture's components with their weights, minus infinity for a
-            component that is not there. Shape: ``(B, C, P, h, w)``, float32.
-        component_peak: ``component_log_prob`` at each component's mean. Shape: ``(C, P)``, float32.
-        features: What the last layer classifies, or the embedding of a generative classifier. Shape: ``(B, D, h, w)``,
+        component_log_prob: ``log(w_cp N(x; cp))``, the weighted log-density of component p of class c. Minus infinity
+            for a component that does not exist. Shape: ``(B, C, P, h, w)``, float32.
+        component_peak: ``component_log_prob`` evaluated at the mean of each component. Shape: ``(C, P)``, float32.
+        features: Input of the last layer, or the embedding of a generative classifier. Shape: ``(B, D, h, w)``,
             float32.
-        score: An anomaly score that the model computes itself, higher = more anomalous. Shape: ``(B, h, w)``, float32.
-        covers: Height and width of the input that the maps cover, where that was padded below and on the right.
-        align_corners: How the network's own decoder resizes.
+        score: An anomaly score that the model computes itself. Higher = more anomalous. Shape: ``(B, h, w)``, float32.
+        covers: Height and width of the input that the maps cover, if the input was padded below and on the right; None
+            without padding.
+        align_corners: The ``align_corners`` setting of the network's own decoder, used to resize the maps.
     """
 
     logits: Tensor | None = None
@@ -49,34 +50,51 @@ class Prediction:
     align_corners: bool = False
 
     def field(self, name: str) -> Tensor:
-        """Give a field that has to be there.
+        """Return a field that is required.
+
+        Args:
+            name: Name of the field, such as ``"logits"``.
 
         Raises:
-            InputError: The model does not give it.
+            InputError: The model does not provide it.
         """
         found: Tensor | None = getattr(self, name)
         if found is None:
-            raise InputError(f"the model's predictions have no {name}, which is needed here; ask for something else")
+            raise InputError(
+                f"the model's predictions have no {name}, which is required here; use a score that does not need it"
+            )
         return found
 
     def of(self, start: int, stop: int) -> Prediction:
-        """The answer for inputs ``start`` to ``stop - 1`` of the batch."""
+        """Return the prediction for inputs ``start`` to ``stop - 1`` of the batch."""
         return self._each(lambda maps: maps[start:stop])
 
     def resized(self, size: tuple[int, int], names: Collection[str] = MAPS) -> Prediction:
-        """The maps of these names at the resolution of the input of height and width ``size``, without padding."""
+        """Resize maps to the resolution of the input and remove the padding.
+
+        Args:
+            size: Height and width of the input.
+            names: Names of the maps to keep; the others become None.
+        """
         left_out: dict[str, Any] = {name: None for name in MAPS if name not in names}
         return replace(replace(self, **left_out)._each(lambda maps: self.resize(maps, size)), covers=None)
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resize maps of this prediction bilinearly to the input of height and width ``size``. ``(B, ..., h, w)``.
+        """Resize maps of this prediction bilinearly to the input and remove the padding.
 
-        Minus infinity stays so, and spreads to the pixels that are interpolated from it.
+        Minus infinity stays minus infinity, also in every pixel that is interpolated from it.
+
+        Args:
+            maps: Maps of this prediction. Shape: ``(B, ..., h, w)``.
+            size: Height and width ``(H, W)`` of the input.
+
+        Returns:
+            The resized maps. Shape: ``(B, ..., H, W)``.
         """
         covers = self.covers or size
         if maps.shape[-2:] != covers:
             flat = maps.flatten(1, -3) if maps.ndim > 3 else maps[:, None]
-            absent = flat.isneginf()  # no number may come of it: 0 times infinity is none
+            absent = flat.isneginf()  # resized apart from the numbers: 0 times infinity is NaN
             resized = self._interpolate(flat.masked_fill(absent, 0), covers)
             if absent.any():
                 resized.masked_fill_(self._interpolate(absent.float(), covers) > 0, float("-inf"))
@@ -96,26 +114,33 @@ class Prediction:
 
 @runtime_checkable
 class Model(Protocol):
-    """Anything that turns an image into a :class:`Prediction`.
+    """Protocol of a model: anything that turns an image into a :class:`Prediction`.
 
     Attributes:
-        gives: Names of the :class:`Prediction` fields that scores can be made of, never ``None``: ``"logits"``, of two
-            classes or more; for a generative classifier ``"class_log_likelihood"``, ``"component_log_prob"`` and
-            ``"component_peak"``; ``"features"``; ``"score"``.
-        classes: Names of the classes of the logits, in their order; empty where they are not known.
+        gives: Names of the :class:`Prediction` fields that the model always provides, and that scores can use:
+            ``"logits"`` of at least two classes, ``"features"``, ``"score"``, and for a generative classifier
+            ``"class_log_likelihood"``, ``"component_log_prob"`` and ``"component_peak"``.
+        classes: Names of the classes, in the order of the logits; empty if they are not known.
     """
 
     gives: frozenset[str]
     classes: tuple[str, ...]
 
     def prepare(self, image: Image) -> Tensor:
-        """Make the model's input of one RGB image; called in another thread than the model.
+        """Preprocess one RGB image. May run in another thread than the model.
 
-        Shape:
-            ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32.
+        Args:
+            image: RGB image. Shape: ``(H, W, 3)``, uint8.
+
+        Returns:
+            The model's input. Shape: ``(3, h, w)``, float32.
         """
         ...
 
     def __call__(self, inputs: Tensor) -> Prediction:
-        """Predict inputs of one size, whole images or views of them. Shape: ``(B, 3, h, w)``."""
+        """Predict a batch of inputs of one size: whole images, or views of them.
+
+        Args:
+            inputs: Preprocessed inputs. Shape: ``(B, 3, h, w)``, float32.
+        """
         ...

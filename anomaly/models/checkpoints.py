@@ -1,4 +1,4 @@
-"""Checkpoints of others: read safely, and refused where they do not fit."""
+"""Reading checkpoints safely, and checking that they fit the network."""
 
 from __future__ import annotations
 
@@ -19,72 +19,75 @@ _MEMORY = "classifier.em.memory."
 
 
 def read_safely(path: str | Path) -> Any:
-    """Read what ``torch.save`` wrote if it is tensors and plain containers, nothing that runs code.
+    """Read a file written by ``torch.save`` without running code: tensors and plain containers only.
 
     Args:
-        path: The file, or one that comes with the package, such as ``checkpoints/NAME.pth``.
+        path: The file, or one that is shipped with the package, such as ``checkpoints/NAME.pth``.
 
     Raises:
-        InputError: No such file, cut short or not written by torch, or it needs other code to load.
+        InputError: The file is missing, truncated or not written by torch, or it needs other code to load.
     """
     path = find_shipped(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist, or is no file; give the path of a .pth file")
+        raise InputError(f"checkpoint {path}: expected a .pth file, found no such file; check the path")
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its reader and unpickler meet
+    except Exception as error:  # torch passes on any error of its reader and unpickler
         asked_for = re.search(
             r"unsupported global:?(?: global)? ([\w.]+)|(reduce|new object|can only build)", str(error), re.IGNORECASE
         )
         if asked_for:
             raise InputError(
-                f"checkpoint {path} was refused: it asks for {asked_for[1] or 'a function call'}, and only tensors and "
-                "plain containers are loaded, since anything else could run code; save its state_dict alone"
+                f"checkpoint {path} was refused: expected only tensors and plain containers, found "
+                f"{asked_for[1] or 'a function call'}, which could run code; save only its state_dict"
             ) from error
         raise InputError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}); it is cut short or was not written by "
-            "torch.save, so copy it again or give another"
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is truncated or was not written by "
+            "torch.save; copy it again or use another"
         ) from error
 
 
 def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint that may come from anywhere: tensors and plain containers, nothing that runs code.
+    """Read a checkpoint of any origin without running code: tensors and plain containers only.
 
     Args:
-        path: A file that ``torch.save`` wrote, with ``state_dict`` in it (as mmengine's) or being one.
+        path: A file written by ``torch.save`` that is a state dict, or has one under ``state_dict`` (as mmengine writes
+            it).
 
     Returns:
         The checkpoint; ``["state_dict"]`` holds named tensors.
 
     Raises:
-        InputError: No such file, cut short or no checkpoint, or it needs other code to load.
+        InputError: The file is missing, truncated or no checkpoint, or it needs other code to load.
     """
     checkpoint = read_safely(path)
     if isinstance(checkpoint, dict) and "state_dict" not in checkpoint:
         checkpoint = {"state_dict": checkpoint}
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"checkpoint {path} holds no state_dict of named tensors; give a segmentation checkpoint")
+        raise InputError(
+            f"checkpoint {path}: expected a state_dict of named tensors, found none; use a segmentation checkpoint"
+        )
     return checkpoint
 
 
 def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | Path, whole: bool = True) -> list[str]:
-    """Load a state dict: every key of it, into every parameter and buffer of the model.
+    """Load a state dict into a network: every key, into every parameter and buffer.
 
     Args:
         model: A network, or a data-parallel wrapper of one.
-        state_dict: Named tensors, in our layout or the published one.
-        source: Where they come from, for the message.
-        whole: Refuse keys that are left over or missing, but for a memory that is not in the file: the network's stays
-            as it is. Where this is off, heads may also differ in shape, as those of other classes do; their tensors
-            are left out.
+        state_dict: Named tensors, in the layout of this package or the published one.
+        source: Origin of the tensors, for the message.
+        whole: Refuse unexpected and missing keys. A feature memory may be missing from the file as a whole; the
+            network's own memory is kept then. If False, tensors of heads may also differ in shape, as with other
+            classes; they are not loaded.
 
     Returns:
-        Keys left over, missing or of another shape, each with the word; empty if ``whole``.
+        The unexpected, missing and misshapen keys, each with a word that says which it is; empty if ``whole``.
 
     Raises:
-        InputError: The checkpoint is of another network.
+        InputError: The checkpoint belongs to another network.
     """
     model = getattr(model, "module", model)
     misshapen = [] if whole else _misshapen_heads(model, state_dict)
@@ -103,13 +106,13 @@ def load_weights(model: nn.Module, state_dict: dict[str, Tensor], source: str | 
 
 
 def _in_absent_memory(key: str, state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether a key belongs to a memory of which the state dict has nothing at all: it may be left out of files."""
+    """Whether a key belongs to a feature memory that the state dict lacks as a whole, which is allowed."""
     head, memory, _ = key.rpartition(_MEMORY)
     return bool(memory) and not any(other.startswith(head + memory) for other in state_dict)
 
 
 def _misshapen_heads(model: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:
-    """Keys of heads whose tensors have another shape; a memory is taken whole or not at all."""
+    """Keys of heads whose tensors have another shape; a memory is loaded completely or not at all."""
     own = model.state_dict()
     keys = [key for key, value in state_dict.items() if key in own and own[key].shape != value.shape]
     keys = [key for key in keys if key.startswith(("decode_head", "auxiliary_head"))]
@@ -118,12 +121,12 @@ def _misshapen_heads(model: nn.Module, state_dict: dict[str, Tensor]) -> list[st
 
 
 def check_classes(checkpoint: dict[str, Any], classes: Sequence[str], source: str | Path) -> None:
-    """Refuse a checkpoint that says it was trained on other classes, or on the same in another order.
+    """Refuse a checkpoint that was trained on other classes, or on the same classes in another order.
 
     Args:
-        checkpoint: As :func:`load_checkpoint_file` gives it; one that names no classes passes.
-        classes: Names of the data's classes.
-        source: Where it comes from, for the message.
+        checkpoint: A checkpoint from :func:`load_checkpoint_file`. One that names no classes passes.
+        classes: Names of the classes of the data.
+        source: Origin of the checkpoint, for the message.
 
     Raises:
         InputError: The names differ.
@@ -133,42 +136,42 @@ def check_classes(checkpoint: dict[str, Any], classes: Sequence[str], source: st
     trained = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
     if trained is not None and tuple(trained) != tuple(classes):
         raise InputError(
-            f"checkpoint {source} was trained on the classes {', '.join(trained)}, and the config's data have "
-            f"{', '.join(classes)}; give the config it was trained with"
+            f"checkpoint {source} was trained on the classes {', '.join(trained)}, but the config's data have "
+            f"{', '.join(classes)}; use the config it was trained with"
         )
 
 
 def _of_another_network(source: str | Path, faults: list[str]) -> InputError:
     return InputError(
-        f"checkpoint {source} is of another network than the config: {len(faults)} of its tensors do not fit "
-        f"({'; '.join(faults[:3])}{'; ...' if len(faults) > 3 else ''}); give the config it was trained with"
+        f"checkpoint {source} belongs to another network than the config: {len(faults)} of its tensors do not fit "
+        f"({'; '.join(faults[:3])}{'; ...' if len(faults) > 3 else ''}); use the config it was trained with"
     )
 
 
 class _LogHistory:
-    """Stands in for the log histories in mmengine's training checkpoints, which nothing here reads."""
+    """Placeholder for the log histories in mmengine's training checkpoints, which are not used."""
 
 
 def _log_history_method(owner: object, name: str) -> None:
-    """Stand in for the ``getattr`` by which log histories name their own statistics; any other use is refused."""
+    """Placeholder for the ``getattr`` call by which log histories name their statistics; any other use is refused."""
     if owner is not _LogHistory:
         raise pickle.UnpicklingError(f"Unsupported global: getattr({name!r})")
 
 
 class _Array:
-    """Stands in for a numpy array: from the file's own words one could be made that points anywhere in memory."""
+    """Placeholder for a numpy array: a crafted file could make one that points anywhere in memory."""
 
     def __setstate__(self, state: object) -> None:
-        """Forget the data."""
+        """Discard the data."""
 
 
 def _array(*_: object) -> _Array:
-    """Stand in for numpy's rebuilding of an array."""
+    """Placeholder for numpy's function that rebuilds an array."""
     return _Array()
 
 
 class _DType:
-    """Stands in for numpy's type of a plain number; any other is refused."""
+    """Placeholder for the numpy dtype of a plain number; any other is refused."""
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in ("f2", "f4", "f8", "i4", "i8", "u1", "u4", "u8", "b1"):
@@ -176,18 +179,18 @@ class _DType:
         self.code = code
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take up the byte order."""
+        """Restore the byte order."""
         if state[1] in ("<", ">"):
             self.code = state[1] + self.code
 
 
 def _number(dtype: _DType, content: bytes) -> Any:
-    """Read a number from its bytes, as a plain Python one."""
+    """Read a number from its bytes as a Python number."""
     return np.frombuffer(content, dtype.code)[0].item()
 
 
 def _harmless_globals() -> list[Any]:
-    """What mmengine's training checkpoints hold besides tensors: log histories and arrays, inert here, and numbers."""
+    """Classes that mmengine's training checkpoints use besides tensors: inert log histories and arrays, and numbers."""
     return [
         (_LogHistory, "mmengine.logging.history_buffer.HistoryBuffer"),
         (_log_history_method, "builtins.getattr"),

@@ -1,4 +1,4 @@
-"""Networks in evaluation mode while they are asked, and as they were found afterwards; what is random still is told."""
+"""Put networks into evaluation mode during prediction, restore their mode, and detect predictions that are random."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ from torch.nn.modules.batchnorm import _NormBase
 from anomaly.errors import InputError
 
 MOST = 10_000
-"""Objects that are looked into on the way to modules: more would take longer than a network does."""
+"""Largest number of objects that are searched for modules: more would take longer than the network."""
 STEADY, ROUNDING = 1e-3, 4e-6
-"""Of the range of a map's values, and of the largest: by how much rounding may change it from one call to the next."""
+"""Differences between two calls that count as rounding: shares of a map's range, and of its largest value."""
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), Tensor, nn.Parameter, np.ndarray, torch.device})
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 @contextmanager
-def evaluation_mode(*subjects: object) -> Iterator[list[nn.Module]]:
-    """Have every module in evaluation mode that subjects are or reach, while the context lasts.
+def evaluation_mode(*objects: object) -> Iterator[list[nn.Module]]:
+    """Put every module that the objects are, or use, into evaluation mode while the context lasts.
 
-    Only the flag ``training`` of each module is set, and each is put back as it was found, whatever happens inside:
-    ``train()`` and ``eval()``, which networks override to do more, are not called.
+    Only the flag ``training`` of each module is set, and each is restored at the end, also after an error. ``train()``
+    and ``eval()``, which networks may override, are not called.
 
     Args:
-        subjects: Modules, or functions, methods, partial functions and objects that call them (:func:`modules_of`).
+        *objects: Modules, or functions, methods, partial functions and objects that use modules (see
+            :func:`modules_of`).
+
+    Yields:
+        The modules.
     """
-    found = [(module, module.training) for module in modules_of(*subjects)]
+    found = [(module, module.training) for module in modules_of(*objects)]
     try:
         for module, training in found:
             if training:
@@ -52,16 +56,17 @@ def evaluation_mode(*subjects: object) -> Iterator[list[nn.Module]]:
                 module.training = training
 
 
-def modules_of(*subjects: object) -> list[nn.Module]:
-    """All modules that subjects are or can reach, each once.
+def modules_of(*objects: object) -> list[nn.Module]:
+    """Find all modules that the objects are or can reach, each once.
 
-    Looked into are: submodules; attributes of objects; lists, tuples, sets and values of dicts; arguments of
-    ``functools.partial``; the object of a bound method; a function's closure, defaults and what it wraps. Of functions
-    and classes that are not a library's also the globals that their code names. At most ``MOST`` objects are.
+    The search follows: submodules; attributes of objects; lists, tuples, sets and values of dicts; arguments of
+    ``functools.partial``; the object of a bound method; a function's closure, defaults and wrapped function. For
+    functions and classes that do not belong to a library it also follows the globals that their code names. It visits
+    at most ``MOST`` objects.
     """
     modules: dict[int, nn.Module] = {}
-    seen: dict[int, object] = {}  # with the objects, so that no identity is used twice
-    waiting: deque[object] = deque(subjects)
+    seen: dict[int, object] = {}  # keeps the objects alive, so that no id is reused
+    waiting: deque[object] = deque(objects)
     while waiting and len(seen) < MOST:
         each = waiting.popleft()
         if id(each) in seen:
@@ -78,13 +83,13 @@ def modules_of(*subjects: object) -> list[nn.Module]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether nothing is to be found in it."""
+    """Whether a value cannot lead to a module."""
     kind = type(value)
     return kind in _PLAIN or (kind is tuple and all(type(each) in _PLAIN for each in value))  # type: ignore[attr-defined]
 
 
 def _reached(each: Any) -> Iterator[object]:
-    """What one step leads to from an object that is no module."""
+    """Objects that one step leads to from an object that is not a module."""
     kind = type(each)
     if issubclass(kind, dict):
         yield from islice(each.values(), MOST)
@@ -109,10 +114,12 @@ def _reached(each: Any) -> Iterator[object]:
         yield kind
         slots = [vars(base).get("__slots__", ()) for base in kind.__mro__]
         for name in ("__dict__", *(name for of in slots for name in ((of,) if isinstance(of, str) else of))):
-            with suppress(Exception):  # a proxy may have nothing yet that it stands for
+            with suppress(Exception):  # a proxy may have no target yet
                 yield getattr(each, name)
     else:
-        owner = getattr(each, "__self__", None)  # of a method that is no function, such as one of C
+        owner = getattr(
+            each, "__self__", None
+        )  # the object of a method that is not a Python function, such as one in C
         yield None if isinstance(owner, types.ModuleType) else owner
 
 
@@ -136,7 +143,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _named(namespace: Mapping[str, object], names: Collection[str], visited: set[int]) -> Iterator[object]:
-    """What a namespace has under these names, and the modules of Python among it."""
+    """Values of a namespace under these names; Python modules among them are searched in turn."""
     for name in names:
         value = namespace.get(name)
         if not issubclass(type(value), types.ModuleType):
@@ -148,7 +155,7 @@ def _named(namespace: Mapping[str, object], names: Collection[str], visited: set
 
 @functools.lru_cache(maxsize=4096)
 def _of_library(name: object) -> bool:
-    """Whether a module of Python is of the standard library or was installed."""
+    """Whether a Python module belongs to the standard library or was installed."""
     file = getattr(sys.modules.get(str(name).partition(".")[0]), "__file__", None) or ""
     return _of_standard_library(name) or "site-packages" in file or "dist-packages" in file
 
@@ -159,14 +166,14 @@ def _of_standard_library(name: object) -> bool:
 
 @contextmanager
 def state_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Refuse a network that changes its state while it is asked, and put the state back.
+    """Raise an error if a network changes its state during prediction, and restore the state.
 
-    That is batch normalisation in training mode where :func:`modules_of` does not find it, or where the flag
-    ``training`` does nothing, as in a traced module. Looked at are the buffers of these modules, and of all others of
-    the process that normalise by running statistics and are in training mode.
+    This detects batch normalisation in training mode that :func:`modules_of` does not find, or whose flag ``training``
+    has no effect, as in a traced module. The buffers of ``modules`` are checked, and those of all other modules of the
+    process that normalise by running statistics and are in training mode.
 
     Args:
-        modules: Those of the network that are known.
+        modules: The known modules of the network.
 
     Raises:
         InputError: The state has changed.
@@ -180,35 +187,36 @@ def state_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
         buffers[key].copy_(before[key])
     if changed:
         raise InputError(
-            f"expected a network that is the same after it was asked, found {len(changed)} buffers changed, such as "
-            "running statistics of batch normalisation; put it into evaluation mode yourself (net.eval(), before it is "
-            "traced or exported)"
+            f"expected a network that prediction does not change, found {len(changed)} changed buffers, such as "
+            "running "
+            "statistics of batch normalisation; put it into evaluation mode yourself (net.eval(), before it is traced "
+            "or exported)"
         )
 
 
 class Steady:
-    """Asks a network, and warns where it does not give one image the same answer again.
+    """Calls a network, and warns if it predicts one image differently a second time.
 
-    What evaluation mode does not reach is random by itself, as ``F.dropout(x)`` is, or normalises by the statistics of
-    the batch it is given, as ``BatchNorm2d(n, track_running_stats=False)`` does. So the first batch of one image is
-    shown twice, and so is the first image of the first batch of several, the second time among copies of itself. The
-    generators of torch are left as one call leaves them.
+    Evaluation mode does not reach operations such as ``F.dropout(x)``, which is random, or
+    ``BatchNorm2d(n, track_running_stats=False)``, which normalises by the statistics of the batch. Therefore the first
+    batch of one image is predicted twice. The first image of the first larger batch is predicted again too, among
+    copies of itself. The state of torch's random generators is that after a single call.
     """
 
     def __init__(self) -> None:
         self._shown: set[bool] = set()  # whether a batch of one, and one of several
 
     def __call__(self, ask: Callable[[Tensor], Mapping[str, Tensor]], inputs: Tensor) -> Mapping[str, Tensor]:
-        """Give what ``ask`` gives of the inputs: maps ``(B, ...)`` of three dimensions or more, and others by name.
+        """Return the output of ``ask`` for the inputs: named maps ``(B, ...)``, and other tensors by name.
 
         Args:
             ask: The network.
-            inputs: Of one size. Shape: ``(B, 3, h, w)``.
+            inputs: Inputs of one size. Shape: ``(B, 3, h, w)``.
         """
         several = len(inputs) > 1
         if several in self._shown:
             return ask(inputs)
-        copies = inputs[:1].expand_as(inputs).clone()  # before: the network may write to its input
+        copies = inputs[:1].expand_as(inputs).clone()  # before the call: the network may write to its input
         found = ask(inputs)
         self._shown.add(several)
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
@@ -233,8 +241,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
 def _tell(name: str, several: bool) -> None:
     depends = "is random, or depends on the other images of its batch" if several else "is random"
     warnings.warn(
-        f"the network, shown one image twice, gives other {name} the second time: its answer {depends}, though its "
-        "modules are in evaluation mode, as with F.dropout without training=False or batch normalisation without "
-        "running statistics; its figures will not come out again",
+        f"the network predicts different {name} when it receives the same image twice: its output {depends}, although "
+        "its modules are in evaluation mode. Possible causes are F.dropout without training=False, and batch "
+        "normalisation without running statistics. Its metrics are not reproducible",
         stacklevel=4,
     )

@@ -1,4 +1,4 @@
-"""A function that gives an anomaly score for every pixel, as a model."""
+"""Adapter that makes a model of a function from an image to its anomaly score map."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from anomaly.models.evaluation_mode import evaluation_mode
 
 
 class ScoreModel:
-    """A function from an image to its score map: everything but what needs classes can be measured of it.
+    """Model made of a function that computes an anomaly score map of an image.
 
-    Modules of torch that the function reaches are in evaluation mode while it is called, without gradients.
+    All metrics that do not need classes can be measured. Torch modules that the function uses are in evaluation mode,
+    and gradients are off, while it is called.
 
     Args:
-        function: Takes an RGB image ``(H, W, 3)``, uint8, and gives a score for each pixel, ``(h, w)``, higher = more
-            anomalous; a map of another size is resized bilinearly to the image.
-        name: What tables call the score; the function's own name by default, ``score`` where it has none.
+        function: Receives an RGB image ``(H, W, 3)``, uint8, and returns a score for each pixel, ``(h, w)``. Higher =
+            more anomalous. A map of another size is resized bilinearly to the image.
+        name: Name of the score in tables. Default: the name of the function, or ``"score"`` for a lambda.
 
     Raises:
-        InputError: It is no function.
+        InputError: ``function`` is not callable.
 
     Examples:
         >>> import numpy as np
@@ -40,29 +41,40 @@ class ScoreModel:
 
     def __init__(self, function: Callable[[Image], Any], *, name: str | None = None) -> None:
         if not callable(function):
-            raise InputError(f"function: expected a function of an image, found {function!r}")
+            raise InputError(f"function: expected a function of an image, found {function!r}; pass something callable")
         self._function = function
         own = getattr(function, "__name__", type(function).__name__)
         self.name = str(name or ("score" if own == "<lambda>" else own))
         self.record = {"name": self.name, "type": "score function"}
 
     def prepare(self, image: Image) -> Tensor:
-        """Hand on the image. Shape: ``(H, W, 3)``, uint8 -> ``(3, H, W)``, float32 with the values 0 to 255."""
+        """Convert an image to a tensor without scaling its values.
+
+        Args:
+            image: RGB image. Shape: ``(H, W, 3)``, uint8.
+
+        Returns:
+            The values 0 to 255. Shape: ``(3, H, W)``, float32.
+        """
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
-        """Score inputs one by one. Shape: ``(B, 3, h, w)``.
+        """Score inputs one by one.
+
+        Args:
+            inputs: Images from :meth:`prepare`. Shape: ``(B, 3, h, w)``.
 
         Raises:
-            InputError: The function gives no map of numbers, or maps of several sizes for inputs of one.
+            InputError: The function returns something other than a map of numbers, or maps of several sizes for inputs
+                of one size.
         """
         with evaluation_mode(self._function):
             maps = [self._score(each) for each in inputs]
         if len(sizes := sorted({tuple(each.shape) for each in maps})) > 1:
             raise InputError(
-                f"{self.name}: expected maps of one size for images of one size, found {sizes[0]} and {sizes[1]}; give "
-                "every image's map the image's size"
+                f"{self.name}: expected maps of one size for images of one size, found {sizes[0]} and {sizes[1]}; "
+                "return a map of the image's size"
             )
         return Prediction(score=torch.stack(maps))
 
@@ -72,6 +84,6 @@ class ScoreModel:
         if found.ndim != 2:
             raise InputError(
                 f"{self.name}: expected a score map (h, w) of an image of shape {image.shape}, found shape "
-                f"{found.shape}; give one number for each pixel"
+                f"{found.shape}; return one number for each pixel"
             )
         return torch.from_numpy(found.astype(np.float32))

@@ -1,4 +1,4 @@
-"""A model from what people type: a config and a checkpoint, ``file.py:name``, a module, a function."""
+"""Load a model from a config and a checkpoint, from ``file.py:name``, from an ``nn.Module``, or from a function."""
 
 from __future__ import annotations
 
@@ -16,34 +16,39 @@ from anomaly.utils.optional import needs, raise_missing
 
 
 def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) -> Model:
-    """Give a model for what names or is one.
+    """Load a model from a specification.
 
     Args:
         spec: One of
 
-            - ``"config.py"`` with ``checkpoint``, or the two as a pair: a network of mmsegmentation;
-            - ``"file.py:name"``: what that file calls ``name``: a model, an ``nn.Module``, a class or a function that
-              makes one without arguments, or a function of an image that gives its score map. The file is run;
-            - an ``nn.Module`` that gives logits (:class:`anomaly.TorchModel` has more options);
-            - a function of an image ``(H, W, 3)``, uint8, that gives its score map ``(h, w)``;
-            - a model: anything with ``prepare``, ``gives`` and ``classes``.
-        checkpoint: File of the weights that belong to a config.
-        device: Where a network runs, such as ``"cuda:1"``; CUDA where there is one, else the CPU, by default.
+            - ``"config.py"`` together with ``checkpoint``, or the two as a pair: a network of mmsegmentation;
+            - ``"file.py:name"``: the object ``name`` of a Python file: a model, an ``nn.Module``, a class or function
+              that returns one when called without arguments, or a function from an image to its score map. The file is
+              executed;
+            - an ``nn.Module`` that returns logits (:class:`anomaly.TorchModel` has more options);
+            - a function from an image ``(H, W, 3)``, uint8, to its score map ``(h, w)``, higher = more anomalous;
+            - a model object: anything with ``prepare``, ``gives`` and ``classes``.
+        checkpoint: File with the weights, if ``spec`` is a config. Only tensors and plain containers are loaded from
+            it, so that it cannot run code.
+        device: Device of the network, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
 
     Returns:
         The model.
 
     Raises:
-        InputError: There is no such file or name, something needed is not installed, or it is no model.
+        InputError: A file or name does not exist, a required package is not installed, the checkpoint does not fit the
+            config, or ``spec`` is none of these.
     """
     if isinstance(spec, (tuple, list)):
         if len(spec) != 2 or checkpoint is not None:
-            raise InputError(f"model: expected a config and a checkpoint, found {len(spec)} values; give the two")
+            raise InputError(f"model: expected a config and a checkpoint, found {len(spec)} values; pass these two")
         spec, checkpoint = spec
     if isinstance(spec, (str, Path)):
         return _from_text(str(spec), checkpoint, device)
     if checkpoint is not None:
-        raise InputError(f"checkpoint: expected a config beside it, found {type(spec).__name__}; give one or the other")
+        raise InputError(
+            f"checkpoint: expected a config to go with it, found {type(spec).__name__}; omit the checkpoint"
+        )
     return _from_object(spec, device, "model")
 
 
@@ -51,9 +56,11 @@ def _from_text(text: str, checkpoint: Any, device: str | None) -> Model:
     path, colon, name = text.rpartition(":")
     if colon and path.endswith(".py"):
         if checkpoint is not None:
-            raise InputError(f"checkpoint: {text} names a model itself; load the weights in that file")
+            raise InputError(
+                f"checkpoint: expected none, because {text} is a complete model; load the weights in that file"
+            )
         model = _from_object(_named(Path(path), name), device, text)
-        with contextlib.suppress(AttributeError):  # a model of somebody's own may not take it
+        with contextlib.suppress(AttributeError):  # a user's model may not allow new attributes
             model.inputs = {"model": {**file_record(Path(path)), "object": name}}  # type: ignore[attr-defined]
         return model
     if text.endswith(".py") and checkpoint is not None:
@@ -62,19 +69,22 @@ def _from_text(text: str, checkpoint: Any, device: str | None) -> Model:
         return load_mmseg(Path(text), Path(checkpoint), device=device)
     if text.endswith(".py"):
         raise InputError(
-            f"{text}: expected a checkpoint beside the config, or {text}:NAME for what that file calls NAME; add one"
+            f"{text}: expected a checkpoint for this config, or {text}:NAME for an object of this file, found neither; "
+            "add one"
         )
-    raise InputError(f"model {text!r}: expected a config and a checkpoint, or file.py:name; name one of the two")
+    raise InputError(
+        f"model: expected a config and a checkpoint, or file.py:name, found {text!r}; use one of these forms"
+    )
 
 
 def _named(path: Path, name: str) -> Any:
-    """What a file of Python calls a name; the file is run, its folder first among those that imports look in."""
+    """The object of that name in a Python file. The file is executed, with its folder first on the import path."""
     if not path.is_file():
-        raise InputError(f"{path}: expected a file of Python with {name}, found no such file; check the path")
+        raise InputError(f"{path}: expected a Python file that defines {name}, found no such file; check the path")
     place = str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(f"_model_of_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path}: expected a file of Python, found one that cannot be imported")
+        raise InputError(f"{path}: expected a Python file, found one that cannot be imported; check the path")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.insert(0, place)
@@ -82,27 +92,36 @@ def _named(path: Path, name: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:  # anything can happen in it
         if isinstance(error, ModuleNotFoundError):
-            with contextlib.suppress(ModuleNotFoundError):  # of a package that is no extra's
+            with contextlib.suppress(ModuleNotFoundError):  # a package that no extra installs
                 raise_missing(error, what=str(path))
-        raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{path}: expected a file that runs, found {type(error).__name__}: {error}; correct the file"
+        ) from error
     finally:
         sys.path.remove(place)
     if not hasattr(module, name):
         found = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise InputError(f"{path}: expected it to have {name!r}, found {', '.join(found) or 'nothing'}; name one")
+        raise InputError(
+            f"{path}: expected an object {name!r}, found {', '.join(found) or 'none'}; name one that the file defines"
+        )
     return getattr(module, name)
 
 
 def _from_object(found: Any, device: str | None, what: str, made: bool = False) -> Model:
     if isinstance(found, type) or (inspect.isfunction(found) and not _arguments(found)):
         if made:
-            raise InputError(f"{what}: expected a model or a factory of one, found a factory of factories")
+            raise InputError(
+                f"{what}: expected a model or a factory of one, found a factory that returns another factory; return "
+                "the model"
+            )
         try:
             built = found()
         except Exception as error:  # the user's own code
-            raise InputError(f"{what}: {found.__name__}() fails: {type(error).__name__}: {error}") from error
+            raise InputError(
+                f"{what}: {found.__name__}() failed with {type(error).__name__}: {error}; correct that code"
+            ) from error
         return _from_object(built, device, what, made=True)
-    with needs("torch"):  # of any model: predictions are tensors
+    with needs("torch"):  # predictions of every model are tensors
         from torch import nn
 
         from anomaly.models.functions import ScoreModel
@@ -120,7 +139,7 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
 
 
 def _arguments(function: Any) -> list[inspect.Parameter]:
-    """Arguments that have to be given, or could be given by their place."""
+    """The parameters of a function that are required, or that accept any number of positional arguments."""
     kinds = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,

@@ -1,4 +1,4 @@
-"""The one loop that shows images to a network: it reads ahead, puts what has one size together, and asks."""
+"""The loop that runs a network on images: it reads ahead, batches items of one size, and predicts."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ def show(
     batch: int = 1,
     profile: Profile | None = None,
 ) -> Generator[tuple[Item, Answer], None, None]:
-    """Read each job's item in another thread, ask the network about items of one shape at once, and yield in order.
+    """Read items in another thread, predict items of one shape together, and yield results in order.
 
     Args:
         jobs: What to read.
-        read: Reads one; runs in one background thread, ``batch + 2`` items ahead.
-        ask: Shows items to the network; gives an answer for each.
-        shape: Items are put together where it gives the same.
-        batch: Most items at once.
-        profile: Gets the seconds of waiting for an item (``reading``) and of the network (``forward``).
+        read: Reads the item of a job. It runs in one background thread, ``batch + 2`` items ahead.
+        ask: Runs the network on a batch of items; returns a result for each.
+        shape: Items with equal values of this function are batched together.
+        batch: Largest number of items in a batch.
+        profile: Receives the seconds spent waiting for items (``reading``) and in the network (``forward``).
+
+    Yields:
+        Each item with its result.
 
     Raises:
-        InputError: Whatever ``read`` or ``ask`` finds wrong, when its turn comes.
+        InputError: Whatever ``read`` or ``ask`` raises, when the item is due.
     """
     profile = profile or Profile()
     with closing(read_ahead(read, jobs, batch + 2)) as items:

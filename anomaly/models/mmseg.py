@@ -1,4 +1,4 @@
-"""Networks of mmsegmentation as models: built from a config, loaded from a checkpoint, asked for predictions."""
+"""Adapter for networks of mmsegmentation: build from a config, load a checkpoint, predict."""
 
 from __future__ import annotations
 
@@ -37,47 +37,51 @@ _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
 
 
 def build_model(config: Config) -> BaseSegmentor:
-    """Build the config's network without weights, asking for nothing pretrained: a checkpoint is to follow.
+    """Build the config's network without weights. Pretrained weights are not loaded, because a checkpoint follows.
 
     Raises:
         InputError: The config describes no network, or one that cannot be built.
     """
     if "model" not in config:
-        raise InputError(f"config {config.filename} has no 'model'; give the config of a segmentation network")
+        raise InputError(
+            f"config {config.filename}: expected a 'model', found none; use the config of a segmentation network"
+        )
     init_default_scope(config.get("default_scope", "mmseg"))
     network = copy.deepcopy(config.model)
     _drop_pretrained(network)
     try:
         return MODELS.build(network)
     except (KeyError, TypeError, ImportError, AssertionError, ValueError, AttributeError) as error:
-        if type(error).__name__ == "InputError":  # the network's own library says what to mend
+        if type(error).__name__ == "InputError":  # the network's own library already says what to correct
             raise
         reason = str(error) or type(error).__name__
         raise InputError(f"config {config.filename}: its network cannot be built: {reason}") from error
 
 
 def read_config(path: str | Path) -> Config:
-    """Read an mmengine config. It is Python, and is run.
+    """Read an mmengine config. A config is Python code, which is executed.
 
     Args:
-        path: The file, or one of the configs that come with the package, such as ``configs/demo/NAME.py``.
+        path: The file, or a config that is shipped with the package, such as ``configs/demo/NAME.py``.
 
     Raises:
-        InputError: There is no such file, or it is no config.
+        InputError: The file does not exist, or is not a config.
     """
     path = find_shipped(path)
     if not path.is_file():
-        raise InputError(f"config {path} does not exist; give a file such as those in configs/")
+        raise InputError(
+            f"config {path}: expected a file such as those in configs/, found no such file; check the path"
+        )
     with _quiet():
         try:
             return Config.fromfile(path)
-        except Exception as error:  # it can fail in any way
+        except Exception as error:  # a config may raise anything
             raise InputError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep mmengine from telling of every variable that it puts into a config."""
+    """Suppress mmengine's message about every variable that it substitutes in a config."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)  # unlike logging.disable, this reaches mmengine's cache of what is logged
@@ -90,15 +94,15 @@ def _quiet() -> Iterator[None]:
 def load_mmseg(
     config: str | Path | Config, checkpoint: str | Path, *, device: str | torch.device | None = None
 ) -> MMSegModel:
-    """Build the config's network, with the checkpoint's weights.
+    """Build the config's network and load the checkpoint's weights.
 
     Args:
-        config: File of the config, or the config as read (it knows its file).
-        checkpoint: File of the weights; tensors and plain containers alone are loaded from it.
-        device: Such as ``"cuda:1"``; CUDA where there is one, else the CPU, by default.
+        config: Path of the config, or the config object.
+        checkpoint: File with the weights. Only tensors and plain containers are loaded from it.
+        device: Device such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
 
     Raises:
-        InputError: A file is missing, cannot be read, or the checkpoint is of another network or other classes.
+        InputError: A file is missing or cannot be read, or the checkpoint belongs to another network or other classes.
     """
     config = config if isinstance(config, Config) else read_config(config)
     place, network = pick_device(device), build_model(config)
@@ -118,35 +122,37 @@ def load_mmseg(
 
 
 class MMSegModel:
-    """Runs a segmentor on images, prepared as its config says.
+    """Model made of an mmsegmentation network, with the preprocessing of its config.
 
-    Predictions have the resolution of the network's last feature map where that can be had: of a segmentor with a
-    method ``describe(inputs)``, which gives the fields of :class:`anomaly.models.base.Prediction` by name (a generative
-    one), and of any whose decode head ends in mmseg's ``conv_seg``. Any other gives logits at the input's resolution.
+    Predictions have the resolution of the network's last feature map in two cases: if the segmentor has a method
+    ``describe(inputs)`` that returns fields of :class:`anomaly.Prediction` by name (generative segmentors do), or if
+    its decode head ends in mmseg's ``conv_seg``. Other networks give logits at the resolution of the input.
 
     Args:
-        config: Its ``test_dataloader.dataset.pipeline`` (or ``test_pipeline``) is the preprocessing.
-        model: The network; put on ``device``. Each call has it in evaluation mode, and leaves it in the mode it was in.
-        device: As torch names it.
+        config: Its ``test_dataloader.dataset.pipeline`` (or ``test_pipeline``) defines the preprocessing.
+        model: The network; moved to ``device``. It is in evaluation mode during each call, and then as before.
+        device: A torch device or its name.
 
     Attributes:
         config: The config.
         network: The network.
-        device: Where it runs.
-        inference: Sliding windows as the config's ``test_cfg`` has them.
-        record: Its name and type, for results.
-        inputs: Files it was loaded from, with checksums, for results.
-        linear: Weight ``(C, D)`` and bias ``(C,)`` that make logits of features; None where no such layer is.
+        device: Its device.
+        inference: Sliding windows of the config's ``test_cfg``.
+        record: Name and type, for results.
+        inputs: Files that it was loaded from, with checksums, for results.
+        linear: Weight ``(C, D)`` and bias ``(C,)`` of the last layer, which maps features to logits; None without such
+            a layer.
 
     Raises:
-        InputError: The config does not say how an image is prepared, or the network gives one logit a pixel.
+        InputError: The config does not define the preprocessing, or the network gives one logit per pixel.
     """
 
     def __init__(self, config: Config, model: BaseSegmentor, device: str | torch.device) -> None:
         if getattr(model, "out_channels", None) == 1:
             raise InputError(
-                f"config {config.filename}: expected a network with a logit for each of at least two classes, found "
-                "out_channels=1, whose softmax is 1 everywhere; train it again with out_channels=2"
+                f"config {config.filename}: expected a network with at least two logits per pixel, found "
+                "out_channels=1, "
+                "whose softmax is 1 everywhere; train it again with out_channels=2"
             )
         init_default_scope(config.get("default_scope", "mmseg"))
         self.config = config
@@ -162,30 +168,30 @@ class MMSegModel:
         self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])
         self._normalise = copy.deepcopy(model.data_preprocessor).to("cpu").eval()
         self._padding = dict(getattr(self._normalise, "test_cfg", None) or {})
-        self._normalise.test_cfg = None  # padded by __call__: windows want the same
+        self._normalise.test_cfg = None  # __call__ pads, so that windows are padded in the same way
         self._describe = getattr(model, "describe", None)
         self._last: nn.Conv2d | None = None if self._describe else _last_layer(model)
-        self._ends_there: bool | None = None  # whether the last layer's output are the logits
+        self._ends_there: bool | None = None  # whether the output of the last layer is the logits
         self.align_corners = bool(getattr(model, "align_corners", False))
         self.classes = _class_names(config)
-        check_distinct(self.classes, "classes", "correct the metainfo of the config's data set")
+        check_distinct(self.classes, "classes", "correct the metainfo of the config's dataset")
         self.gives: frozenset[str] = frozenset(
             getattr(model, "describes", ()) or (("logits",) if self._last is None else ("logits", "features"))
         )
-        if getattr(model, "num_classes", None) == 1:  # of a generative network, whose likelihood still says something
+        if getattr(model, "num_classes", None) == 1:  # a generative network: its likelihood is still informative
             self.gives -= {"logits"}
         self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
 
     @property
     def fitted_images(self) -> frozenset[str]:
-        """Hashes of the images that the network's mixtures were fitted to after training, as the checkpoint says."""
+        """Hashes of the images that mixtures were fitted to after training, as recorded in the checkpoint."""
         meta = self.checkpoint.get("meta")
         record = meta.get("posthoc") if isinstance(meta, dict) else None
         images = record.get("fitted_images") if isinstance(record, dict) else None
         return frozenset(map(str, images)) if isinstance(images, (list, tuple)) else frozenset()
 
     def prepare(self, image: Image) -> Tensor:
-        """Prepare one RGB image. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
+        """Preprocess one RGB image. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
         try:
             data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
         except (TypeError, ValueError, KeyError, AssertionError) as error:
@@ -198,7 +204,7 @@ class MMSegModel:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
-        """Predict inputs of one size. Shape: ``(B, 3, h, w)``."""
+        """Predict a batch of inputs of one size. Shape: ``(B, 3, h, w)``."""
         inputs = inputs.to(self._device)
         if self._padding:
             inputs = stack_batch(list(inputs), pad_val=self._normalise.pad_val, **self._padding)[0]
@@ -212,19 +218,19 @@ class MMSegModel:
         return {name: found.float() for name, found in maps.items()}
 
     def _logits(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Logits, and features where there is a last layer that makes logits of them."""
+        """Logits, and the features of the last layer if there is one."""
         metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), inputs.shape[2:])] * len(inputs)
         with _calls_of(self._last) as calls:
             logits = self._model.encode_decode(inputs, metas)
         if not calls:
             return {"logits": logits}
         features, small = calls[-1]
-        if self._ends_there is None:  # asked once: it is a property of the head
+        if self._ends_there is None:  # checked once: it is a property of the head
             resized = resize(small, inputs.shape[2:], mode="bilinear", align_corners=self.align_corners).float()
             same = resized.shape == logits.shape and torch.allclose(resized, logits.float(), rtol=1e-3, atol=1e-3)
             self._ends_there = bool(same)
         if self._ends_there and self._last is not None:
-            if small.dtype != self._last.weight.dtype:  # autocast's logits have 8 bits, and ranks are the data
+            if small.dtype != self._last.weight.dtype:  # bfloat16 logits have 8 bits, too few to rank pixels
                 with torch.autocast(inputs.device.type, enabled=False):
                     small = self._last(features.to(self._last.weight.dtype))
             return {"logits": small, "features": features}
@@ -232,7 +238,7 @@ class MMSegModel:
 
 
 def _last_layer(model: BaseSegmentor) -> nn.Conv2d | None:
-    """The convolution that makes logits of features; None where mmseg's decode head has none of the kind."""
+    """The convolution that maps features to logits; None if mmseg's decode head has none."""
     heads = getattr(model, "decode_head", None)
     head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
     last = getattr(head, "conv_seg", None)
@@ -247,7 +253,7 @@ def _linear(layer: Any) -> tuple[Tensor, Tensor] | None:
 
 @contextmanager
 def _calls_of(layer: nn.Module | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Catch what a layer takes and gives, while the context lasts."""
+    """Record inputs and outputs of a layer while the context lasts."""
     calls: list[tuple[Tensor, Tensor]] = []
     if layer is None:
         yield calls
@@ -260,17 +266,17 @@ def _calls_of(layer: nn.Module | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 def config_inference(config: Config) -> Inference:
-    """Sliding windows as the config's ``model.test_cfg`` has them.
+    """Inference settings with the sliding windows of the config's ``model.test_cfg``.
 
     Raises:
-        InputError: As :func:`anomaly.models.tiling.sliding_windows`.
+        InputError: The windows are invalid.
     """
     found = sliding_windows((config.get("model") or {}).get("test_cfg"))
     return Inference() if found is None else Inference(window=found[0], stride=found[1])
 
 
 def _class_names(config: Config) -> tuple[str, ...]:
-    """The classes of the config's validation data; none where it does not say."""
+    """Class names of the config's validation data; empty if the config does not say."""
     settings = (config.get("val_dataloader") or {}).get("dataset") or {}
     dataset = DATASETS.get(settings["type"]) if settings.get("type") else None
     known = {**getattr(dataset, "METAINFO", {}), **(settings.get("metainfo") or {})}
@@ -278,21 +284,21 @@ def _class_names(config: Config) -> tuple[str, ...]:
 
 
 def _test_transforms(config: Config) -> list[dict[str, Any]]:
-    """The config's test pipeline from the loaded image on, without the label."""
+    """The config's test pipeline after loading, without the label."""
     try:
         transforms = config.test_dataloader.dataset.pipeline
     except AttributeError:
         transforms = config.get("test_pipeline")
     if not transforms:
         raise InputError(
-            f"config {config.filename} has neither test_dataloader.dataset.pipeline nor test_pipeline; "
-            "one of them must say how an image is prepared"
+            f"config {config.filename}: expected test_dataloader.dataset.pipeline or test_pipeline, which define the "
+            "preprocessing, found neither; add one"
         )
     return [transform for transform in transforms if transform["type"].split(".")[-1] not in _LOADERS]
 
 
 def _drop_pretrained(node: Any) -> None:
-    """Take every request for pretrained weights out of a config, in place."""
+    """Remove every request for pretrained weights from a config, in place."""
     if isinstance(node, dict):
         node.update(dict.fromkeys(node.keys() & {"pretrained", "init_cfg"}))
     for value in node.values() if isinstance(node, dict) else node:

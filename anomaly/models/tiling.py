@@ -1,7 +1,7 @@
-"""How a model is shown an image: whole or by sliding windows, mirrored, at several scales.
+"""How a model is applied to an image: whole or in sliding windows, mirrored, at several scales.
 
-Each *view* is a crop of the input at a scale, perhaps mirrored. Windows lie where mmsegmentation's sliding inference
-puts them.
+A *view* is a crop of the input at a scale, mirrored or not. Windows are placed as in mmsegmentation's sliding
+inference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Resolution = Literal["features", "input"]
 Size = tuple[int, int]
 
 MOST_WINDOWS = 4096
-"""Of one image at one scale: more are a slip of the pen, and would run for hours."""
+"""Largest number of windows of one image at one scale: more are probably a typing error, and would run for hours."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class View:
 
     Args:
         size: Height and width of the whole input at that scale.
-        rows: Of the crop.
-        columns: Of the crop.
-        flipped: Whether it is mirrored, left to right.
+        rows: Rows of the crop.
+        columns: Columns of the crop.
+        flipped: Whether the crop is mirrored left to right.
     """
 
     size: Size
@@ -46,25 +46,25 @@ class View:
 
 @dataclass(frozen=True)
 class Inference:
-    """Sliding windows, test-time augmentation, resolution and precision of a model's predictions.
+    """Settings of inference: sliding windows, test-time augmentation, resolution and precision.
+
+    Numbers may be of any type, such as numpy scalars; they are stored as Python numbers.
 
     Args:
-        window: Height and width of sliding windows; None shows the whole image. An image smaller than a window in
-            either direction is shown whole in that direction.
-        stride: Distance of windows, vertically and horizontally; two thirds of the window by default. The last window
-            of a row ends where the image does.
-        flip: Whether to predict the mirrored image too, and average the scores.
-        scales: Factors of the input's size; the scores of several are averaged.
-        resolution: ``"features"``: scores at the network's own resolution, then resized to the input; ``"input"``: the
-            network's maps resized to the input, then scores.
-        batch: Images and windows of one size that the network is given at once.
-        precision: ``"float32"``, or ``"bfloat16"`` for the network's own arithmetic by autocast; densities, scores and
-            what a last layer ``conv_seg`` makes of the features stay float32.
-
-    Numbers may be of any type, and are kept as Python's own.
+        window: Height and width of the sliding windows. None predicts the whole image at once. If the image is smaller
+            than the window in one direction, the window covers it whole in that direction.
+        stride: Vertical and horizontal distance between windows. Default: two thirds of the window. The last window of
+            a row or column ends at the border of the image.
+        flip: Whether to predict the mirrored image too and average the scores.
+        scales: Factors by which the input is resized. The scores of several scales are averaged.
+        resolution: ``"features"`` computes scores at the network's own resolution and resizes them to the input;
+            ``"input"`` resizes the network's maps to the input first.
+        batch: Number of images and windows of one size that the network processes at once.
+        precision: ``"float32"``, or ``"bfloat16"`` to run the network under autocast. Densities, scores and the last
+            layer ``conv_seg`` stay in float32.
 
     Raises:
-        InputError: A value is out of range, or not of its kind.
+        InputError: A value is out of range or of a wrong type.
     """
 
     window: Size | None = None
@@ -80,17 +80,18 @@ class Inference:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _sides(name, getattr(self, name)))
         if self.window is None and self.stride is not None:
-            raise InputError("stride: expected a window too, found none; name both or neither")
+            raise InputError("stride: expected a window too, found none; set both or neither")
         if self.window and self.stride and (self.stride[0] > self.window[0] or self.stride[1] > self.window[1]):
             (high, wide), (down, across) = self.window, self.stride
             raise InputError(
-                f"stride {down}x{across}: expected no more than the window {high}x{wide}, or pixels are left out"
+                f"stride {down}x{across}: expected at most the window {high}x{wide}, since a larger one "
+                "skips pixels; set a smaller stride"
             )
         scales = tuple(real("scales", scale) for scale in _items("scales", self.scales))
         if not scales or not all(0.05 <= scale <= 20 for scale in scales):
-            raise InputError(f"scales: expected numbers from 0.05 to 20, found {self.scales}")
+            raise InputError(f"scales: expected numbers from 0.05 to 20, found {self.scales}; correct them")
         if len(set(scales)) < len(scales):
-            raise InputError(f"scales: expected different numbers, each of which counts once, found {self.scales}")
+            raise InputError(f"scales: expected different numbers, found {self.scales}; give each once")
         object.__setattr__(self, "scales", scales)
         object.__setattr__(self, "batch", whole("batch", self.batch, 1, "1 or more"))
         object.__setattr__(self, "flip", switch("flip", self.flip))
@@ -98,12 +99,16 @@ class Inference:
         choice("precision", self.precision, ("float32", "bfloat16"))
 
     def record(self) -> dict[str, Any]:
-        """The settings that scores depend on, for a result."""
+        """The settings that scores depend on, for the record of a result."""
         kept = {name: value for name, value in asdict(self).items() if name != "batch"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
     def views(self, size: Size) -> Iterator[View]:
-        """The views of an input of height and width ``size``."""
+        """Iterate over the views of an input.
+
+        Args:
+            size: Height and width of the input.
+        """
         for scale in self.scales:
             scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
             window = scaled if self.window is None else self.window
@@ -114,29 +119,36 @@ class Inference:
 
 
 def windows(size: Size, window: Size, stride: Size) -> list[tuple[slice, slice]]:
-    """Rows and columns of the sliding windows of an image: evenly from its corner, the last ending where it does.
+    """Rows and columns of the sliding windows of an image.
+
+    Windows start at the upper left corner at even distances; the last one in each direction ends at the border.
+
+    Args:
+        size: Height and width of the image.
+        window: Height and width of a window.
+        stride: Vertical and horizontal distance between windows.
 
     Raises:
-        InputError: They are more than 4096.
+        InputError: There are more than 4096 windows.
     """
     rows, columns = (_places(*sides) for sides in zip(size, window, stride, strict=True))
     if (count := math.prod((len(rows), len(columns)))) > MOST_WINDOWS:
         raise InputError(
-            f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows of an image, found "
-            f"{count} of {size[0]}x{size[1]}; give larger windows, or a larger stride"
+            f"window {window[0]}x{window[1]}: expected at most {MOST_WINDOWS} windows in an image, found "
+            f"{count} in {size[0]}x{size[1]}; set larger windows, or a larger stride"
         )
     return [(down, across) for down in rows for across in columns]
 
 
 def sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | None:
-    """Window and stride of mmsegmentation's ``model.test_cfg``; None where an image is shown whole.
+    """Read window and stride from mmsegmentation's ``model.test_cfg``; None if images are predicted whole.
 
     Args:
-        test_cfg: mmsegmentation's setting of that name; its ``mode`` is ``"whole"`` where it does not say.
+        test_cfg: The setting; without a ``mode`` it means ``"whole"``.
 
     Raises:
-        InputError: Another mode, windows or strides that are not two positive integers, or windows that leave pixels
-            out.
+        InputError: The mode is unknown, a window or stride is not a pair of positive integers, or the stride is larger
+            than the window.
     """
     settings = test_cfg or {}
     mode = settings.get("mode", "whole")
@@ -149,8 +161,8 @@ def sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | N
     window, stride = (_configured(name, settings.get(name)) for name in ("crop_size", "stride"))
     if stride[0] > window[0] or stride[1] > window[1]:
         raise InputError(
-            f"model.test_cfg.stride: expected no more than crop_size {window}, or pixels are left out, found {stride}; "
-            "set a smaller one"
+            f"model.test_cfg.stride: expected at most crop_size {window}, found {stride}, which skips pixels; set a "
+            "smaller stride"
         )
     return window, stride
 
@@ -178,7 +190,7 @@ def _sides(name: str, sides: Any) -> Size:
     found = [whole(name, side, expected="a height and a width, whole numbers") for side in _items(name, sides)]
     if len(found) != 2 or min(found) < 1:
         size = "x".join(map(str, found)) or "nothing"
-        raise InputError(f"{name}: expected a height and a width of 1 or more, found {size}")
+        raise InputError(f"{name}: expected a height and a width of 1 or more, found {size}; correct it")
     return found[0], found[1]
 
 

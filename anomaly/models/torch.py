@@ -1,4 +1,4 @@
-"""Any module or function of torch that gives class logits, as a model."""
+"""Adapter that makes a model of any torch module or function that returns class logits."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Channels = tuple[float, float, float]
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:
-    """Give the device of that name; without a name CUDA where there is one, else the CPU.
+    """Return the device of that name; without a name, CUDA if available, else the CPU.
 
     Raises:
-        InputError: torch does not know or does not have the device.
+        InputError: torch does not know the device, or the machine does not have it.
     """
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name is None else name)
@@ -38,29 +38,31 @@ def pick_device(name: str | torch.device | None) -> torch.device:
 
 
 class TorchModel:
-    """Any ``nn.Module``, or function of tensors, that gives class logits of images.
+    """Model made of any ``nn.Module``, or function of tensors, that returns class logits.
 
-    A module is moved to ``device`` once. Each call has all modules that the function is or reaches in evaluation mode,
-    without gradients, and leaves their mode as it was. Where the first images, shown twice, get two answers, a warning
-    says so.
+    A module is moved to ``device``. It runs without gradients and in evaluation mode, together with all modules that
+    the function uses; their training flags are restored after each call. The first images are predicted twice: a
+    warning says if the two predictions differ.
 
     Args:
-        function: Takes a batch of RGB images ``(B, 3, h, w)``, float32, scaled to 0..1 and normalised. Gives logits
-            ``(B, C, h', w')`` of any resolution, C at least 2: a tensor; or a dict that has them as ``"logits"``, as
-            ``output`` says, or beside other fields of :class:`anomaly.models.Prediction` by the names in ``gives``.
-        output: Which entry of a dict (or tuple) the logits are, such as ``"out"`` of torchvision's networks.
-        classes: Names of the classes of the logits, in their order; empty where they are not known.
-        gives: Names of the fields that a dict of several has.
-        mean: Of each channel, subtracted from the image (RGB, 0 to 1). For a module without ``mean`` or ``std`` a
-            warning says that its images are not normalised; ``mean=(0, 0, 0), std=(1, 1, 1)`` says that this is right.
-        std: Of each channel, by which the rest is divided.
-        size: Height and width that images are resized to first (bilinear); their own size by default. Score maps come
-            back at the image's size.
-        device: Where a module runs, such as ``"cuda:1"``; CUDA where there is one, else the CPU, by default.
+        function: Receives a batch of RGB images ``(B, 3, h, w)``, float32, scaled to 0..1 and normalised. Returns
+            logits ``(B, C, h', w')`` of any resolution, with C of at least 2: as a tensor, as the entry ``"logits"`` of
+            a dict, as the entry that ``output`` names, or in a dict of several fields of :class:`anomaly.Prediction`,
+            named in ``gives``.
+        output: Key (or index) of the logits in the dict (or tuple) that the network returns, such as ``"out"`` for the
+            networks of torchvision.
+        classes: Names of the classes, in the order of the logits. Default: not known.
+        gives: Names of the fields, if the function returns a dict of several.
+        mean: Mean of each RGB channel on the scale 0..1, subtracted from the image. Default: 0. A module without
+            ``mean`` or ``std`` causes a warning; pass ``mean=(0, 0, 0), std=(1, 1, 1)`` if it needs no normalisation.
+        std: Standard deviation of each channel, by which the difference is divided. Default: 1.
+        size: Height and width to which images are resized first (bilinear, antialiased). Score maps are returned at the
+            size of the image. Default: no resizing.
+        device: Device of a module, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
 
     Raises:
-        InputError: ``gives`` has no logits, or a field that there is not; a value is out of range; there is no such
-            device.
+        InputError: ``gives`` lacks ``"logits"`` or names an unknown field, a value is out of range, or the device does
+            not exist.
 
     Examples:
         >>> dark = TorchModel(lambda images: torch.cat([images, -images], dim=1))
@@ -84,11 +86,13 @@ class TorchModel:
             gives = (gives,)
         if "logits" not in gives or (unknown := sorted(set(gives) - set(FIELDS))):
             named = unknown if "logits" in gives else list(gives)
-            raise InputError(f"gives: expected logits and maybe others of {', '.join(FIELDS)}, found {named}")
+            raise InputError(f"gives: expected logits, and optionally others of {', '.join(FIELDS)}, found {named}")
         if output is not None and set(gives) != {"logits"}:
-            raise InputError("output: expected it without gives, since each says which entries are what; give one")
+            raise InputError(
+                "output: expected it without gives, because both name the entries, found both; pass one of them"
+            )
         if not callable(function):
-            raise InputError(f"function: expected a function or a module, found {function!r}")
+            raise InputError(f"function: expected a function or a module, found {function!r}; pass something callable")
         if isinstance(function, nn.Module):
             self._device: torch.device | None = pick_device(device)
             function = function.to(self._device)
@@ -102,10 +106,10 @@ class TorchModel:
         mean, std = (0.0, 0.0, 0.0) if mean is None else mean, (1.0, 1.0, 1.0) if std is None else std
         self._mean, self._std = _channels("mean", mean), _channels("std", std)
         if not (self._std > 0).all():
-            raise InputError(f"std: expected three numbers above 0, found {std}")
+            raise InputError(f"std: expected three numbers above 0, found {std}; correct them")
         self._size = None if size is None else _sides(size)
         if isinstance(classes, str):
-            raise InputError(f"classes: expected several names, found the text {classes!r}; give a list")
+            raise InputError(f"classes: expected several names, found the text {classes!r}; pass a list")
         self.classes = tuple(classes)
         check_distinct(self.classes, "classes")
         self.gives = frozenset(gives)
@@ -114,10 +118,16 @@ class TorchModel:
         self.record |= {"size": self._size and list(self._size), "mean": [*map(float, mean)], "std": [*map(float, std)]}
 
     def prepare(self, image: Image) -> Tensor:
-        """Scale to 0..1, normalise, and resize where a size was given. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``.
+        """Scale an image to 0..1, normalise it, and resize it to ``size`` if that was given.
+
+        Args:
+            image: RGB image. Shape: ``(H, W, 3)``, uint8.
+
+        Returns:
+            The input of the network. Shape: ``(3, h, w)``, float32.
 
         Raises:
-            InputError: It is no such image.
+            InputError: ``image`` has another shape or type.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(f"image: expected (H, W, 3) of uint8, found {image.shape} of {image.dtype}; convert it")
@@ -129,10 +139,13 @@ class TorchModel:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
-        """Predict inputs of one size. Shape: ``(B, 3, h, w)``.
+        """Predict a batch of inputs of one size.
+
+        Args:
+            inputs: Images from :meth:`prepare`. Shape: ``(B, 3, h, w)``, float32.
 
         Raises:
-            InputError: The function gives other fields than it said, or maps of another shape; or it changes its own
+            InputError: The function returns other fields than announced or maps of a wrong shape, or it changes its own
                 state, as batch normalisation in training mode does.
         """
         inputs = inputs if self._device is None else inputs.to(self._device)
@@ -152,7 +165,7 @@ class TorchModel:
             )
         if self.classes and len(self.classes) != shape[1]:
             raise InputError(
-                f"model: expected logits of the {len(self.classes)} classes, found {shape[1]}; name all of them"
+                f"model: expected logits of the {len(self.classes)} classes, found {shape[1]}; name all classes"
             )
         for name, value in maps.items():
             batched = name in MAPS and (value.ndim < (3 if name == "score" else 4) or len(value) != shape[0])
@@ -164,29 +177,29 @@ class TorchModel:
         return maps
 
     def _fields(self, found: Any) -> dict[str, Tensor]:
-        """The tensors by the names of a prediction's fields."""
+        """The returned tensors, keyed by the field names of a prediction."""
         if self._output is not None:
             try:
                 entry = found[self._output]
             except (KeyError, IndexError, TypeError) as error:
                 raise InputError(
-                    f"output={self._output!r}: expected an entry of what the network gives, found {_entries(found)}; "
-                    "name one of them"
+                    f"output={self._output!r}: expected an entry of what the network returns, found {_entries(found)}; "
+                    "name one that it has"
                 ) from error
             found = {"logits": entry}
         elif isinstance(found, Tensor):
             found = {"logits": found}
         elif isinstance(found, Mapping) and self.gives == {"logits"} and "logits" in found:
-            found = {"logits": found["logits"]}  # beside what else a network says, such as a loss
+            found = {"logits": found["logits"]}  # other entries, such as a loss, are ignored
         if not isinstance(found, Mapping):
             raise InputError(
                 f"model: expected a tensor of logits, or tensors by name, found {_entries(found)}; name the logits "
-                "with output=, or let a function pick them out"
+                "with output=, or wrap the network in a function that selects them"
             )
         if found.keys() != self.gives:
             raise InputError(
                 f"model: expected {', '.join(sorted(self.gives))}, found {_entries(found)}; name the logits with "
-                "output=, or in gives all that it gives"
+                "output=, or name all returned fields in gives="
             )
         if wrong := [name for name, value in found.items() if not isinstance(value, Tensor)]:
             raise InputError(f"model: expected a tensor as {wrong[0]}, found {type(found[wrong[0]]).__name__}")
@@ -194,17 +207,17 @@ class TorchModel:
 
 
 def _tell_normalisation(name: str, mean: Channels | None, std: Channels | None) -> None:
-    """Warn of a module whose normalisation is not given, or only half of it."""
+    """Warn if the normalisation of a module is not given, or only half of it."""
     if mean is None and std is None:
         warnings.warn(
-            f"{name}: no normalisation given, so images are scaled to 0..1 and no more; if the network was trained "
-            "with mean= and std=, name them (else mean=(0, 0, 0), std=(1, 1, 1))",
+            f"{name}: no normalisation given, so images are only scaled to 0..1; if the network was trained with a "
+            "normalisation, pass mean= and std= (else mean=(0, 0, 0), std=(1, 1, 1))",
             stacklevel=3,
         )
     elif mean is None or std is None:
         given, missing, none = ("std=", "mean=", "(0, 0, 0)") if mean is None else ("mean=", "std=", "(1, 1, 1)")
         warnings.warn(
-            f"{name}: {given} is given without {missing}; name both, as the network was trained (else {missing}{none})",
+            f"{name}: {given} is given without {missing}; pass both, as in training (else {missing}{none})",
             stacklevel=3,
         )
 
@@ -218,13 +231,13 @@ def _entries(found: Any) -> str:
 
 
 def _channels(name: str, values: Sequence[float]) -> Tensor:
-    """Give the value of each of three channels. Shape: ``(3, 1, 1)``, float32."""
+    """Return one value for each of three channels. Shape: ``(3, 1, 1)``, float32."""
     try:
         found = list(values)
     except TypeError:
         found = []
     if len(found) != 3:
-        raise InputError(f"{name}: expected three numbers, one of each channel, found {values!r}")
+        raise InputError(f"{name}: expected three numbers, one for each channel, found {values!r}; correct them")
     numbers = [real(name, value, "three numbers", finite=True) for value in found]
     return torch.tensor(numbers)[:, None, None]
 
@@ -233,5 +246,5 @@ def _sides(size: Any) -> tuple[int, int]:
     sides = list(size) if isinstance(size, list | tuple) else []
     found = [whole("size", side, 1, "a height and a width of 1 or more") for side in sides]
     if len(found) != 2:
-        raise InputError(f"size: expected a height and a width such as (512, 1024), found {size!r}")
+        raise InputError(f"size: expected a height and a width such as (512, 1024), found {size!r}; correct it")
     return found[0], found[1]

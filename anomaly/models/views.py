@@ -1,4 +1,4 @@
-"""What a model predicts of the views of images, and what comes of it at the images' size: scores and class maps."""
+"""Predictions of a model for all views of an image, and the scores and class maps that they are merged into."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from anomaly.models.tiling import Inference, Size, View
 
 
 class ScoreFunction(Protocol):
-    """An anomaly score of a prediction; see :class:`anomaly.scores.Score`."""
+    """Protocol of an anomaly score; :class:`anomaly.Score` implements it."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the score."""
         ...
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the prediction's fields that it takes."""
+        """Names of the prediction's fields that the score is computed from."""
         ...
 
     def __call__(self, prediction: Prediction) -> Tensor:
-        """Score every pixel. Shape: ``(B, h, w)``, float32."""
+        """Compute the score of every pixel. Shape: ``(B, h, w)``, float32."""
         ...
 
 
 @dataclass(frozen=True)
 class ViewPrediction:
-    """What a model predicts of one view of a batch of inputs."""
+    """The prediction of a model for one view of a batch of inputs."""
 
     view: View
     prediction: Prediction
@@ -44,12 +44,12 @@ class ViewPrediction:
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What a model predicts of a batch of inputs: of all their views.
+    """The predictions of a model for all views of a batch of inputs.
 
     Args:
-        views: At least one.
+        views: The predictions, at least one.
         size: Height and width of the inputs.
-        inference: Where views and resolution of the scores come from.
+        inference: The settings that the views come from; they also decide at which resolution scores are computed.
     """
 
     views: Sequence[ViewPrediction]
@@ -57,16 +57,19 @@ class ImagePrediction:
     inference: Inference
 
     def of(self, i: int) -> ImagePrediction:
-        """The prediction of input ``i`` alone."""
+        """Return the prediction for input ``i`` alone."""
         views = [ViewPrediction(one.view, one.prediction.of(i, i + 1)) for one in self.views]
         return ImagePrediction(views, self.size, self.inference)
 
     @torch.inference_mode()
     def scores(self, scores: Sequence[ScoreFunction]) -> Mapping[str, Tensor]:
-        """Score the inputs, at their size; each view is scored, then views are averaged.
+        """Compute scores at the size of the inputs. Each view is scored, then the views are averaged.
 
-        Shape:
-            ``(B, h, w)`` float32 for each name.
+        Args:
+            scores: The scores.
+
+        Returns:
+            A map of shape ``(B, h, w)``, float32, for each name.
         """
         needed = {name for score in scores for name in score.needs}
 
@@ -81,11 +84,15 @@ class ImagePrediction:
 
     @torch.inference_mode()
     def class_maps(self, field: Literal["logits", "class_log_likelihood"]) -> Tensor:
-        """A field of the predictions that the model gives, averaged over views. Shape: ``(B, C, h, w)``."""
+        """Average a field of the predictions over all views, at the size of the inputs. Shape: ``(B, C, h, w)``.
+
+        Args:
+            field: Name of a field that the model provides.
+        """
         return self._blend(lambda prediction, view: prediction.resize(getattr(prediction, field), view.part))
 
     def _blend(self, maps: Callable[[Prediction, View], Tensor]) -> Tensor:
-        """Average maps ``(B, K, rows, columns)`` of all views: windows fade into each other, scales count alike."""
+        """Average maps ``(B, K, rows, columns)`` over views: windows are blended, scales have equal weight."""
         sums: dict[tuple[Size, bool], list[Tensor]] = {}
         for one in self.views:
             view = one.view
@@ -104,9 +111,15 @@ class ImagePrediction:
         return torch.stack([_resized(mean, self.size) for mean in means]).mean(0)
 
 
-@torch.no_grad()  # inference mode would leave tensors in a network that it cannot be trained with any more
+@torch.no_grad()  # not inference mode: it leaves tensors in the network that prevent training it later
 def predict_inputs(model: Model, inputs: Tensor, inference: Inference | None = None) -> ImagePrediction:
-    """Show all views of inputs of one size to a model. Shape: ``(B, 3, h, w)``."""
+    """Run a model on all views of inputs of one size.
+
+    Args:
+        model: The model.
+        inputs: Preprocessed inputs. Shape: ``(B, 3, h, w)``.
+        inference: Which views; by default the whole input once.
+    """
     inference = inference or Inference()
     size = (inputs.shape[2], inputs.shape[3])
     scaled: dict[Size, Tensor] = {size: inputs}
@@ -124,21 +137,33 @@ def predict_inputs(model: Model, inputs: Tensor, inference: Inference | None = N
 
 
 def predict_image(model: Model, image: Image, inference: Inference | None = None) -> ImagePrediction:
-    """Show one image to a model. Shape: ``(H, W, 3)``, uint8."""
+    """Preprocess one image and run a model on all its views.
+
+    Args:
+        model: The model.
+        image: RGB image. Shape: ``(H, W, 3)``, uint8.
+        inference: Which views; by default the whole image once.
+    """
     return predict_inputs(model, model.prepare(image)[None], inference)
 
 
 def predict_batch(
     model: Model, inference: Inference, inputs: Sequence[Tensor | None]
 ) -> Sequence[ImagePrediction | None]:
-    """Show inputs of one size to a model; those that are None get None. Shape: ``(3, h, w)`` each."""
+    """Run a model on inputs of one size; None stays None.
+
+    Args:
+        model: The model.
+        inference: Which views.
+        inputs: Preprocessed inputs, or None where no prediction is needed. Shape: ``(3, h, w)`` each.
+    """
     there = [each for each in inputs if each is not None]
     if not there:
         return [None] * len(inputs)
     found = predict_inputs(model, torch.stack(there), inference)
     maps = next(value for value in vars(found.views[0].prediction).values() if isinstance(value, Tensor))
     if maps.is_cuda:
-        torch.cuda.synchronize(maps.device)  # so that the profile counts it here
+        torch.cuda.synchronize(maps.device)  # so that the profile counts the time in this stage
     return [found.of(i) for i in range(len(there))]
 
 
@@ -150,13 +175,16 @@ def _predict(
     with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         prediction = model(batch)
     if not isinstance(prediction, Prediction):
-        raise InputError(f"model: expected it to give a Prediction, found {type(prediction).__name__}")
+        raise InputError(
+            f"model: expected it to return an anomaly.Prediction, found {type(prediction).__name__}; correct its "
+            "__call__"
+        )
     for i, view in enumerate(views):
         yield ViewPrediction(view, prediction.of(i * inputs, (i + 1) * inputs))
 
 
 def _tent(length: int, device: torch.device) -> Tensor:
-    """Weights that fall linearly from the middle to both ends, never to 0."""
+    """Weights that fall linearly from the middle to both ends and stay above 0."""
     place = torch.arange(length, device=device, dtype=torch.float32) + 0.5
     return torch.minimum(place, length - place) * (2 / length)
 

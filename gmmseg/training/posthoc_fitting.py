@@ -93,14 +93,19 @@ def fit(
     """Fit all mixtures that are not trained, with one pass over the images for each of them.
 
     Args:
-    from gmmseg.posthoc.mixtures import ClassDensities
+        model: A network built from the config of :func:`fitting_config`, with weights, on its device.
+        dataset: The training data, from :func:`anomaly.mmengine.training_pixels.open_training_set`.
+        images: Number of images, drawn at random; all of them if the dataset has fewer.
+        pixels: Largest number of pixels per class.
+        generator: CPU generator that draws images, pixels and the starting points of EM.
+        on_frame: Called after each image of each pass, with its path.
 
     Returns:
         Summary of each fit, by name (``"densities"``, ``"frozen"``): number of labelled pixels and of fitted
         components of each class.
 
     Raises:
-        InputError: The data do not fit the network; see :func:`gmmseg.posthoc.feature_pass.collect_features`.
+        InputError: The data do not fit the network; see :func:`gmmseg.training.feature_pass.collect_features`.
     """
     fits = {}
     if isinstance(model, PosthocSegmentor):

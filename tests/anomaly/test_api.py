@@ -221,7 +221,7 @@ def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path
         ({"scores": "knn"}, "'knn' needs the network's features"),
         ({"data": "road_anomly"}, "unknown set 'road_anomly'; correct it to one of .* road_anomaly"),
         ({"data": 3}, "data: expected a dataset or its name, found int"),
-        ({"data": []}, "expected datasets, scores and chains .*found none"),
+        ({"data": []}, "expected at least one dataset, .*found none"),
         ({"model": "nothing"}, "model 'nothing': expected a config and a checkpoint, or file.py:name"),
         ({"postprocessing": "smoth"}, "smoth"),
         ({"calibrate_on": "street_scenes", "calibrate_by": "fpr=2"}, "fpr"),
@@ -360,12 +360,12 @@ def test_a_report_shows_some_images_of_each_dataset(root, tmp_path):
 
 def test_a_report_needs_views_and_a_name(result, dataset, tmp_path):
     without = anomaly.evaluate(model_of(), dataset, "energy", report_images=0)
-    with pytest.raises(InputError, match="report: expected views of images, found none; evaluate with report_images"):
+    with pytest.raises(InputError, match="report: expected kept images, found none; evaluate with report_images"):
         without.report(tmp_path / "report.html")
     without.save(tmp_path / "out")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["results.csv", "results.json"]
     for path in (tmp_path, tmp_path / "report", "report.pdf"):
-        with pytest.raises(InputError, match=r"report: expected a file that ends in \.html"):
+        with pytest.raises(InputError, match=r"report: expected a file name that ends in \.html"):
             result.report(path)
 
 
@@ -462,7 +462,7 @@ def test_a_paired_comparison_needs_the_counts_of_every_frame(result, other, data
 
 
 def test_what_is_not_comparable_is_refused(result, root, dataset):
-    with pytest.raises(InputError, match="expected results to compare, found none"):
+    with pytest.raises(InputError, match="expected at least one result to compare, found none"):
         anomaly.compare()
     part = anomaly.evaluate(model_of(7), dataset, "energy", limit=4)
     for paired in (False, True):
@@ -524,7 +524,7 @@ def test_datasets_of_ones_own_have_to_be_given(dataset, tmp_path):
     mine = anomaly.from_folders(tmp_path / "mine/images", str(tmp_path / "mine/labels"), values)
     found = anomaly.evaluate(model_of(), mine, "energy", report_images=0)
     assert anomaly.verify(found, model_of(), mine)
-    with pytest.raises(InputError, match="data: expected the datasets mine, which are not of the catalogue"):
+    with pytest.raises(InputError, match="data: expected the datasets mine, which are not in the catalogue"):
         anomaly.verify(found, model_of())
 
 

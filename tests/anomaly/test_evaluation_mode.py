@@ -189,7 +189,7 @@ def test_asked_in_evaluation_mode_and_left_as_it_was(way):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = [model(inputs).logits for _ in range(3)]
-    assert not [each for each in told if "shown one image twice" in str(each.message)]
+    assert not [each for each in told if "receives the same image twice" in str(each.message)]
     for logits in found:
         torch.testing.assert_close(logits, expected, rtol=0.02, atol=0.02 if way == "half precision" else 1e-6)
     unchanged(net, state)
@@ -315,8 +315,8 @@ TOLD = [(random_one, 1), (random_one, 3), (OfTheBatch().eval(), 3), (nn.BatchNor
 @pytest.mark.parametrize(("function", "batch"), TOLD)
 def test_what_is_random_by_itself_is_told(function, batch):
     model, inputs = TorchModel(function, **AS_IT_IS), torch.rand(batch, 3, 8, 8)
-    depends = "depends on the other images of its batch" if batch > 1 else "its answer is random, though"
-    with pytest.warns(UserWarning, match=rf"gives other logits the second time: .*{depends}"):
+    depends = "depends on the other images of its batch" if batch > 1 else "its output is random, although"
+    with pytest.warns(UserWarning, match=rf"predicts different logits .*{depends}"):
         model(inputs)
     with warnings.catch_warnings():  # once
         warnings.simplefilter("error")
@@ -330,7 +330,7 @@ def test_generators_are_left_as_one_call_leaves_them():
     expected = random_one(inputs), random_one(inputs)
     torch.manual_seed(3)
     model = TorchModel(random_one, **AS_IT_IS)
-    with pytest.warns(UserWarning, match="shown one image twice"):
+    with pytest.warns(UserWarning, match="receives the same image twice"):
         found = model(inputs).logits, model(inputs).logits
     assert all(map(torch.equal, found, expected))
 

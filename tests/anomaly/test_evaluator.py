@@ -275,9 +275,9 @@ def test_datasets_of_one_kind_under_names_of_their_own_have_values_of_their_own(
 def test_what_would_do_nothing_is_refused(dataset):
     scores = get_scores(["msp"])
     threshold = Threshold(0.5, "tpr", 0.95, "mps", "elsewhere")
-    with pytest.raises(InputError, match="thresholds: expected names among msp, found 'mps'"):
+    with pytest.raises(InputError, match="thresholds: expected names of msp, found 'mps'"):
         evaluate(ColourModel(), [dataset], scores, config=MetricConfig(thresholds={"mps": threshold}))
-    with pytest.raises(InputError, match="stores: expected names among road_anomaly, found 'road'"):
+    with pytest.raises(InputError, match="stores: expected names of road_anomaly, found 'road'"):
         evaluate(ColourModel(), [dataset], scores, stores={"road": None})
     with pytest.raises(InputError, match=r"components_at=0.5: expected a track too"):
         MetricConfig(components_at=0.5)
@@ -289,10 +289,12 @@ def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(dataset, tmp
     thresholds = calibrate(ColourModel(), Calibration(dataset), scores)
     assert len(thresholds["msp"].images) == 6
     part = replace(make_dataset(tmp_path / "b", frames=2, values=(2, 0)), name="part")
-    with pytest.raises(InputError, match="part: expected images that no threshold was chosen on, found 1 of road_an"):
+    with pytest.raises(
+        InputError, match="part: expected images on which no threshold was chosen, found 1 that are also in road_an"
+    ):
         evaluate(ColourModel(), [part], scores, config=MetricConfig(thresholds=thresholds))
     other = make_dataset(tmp_path / "c", frames=2, first=20)
-    with pytest.raises(InputError, match="found another, frame 'f0'"):
+    with pytest.raises(InputError, match="found another image, frame 'f0'"):
         evaluate(ColourModel(), [other], scores, config=MetricConfig(thresholds=thresholds))
     (same,) = evaluate(ColourModel(), [dataset], scores, config=MetricConfig(thresholds=thresholds))
     assert same.scores["msp"].at_threshold == {}
@@ -336,10 +338,10 @@ def test_what_is_asked_for_is_measured_or_refused(dataset):
     (result,) = evaluate(ColourModel(), (each for each in [dataset]), (each for each in scores))
     assert list(result.scores) == ["msp"]
     for datasets, some, post in (([], scores, None), ([dataset], [], None), ([dataset], scores, [])):
-        with pytest.raises(InputError, match="one each at least; found none"):
+        with pytest.raises(InputError, match="one post-processing chain, found none"):
             evaluate(ColourModel(), datasets, some, **({} if post is None else {"post": post}))
     config = MetricConfig(track=TRACKS["obstacle_track"], components_at="calibrated")
-    with pytest.raises(InputError, match="components_at='calibrated': expected a threshold of msp, found none"):
+    with pytest.raises(InputError, match="components_at='calibrated': expected a threshold for msp, found none"):
         evaluate(ColourModel(), [dataset], scores, config=config)
 
 

@@ -185,7 +185,7 @@ def test_bfloat16_is_close():
     [
         ({"window": (0, 4)}, "window: expected a height and a width of 1 or more, found 0x4"),
         ({"stride": (4, 4)}, "stride: expected a window too, found none"),
-        ({"window": (4, 4), "stride": (5, 4)}, "stride 5x4: expected no more than the window 4x4"),
+        ({"window": (4, 4), "stride": (5, 4)}, "stride 5x4: expected at most the window 4x4"),
         ({"scales": ()}, r"scales: expected numbers from 0.05 to 20, found \(\)"),
         ({"scales": (1.0, float("nan"))}, "scales: expected numbers"),
         ({"batch": 0}, "batch: expected 1 or more, found 0"),
@@ -198,6 +198,6 @@ def test_bad_settings(settings, message):
 
 def test_windows_beyond_reason_are_refused():
     with pytest.raises(
-        InputError, match=r"window 1x1: expected at most 4096 windows of an image, found 5000 of 50x100"
+        InputError, match=r"window 1x1: expected at most 4096 windows in an image, found 5000 in 50x100"
     ):
         list(Inference(window=(1, 1), stride=(1, 1)).views((50, 100)))

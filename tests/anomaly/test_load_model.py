@@ -157,14 +157,17 @@ def test_objects_of_python():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("FILE:absent", r"mine\.py: expected it to have 'absent', found Net, .*factory, .*; name one"),
+        ("FILE:absent", r"mine\.py: expected an object 'absent', found Net, .*factory, .*; name one"),
         ("FILE:number", r"mine\.py:number: expected a model, an nn.Module or a function of an image, found int"),
-        ("FILE:failing", r"mine\.py:failing: failing\(\) fails: ValueError: no weights"),
-        ("FILE:factory_of_factories", "found a factory of factories"),
-        ("FOLDER/none.py:model", r"none\.py: expected a file of Python with model, found no such file"),
-        ("FOLDER/broken.py:model", r"broken\.py cannot be run: ModuleNotFoundError: No module named 'not_there'"),
-        ("FILE", r"mine\.py: expected a checkpoint beside the config, or .*mine\.py:NAME"),
-        ("a network", "model 'a network': expected a config and a checkpoint, or file.py:name"),
+        ("FILE:failing", r"mine\.py:failing: failing\(\) failed with ValueError: no weights"),
+        ("FILE:factory_of_factories", "found a factory that returns another factory"),
+        ("FOLDER/none.py:model", r"none\.py: expected a Python file that defines model, found no such file"),
+        (
+            "FOLDER/broken.py:model",
+            r"broken\.py: expected a file that runs, found ModuleNotFoundError: No module named 'not_there'",
+        ),
+        ("FILE", r"mine\.py: expected a checkpoint for this config, or .*mine\.py:NAME"),
+        ("a network", "model: expected a config and a checkpoint, or file.py:name, found 'a network'"),
         (("a.py", "b.pth", "c"), "model: expected a config and a checkpoint, found 3 values"),
         (("FILE",), "model: expected a config and a checkpoint, found 1 values"),
         (3, "model: expected a model, an nn.Module or a function of an image, found int"),
@@ -181,9 +184,9 @@ def test_what_is_no_model_is_refused(file, spec, message):
 
 
 def test_a_checkpoint_belongs_to_a_config(file, config, checkpoint):
-    with pytest.raises(InputError, match=r"mine\.py:model names a model itself"):
+    with pytest.raises(InputError, match=r"mine\.py:model is a complete model"):
         load_model(f"{file}:model", checkpoint)
-    with pytest.raises(InputError, match="checkpoint: expected a config beside it, found ColourModel"):
+    with pytest.raises(InputError, match="checkpoint: expected a config to go with it, found ColourModel"):
         load_model(ColourModel(), checkpoint)
     with pytest.raises(InputError, match=r"gone\.pth does not exist"):
         load_model(config, checkpoint.with_name("gone.pth"))

@@ -359,7 +359,7 @@ def test_network_with_one_logit_is_refused(config):
 
 def test_config_without_a_network_is_refused(config):
     config.pop("model")
-    with pytest.raises(InputError, match="has no 'model'"):
+    with pytest.raises(InputError, match="expected a 'model', found none"):
         build_model(config)
 
 
@@ -367,7 +367,7 @@ def test_config_without_preprocessing_is_refused(config, network):
     config.pop("test_dataloader")
     MMSegModel(config, network, "cpu")  # test_pipeline serves as well
     config.pop("test_pipeline")
-    with pytest.raises(InputError, match="neither test_dataloader"):
+    with pytest.raises(InputError, match="expected test_dataloader"):
         MMSegModel(config, network, "cpu")
 
 

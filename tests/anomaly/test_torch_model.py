@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_told():
         TorchModel(lambda images: images[:, :1])(inputs)
     with pytest.raises(InputError, match="expected features, logits, found a dict with logits"):
         TorchModel(lambda images: {"logits": images}, gives=("logits", "features"))(inputs)
-    with pytest.raises(InputError, match=r"gives: expected logits .* found \['depth'\]"):
+    with pytest.raises(InputError, match=r"gives: expected logits, .* found \['depth'\]"):
         TorchModel(brightness, gives=("logits", "depth"))
     with pytest.raises(InputError, match=r"found \['features'\]"):
         TorchModel(brightness, gives=("features",))
@@ -229,7 +229,7 @@ def test_a_network_that_changes_its_state_is_refused_and_put_back(hide):
         network = asked = torch.jit.trace(network, torch.rand(1, 3, 4, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     model = TorchModel(asked, **AS_IT_IS)
-    with pytest.raises(InputError, match="buffers changed, such as running statistics"):
+    with pytest.raises(InputError, match="changed buffers, such as running statistics"):
         model(torch.rand(1, 3, 4, 4))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

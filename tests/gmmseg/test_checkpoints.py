@@ -23,7 +23,7 @@ class Payload:
 def test_payload_is_refused_and_does_not_run(tmp_path):
     checkpoint = tmp_path / "hostile.pth"
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Payload(tmp_path / "ran")}, checkpoint)
-    with pytest.raises(InputError, match=r"hostile\.pth was refused: it asks for posix\.mkdir"):
+    with pytest.raises(InputError, match=r"hostile\.pth was refused: .* found posix\.mkdir"):
         load_checkpoint_file(checkpoint)
     assert not (tmp_path / "ran").exists()
 
@@ -91,7 +91,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
             load_checkpoint_file(tmp_path / name)
     for content in ([1, 2], {"state_dict": [1]}, {"state_dict": None}, {"state_dict": {"a": 3}}):
         torch.save(content, tmp_path / "other.pth")
-        with pytest.raises(InputError, match="holds no state_dict of named tensors"):
+        with pytest.raises(InputError, match="expected a state_dict of named tensors, found none"):
             load_checkpoint_file(tmp_path / "other.pth")
 
 
@@ -106,14 +106,14 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
 def test_checkpoint_of_another_network_is_refused(other, message):
     with pytest.raises(InputError, match=message) as caught:
         load_weights(segformer(), other().state_dict(), "other.pth")
-    assert "give the config it was trained with" in str(caught.value)
+    assert "use the config it was trained with" in str(caught.value)
 
 
 def test_start_from_another_network_names_what_is_not_loaded():
     faults = load_weights(segformer(), segformer(mixture=None).state_dict(), "softmax.pth", whole=False)
     assert "left over decode_head.conv_seg.weight" in faults
     assert "missing decode_head.classifier.mixture.means" in faults
-    with pytest.raises(InputError, match="of another network"):
+    with pytest.raises(InputError, match="another network"):
         load_weights(segformer(), {"nothing": torch.zeros(1)}, "nothing.pth", whole=False)
 
 

@@ -158,7 +158,7 @@ def test_no_nearest_component_with_a_frozen_copy():
     model = model_of(frozen_network())
     assert model.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
     check_scores(get_scores(["gmm_nll", "marginal_nll"]), model)
-    with pytest.raises(InputError, match=r"component_peak \(with a frozen copy of the backbone, a component has no"):
+    with pytest.raises(InputError, match=r"component_peak \(with a frozen copy of the backbone, components have no"):
         check_scores(get_scores(["nearest_component"]), model)
 
 
@@ -170,7 +170,9 @@ def test_one_class_has_likelihoods_alone():
     found = predict_inputs(model, IMAGES).scores(likelihoods)
     assert all(score.unique().numel() > 1000 for score in found.values())
     for name in ("msp", "max_logit", "entropy", "energy", "gen", "predicted_nll"):
-        with pytest.raises(InputError, match=rf"'{name}' needs the network's logits \(of one class they say nothing"):
+        with pytest.raises(
+            InputError, match=rf"'{name}' needs the network's logits \(with one class they are not informative"
+        ):
             check_scores(get_scores([name]), model)
     model = model_of(segformer(num_classes=2))
     check_scores(get_scores(["msp"]), model)

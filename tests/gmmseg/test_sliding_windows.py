@@ -36,7 +36,7 @@ REFUSED = [
     ({"mode": "slide", "crop_size": (8, 12, 3), "stride": (4, 6)}, "crop_size"),
     ({"mode": "slide", "crop_size": (8, 12), "stride": (0, 6)}, "stride"),
     ({"mode": "slide", "crop_size": (8, 12), "stride": (4.5, 6)}, "stride"),
-    ({"mode": "slide", "crop_size": (8, 12), "stride": (4, 13)}, "pixels are left out"),
+    ({"mode": "slide", "crop_size": (8, 12), "stride": (4, 13)}, "skips pixels"),
 ]
 
 

@@ -38,7 +38,7 @@ TOOLS = {
 """The files of ``tools/``, and the command that each is."""
 DEVELOPMENT = (
     *("benchmark", "study collect", "study write", "training_curves", "run_notebooks", "command_line_page"),
-    *("datasets_page", "metrics_page", "model_table", "scaling_page"),
+    *("api_page", "datasets_page", "glossary_page", "metrics_page", "model_table", "scaling_page"),
 )
 HEAD = """# Command line
 
