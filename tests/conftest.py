@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-
-# One thread for each process of tests: networks here are tiny, and threads of two processes that wait for each other on
-# two cores cost four times the work. Before anything loads numpy or torch.
-for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
 from pathlib import Path
 
 import pytest
