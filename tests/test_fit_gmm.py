@@ -209,7 +209,7 @@ def other_classes():
 
 
 BAD = {
-    "no config": (lambda: Path("tiny.py").unlink(), (), "config tiny.py: expected a file"),
+    "no config": (lambda: Path("tiny.py").unlink(), (), "config tiny.py does not exist"),
     "no checkpoint": (lambda: Path("tiny.pth").unlink(), (), "checkpoint tiny.pth does not exist"),
     "no training data": (lambda: edit("tiny.py", ("train_dataloader = val_dataloader", "")), (), "train_dataloader"),
     "no training images": (lambda: Path("closed").rename("gone"), (), "training data of"),

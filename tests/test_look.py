@@ -133,7 +133,7 @@ def test_the_shipped_network_shows_a_folder(images, tmp_path, monkeypatch, capfd
     data = manifest_of(out.read_text())
     assert [method["label"] for method in data["datasets"][0]["methods"]] == ["gmm_nll", "msp"]
     assert data["datasets"][0]["runs"][0]["classes"][0] == "road"
-    assert "trained on synthetic street scenes alone" in out.read_text().partition('id="frames"')[0]
+    assert "trained only on synthetic street scenes" in out.read_text().partition('id="frames"')[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["look.html", "photos"]
 
 
@@ -141,9 +141,9 @@ def test_the_shipped_network_shows_a_folder(images, tmp_path, monkeypatch, capfd
     ("arguments", "words"),
     [
         (("nowhere", "--out", "look.html"), "expected a folder"),
-        (("photos", "--out", "look.pdf"), "--out: expected a file that ends in .html"),
-        (("photos", "--out", "none/look.html"), "in a folder that is there"),
-        (("photos", "--out", "page.html"), "--out: expected a file that ends in .html"),
+        (("photos", "--out", "look.pdf"), "--out: expected a file name that ends in .html"),
+        (("photos", "--out", "none/look.html"), "in an existing folder"),
+        (("photos", "--out", "page.html"), "--out: expected a file name that ends in .html"),
         (("photos/a.png", "--out", "look.html"), "expected a folder, found a file"),
         (("photos", "--out", "look.html", "--scores", "gmmnll"), "gmm_nll"),
         (("photos", "--out", "look.html", "--network", "none.py", "none.pth"), "none.py does not exist"),

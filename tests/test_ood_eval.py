@@ -371,7 +371,7 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
         (("tiny.py", "--sets", "road_anomaly"), "expected CONFIG and CHECKPOINT, or FILE.PY:NAME, found tiny.py"),
         (
             (*GOOD[:2], "--predictions", "maps", "--sets", "road_anomaly"),
-            "CONFIG, CHECKPOINT: expected only options",
+            "CONFIG, CHECKPOINT: expected no options of a model",
         ),
         (("--predictions", "maps", "--sets", "road_anomaly"), "maps: expected a folder with score maps, found none"),
         (("--predictions", "short", "--sets", "road_anomaly"), "each of 3 frames, found none for 'f1' (2 are missing)"),

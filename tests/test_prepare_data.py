@@ -41,7 +41,7 @@ def test_street_scenes_are_written_to_data_by_default(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "big"], "error: --size: expected height x width such as 360x480, found 'big'"),
+        (["--size", "big"], "error: --size: expected HEIGHTxWIDTH such as 360x480, found 'big'"),
         (["--size", "8x8"], "error: street_scenes: expected train, val"),
         (["--size", "99999999999x99999999999"], "error: street_scenes: expected train, val"),
         (["--size", "64x96", "--seed", "-1"], "error: street_scenes: expected train, val"),
@@ -140,7 +140,7 @@ def test_download_fetches_unpacks_and_is_found(call, tmp_path, offered):
         status, printed, _ = call(*YES)
     assert status == 0
     assert "none stated; CamVid is for research" in printed
-    assert "none is published" in printed
+    assert "no checksum is published" in printed
     assert [bool(asked) for asked in site.asked] == [False, True]
     assert sorted(os.listdir(tmp_path / "data/camvid_ood")) == ["images", "labels"]
     assert "1 frames where 233 are published" in call("check", "camvid_ood")[1]

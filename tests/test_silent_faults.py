@@ -181,7 +181,7 @@ def test_no_folder_takes_the_place_of_a_dataset_in_a_verification(call, place):
     assert call("ood_eval", *NETWORK, "--sets", "road_anomaly", "--scores", "msp", *QUICK)[0] == 0
     folder = ("--folder", "mine/images", "mine/labels", *DECLARED)
     status, text = call("verify", "out/run/results.json", *NETWORK, *folder)
-    assert (status, "leave --folder out" in text) == (2, True)
+    assert (status, "omit --folder" in text) == (2, True)
 
 
 # ---- calibrated on what is evaluated

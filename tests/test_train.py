@@ -121,7 +121,7 @@ def test_missing_and_broken_config(call, capsys, tmp_path):
     assert call("train", CONFIG, "--cfg-options", "a={'b':[1,2],'c':[3,4]}") == 2
     _ends_with_one_sentence(capsys, "--cfg-options a={'b':[1,2],'c':[3,4]} does not fit the config")
     assert call("train", CONFIG, "--cfg-options", "seed") == 2
-    _ends_with_one_sentence(capsys, "--cfg-options takes KEY=VALUE, found 'seed'")
+    _ends_with_one_sentence(capsys, "--cfg-options: expected KEY=VALUE, found 'seed'")
 
 
 @pytest.mark.usefixtures("scenes")

@@ -134,7 +134,7 @@ def test_score_maps_of_another_checkpoint_are_told(call, result, maps):
 def test_tolerance_is_small(call, result, maps, tolerance):
     status, _, complaint = call("anomaly verify", result, "--predictions", maps, "--tolerance", tolerance)
     assert status == 2
-    assert "--tolerance: expected a difference of metrics from 0 to 0.01, found" in complaint
+    assert "--tolerance: expected a number from 0 to 0.01, found" in complaint
 
 
 def test_verify_needs_something_to_measure(call, result):
@@ -192,4 +192,4 @@ def test_what_is_no_result(call, maps, words):
         status, _, complaint = call("anomaly compare", "x.json", table, "--format", "markdown")
         assert (status, complaint.startswith("error: --format")) == (2, True)
     status, _, complaint = call("anomaly compare", "x.json", "--conventions", "--json", "nowhere/x.json")
-    assert (status, "--json: expected a file in a folder that is there" in complaint) == (2, True)
+    assert (status, "--json: expected a file in an existing folder" in complaint) == (2, True)

@@ -1,7 +1,7 @@
-"""Several runs in one table, or what differs between them.
+"""Compare results in one table, or show the differences between them.
 
-Results of other frames, labels or rules are refused, with what differs. What needs every pixel's score needs results
-of ``anomaly evaluate --save-states``.
+Results of different frames, labels or rules are refused, with what differs. The paired comparison and the conventions
+need every pixel's score, as ``anomaly evaluate --save-states`` keeps it.
 
 Examples:
     anomaly compare a/results.json b/results.json
@@ -34,20 +34,27 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__, "anomaly compare")
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate")
-    kept = "; needs what anomaly evaluate --save-states keeps beside results.json, or takes such .npz files themselves"
-    add("--paired", action="store_true", help="each method minus the first, with intervals and p-values" + kept)
+    kept = "; needs the files that anomaly evaluate --save-states writes beside results.json, or takes such .npz files"
+    add(
+        "--paired",
+        action="store_true",
+        help="each method minus the first, with confidence intervals and p-values" + kept,
+    )
     add("--conventions", action="store_true", help="AUROC, AP and FPR95 as other projects compute them" + kept)
-    add("--json", type=Path, metavar="FILE", help="with --conventions: write the figures there too")
-    add("--format", choices=FORMATS, default="markdown", help="of the table of runs (default: markdown)")
+    add("--json", type=Path, metavar="FILE", help="with --conventions: also write the metrics to this file")
+    add("--format", choices=FORMATS, default="markdown", help="format of the table of results (default: markdown)")
     args = parser.parse_args(words)
     if (args.json and not args.conventions) or (args.paired and args.conventions):
-        raise InputError("--json goes with --conventions, and --paired without; leave one out")
+        raise InputError(
+            "--json: expected it with --conventions, and --paired without --conventions; omit one of the options"
+        )
     if "format" in args.given and (args.paired or args.conventions):
         raise InputError(
-            "--format is of the table of runs, which --paired and --conventions leave out; give one of them"
+            "--format: expected the table of results, which --paired and --conventions do not print; omit one of the "
+            "options"
         )
     if args.json and not args.json.absolute().parent.is_dir():
-        raise InputError(f"--json: expected a file in a folder that is there, found {args.json}")
+        raise InputError(f"--json: expected a file in an existing folder, found {args.json}; create the folder first")
     if args.conventions:
         compare_conventions(args.results, args.json)
     else:
@@ -55,10 +62,10 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def named_results(paths: list[Path]) -> dict[Path, EvaluationRecord]:
-    """Read results; where two have one name, each gets its folder's too.
+    """Read results; if two models have the same name, append the folder of the file to it.
 
     Raises:
-        InputError: A file is there twice.
+        InputError: A file is given twice.
     """
     from anomaly.results.records import read_results
 
@@ -74,7 +81,7 @@ def named_results(paths: list[Path]) -> dict[Path, EvaluationRecord]:
 
 
 def compare_runs(paths: list[Path], form: str) -> None:
-    """Print one table, what it does not show on stderr, and the paired differences where all scores were kept."""
+    """Print one table, remarks on stderr, and the paired differences if all results have their scores."""
     from anomaly.report.table import runs_table
     from anomaly.results.comparison import check_comparable, remarks
     from anomaly.results.records import have_states
@@ -84,12 +91,12 @@ def compare_runs(paths: list[Path], form: str) -> None:
     for remark in remarks(results):
         print(f"note: {remark}", file=sys.stderr)
     if len(paths) > 1 and form in ("markdown", "terminal") and all(map(have_states, paths)):
-        print("\nDifferences, 95 % intervals and p-values on the same frames:\n")
+        print("\nDifferences, 95 % confidence intervals and p-values on the same frames:\n")
         compare_paired(paths)
 
 
 def compare_paired(results: list[Path]) -> None:
-    """Print a table for each set: the first method, and by how much the others differ."""
+    """Print a table for each dataset: the first method, and the differences of the others to it."""
     from anomaly.metrics.bootstrap import FrameTable
     from anomaly.metrics.pixel import PixelMetrics
     from anomaly.report.paired import paired_markdown
@@ -103,14 +110,16 @@ def compare_paired(results: list[Path]) -> None:
             metrics = PixelMetrics.load(state)
             methods, name = tables.setdefault(metrics.dataset, {}), f"{model} {metrics.name}"
             if name in methods:
-                raise InputError(f"{path}: expected methods of different names, found {name!r} twice")
+                raise InputError(
+                    f"{path}: expected methods with different names, found {name!r} twice; compare other results"
+                )
             methods[name] = FrameTable.of(metrics)
     for name, methods in tables.items():
         print(f"{name}, each minus the first:\n\n{paired_markdown(methods)}")
 
 
 def compare_conventions(results: list[Path], out: Path | None) -> None:
-    """Print a table for each set and score of the runs."""
+    """Print a table for each dataset and score of the results."""
     from anomaly.metrics.pixel import PixelMetrics
     from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
     from anomaly.results.records import state_files

@@ -1,8 +1,8 @@
-"""``--cfg-options KEY=VALUE``: settings put into a config, each of which has an effect or is refused.
+"""``--cfg-options KEY=VALUE``: override settings of a config. A setting that would have no effect is refused.
 
-A key has an effect where the tool reads the part of the config that it is in (:class:`Reads`), and where that part
-knows the name: its class or function takes such an argument, or, for a dict without a ``type``, the name is there or
-documented for that dict. Any other is refused, with the nearest valid name.
+A key has an effect if the command reads that part of the config (:class:`Reads`), and if that part knows the name: its
+class or function takes such an argument, or, for a dict without a ``type``, the name is present or documented. Other
+keys are refused with the nearest valid name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from anomaly.errors import InputError
 
 NETWORK = ("model", "default_scope")
-"""What building a network reads."""
+"""Keys that are read to build a network."""
 
 LOOKING = (
     *NETWORK,
@@ -31,57 +31,56 @@ LOOKING = (
     "val_dataloader.dataset.type",
     "val_dataloader.dataset.metainfo",
 )
-"""What running a network on images reads: also how an image is prepared, and the names of the classes."""
+"""Keys that are read to run a network on images: also the preprocessing and the class names."""
 
 CLOSED_SET = (
     *("val_dataloader.dataset", "val_evaluator.type", "val_evaluator.ignore_index"),
     *("val_evaluator.*.type", "val_evaluator.*.ignore_index"),
 )
-"""What measuring the closed set reads besides."""
+"""Further keys that are read to measure the closed set."""
 
 TESTING = (
     *(*NETWORK, "data_preprocessor", "test_dataloader", "test_cfg", "test_evaluator", "default_hooks", "custom_hooks"),
     *("work_dir", "env_cfg", "log_processor", "log_level", "visualizer", "randomness", "experiment_name"),
     *("model_wrapper_cfg", "sync_bn", "find_unused_parameters"),
 )
-"""What a test by mmengine's runner reads."""
+"""Keys that are read to test a network with mmengine's runner."""
 
 ALL = (
     *(*TESTING, "train_dataloader", "train_cfg", "val_dataloader", "val_cfg", "val_evaluator", "optim_wrapper"),
     *("auto_scale_lr", "param_scheduler", "load_from", "resume", "activation_checkpointing", "efficient_conv_bn_eval"),
     "compile",
 )
-"""What a training reads, or writes into its work dir for a test of the network."""
+"""Keys that are read to train a network, or stored in the work dir to test it later."""
 
 CHECKPOINT_FOLLOWS = {
-    r"model\.(.*\.)?(init_cfg|pretrained)": "the weights are those of the checkpoint, and no others are read"
+    r"model\.(.*\.)?(init_cfg|pretrained)": "the weights come from the checkpoint, and no others are read"
 }
-"""Beside a network that is built for a checkpoint's weights."""
+"""Keys that have no effect if the weights come from a checkpoint, and why."""
 
 _REPLACES = {"data_preprocessor": "model.data_preprocessor", "test_pipeline": "test_dataloader.dataset.pipeline"}
-_TYPED = {"type", "_scope_"}  # of whatever a registry builds
-_MANY = 4  # places that a message names
+_TYPED = {"type", "_scope_"}  # keys of everything that a registry builds
+_MANY = 4  # number of places that a message names
 
 
 @dataclass(frozen=True)
 class Reads:
-    """What a tool reads of a config.
+    """The parts of a config that a command reads.
 
     Args:
-        keys: Dotted keys, each with all that is below; ``*`` is any one part, such as an index.
-        but: What of these it does not read after all, and why: regular expressions of whole keys, each with all that
-            is below.
+        keys: Dotted keys, each with everything below it; ``*`` stands for any one part, such as an index.
+        but: Exceptions, with the reason: regular expressions of whole keys, each with everything below it.
     """
 
     keys: Sequence[str] = ALL
     but: Mapping[str, str] = field(default_factory=dict)
 
     def why_not(self, key: str) -> str | None:
-        """Why it does not read a key, where that is known."""
+        """Why a key is not read, if there is a known reason."""
         return next((why for pattern, why in self.but.items() if re.fullmatch(rf"({pattern})(\..+)?", key)), None)
 
     def reads(self, key: str) -> bool:
-        """Whether it reads a key, what is below it, or what it is a part of."""
+        """Whether the command reads a key, something below it, or something that contains it."""
         return self.why_not(key) is None and any(
             all(given == read or read == "*" for given, read in zip(key.split("."), keys.split("."), strict=False))
             for keys in self.keys
@@ -89,18 +88,19 @@ class Reads:
 
 
 def set_options(config: Any, options: Sequence[str], reads: Reads) -> Any:
-    """Put settings into a config.
+    """Override settings of a config.
 
     Args:
-        config: As read; stays as it is.
-        options: ``KEY=VALUE`` each, in mmengine's notation.
-        reads: What the tool reads of it.
+        config: The config; it is not changed.
+        options: Settings ``KEY=VALUE`` in mmengine's notation.
+        reads: The parts of the config that the command reads.
 
     Returns:
         The config with the settings.
 
     Raises:
-        InputError: An option is no setting, does not fit the config, has no effect, or contradicts another.
+        InputError: An option is not of the form ``KEY=VALUE``, does not fit the config, has no effect, or contradicts
+            another option.
     """
     parsed = [_parse(option) for option in options]
     _check_one_another([key for key, _, _ in parsed])
@@ -121,7 +121,7 @@ def _parse(option: str) -> tuple[str, Any, str]:
 
     key, separator, value = option.partition("=")
     if not separator or not key:
-        raise InputError(f"--cfg-options takes KEY=VALUE, found {option!r}")
+        raise InputError(f"--cfg-options: expected KEY=VALUE, found {option!r}; write it so")
     try:
         return key, DictAction._parse_iterable(value), option
     except (AssertionError, RecursionError) as error:
@@ -129,26 +129,28 @@ def _parse(option: str) -> tuple[str, Any, str]:
 
 
 def _check_one_another(keys: Sequence[str]) -> None:
-    """Refuse keys of which one would replace another."""
+    """Refuse keys if one would replace another."""
     for i, key in enumerate(keys):
         for other in keys[:i]:
             if key == other:
-                raise InputError(f"--cfg-options {key} is there twice, and only one can count; give it once")
+                raise InputError(f"--cfg-options {key}: expected each key once, found it twice; give it once")
             if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
                 raise InputError(
-                    f"--cfg-options {other} and {key}: one is a part of the other, which it would replace; give one"
+                    f"--cfg-options {other} and {key}: expected separate keys, but one contains the other and would "
+                    "replace it; "
+                    "give one of them"
                 )
 
 
-# Which part of a config is read.
+# Which parts of a config are read.
 
 
 def _unread(key: str, config: Any, reads: Reads) -> str:
-    """Why the tool does not read a key; empty if it does."""
+    """Why the command does not read a key; empty if it does."""
     top, _, rest = key.partition(".")
     tool = Path(sys.argv[0]).name
     if why := reads.why_not(key):
-        return why + "; leave it out"
+        return why + "; omit it"
     tops = list(dict.fromkeys(keys.partition(".")[0] for keys in reads.keys))
     if top in tops and (instead := _REPLACES.get(top)) and _has(config, instead):
         return f"{instead} is read instead; set {'.'.join(filter(None, (instead, rest)))}"
@@ -156,16 +158,15 @@ def _unread(key: str, config: Any, reads: Reads) -> str:
         return ""
     if top in tops:
         read = [keys for keys in reads.keys if keys.partition(".")[0] == top]
-        return f"{tool} reads {' and '.join(read)} alone of it; leave it out"
+        return f"{tool} reads only {' and '.join(read)} of it; omit it"
     if top in ALL:
-        return f"{tool} does not read {top}; leave it out"
+        return f"{tool} does not read {top}; omit it"
     if top in config:
         places = [place for place in _equal(config[top], config, "") if reads.reads(place)]
         places = [place + (f".{rest}" if rest else "") for place in places]
         found = ", ".join(places[:_MANY]) + (f" and {len(places) - _MANY} more" if len(places) > _MANY else "")
-        return (
-            f"{top} is a variable of the config file, whose value was put where it is used when the file was read; "
-            + (f"the same value is now at {found}: set what is meant" if found else "set the key where it is used")
+        return f"{top} is a variable of the config file, whose value was substituted when the file was read; " + (
+            f"set the key that you mean, with the same value: {found}" if found else "set the key where it is used"
         )
     return f"{tool} reads no {top!r} of a config; " + _nearest(top, tops)
 
@@ -196,11 +197,11 @@ def _nearest(name: str, names: Iterable[str], elsewhere: Sequence[str] = ()) -> 
     return f"it has {', '.join(names)}" if names else "it has no settings"
 
 
-# Which names a part of a config knows.
+# Which names a part of a config accepts.
 
 
 def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
-    """Which name of a key nothing knows; empty if all are known."""
+    """Which part of a key is unknown, as a sentence; empty if all are known."""
     parts, before, after = key.split("."), config._cfg_dict, changed._cfg_dict
     for depth, part in enumerate(parts):
         path = ".".join(parts[:depth])
@@ -209,7 +210,7 @@ def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
             after = after[int(part)]
             continue
         if part == "_delete_":
-            return "" if value is True else "it means something with the value True alone; leave it out"
+            return "" if value is True else "it has a meaning only with the value True; omit it"
         names = _names(path, before, after, changed) if depth else None
         if names is not None and part not in names:
             elsewhere = [place for place in _keys(config.get(parts[0]), parts[0]) if place.endswith(f".{parts[-1]}")]
@@ -222,11 +223,11 @@ def _unknown(key: str, value: Any, config: Any, changed: Any) -> str:
 
 
 def _alone(needed: str) -> str:
-    return f"it is read with {needed} alone; set that too, or leave it out"
+    return f"it is read only with {needed}; set that too, or omit it"
 
 
 def _needed(value: Any, config: Any) -> Iterator[tuple[str, str]]:
-    """Keys that need another setting, which is not there, to have an effect."""
+    """Keys that have no effect without another setting, with that setting, where it is missing."""
     if ((config.get("model") or {}).get("test_cfg") or {}).get("mode") != "slide":
         yield r"model\.test_cfg\.(crop_size|stride)", "model.test_cfg.mode=slide"
     if not (config.get("auto_scale_lr") or {}).get("enable"):
@@ -249,11 +250,11 @@ def _keys(node: Any, path: str) -> Iterator[str]:
 
 
 def _names(path: str, before: Any, after: Mapping[str, Any], config: Mapping[str, Any]) -> set[str] | None:
-    """Names that a dict of a config may have: those of its class or function, or those documented; None for any.
+    """Names that a dict of a config may have: arguments of its class or function, or documented names; None for any.
 
     Args:
-        path: Where the dict is.
-        before: The dict as the config file has it; None where it has none.
+        path: Dotted key of the dict.
+        before: The dict in the config file; None if the file has none.
         after: The dict with all settings.
         config: The whole config with all settings.
     """
@@ -270,7 +271,7 @@ Names = Callable[[Mapping[str, Any]], "set[str] | None"]
 
 
 def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
-    """Dicts that are not, or not only, arguments of the class that they name: a pattern of the path, and the names."""
+    """Dicts that are not, or not only, arguments of the class they name: a pattern of the path, and the names."""
     import torch
     from mmengine.dist import init_dist
     from mmengine.hooks import CheckpointHook
@@ -309,7 +310,7 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
     multiplied = ("bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
     wrapper = of_type("OptimWrapper", *_by_name(AmpOptimWrapper), "optimizer", "constructor", "paramwise_cfg")
     paramwise = only("custom_keys", *multiplied, "bypass_duplicate", "dcn_offset_lr_mult")
-    if (config.get("optim_wrapper") or {}).get("constructor"):  # it says itself what it takes
+    if (config.get("optim_wrapper") or {}).get("constructor"):  # the constructor decides what it takes
         wrapper = paramwise = anything
     by_norm, by_value = (
         arguments(clip, more=("type",)) for clip in (torch.nn.utils.clip_grad_norm_, torch.nn.utils.clip_grad_value_)
@@ -344,7 +345,7 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
         (r"model\.train_cfg", only()),
         (r"model\.test_cfg", only("mode", "crop_size", "stride")),
         (r"model\..*data_preprocessor\.test_cfg", only("size", "size_divisor")),
-        (r"model\..*\.mixture", anything),  # the head refuses what is no setting of it
+        (r"model\..*\.mixture", anything),  # the head itself refuses unknown settings
         (r".+\.(norm|conv|act)_cfg", of_type(None, "requires_grad")),
         (r".+\.init_cfg(\.\d+)?(\.override(\.\d+)?)?", of_type(None, "override", "name")),
         (r".+\.data_prefix", only("img_path", "seg_map_path")),
@@ -354,7 +355,7 @@ def _documented(config: Mapping[str, Any]) -> list[tuple[str, Names]]:
 
 
 def _typed(kind: Any) -> set[str] | None:
-    """Names of the arguments of a registered class or function, none without one; None where they are not known."""
+    """Argument names of a registered class or function; empty without one; None if they are not known."""
     if kind is None:
         return set()
     found = [kind] if callable(kind) else _registered(str(kind))
@@ -363,7 +364,7 @@ def _typed(kind: Any) -> set[str] | None:
 
 
 def _registered(name: str) -> list[Any]:
-    """What any of mmseg's registries has by that name, which finds those of other packages by their scope."""
+    """Everything that mmseg's registries have under a name; they find other packages by their scope."""
     import mmseg.registry
     from mmengine.registry import Registry
 
@@ -373,7 +374,7 @@ def _registered(name: str) -> list[Any]:
 
 
 def _parameters(kind: Any) -> set[str] | None:
-    """Names of the arguments of a class or function, as far as it hands ``**kwargs`` on to its bases; None for any."""
+    """Argument names of a class or function, including those that ``**kwargs`` passes to base classes; None for any."""
     takers = [kind]
     if inspect.isclass(kind):
         takers = [vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each)]
@@ -402,13 +403,13 @@ def _arguments(taker: Any) -> list[tuple[str, Any]]:
 
 
 def _by_name(taker: Any) -> set[str]:
-    """Names of the arguments that can be given by name."""
+    """Names of the arguments that can be passed by name."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {name for name, kind in _arguments(taker) if kind in kinds} - {"self"}
 
 
 def _uses(method: Any, rest: str) -> tuple[set[str], bool] | None:
-    """What a method takes out of its ``**rest`` by name, and whether it hands it on to ``super``; None for more."""
+    """Names that a method takes from ``**rest``, and whether it passes the rest to ``super``; None for other uses."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     except (OSError, TypeError, SyntaxError):

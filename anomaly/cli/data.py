@@ -1,4 +1,4 @@
-"""Datasets: list those of the catalogue, check or download one, or generate street scenes.
+"""List, check or download datasets, or generate street scenes.
 
 Examples:
     anomaly data list
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anomaly.datasets.dataset import Dataset
     from anomaly.datasets.download import Download
 
-Commands = Any  # argparse's own type for them is private
+Commands = Any  # argparse's own type of subcommands is private
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -37,16 +37,22 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def add_list(commands: Commands) -> None:
-    """Add ``list``."""
+    """Add the subcommand ``list``."""
     parser = commands.add_parser("list", help="print the catalogue")
     parser.set_defaults(act=lambda arguments: print(catalogue_text()))
 
 
 def add_check(commands: Commands) -> None:
-    """Add ``check``."""
-    parser = commands.add_parser("check", help="read every file of a set; status 1 if anything is wrong")
-    parser.add_argument("name", help="of the catalogue (`anomaly data list`)")
-    parser.add_argument("root", type=Path, nargs="?", default=Path("data"), help="its folder, or that of sets (data)")
+    """Add the subcommand ``check``."""
+    parser = commands.add_parser("check", help="read every file of a dataset; exits with status 1 if anything is wrong")
+    parser.add_argument("name", help="name in the catalogue (`anomaly data list`)")
+    parser.add_argument(
+        "root",
+        type=Path,
+        nargs="?",
+        default=Path("data"),
+        help="folder of the dataset, or of all datasets (default: data)",
+    )
     parser.set_defaults(act=_check)
 
 
@@ -56,21 +62,29 @@ def _check(arguments: argparse.Namespace) -> None:
     from anomaly.datasets.check import check_dataset
 
     entry = find_entry(arguments.name)
-    split, refused = open_anyhow(arguments.name, arguments.root)
+    dataset, refused = open_anyhow(arguments.name, arguments.root)
     with frame_progress() as progress:
-        bar = progress.add_task(split.name, total=len(split))
-        report = check_dataset(split, refused, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
-    print(report_text(split, report, entry.title))
+        bar = progress.add_task(dataset.name, total=len(dataset))
+        report = check_dataset(dataset, refused, anomalies=entry.anomalies, on_frame=lambda: progress.advance(bar))
+    print(report_text(dataset, report, entry.title))
     if report.faults:
         sys.exit(1)
 
 
 def add_download(commands: Commands) -> None:
-    """Add ``download``."""
-    parser = commands.add_parser("download", help="fetch a set, go on where it stopped, verify and unpack it")
-    parser.add_argument("name", help="of the catalogue (`anomaly data list`)")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="(default: data)")
-    parser.add_argument("--accept-licence", action="store_true", help="say yes to the set's terms beforehand")
+    """Add the subcommand ``download``."""
+    parser = commands.add_parser("download", help="download a dataset, resume a stopped download, verify and unpack it")
+    parser.add_argument("name", help="name in the catalogue (`anomaly data list`)")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder that holds the datasets (default: data)",
+    )
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="accept the terms of the dataset without being asked"
+    )
     parser.set_defaults(act=_download)
 
 
@@ -86,7 +100,7 @@ def _download(arguments: argparse.Namespace) -> None:
         answer = input("Do you accept these terms? yes or no: ") if sys.stdin.isatty() else ""
         if answer.strip().lower() != "yes":
             raise InputError(
-                f"{entry.name}: expected a yes to its terms, found none; accept them with --accept-licence"
+                f"{entry.name}: expected that you accept the terms, found no yes; accept them with --accept-licence"
             )
     with download_progress() as progress:
 
@@ -96,25 +110,25 @@ def _download(arguments: argparse.Namespace) -> None:
 
         folder = obtain(entry, arguments.data_root, on_file=on_file)
     for download in entry.downloads:
-        checked = "as published" if download.sha256 or download.md5 else "none is published to compare it with"
+        checked = "as published" if download.sha256 or download.md5 else "no checksum is published"
         print(f"{download.file}: SHA-256 {sha256_of(arguments.data_root / 'downloads' / download.file)} ({checked})")
     print(f"{entry.name} is in {folder}; check it with: anomaly data check {entry.name} {folder}")
 
 
 def add_street_scenes(commands: Any) -> None:
-    """Add ``street_scenes``."""
+    """Add the subcommand ``street_scenes``."""
     parser = commands.add_parser(
         "street_scenes",
         help="write the generated street scenes",
         description="write the generated street scenes",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--root", type=Path, default=Path("data/street_scenes"), help="folder to make")
+    parser.add_argument("--root", type=Path, default=Path("data/street_scenes"), help="folder to write to")
     parser.add_argument("--train", type=int, default=240, metavar="N", help="training frames")
     parser.add_argument("--val", type=int, default=40, metavar="N", help="validation frames")
     parser.add_argument("--open-world", type=int, default=40, metavar="N", help="open-world frames")
     parser.add_argument("--size", default="360x480", metavar="HxW", help="height and width in pixels")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed gives other scenes")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the scenes")
     parser.set_defaults(act=_write_street_scenes)
 
 
@@ -140,7 +154,7 @@ def _write_street_scenes(arguments: argparse.Namespace) -> None:
 def _parse_size(text: str) -> tuple[int, int]:
     height, by, width = text.lower().partition("x")
     if not (by and height.isdecimal() and width.isdecimal()):
-        raise InputError(f"--size: expected height x width such as 360x480, found {text!r}")
+        raise InputError(f"--size: expected HEIGHTxWIDTH such as 360x480, found {text!r}; write it so")
     return int(height), int(width)
 
 
@@ -150,10 +164,10 @@ _MEANING = {0: "known", 1: "anomaly", 255: "ignored"}
 
 
 def catalogue_text() -> str:
-    """A line for each set: name, frames (``?`` where not confirmed), labels, how to get it, title."""
+    """A line for each dataset: name, number of frames (``?`` if not confirmed), labels, how to get it, title."""
     from anomaly.datasets.catalog import SETS
 
-    lines = [f"{'name':<34}{'frames':>6}  {'labels':<10}{'get it':<9} set"]
+    lines = [f"{'name':<34}{'frames':>6}  {'labels':<10}{'get it':<9} dataset"]
     for one in SETS.values():
         labels = "hidden" if one.hidden else "anomalies" if one.anomalies else "classes"
         how = "download" if one.downloads else "generate" if one.obtain else "by hand"
@@ -161,16 +175,22 @@ def catalogue_text() -> str:
     return "\n".join(lines)
 
 
-def report_text(split: Dataset, report: SetReport, title: str) -> str:
-    """What :func:`anomaly.datasets.check.check_dataset` found, as lines; faults last."""
-    frames = f"{report.frames}" + ("" if split.published is None else f" ({split.published} published)")
+def report_text(dataset: Dataset, report: SetReport, title: str) -> str:
+    """The report of :func:`anomaly.datasets.check.check_dataset` as text; faults come last.
+
+    Args:
+        dataset: The dataset.
+        report: The report.
+        title: Title of the dataset in the catalogue.
+    """
+    frames = f"{report.frames}" + ("" if dataset.published is None else f" ({dataset.published} published)")
     sizes = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sorted(report.sizes.items()))
     total = max(1, sum(report.values.values()))
     values = [
-        f"  {value:>3} {_MEANING[split.encoding[value]]:<8} {count:>14,} {100 * count / total:7.3f} %"
+        f"  {value:>3} {_MEANING[dataset.encoding[value]]:<8} {count:>14,} {100 * count / total:7.3f} %"
         for value, count in report.values.items()
     ]
-    lines = [f"{split.name}: {title}", f"folder       {split.root}", f"layout       {split.layout}"]
+    lines = [f"{dataset.name}: {title}", f"folder       {dataset.root}", f"layout       {dataset.layout}"]
     lines += [f"frames       {frames}", f"sizes        {sizes or '-'}", "label values, their meaning, pixels", *values]
     if report.anomaly:
         lines.append(
@@ -181,6 +201,6 @@ def report_text(split: Dataset, report: SetReport, title: str) -> str:
         names = ", ".join(report.without_anomaly[:3]) + (", ..." if len(report.without_anomaly) > 3 else "")
         lines.append(f"             {len(report.without_anomaly)} frames have none: {names}")
     lines.append(f"fingerprint  {report.fingerprint}")
-    lines += [f"note         {note}: read as it is, and told beside every figure" for note in report.notes]
+    lines += [f"note         {note}: read as it is, and noted in every result" for note in report.notes]
     lines.append(f"faults       {len(report.faults) or 'none'}")
     return "\n".join([*lines, *(f"  - {fault}" for fault in report.faults)])

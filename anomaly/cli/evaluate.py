@@ -1,6 +1,6 @@
-"""Measure anomaly scores on labelled datasets: AUROC, AP and FPR95 beside the closed-set mIoU, with pictures.
+"""Measure anomaly scores on labelled datasets: AUROC, AP and FPR95, alongside closed-set mIoU, with heatmaps.
 
-Of a network, of a score function, or of score maps on disk (--predictions).
+The scores come from a network, a score function, or score maps on disk (--predictions).
 
 Examples:
     anomaly evaluate --model CONFIG CHECKPOINT --data road_anomaly --report
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 FRAMES = 60
 OUTPUTS = ("heatmaps", "states", "report", "report.html", "results.csv", "results.json")
 
-# Options that do nothing without another, or beside another, are refused and not passed over.
+# Options that have no effect without another, or together with another, are refused.
 BELONGS = (
     ("components_at", "components"),
     ("calibrate_by", "calibrate_on"),
@@ -67,11 +67,11 @@ class Source:
     """What is evaluated: a model, or score maps on disk.
 
     Args:
-        model: None where all scores are stored.
-        evaluation: How it is evaluated.
-        record: What tables call it.
-        inputs: Files that went in.
-        out: Where results go by default.
+        model: The model; None if all scores are stored.
+        evaluation: The configuration.
+        record: Name and type, for tables and the record.
+        inputs: Files that went in, with checksums.
+        out: Default folder of the results.
     """
 
     model: Model | None
@@ -82,60 +82,100 @@ class Source:
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     from anomaly.metrics.functional.components import TRACKS
     from anomaly.postprocessing.table import STEPS
 
     parser = command_parser(__doc__, "anomaly evaluate")
     add_model(parser)
     add = parser.add_argument_group("scores").add_argument
-    add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES} (default: the usual ones), or all")
-    chains = f"chains of {', '.join(STEPS)}, such as boundary,smooth:sigma=2; each is applied to every score, and none "
-    chains += "leaves scores as they are (docs/postprocessing.md)"
+    add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES}, or all (default: the usual ones)")
+    chains = f"chains of {', '.join(STEPS)}, such as boundary,smooth:sigma=2; each is applied to every score; none "
+    chains += "leaves scores unchanged (docs/postprocessing.md)"
     add("--post", nargs="+", default=["none"], metavar="STEP,STEP", help=chains)
     add("--predictions", type=Path, metavar="DIR", help="score maps on disk instead of a model")
-    add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
-    add("--save-scores", type=Path, metavar="DIR", help="write score maps there; a stopped run goes on from them")
+    add(
+        "--score-scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="scores of the smallest and the largest integer",
+    )
+    add(
+        "--save-scores",
+        type=Path,
+        metavar="DIR",
+        help="write score maps to this folder; a stopped run resumes from them",
+    )
     add_datasets(parser)
     add_inference(parser)
     add = parser.add_argument_group("metrics").add_argument
     add(
-        "--bootstrap", nargs="?", type=int, const=2000, default=0, metavar="N", help="95 %% confidence intervals (2000)"
+        "--bootstrap",
+        nargs="?",
+        type=int,
+        const=2000,
+        default=0,
+        metavar="N",
+        help="95 %% confidence intervals from N bootstrap replicates (2000)",
     )
-    add("--tpr", type=float, default=0.95, metavar="LEVEL", help="take the FPR at this TPR (default: 0.95, FPR95)")
-    add("--fpr", type=float, default=0.05, metavar="LEVEL", help="take the recall at this FPR (default: 0.05)")
-    add("--components", choices=TRACKS, help="component F1, sIoU and PPV by that track's rules")
-    add("--components-at", metavar="T", help="best_f1 (default), calibrated, or a score")
+    add("--tpr", type=float, default=0.95, metavar="LEVEL", help="report the FPR at this TPR (default: 0.95, FPR95)")
+    add("--fpr", type=float, default=0.05, metavar="LEVEL", help="report the recall at this FPR (default: 0.05)")
+    add("--components", choices=TRACKS, help="component F1, sIoU and PPV by the rules of this track")
+    add("--components-at", metavar="T", help="threshold of the components: best_f1 (default), calibrated, or a score")
     add(
         "--calibrate-on",
         metavar="NAME",
-        help="dataset to choose a threshold on, for every score; applied to the others",
+        help="dataset on which a threshold is chosen for every score; it is applied to the others",
     )
-    add("--calibrate-by", metavar="RULE", help="tpr=LEVEL, fpr=LEVEL or best_f1 (tpr=0.95)")
-    add("--no-closed-set", action="store_true", help="leave the closed-set mIoU out")
-    add("--save-states", action="store_true", help="keep all scores in OUT/states/, for `anomaly compare --paired`")
-    add("--binned", action="store_true", help="bound the pixel metrics in constant memory, instead of exact ones")
-    add("--memory", type=float, default=2.0, metavar="GIB", help="for all scores, before disk is used (default: 2)")
-    add("--temporary", type=Path, metavar="DIR", help="folder on that disk (default: the system's)")
+    add(
+        "--calibrate-by",
+        metavar="RULE",
+        help="rule of the threshold: tpr=LEVEL, fpr=LEVEL or best_f1 (default: tpr=0.95)",
+    )
+    add("--no-closed-set", action="store_true", help="do not measure closed-set mIoU")
+    add(
+        "--save-states",
+        action="store_true",
+        help="keep every pixel's scores in OUT/states/, for `anomaly compare --paired`",
+    )
+    add(
+        "--binned",
+        action="store_true",
+        help="compute bounds of the pixel metrics in constant memory, instead of exact values",
+    )
+    add(
+        "--memory",
+        type=float,
+        default=2.0,
+        metavar="GIB",
+        help="memory for all scores before they go to disk (default: 2)",
+    )
+    add("--temporary", type=Path, metavar="DIR", help="folder of temporary files (default: the system's)")
     add = parser.add_argument_group("output").add_argument
     add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
-    add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw (default: all)")
-    page = "OUT/report.html: metrics, curves and images in one page (docs/report.md)"
+    add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw as heatmaps (default: all)")
+    page = "write OUT/report.html with metrics, curves and images (docs/report.md)"
     add("--report", action="store_const", const=True, help=page)
-    add("--report-frames", type=int, metavar="N", help=f"images of each dataset in it at most, evenly taken ({FRAMES})")
-    add("--profile", action="store_true", help="print where the time went")
+    add(
+        "--report-frames",
+        type=int,
+        metavar="N",
+        help=f"largest number of images of each dataset in the report, sampled evenly ({FRAMES})",
+    )
+    add("--profile", action="store_true", help="print the time spent in each stage")
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Check names and files, then the model, then measure; print the table."""
+    """Check names and files, load the model, measure, and print the table."""
     args = parse(words)
     _check_together(args)
     datasets = read_datasets(args)
     metrics, calibration = _metrics(args), _calibration(args)
     frames = FRAMES if args.report_frames is None else args.report_frames
     if frames < 1:
-        raise InputError(f"--report-frames: expected 1 or more, found {frames}")
+        raise InputError(f"--report-frames: expected 1 or more, found {frames}; give a larger number")
     source = choose_source(args, datasets, metrics, calibration)
     from rich.console import Console
 
@@ -150,13 +190,13 @@ def main(words: Sequence[str] | None = None) -> None:
     Console().print(results_table(result.record), *([str(profile)] if args.profile else []))
     for remark in measured_remarks(result.record):
         print(f"note: {remark}")
-    print(f"results and pictures are in {out}" + (f"; open {out / 'report.html'} in a browser" if args.report else ""))
+    print(f"results are in {out}" + (f"; open {out / 'report.html'} in a browser" if args.report else ""))
 
 
 def _run(
     args: argparse.Namespace, source: Source, datasets: Sequence[Dataset], out: Path, report: int, profile: Any
 ) -> Result:
-    """Measure, and leave results, report, heatmaps and states in ``out``, or nothing."""
+    """Measure, and write results, report, heatmaps and states into ``out``, or nothing on failure."""
     from anomaly.api import measure
     from anomaly.cli.progress import frame_progress, progress_of
     from anomaly.evaluation.score_maps import ScorePipeline
@@ -168,7 +208,7 @@ def _run(
     evaluation = source.evaluation
     names = ScorePipeline(evaluation.scores, evaluation.post).names
     drawn = {"all": names, "first": names[:1], "none": []}[args.heatmaps]
-    lenient = args.folder is not None and not args.sets  # a dataset of one's own needs no closed set
+    lenient = args.folder is not None and not args.sets  # for the user's own images the closed set is optional
     with ExitStack() as stack:
         stage = stack.enter_context(staged(out, OUTPUTS))
         callbacks = []
@@ -204,11 +244,13 @@ def choose_source(
     """Load the model, or open the score maps of all datasets.
 
     Raises:
-        InputError: Neither or both are named, or whatever is wrong with them.
+        InputError: Neither a model nor score maps are named, or both, or they cannot be read.
     """
     words = model_words(args)
     if bool(words) == (args.predictions is not None):
-        raise InputError("expected a model (CONFIG and CHECKPOINT, or --model) or --predictions DIR; name one of them")
+        raise InputError(
+            "expected a model (CONFIG and CHECKPOINT, or --model) or --predictions DIR, found both or neither; name one"
+        )
     every = [*datasets, *([] if calibration is None else [calibration.dataset])]
     if args.predictions is not None:
         return _stored(args, every, metrics, calibration)
@@ -221,10 +263,10 @@ def network_source(
     metrics: MetricConfig | None = None,
     calibration: Calibration | None = None,
 ) -> Source:
-    """Load the model that arguments name, and say how it is evaluated.
+    """Load the model that the arguments name, and configure its evaluation.
 
     Raises:
-        InputError: Whatever is wrong with the model, scores, statistics or data.
+        InputError: The model, the scores, the statistics or the data are invalid.
     """
     from anomaly.api import configure
     from anomaly.cli.config_options import CHECKPOINT_FOLLOWS, CLOSED_SET, LOOKING, Reads
@@ -233,7 +275,7 @@ def network_source(
 
     if args.no_closed_set:
         reads = Reads(LOOKING, {**CHECKPOINT_FOLLOWS, **by_windows(args)})
-    else:  # the closed set is shown as test_cfg says, whatever the windows are
+    else:  # the closed set is predicted as test_cfg says, whatever --window is
         reads = Reads((*LOOKING, *CLOSED_SET), CHECKPOINT_FOLLOWS)
     model = read_model(args, reads)
     inference = read_inference(args, getattr(model, "inference", None) or _default_inference())
@@ -282,7 +324,8 @@ def _stored(
     names = args.scores or [name for name in next(iter(stores.values())).scores if name in found]
     if missing := [name for name in names if name not in found] or ([] if names else ["any common to all datasets"]):
         raise InputError(
-            f"{args.predictions}: expected score {missing[0]!r}, found {', '.join(sorted(found)) or 'none'}"
+            f"{args.predictions}: expected score {missing[0]!r}, found {', '.join(sorted(found)) or 'none'}; name one "
+            "that is there"
         )
     first = next(iter(stores.values()))
     record = {"name": first.method or args.predictions.name, "type": "stored scores"}
@@ -301,14 +344,14 @@ def _stored(
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:
-    """What numbers depend on beside the model and its inference, for the record."""
+    """Settings that metrics depend on besides the model and its inference, for the record."""
     values = getattr(args, "label_values", None)
     limit = getattr(args, "limit", None)
     return {"limit": limit, **({} if values is None else {"label_values": list(values)})}
 
 
 def depends_on(inputs: dict[str, Any], inference: Any) -> dict[str, Any]:
-    """What stored score maps depend on: what went in, by its checksum, and the inference."""
+    """What stored score maps depend on: checksums of the inputs, and the inference settings."""
     return {name: record["sha256"] for name, record in inputs.items()} | {"inference": inference.record()}
 
 
@@ -319,10 +362,10 @@ def _metrics(args: argparse.Namespace) -> MetricConfig:
 
     if args.bootstrap < 0 or not 0 < args.memory < 2**30:
         wrong = f"--bootstrap {args.bootstrap}" if args.bootstrap < 0 else f"--memory {args.memory:g}"
-        raise InputError(f"{wrong}: expected draws of 0 or more, and a finite number of GiB above 0")
+        raise InputError(f"{wrong}: expected at least 0 replicates, and a finite number of GiB above 0; correct it")
     if args.temporary is not None and not args.temporary.is_dir():
-        raise InputError(f"--temporary {args.temporary}: expected a folder, found none; name one on a large disk")
-    Levels(args.tpr, args.fpr)  # says what is out of range
+        raise InputError(f"--temporary {args.temporary}: expected a folder, found none; name an existing one")
+    Levels(args.tpr, args.fpr)  # raises an error if one is out of range
     return MetricConfig(
         mode="binned" if args.binned else "exact",
         memory_budget=int(args.memory * 2**30),
@@ -337,18 +380,20 @@ def _metrics(args: argparse.Namespace) -> MetricConfig:
 
 def _components_at(args: argparse.Namespace) -> Any:
     if args.components_at == "calibrated" and args.calibrate_on is None:
-        raise InputError("--components-at calibrated: expected --calibrate-on too, found none")
+        raise InputError("--components-at calibrated: expected --calibrate-on too, found none; add it")
     if args.components_at in (None, "best_f1", "calibrated"):
         return args.components_at or "best_f1"
     try:
         threshold = float(args.components_at)
     except ValueError as error:
         raise InputError(
-            f"--components-at: expected a number, or a name that --help shows; found {args.components_at!r}"
+            f"--components-at: expected best_f1, calibrated or a number, found {args.components_at!r}; use one of them"
         ) from error
     if len(args.scores) != 1 or "all" in args.scores or len(args.post) != 1:
         found = f"--scores {' '.join(args.scores)} --post {' '.join(args.post)}"
-        raise InputError(f"--components-at {threshold}: expected one --scores and one --post, found {found}")
+        raise InputError(
+            f"--components-at {threshold}: expected one --scores and one --post, found {found}; name one of each"
+        )
     return threshold
 
 
@@ -363,29 +408,28 @@ def _calibration(args: argparse.Namespace) -> Calibration | None:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    """Refuse options that would be passed over.
+    """Refuse options that would have no effect.
 
     Raises:
-        InputError: There are such.
+        InputError: There is such an option.
     """
     for one, other in BELONGS:
         if one in args.given and other not in args.given:
-            raise InputError(
-                f"{option_of(one)} belongs to {option_of(other)}, which is not there; give both or neither"
-            )
+            raise InputError(f"{option_of(one)}: expected {option_of(other)} too, found none; give both or neither")
     if args.predictions is not None and (given := [name for name in OF_A_MODEL if name in args.given]):
         options = ", ".join(map(option_of, given))
         raise InputError(
-            f"{options}: expected only options of stored scores beside --predictions, found those of a network; leave "
-            "them out, or leave --predictions out and name CONFIG and CHECKPOINT"
+            f"{options}: expected no options of a model together with --predictions; omit them, or omit --predictions "
+            "and "
+            "name CONFIG and CHECKPOINT"
         )
     if args.binned and (asked := [name for name in BINNED if name in args.given]):
         raise InputError(
-            f"{option_of(asked[0])} needs every pixel's score, which --binned does not keep; leave one of them out"
+            f"{option_of(asked[0])} needs every pixel's score, which --binned does not keep; omit one of them"
         )
     if args.binned and "memory" in args.given:
-        raise InputError("--memory does nothing beside --binned, whose memory is constant; leave one of them out")
+        raise InputError("--memory has no effect with --binned, whose memory is constant; omit one of them")
     if "temporary" in args.given and args.binned and args.components is None:
-        raise InputError("--temporary does nothing beside --binned, which writes no temporary file; leave it out")
+        raise InputError("--temporary has no effect with --binned, which writes no temporary file; omit it")
     if "data_root" in args.given and args.predictions is not None and not (args.sets or args.calibrate_on):
-        raise InputError("--data-root does nothing here, as no --data are looked for in it; leave it out")
+        raise InputError("--data-root has no effect without --data or --calibrate-on; omit it")

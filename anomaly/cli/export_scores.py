@@ -1,4 +1,4 @@
-"""Write score maps in SegmentMeIfYouCan's layout, as its evaluation reads them.
+"""Write score maps in the layout that SegmentMeIfYouCan's evaluation reads.
 
 Example:
     anomaly export-scores maps --method gmmseg --set anomaly_track-test --out submission
@@ -15,21 +15,33 @@ from anomaly.errors import InputError
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Read maps of one set, write them in float16, and say what that changed."""
+    """Read the maps of one dataset, write them in float16, and report what that changed."""
     parser = command_parser(__doc__, "anomaly export-scores")
     add = parser.add_argument
-    add("maps", type=Path, help="score maps of one set, in any format of docs/scores.md")
-    add("--score", metavar="NAME", help="which of them (needed where there are several)")
-    add("--method", required=True, metavar="NAME", help="name of the method there")
+    add("maps", type=Path, help="score maps of one dataset, in any format of docs/scores.md")
+    add("--score", metavar="NAME", help="name of the score (required if there are several)")
+    add("--method", required=True, metavar="NAME", help="name of the method in SegmentMeIfYouCan")
     add(
         "--set",
         dest="dataset",
         required=True,
         metavar="NAME",
-        help="name of the set there, such as AnomalyTrack-validation",
+        help="name of the dataset in SegmentMeIfYouCan, such as AnomalyTrack-validation",
     )
-    add("--out", required=True, type=Path, metavar="DIR", help="its DIR_OUTPUTS: files go to DIR/anomaly_p/METHOD/SET")
-    add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="its DIR_OUTPUTS; files are written to DIR/anomaly_p/METHOD/SET",
+    )
+    add(
+        "--score-scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="scores of the smallest and the largest integer",
+    )
     add_datasets(parser)
     args = parser.parse_args(words)
 
@@ -40,10 +52,10 @@ def main(words: Sequence[str] | None = None) -> None:
     scale = check_scale(args.score_scale)
     if not (args.sets or args.folder) and (extra := args.given & {"data_root", "limit", "as_found", "label_values"}):
         options = ", ".join(sorted("--" + name.replace("_", "-") for name in extra))
-        raise InputError(f"{options}: expected --sets or --folder too, of which they are, found neither; name one")
+        raise InputError(f"{options}: expected --data or --folder too, which they belong to, found neither; name one")
     datasets = read_datasets(args) if args.sets or args.folder else []
     if len(datasets) > 1:
-        raise InputError(f"expected one set whose labels the maps have, found {len(datasets)}; name one")
+        raise InputError(f"expected one dataset, the one of the maps, found {len(datasets)}; name one")
     stored = open_maps(args.maps, datasets[0], scale) if datasets else open_scores(args.maps, scale=scale)
     score = stored.scores[0] if args.score is None and len(stored.scores) == 1 else args.score
     if score not in stored.scores:

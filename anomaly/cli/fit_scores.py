@@ -1,4 +1,4 @@
-"""Fit scores that learn from training images, such as knn, vim, sml and mahalanobis.
+"""Fit scores to training images, such as knn, vim, sml and mahalanobis.
 
 Examples:
     anomaly fit-scores CONFIG CHECKPOINT --out scores.npz
@@ -16,30 +16,42 @@ from anomaly.errors import InputError
 from anomaly.scores.registry import get_scores
 
 FITTING = ("train_dataloader.dataset", "val_dataloader.dataset.pipeline")
-BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are prepared as for testing"}
+BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are preprocessed as for testing"}
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Show training images to the network once, fit every score, write."""
+    """Run the network on training images once, fit every score, and write the statistics."""
     parser = command_parser(__doc__, "anomaly fit-scores")
     add_model(parser)
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="FILE", help="the statistics, a .npz file")
-    add("--scores", nargs="+", default=[], metavar="NAME", help="(default: all that fit the network)")
-    add("--images", type=int, default=100, metavar="N", help="training images, drawn at random (default: 100)")
-    pixels = "most pixels in all, as many of each class of each image; at least one an image (default: 50000)"
+    add("--out", type=Path, required=True, metavar="FILE", help="file of the statistics; ends in .npz")
+    add(
+        "--scores", nargs="+", default=[], metavar="NAME", help="scores to fit (default: all that the network supports)"
+    )
+    add(
+        "--images",
+        type=int,
+        default=100,
+        metavar="N",
+        help="number of training images, sampled at random (default: 100)",
+    )
+    pixels = "largest number of pixels, balanced over images and their classes; at least one per image (default: 50000)"
     add("--pixels", type=int, default=50_000, metavar="N", help=pixels)
-    add("--seed", type=int, default=0, help="draws images and pixels (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add_inference(parser, fitting=True)
     args = parser.parse_args(words)
     if min(args.images, args.pixels) < 1:
-        raise InputError(f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}")
+        raise InputError(
+            f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}; correct them"
+        )
     check_seed(args.seed)
     if args.out.suffix != ".npz":
-        raise InputError(f"--out: expected a file name that ends in .npz, found {args.out}")
+        raise InputError(f"--out: expected a file name that ends in .npz, found {args.out}; choose such a name")
     if len(model_words(args)) != 2:
-        raise InputError("expected CONFIG and CHECKPOINT of mmsegmentation, whose training images are read; name both")
+        raise InputError(
+            "expected CONFIG and CHECKPOINT of mmsegmentation, because its training images are read; name both"
+        )
     named = get_scores(args.scores)
 
     from anomaly.cli.config_options import CHECKPOINT_FOLLOWS, LOOKING, Reads
@@ -59,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.scores.statistics import Statistics, fittable, weights_hash
 
     if not isinstance(model, MMSegModel):
-        raise InputError("expected a network of mmsegmentation, found another model")
+        raise InputError("expected a network of mmsegmentation, found another model; name CONFIG and CHECKPOINT")
     check_data_root(model.config, args.data_root)
     inference = read_inference(args, model.inference)
     scores = named or fittable(model.gives)

@@ -1,7 +1,7 @@
-"""Show what a network makes of your images, in one HTML page: no labels needed, no metrics given.
+"""Show what a network predicts for your images, in one HTML page. It needs no labels and gives no metrics.
 
-Heatmaps, predicted classes, and the pixels flagged at a threshold you choose. Without --model it is the small network
-that is shipped, trained on synthetic street scenes alone: an example.
+The page shows heatmaps, predicted classes, and the pixels flagged at a threshold you choose. Without --model it uses
+the shipped network as an example: a small one, trained only on synthetic street scenes.
 
 Examples:
     anomaly look images --out look.html
@@ -20,25 +20,28 @@ from anomaly.errors import InputError
 from anomaly.utils.shipped import DEMO
 
 EXAMPLE = (
-    "This page shows the small network that is shipped. It was trained on synthetic street scenes alone, so real "
-    "images are anomalous to it all over. `anomaly look --model CONFIG CHECKPOINT` takes another network."
+    "This page shows the small shipped network. It was trained only on synthetic street scenes, so real images are "
+    "anomalous to it everywhere. Use another network with `anomaly look --model CONFIG CHECKPOINT`."
 )
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Find the images, show them to the model, write the page."""
+    """Find the images, run the model on them, and write the page."""
     parser = command_parser(__doc__, "anomaly look", renamed={"--network": "--model"})
     add = parser.add_argument
     add("images", type=Path, metavar="DIR", help="a folder of images, at any depth")
-    add("--out", type=Path, required=True, metavar="FILE", help="the page, such as look.html")
-    default = "(default: gmm_nll and msp; without mixtures msp and max_logit)"
+    add("--out", type=Path, required=True, metavar="FILE", help="the page to write, such as look.html")
+    default = "(default: gmm_nll and msp; for networks without mixtures msp and max_logit)"
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES} {default}")
     add_model(parser, required=False, positional=False)
     add_inference(parser)
     parser.set_defaults(no_closed_set=True)
     args = parser.parse_args(words)
     if args.out.suffix != ".html" or not args.out.absolute().parent.is_dir() or args.out.is_dir():
-        raise InputError(f"--out: expected a file that ends in .html, in a folder that is there, found {args.out}")
+        raise InputError(
+            f"--out: expected a file name that ends in .html, in an existing folder, found {args.out}; choose such a "
+            "name"
+        )
 
     from anomaly.datasets.folder import find_images
 
@@ -52,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.results.provenance import provenance
 
     if source.model is None:
-        raise InputError("expected a model, found none")
+        raise InputError("expected a model, found none; name CONFIG and CHECKPOINT")
     name, scores = args.images.resolve().name, source.evaluation.scores
     with frame_progress() as progress:
         bar = progress.add_task(name, total=len(images))

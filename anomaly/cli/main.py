@@ -1,4 +1,4 @@
-"""The command ``anomaly``: which subcommands there are, and how one is run."""
+"""The command ``anomaly``: its subcommands, and how one is run."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from anomaly.utils.optional import raise_missing
 
 COMMANDS = {
     "evaluate": "measure anomaly scores on labelled datasets",
-    "look": "show what a network makes of images, without labels",
+    "look": "show what a network predicts for images, without labels",
     "data": "list, check, download or generate datasets",
     "save-scores": "write score maps of images without labels",
     "export-scores": "write score maps in SegmentMeIfYouCan's layout",
-    "fit-scores": "fit scores that learn from training images",
-    "compare": "several results in one table, or what differs between them",
-    "report": "one HTML page of one result or several",
-    "verify": "measure a result again and say whether it matches",
-    "control": "scores that know nothing, through the same evaluation",
+    "fit-scores": "fit scores to training images",
+    "compare": "compare results in one table, or show their differences",
+    "report": "write an HTML report of one result or several",
+    "verify": "measure a result again and check that it matches",
+    "control": "run negative controls: uninformative scores in the same evaluation",
 }
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run a subcommand and end the process."""
+    """Run a subcommand and exit."""
     run_command("anomaly", COMMANDS, words)
 
 
 def run_command(program: str, commands: Mapping[str, str], words: Sequence[str] | None = None) -> NoReturn:
-    """Run the subcommand that the first word names, and end the process with its status.
+    """Run the subcommand that the first word names, and exit with its status.
 
     Args:
-        program: ``anomaly`` or ``gmmseg``; subcommand ``NAME`` is ``PROGRAM.cli.NAME``, its dashes underscores.
-        commands: What each subcommand does, by name.
-        words: The command line behind the program's name; that of the process by default.
+        program: ``anomaly`` or ``gmmseg``. The subcommand ``NAME`` is the module ``PROGRAM.cli.NAME``, with underscores
+            for dashes.
+        commands: Description of each subcommand, by name.
+        words: The command line after the program's name; by default that of the process.
     """
-    signal.signal(signal.SIGINT, leave)  # before what takes seconds to import
+    signal.signal(signal.SIGINT, leave)  # before imports that take seconds
     words = sys.argv[1:] if words is None else list(words)
 
     def start() -> None:

@@ -1,4 +1,4 @@
-"""How the commands read a config of mmengine: its data, its options, and one sentence where it cannot be read."""
+"""Reading mmengine configs in the commands: data root, options, and one-sentence errors."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from anomaly.utils.optional import needs
 
 
 def check_data_root(config: Any, data_root: Path | None) -> None:
-    """Refuse a folder of data sets that the config, the only one to look for data, does not ask for.
+    """Refuse ``--data-root`` if the config does not use it.
 
     Raises:
-        InputError: It is there, and the config has no ``DATA_ROOT``.
+        InputError: The option is given, and the config does not read ``DATA_ROOT``.
     """
     if data_root is not None and "DATA_ROOT" not in config.text:
         raise InputError(
-            f"--data-root {data_root}: expected a config that looks for its data in DATA_ROOT, and {config.filename} "
-            "names its folders itself; set them there, or by --cfg-options train_dataloader.dataset.data_root=..."
+            f"--data-root {data_root}: expected a config that finds its data below DATA_ROOT, but {config.filename} "
+            "names "
+            "its folders itself; set them there, or with --cfg-options train_dataloader.dataset.data_root=..."
         )
 
 
 def read_config(
     path: Path, options: Sequence[str] = (), data_root: Path | None = None, reads: Reads | None = None
 ) -> Any:
-    """Read an mmengine config; the configs here look for their data in the environment's ``DATA_ROOT``.
+    """Read an mmengine config.
+
+    The configs of this project look for their data below the environment variable ``DATA_ROOT``.
 
     Args:
-        path: The file, or one of the configs that come with the package, such as ``configs/demo/NAME.py``.
-        options: ``key=value`` settings that replace the config's, in mmengine's ``--cfg-options`` form.
-        data_root: Folder that holds the data sets; sets ``DATA_ROOT``.
-        reads: What the tool reads of the config, all by default; an option for anything else is refused.
+        path: The file, or a config that is shipped with the package, such as ``configs/demo/NAME.py``.
+        options: Settings ``key=value`` that override the config's, as in mmengine's ``--cfg-options``.
+        data_root: Folder that holds the datasets; sets ``DATA_ROOT``.
+        reads: The parts of the config that the command reads; by default all. An option for another part is refused.
 
     Raises:
-        InputError: No such file, not a config, or an option that does not fit it or has no effect.
+        InputError: The file is missing or is not a config, or an option does not fit it or has no effect.
     """
     handler = signal.signal(signal.SIGINT, leave)  # the import takes seconds
     with needs("mmseg"):

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what is made of them: the model, the datasets, the inference."""
+"""Options that several commands share, and the model, datasets and inference settings made of them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from anomaly.results.score_store import StoredScores
 
 THREADS = 1024
-"""Most threads: torch ends the process where the system has not enough."""
-SCORE_NAMES = f"of {', '.join(SCORES)}"
+"""Largest number of threads: torch ends the process if the system cannot start them."""
+SCORE_NAMES = f"scores to compute, of {', '.join(SCORES)}"
 AS_FOUND = "--as-found"
 
 
@@ -32,47 +32,47 @@ AS_FOUND = "--as-found"
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = True, positional: bool = True) -> None:
-    """Add the arguments that name a model to a parser."""
+    """Add the options that name a model."""
     add = parser.add_argument_group("the model").add_argument
     if positional:
         add("config", type=Path, nargs="?", help="a config of mmsegmentation, such as those in configs/")
         add("checkpoint", type=Path, nargs="?", help="a checkpoint of that network")
-    what = "CONFIG CHECKPOINT, or FILE.PY:NAME of a module, a model or a score function"
+    what = "CONFIG CHECKPOINT, or FILE.PY:NAME for a module, a model or a score function in a Python file"
     add("--model", nargs="+", metavar="SPEC", help=what + ("" if required else " (default: the shipped network)"))
-    add("--device", help="such as cpu or cuda:0 (default: cuda where there is one)")
+    add("--device", help="such as cpu or cuda:0 (default: cuda if available)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the config to override")
 
 
 def model_words(args: argparse.Namespace) -> list[str]:
-    """What names the model, from its two ways to be named; empty where it is not named.
+    """The words that name the model, given in one of two ways; empty if it is not named.
 
     Raises:
-        InputError: It is named in both ways, or in part.
+        InputError: The model is named in both ways, or incompletely.
     """
     named = [
         str(word) for word in (getattr(args, "config", None), getattr(args, "checkpoint", None)) if word is not None
     ]
     if named and args.model:
-        raise InputError("expected CONFIG CHECKPOINT or --model, found both; name the model once")
+        raise InputError("model: expected CONFIG CHECKPOINT or --model, found both; name the model once")
     words = named or list(args.model or [])
     if len(words) > 2 or (len(words) == 1 and ":" not in words[0]):
         raise InputError(
-            f"model: expected CONFIG and CHECKPOINT, or FILE.PY:NAME, found {' '.join(words)}; name the two, or the one"
+            f"model: expected CONFIG and CHECKPOINT, or FILE.PY:NAME, found {' '.join(words)}; use one of these forms"
         )
     if len(words) == 2 and ":" in words[0] and words[0].partition(":")[0].endswith(".py"):
-        raise InputError(f"model: {words[0]} is a model by itself, found {words[1]} beside it; leave one out")
+        raise InputError(f"model: expected only {words[0]}, which is a complete model, found {words[1]} too; omit one")
     return words
 
 
 def read_model(args: argparse.Namespace, reads: Reads) -> Model:
-    """Load the model that arguments name.
+    """Load the model that the arguments name.
 
     Args:
-        args: Parsed.
-        reads: What the command reads of a config; an option for anything else is refused.
+        args: Parsed arguments.
+        reads: The parts of a config that the command reads; an option for another part is refused.
 
     Raises:
-        InputError: Whatever is wrong with config, checkpoint or file.
+        InputError: The config, the checkpoint or the file is invalid.
     """
     from anomaly.models.loading import load_model
 
@@ -80,9 +80,7 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
     check_score_names(args.scores)
     if len(words) == 1:
         if args.cfg_options:
-            raise InputError(
-                f"--cfg-options: expected a config, whose settings they are, found {words[0]}; leave it out"
-            )
+            raise InputError(f"--cfg-options: expected a config as the model, found {words[0]}; omit the option")
         return load_model(words[0], device=args.device)
     from anomaly.cli.mmseg_config import read_config
 
@@ -94,7 +92,7 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
 
 
 def check_score_names(names: Sequence[str]) -> None:
-    """Refuse names that no score has, before a network is loaded; those of score functions are known only then."""
+    """Check score names before a network is loaded; names of score functions are only known afterwards."""
     check_distinct(names, "scores", "name each once")
     known = [name for name in names if name != "all" and name.partition(":")[0] in SCORES]
     get_scores(known)
@@ -104,29 +102,46 @@ def check_score_names(names: Sequence[str]) -> None:
 
 
 def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
-    """Add the arguments about inference to a parser; for fitting scores, those that matter there."""
+    """Add the options of inference; if ``fitting``, only those that matter for fitting scores."""
     add = parser.add_argument_group("inference").add_argument
-    add("--window", metavar="HxW", help="sliding windows of that size (default: as the config's test_cfg says)")
-    add("--stride", metavar="HxW", help="distance of windows (default: two thirds of them)")
+    add("--window", metavar="HxW", help="size of sliding windows (default: as in the config's test_cfg)")
+    add("--stride", metavar="HxW", help="distance between windows (default: two thirds of the window)")
     if not fitting:
-        add("--flip", action="store_true", help="predict the mirrored image too; scores are averaged")
-        add("--scales", nargs="+", type=float, default=[1.0], metavar="S", help="image scales; scores are averaged")
-        add("--score-at", choices=("features", "input"), default="features", help="resolution of scores (features)")
-    add("--batch", type=int, default=1, metavar="N", help="images and windows at once (1)")
-    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's arithmetic (float32)")
-    add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's)")
+        add("--flip", action="store_true", help="also predict the mirrored image, and average the scores")
+        add(
+            "--scales",
+            nargs="+",
+            type=float,
+            default=[1.0],
+            metavar="S",
+            help="scales of the image, whose scores are averaged (default: 1.0)",
+        )
+        add(
+            "--score-at",
+            choices=("features", "input"),
+            default="features",
+            help="resolution at which scores are computed (default: features)",
+        )
+    add("--batch", type=int, default=1, metavar="N", help="number of images and windows in a batch (default: 1)")
+    add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="precision of the network (default: float32)",
+    )
+    add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's own)")
     if fitting:
         parser.set_defaults(flip=False, scales=[1.0], score_at="features")
     else:
-        add("--statistics", type=Path, metavar="FILE", help="of `anomaly fit-scores`, for scores that need it")
+        add("--statistics", type=Path, metavar="FILE", help="file of `anomaly fit-scores`, for scores that need it")
 
 
 def read_inference(args: argparse.Namespace, configured: Inference) -> Inference:
     """Make the configuration of inference.
 
     Args:
-        args: Parsed.
-        configured: What the model's config says about windows.
+        args: Parsed arguments.
+        configured: The settings of the model's config.
 
     Raises:
         InputError: A value is out of range.
@@ -139,7 +154,7 @@ def read_inference(args: argparse.Namespace, configured: Inference) -> Inference
     given |= {"flip": args.flip, "scales": tuple(args.scales), "resolution": args.score_at}
     if args.threads is not None:
         if not 1 <= args.threads <= THREADS:
-            raise InputError(f"--threads: expected 1 to {THREADS}, found {args.threads}")
+            raise InputError(f"--threads: expected 1 to {THREADS}, found {args.threads}; correct it")
         import torch
 
         torch.set_num_threads(args.threads)
@@ -147,16 +162,16 @@ def read_inference(args: argparse.Namespace, configured: Inference) -> Inference
 
 
 def by_windows(args: argparse.Namespace) -> dict[str, str]:
-    """What ``--window`` and ``--stride`` say in the place of the config."""
+    """Keys of a config that ``--window`` and ``--stride`` replace, with the reason."""
     said = {r"model\.test_cfg": "--window"} if args.window is not None else {}
     said |= {r"model\.test_cfg\.stride": "--stride"} if args.stride is not None else {}
-    return {key: f"{option} says so" for key, option in said.items()}
+    return {key: f"{option} replaces it" for key, option in said.items()}
 
 
 def _size(option: str, text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise InputError(f"{option}: expected HEIGHTxWIDTH such as 512x1024, found {text!r}")
+        raise InputError(f"{option}: expected HEIGHTxWIDTH such as 512x1024, found {text!r}; write it so")
     return int(height), int(width)
 
 
@@ -164,7 +179,7 @@ def _size(option: str, text: str) -> tuple[int, int]:
 
 
 def add_datasets(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name datasets to a parser."""
+    """Add the options that name datasets."""
     add = parser.add_argument_group("datasets").add_argument
     add(
         "--sets",
@@ -175,12 +190,22 @@ def add_datasets(parser: argparse.ArgumentParser) -> None:
         help="datasets of the catalogue (`anomaly data list`)",
     )
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
-    add("--limit", type=int, metavar="N", help="only the first N images of each dataset, the closed set included")
-    add(AS_FOUND, action="store_true", help="take datasets as they are, though with other images than published")
-    add("--folder", nargs=2, type=Path, metavar=("IMAGES", "LABELS"), help="two folders as a dataset of your own")
-    meanings = "what the values in LABELS mean, such as 0=known 2,5-9=anomaly 255=ignore; never guessed"
+    add("--limit", type=int, metavar="N", help="use only the first N images of each dataset, and of the closed set")
+    add(AS_FOUND, action="store_true", help="accept datasets whose images differ from the published ones")
+    add(
+        "--folder",
+        nargs=2,
+        type=Path,
+        metavar=("IMAGES", "LABELS"),
+        help="folders of your own images and label maps, as a dataset",
+    )
+    meanings = "meaning of the values in LABELS, such as 0=known 2,5-9=anomaly 255=ignore; never guessed"
     add("--label-values", nargs="+", metavar="V=MEANING", help=meanings)
-    add("--folder-name", metavar="NAME", help="its name in results (default: that of the folder that holds LABELS)")
+    add(
+        "--folder-name",
+        metavar="NAME",
+        help="name of --folder in results (default: name of the folder that holds LABELS)",
+    )
 
 
 def data_root(args: argparse.Namespace) -> Path:
@@ -189,10 +214,10 @@ def data_root(args: argparse.Namespace) -> Path:
 
 
 def read_datasets(args: argparse.Namespace) -> list[Dataset]:
-    """Open the datasets that were asked for.
+    """Open the datasets that the arguments name.
 
     Raises:
-        InputError: None was asked for, or one is not there, incomplete, or not what it should be.
+        InputError: None is named, or one is missing, incomplete or not as expected.
     """
     from anomaly.datasets.catalog import load_dataset
     from anomaly.datasets.folder import from_folders
@@ -202,11 +227,13 @@ def read_datasets(args: argparse.Namespace) -> list[Dataset]:
         images, labels = args.folder
         datasets.append(from_folders(images, labels, args.label_values, name=args.folder_name))
     elif unused := [name for name in ("label-values", "folder-name") if name.replace("-", "_") in args.given]:
-        raise InputError(f"--{unused[0]} belongs to --folder; the catalogue says what a dataset's label values mean")
+        raise InputError(
+            f"--{unused[0]}: expected --folder too, found none; the datasets of the catalogue need no such option"
+        )
     if args.as_found and not args.sets and getattr(args, "calibrate_on", None) is None:
-        raise InputError(f"{AS_FOUND} does nothing here, as no --data are named; leave it out")
+        raise InputError(f"{AS_FOUND} has no effect without --data; omit it")
     if not datasets:
-        raise InputError("expected --data NAME... or --folder IMAGES LABELS, found neither")
+        raise InputError("expected --data NAME... or --folder IMAGES LABELS, found neither; name a dataset")
     check_distinct((one.name for one in datasets), "datasets", "name each once, or give a --folder-name")
     for one in datasets:
         for note in one.notes:
@@ -215,18 +242,19 @@ def read_datasets(args: argparse.Namespace) -> list[Dataset]:
 
 
 def open_maps(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScores:
-    """Open the score maps of a dataset's frames, and tell of others that are there.
+    """Open the score maps of a dataset's frames, and print a note on other maps in the folder.
 
     Raises:
-        InputError: As :func:`anomaly.results.score_store.open_dataset_scores`.
+        InputError: A map is missing or ambiguous, or the maps belong to another dataset.
     """
     from anomaly.results.score_store import open_dataset_scores
 
     stored = open_dataset_scores(folder, dataset, scale=scale)
     if stored.unused:
         print(
-            f"note: {len(stored.unused)} score maps in {stored.folder}, such as {stored.unused[0]}, are of no frame of "
-            f"{dataset.name} and are left out",
+            f"note: {len(stored.unused)} score maps in {stored.folder}, such as {stored.unused[0]}, belong to no frame "
+            "of "
+            f"{dataset.name} and are ignored",
             file=sys.stderr,
         )
     return stored

@@ -1,4 +1,4 @@
-"""Command lines whose help reads like documentation, and of which no word is passed over."""
+"""Command-line parsing: help that reads like documentation, and no argument that is silently ignored."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from anomaly.errors import InputError
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse's parser, for subcommands too, with three differences.
+    """argparse's parser with three differences, for subcommands too.
 
-    What it parses has ``given``: the ``dest`` of every argument that was typed, positional ones and flags included. An
-    option that is typed twice is refused, where argparse drops the first. A number is a value in every notation that
-    ``float`` reads, where argparse takes ``-5e-06`` for an option.
+    The parsed arguments have ``given``: the ``dest`` of every argument that was typed, positional arguments and flags
+    included. An option given twice is an error, where argparse ignores the first. Every notation that ``float`` reads
+    is a value, where argparse treats ``-5e-06`` as an option.
     """
 
     _given: set[str]
     renamed: Mapping[str, str] = {}
-    """Options of earlier versions by their names then: still taken, with a note."""
+    """New names of options that were renamed, by the old name; old names still work, with a note."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as argparse does, and say in ``given`` what was typed.
+        """Parse as argparse does, and set ``given``.
 
         Raises:
-            InputError: An option is there twice.
+            InputError: An option is given twice.
         """
         self._given = set()
         args = [self._renamed(word) for word in (sys.argv[1:] if args is None else args)]
         parsed, rest = super().parse_known_args(args, namespace)
-        parsed.given = self._given | getattr(parsed, "given", set())  # a subcommand has put its own there
+        parsed.given = self._given | getattr(parsed, "given", set())  # a subcommand has already added its own
         return parsed, rest
 
     def _renamed(self, word: str) -> str:
@@ -45,16 +45,16 @@ class CommandParser(argparse.ArgumentParser):
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.option_strings and action.dest in self._given:
             raise InputError(
-                f"{max(action.option_strings, key=len)} is there twice, and only one can count; give it once"
+                f"{max(action.option_strings, key=len)}: expected it once, found it twice; give it once"
                 + ("" if action.nargs in (None, 0, "?") else ", with all its values")
             )
-        if action.option_strings or arg_strings:  # a positional argument that may be left out comes without words
+        if action.option_strings or arg_strings:  # an optional positional argument that is omitted has no words
             self._given.add(action.dest)
         return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
-        """End with one sentence, and not with the whole usage."""
-        raise InputError(f"{message}; {self.prog} --help shows what there is")
+        """Raise one sentence instead of printing the usage."""
+        raise InputError(f"{message}; {self.prog} --help lists the options")
 
     def _parse_optional(self, arg_string: str) -> Any:
         with contextlib.suppress(ValueError):
@@ -64,7 +64,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a ``--seed`` that torch cannot take.
+    """Check that torch accepts a ``--seed``.
 
     Raises:
         InputError: It has more than 64 bits.
@@ -74,19 +74,19 @@ def check_seed(seed: int) -> None:
 
 
 def option_of(name: str) -> str:
-    """How an argument is written, from the name that parsed arguments have."""
+    """The option or argument as the user types it, from its name in parsed arguments."""
     return name.upper() if name in ("config", "checkpoint") else "--" + name.replace("_", "-")
 
 
 def command_parser(
     doc: str | None, prog: str | None = None, *, renamed: Mapping[str, str] | None = None
 ) -> CommandParser:
-    """Make a parser whose help opens with the module's docstring, examples included, lines kept.
+    """Make a parser whose help starts with the module's docstring, examples included, with its line breaks.
 
     Args:
         doc: The docstring.
-        prog: The command.
-        renamed: Options of earlier versions: the new name by the old one.
+        prog: Name of the command.
+        renamed: New names of renamed options, by the old name.
     """
     parser = CommandParser(
         prog=prog,

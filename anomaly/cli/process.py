@@ -1,4 +1,4 @@
-"""How a command runs as a process: what it does with warnings, bad input and Ctrl-C, and the status it ends with."""
+"""A command as a process: warnings, invalid input, Ctrl-C and the exit status."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any, NoReturn
 
 from anomaly.errors import InputError
 
-# Remarks of mmcv and mmseg that hold for every network here and tell the user nothing.
+# Messages of mmcv and mmseg that apply to every network here and do not help the user.
 _REMARKS = ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False")
 
 
 def leave(*_: Any) -> NoReturn:
-    """End on Ctrl-C at once: an exception amid the import of compiled code would abort the process."""
+    """Exit at once on Ctrl-C: an exception during the import of compiled code would abort the process."""
     os.write(2, b"interrupted\n")
     os._exit(130)
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Call ``main`` and end the process: 0 when done, 2 on input the user can mend, 130 on Ctrl-C."""
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # leaving takes a moment, and its status stands
+    """Call ``main`` and exit: 0 on success, 2 on input that the user can correct, 130 on Ctrl-C."""
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C during exit must not change the status
     for remark in _REMARKS:
         warnings.filterwarnings("ignore", message=remark)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # a user has no use for our lines
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the source line
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
@@ -41,12 +41,12 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def end(status: int) -> NoReturn:
-    """End the process with ``status``.
+    """Exit with ``status``.
 
-    A process of many skips the interpreter's own end. A thread of gloo may let go of its last collective, and with
-    it of Python objects, only when the interpreter is gone, which aborts the process and turns a run that is done
-    into one that failed: https://github.com/pytorch/pytorch/pull/179291. Destroying the process group does not help
-    where a wrapped network still refers to it.
+    A distributed process skips the interpreter's own shutdown: a thread of gloo may release its last collective, and
+    with it Python objects, after the interpreter is gone. This aborts the process and turns a finished run into a
+    failed one: https://github.com/pytorch/pytorch/pull/179291. Destroying the process group does not help while a
+    wrapped network still refers to it.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():

@@ -1,4 +1,4 @@
-"""The progress of the tools: a bar in a terminal, lines in a log."""
+"""Progress of the commands: a bar in a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from rich.progress import (
 )
 from rich.text import Text
 
-SECONDS = 20.0  # between two lines of a log
+SECONDS = 20.0  # seconds between two lines of a log
 
 
 class FramesPerSecond(ProgressColumn):
-    """Frames done per second, over the last half minute."""
+    """Speed in frames per second, over the last half minute."""
 
     def render(self, task: Task) -> Text:
-        """Show the speed once it is known."""
+        """Show the speed as soon as it is known."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.1f} frames/s" if speed else "")
 
 
 class LineProgress(Progress):
-    """Writes a line now and then, and one at the end of each task: for logs, where a bar would be noise."""
+    """Progress for logs: a line at intervals, and one at the end of each task, instead of a bar."""
 
     def __init__(self, *columns: ProgressColumn, console: Console) -> None:
         super().__init__(*columns, console=console, disable=True)
         self._written: dict[TaskID, float] = {}
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
-        """As of a bar."""
+        """Update a task, and write a line if it is time."""
         super().update(task_id, **fields)
         self._write(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """As of a bar."""
+        """Advance a task, and write a line if it is time."""
         super().advance(task_id, advance)
         self._write(task_id)
 
@@ -65,12 +65,12 @@ class LineProgress(Progress):
 
 
 def frame_progress() -> Progress:
-    """Show how many frames are done, on stderr."""
+    """Progress in frames, on stderr."""
     return _progress(MofNCompleteColumn(), FramesPerSecond())
 
 
 def progress_of(bars: Progress) -> Callable[[str, int], Callable[[], None]]:
-    """What an evaluation tells of its frames, as bars; a bar's time begins with its first frame."""
+    """The progress callback of an evaluation, shown as bars. A bar's time starts with its first frame."""
 
     def add(what: str, total: int) -> Callable[[], None]:
         bar = bars.add_task(what, total=total, start=False)
@@ -85,7 +85,7 @@ def progress_of(bars: Progress) -> Callable[[str, int], Callable[[], None]]:
 
 
 def download_progress() -> Progress:
-    """Show how many bytes are there, on stderr."""
+    """Progress in bytes, on stderr."""
     return _progress(DownloadColumn())
 
 

@@ -1,4 +1,4 @@
-"""One HTML page of one run of anomaly evaluate --report, or of several side by side.
+"""Write the HTML report of one result of anomaly evaluate --report, or of several side by side.
 
 Examples:
     anomaly report work_dirs/run/results.json
@@ -19,8 +19,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__, "anomaly report")
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate --report")
-    add("--out", type=Path, metavar="FILE", help="the page (default: report.html beside the first results.json)")
-    add("--megabytes", type=float, metavar="MB", help="of a larger page fewer frames (default: 40)")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the page to write (default: report.html beside the first results.json)",
+    )
+    add(
+        "--megabytes",
+        type=float,
+        metavar="MB",
+        help="size limit of the page; beyond it, fewer images are shown (default: 40)",
+    )
     args = parser.parse_args(words)
     for path in args.results:
         if not path.is_file():
@@ -29,7 +39,9 @@ def main(words: Sequence[str] | None = None) -> None:
             )
     out = args.out or args.results[0].parent / "report.html"
     if out.suffix != ".html" or not out.absolute().parent.is_dir():
-        raise InputError(f"--out: expected a file that ends in .html, in a folder that is there; found {out}")
+        raise InputError(
+            f"--out: expected a file name that ends in .html, in an existing folder, found {out}; choose such a name"
+        )
 
     from anomaly.report.html import MEGABYTES, write_page
 

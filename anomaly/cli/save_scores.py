@@ -1,6 +1,6 @@
-"""Score maps of images without labels.
+"""Write score maps of images without labels.
 
-For test splits whose labels are hidden, and for any folder of images. Those of datasets with labels are written by
+Use it for test datasets whose labels are hidden, and for any folder of images. For datasets with labels, use
 ``anomaly evaluate --save-scores``.
 
 Example:
@@ -20,13 +20,13 @@ from anomaly.errors import InputError
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Find the images, show them to the model, write; a stopped run goes on where it stopped."""
+    """Find the images, run the model on them, and write score maps; a stopped run resumes."""
     parser = command_parser(__doc__, "anomaly save-scores", renamed={"--set": "--data"})
     add_model(parser)
     add = parser.add_argument
     add("--data", metavar="NAME", help="a dataset of the catalogue, such as anomaly_track-test")
     add("--images", type=Path, metavar="DIR", help="a folder of images instead")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the maps (docs/scores.md)")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write the maps to (docs/scores.md)")
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES} (default: the usual ones)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add_inference(parser)
@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if (args.data is None) == (args.images is None):
         raise InputError("expected --data NAME or --images DIR, found both or neither; name one of them")
     if args.data is None and args.data_root is not None:
-        raise InputError("--data-root: expected --data too, which is looked for there, found --images; leave one out")
+        raise InputError("--data-root: expected --data too, found --images; omit one of them")
 
     from anomaly.datasets.catalog import find_entry
     from anomaly.datasets.folder import find_images
@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> None:
     made_by = {"method": source.record["name"], "settings": depends_on(source.inputs, evaluation.inference)}
     writer = ScoreWriter(args.out, dataset=name, **made_by)
     if source.model is None:
-        raise InputError("expected a model, found none")
+        raise InputError("expected a model, found none; name CONFIG and CHECKPOINT")
     with frame_progress() as progress:
         bar = progress.add_task(name, total=len(images))
         shown = write_scores(
@@ -68,8 +68,8 @@ def main(words: Sequence[str] | None = None) -> None:
         )
     if others := sorted({frame for _, frame in open_scores(args.out)} - {frame for frame, _ in images}):
         print(
-            f"note: {args.out} has score maps of {len(others)} other frames too, such as {others[0]}; remove them if "
-            "they are not to be exported",
+            f"note: {args.out} has score maps of {len(others)} other frames too, such as {others[0]}; remove them "
+            "before you export the maps, unless you want them",
             file=sys.stderr,
         )
-    print(f"{len(images)} frames are in {args.out}, {shown} of them new (docs/scores.md)")
+    print(f"{len(images)} frames are in {args.out}, {shown} of them new; docs/scores.md describes the files")

@@ -1,4 +1,4 @@
-"""Measure a result again, from its model or from score maps, and say whether it matches.
+"""Measure a result again, from its model or from score maps, and check that it matches.
 
 Examples:
     anomaly verify RESULTS.json CONFIG CHECKPOINT
@@ -19,21 +19,33 @@ from anomaly.errors import InputError
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Repeat the measurement with the record's settings, say whether it matches; status 1 if it does not."""
+    """Repeat the measurement with the record's settings; exit with status 1 if the result does not match."""
     parser = command_parser(__doc__, "anomaly verify")
     add = parser.add_argument
     add("results", type=Path, metavar="RESULTS", help="results.json of `anomaly evaluate`")
     add_model(parser)
-    add("--predictions", type=Path, metavar="DIR", help="its score maps, instead of a model")
-    add("--score-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what the least and largest integer mean")
-    add("--statistics", type=Path, metavar="FILE", help="what its scores were fitted to (`anomaly fit-scores`)")
+    add("--predictions", type=Path, metavar="DIR", help="score maps of the result, instead of a model")
+    add(
+        "--score-scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="scores of the smallest and the largest integer",
+    )
+    add("--statistics", type=Path, metavar="FILE", help="file of `anomaly fit-scores`, if the result used one")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
-    add("--folder", nargs=2, type=Path, metavar=("IMAGES", "LABELS"), help="where a dataset of two folders is")
-    add("--label-values", nargs="+", metavar="V=MEANING", help="what its label maps mean")
+    add(
+        "--folder",
+        nargs=2,
+        type=Path,
+        metavar=("IMAGES", "LABELS"),
+        help="folders of the dataset, if it is not in the catalogue",
+    )
+    add("--label-values", nargs="+", metavar="V=MEANING", help="meaning of the values in LABELS")
     add("--tolerance", type=float, default=1e-6, help="largest difference of a metric (default: 1e-6)")
     args = parser.parse_args(words)
     if not 0 <= args.tolerance <= 0.01:
-        raise InputError(f"--tolerance: expected a difference of metrics from 0 to 0.01, found {args.tolerance}")
+        raise InputError(f"--tolerance: expected a number from 0 to 0.01, found {args.tolerance}; correct it")
 
     from anomaly.api import Verification, measure
     from anomaly.cli.progress import frame_progress, progress_of
@@ -47,12 +59,14 @@ def main(words: Sequence[str] | None = None) -> None:
     again = repeated(record)
     if len(again.own) != int(args.folder is not None):
         found = (
-            f"{' and '.join(again.own)}, which are of no catalogue" if again.own else "only datasets of the catalogue"
+            f"{' and '.join(again.own)}, which are not in the catalogue"
+            if again.own
+            else "only datasets of the catalogue"
         )
         wanted = "one dataset" if args.folder is not None else "no dataset"
         raise InputError(
             f"expected a result with {wanted} of two folders (--folder IMAGES LABELS), found {found}; "
-            f"{'leave --folder out' if args.folder is not None and not again.own else 'name its folders'}"
+            f"{'omit --folder' if args.folder is not None and not again.own else 'name its folders'}"
         )
     inference = again.inference
     args.sets, args.scores, args.post = again.datasets, again.scores, again.postprocessing

@@ -263,7 +263,7 @@ class _DatasetRun:
         for value, word in ((ANOMALY, "anomalous"), (KNOWN, "known")):
             if not self._met[value]:
                 raise InputError(
-                    f"{dataset.name}: expected known and anomalous pixels, found no {word} pixel in "
+                    f"{dataset.name}: expected known and anomalous pixels, found not one {word} pixel in "
                     f"{len(dataset)} frames of {dataset.root}; evaluate more frames (a higher --limit, or none), or "
                     "check the labels"
                 )

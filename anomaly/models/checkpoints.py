@@ -29,7 +29,7 @@ def read_safely(path: str | Path) -> Any:
     """
     path = find_shipped(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path}: expected a .pth file, found no such file; check the path")
+        raise InputError(f"checkpoint {path} does not exist; give the path of a .pth file")
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)

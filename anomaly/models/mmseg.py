@@ -69,9 +69,7 @@ def read_config(path: str | Path) -> Config:
     """
     path = find_shipped(path)
     if not path.is_file():
-        raise InputError(
-            f"config {path}: expected a file such as those in configs/, found no such file; check the path"
-        )
+        raise InputError(f"config {path} does not exist; give a file such as those in configs/")
     with _quiet():
         try:
             return Config.fromfile(path)

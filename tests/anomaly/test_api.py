@@ -222,7 +222,7 @@ def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path
         ({"data": "road_anomly"}, "unknown set 'road_anomly'; correct it to one of .* road_anomaly"),
         ({"data": 3}, "data: expected a dataset or its name, found int"),
         ({"data": []}, "expected at least one dataset, .*found none"),
-        ({"model": "nothing"}, "model 'nothing': expected a config and a checkpoint, or file.py:name"),
+        ({"model": "nothing"}, "model: expected a config and a checkpoint, or file.py:name, found 'nothing'"),
         ({"postprocessing": "smoth"}, "smoth"),
         ({"calibrate_on": "street_scenes", "calibrate_by": "fpr=2"}, "fpr"),
         ({"limit": 0}, "limit"),
@@ -452,7 +452,7 @@ def test_what_differs_between_results(result, other, dataset, few_draws):
 
 def test_a_paired_comparison_needs_the_counts_of_every_frame(result, other, dataset, tmp_path, few_draws):
     for without in (anomaly.evaluate(model_of(7), dataset, "energy", report_images=0), other.save(tmp_path / "out")):
-        with pytest.raises(InputError, match=r"every frame's counts|every pixel's score"):
+        with pytest.raises(InputError, match=r"counts of every frame|every pixel's score"):
             anomaly.compare(result, without, paired=True)
     config = MetricConfig(states=tmp_path / "kept/states")
     (tmp_path / "kept").mkdir()
