@@ -35,3 +35,6 @@ class LazyFunction:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the function."""
         return self.__wrapped__(*arguments, **named)
+
+    def __repr__(self) -> str:
+        return f"<function {self._place}>"
