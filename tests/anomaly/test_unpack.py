@@ -281,7 +281,11 @@ def test_absurd_sizes_in_a_tar_are_refused(tmp_path, kind, size):
     refused(tmp_path / "a", "damaged")
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", bytes(10240), b"\x1f\x8b" + bytes(50), gzip.compress(b"a,b\n" * 999)])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"<html>", bytes(10240), b"\x1f\x8b" + bytes(50), gzip.compress(b"a,b\n" * 999)],
+    ids=["empty", "page", "zeros", "cut gzip", "gzip"],
+)
 def test_what_is_no_archive_is_refused(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     refused(tmp_path / "a", "expected a whole zip|expected at least one file")
