@@ -117,7 +117,7 @@ def _signature(name: str, signature: inspect.Signature, *, returns: bool = True)
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     text = f"{stars}{one.name}" + ("" if one.annotation is one.empty else f": {one.annotation}")
     if one.default is one.empty:
         return text
