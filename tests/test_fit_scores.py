@@ -137,7 +137,7 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
             "score 'gmm_nll' needs the network's class_log_likelihood (`gmmseg fit` fits",
         ),
         (("--scores", "zscore_sum:of=sml+typicality"), "needs the network's class_log_likelihood"),
-        (("--images", 3, "--pixels", 2), "expected at least one pixel of each of the 3 images, found 2"),
+        (("--images", 3, "--pixels", 2), "expected at least one pixel for each of the 3 images, found 2"),
         *(((option,), f"unrecognized arguments: {option}") for option in ("--flip", "--scales=2", "--score-at=input")),
         (("--statistics", "scores.npz"), "unrecognized arguments: --statistics"),
     ],
