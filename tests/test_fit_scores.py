@@ -72,7 +72,7 @@ def test_what_is_refused(fitted, tmp_path):
         (
             "--scores",
             "gmm_nll",
-        ): "needs the network's class_log_likelihood (gmmseg fit fits mixtures to any",
+        ): "needs the network's class_log_likelihood (`gmmseg fit` fits mixtures to any",
         ("--statistics", "none.npz"): "none.npz: expected the state of score statistics, found no such file",
         ("--window", "64"): "--window: expected HEIGHTxWIDTH such as 512x1024, found '64'",
         ("--stride", "8x8"): "stride: expected a window too",
@@ -134,10 +134,10 @@ def test_photographs_that_were_learned_from_are_refused(fitted):
         (("--scores", "nosuch"), "unknown score 'nosuch'"),
         (
             ("--scores", "sml", "gmm_nll"),
-            "score 'gmm_nll' needs the network's class_log_likelihood (gmmseg fit fits",
+            "score 'gmm_nll' needs the network's class_log_likelihood (`gmmseg fit` fits",
         ),
         (("--scores", "zscore_sum:of=sml+typicality"), "needs the network's class_log_likelihood"),
-        (("--images", 3, "--pixels", 2), "expected at least one pixel of each of the 3 images, found 2"),
+        (("--images", 3, "--pixels", 2), "expected at least one pixel for each of the 3 images, found 2"),
         *(((option,), f"unrecognized arguments: {option}") for option in ("--flip", "--scales=2", "--score-at=input")),
         (("--statistics", "scores.npz"), "unrecognized arguments: --statistics"),
     ],
@@ -169,7 +169,7 @@ def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call, scenes
     assert status == 0, err
     assert list(Statistics.load(Path("s.npz")).fitted) == ["entropy", "sml", "knn"]
     words = ("net.py", "net.pth", *QUICK, "--statistics", "s.npz", "--scores", combined, "knn:k=3", "sml")
-    with pytest.warns(UserWarning, match=r"s\.npz: .* are of window 64x64 \(here the whole\)$"):
+    with pytest.warns(UserWarning, match=r"s\.npz: .* were fitted with window 64x64 \(here the whole\)$"):
         status, err = call("ood_eval", *words, "--out", "out")
     assert status == 0, err
     assert list(results()["datasets"][0]["scores"]) == [combined, "knn:k=3", "sml"]

@@ -12,7 +12,7 @@ import pytest
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.conventions import CONVENTIONS
-from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown, read_conventions
+from anomaly.report.conventions import MeasuredDataset, conventions_json, conventions_markdown, read_conventions
 from tests.commands import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,7 +135,7 @@ def test_record_keeps_what_is_undefined(tmp_path):
     metrics = PixelMetrics()
     metrics.update("a", np.float32([[1e6, 2e6, 3e6]]), np.uint8([[0, 1, 0]]))
     with pytest.warns(UserWarning, match="smiyc"):
-        measured = MeasuredSet.of("street", "nll", metrics.frames())
+        measured = MeasuredDataset.of("street", "nll", metrics.frames())
     (tmp_path / "x.json").write_text(conventions_json([measured]))
     (again,) = read_conventions(tmp_path / "x.json")
     assert conventions_markdown(again) == conventions_markdown(measured)

@@ -45,7 +45,7 @@ def test_street_scenes_are_written_to_data_by_default(tmp_path):
         (["--size", "8x8"], "error: street_scenes: expected train, val"),
         (["--size", "99999999999x99999999999"], "error: street_scenes: expected train, val"),
         (["--size", "64x96", "--seed", "-1"], "error: street_scenes: expected train, val"),
-        (["--root", "taken", "--root", "other"], "error: --root is there twice"),
+        (["--root", "taken", "--root", "other"], "error: --root: expected it once, found it twice"),
         (["--root", "taken"], "error: taken: expected nothing or generated street scenes, found other files"),
     ],
 )

@@ -191,7 +191,7 @@ def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):
     record = json.loads(second.read_text())
     record["datasets"][0]["scores"]["renamed"] = record["datasets"][0]["scores"].pop("msp")
     second.write_text(json.dumps(record))
-    assert "found that of another run" in refused(second)
+    assert "found those of another run" in refused(second)
     shutil.rmtree(first.parent / "report")
     assert "evaluate again with anomaly evaluate --report" in refused(first)
     assert call(monkeypatch, *EVALUATE, "--report", "--binned") == 2

@@ -328,7 +328,7 @@ def test_options_that_do_nothing_together(refused, place):
     assert "--temporary" in refused(*STORED, *sets, "--binned", "--temporary", ".")
     assert "--data-root" in refused(*STORED, *folder, "--data-root", "data")
     assert "--report-frames" in refused(*STORED, *sets, "--report-frames", "3")
-    assert "--scores is there twice" in refused(*STORED, *sets, "--scores", "a", "--scores", "b")
+    assert "--scores: expected it once, found it twice" in refused(*STORED, *sets, "--scores", "a", "--scores", "b")
 
 
 def test_statistics_that_no_score_uses(refused, place):
@@ -489,7 +489,7 @@ def test_one_image_under_two_names_is_told(call, place):
     set_trees.write(place / "mine/images/f2.png", set_trees.photo(0, 48, 72))
     words = ("--folder", "mine/images", "mine/labels", *DECLARED, "--scores", "msp")
     status, text = call("ood_eval", *NETWORK, *words, *QUICK)
-    assert (status, "1 of 3 frames have the image of another, such as 'f2' that of 'f0'" in text) == (0, True)
+    assert (status, "1 of 3 frames have the same image as another frame, such as 'f2' and 'f0'" in text) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_export_of_scores(call, maps, tmp_path):
     (maps / "f0.npy").unlink()
     status, _, complaint = call("anomaly export-scores", *words)
     assert status == 2
-    assert "expected nothing but maps of this set, found f0.hdf5 (1 others)" in complaint
+    assert "expected only maps of this dataset, found f0.hdf5 (1 others)" in complaint
     (tmp_path / "file").write_text("")
     status, _, complaint = call("anomaly export-scores", *words[:-1], "file")
     assert (status, "expected a place for a folder" in complaint) == (2, True)

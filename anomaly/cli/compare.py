@@ -121,13 +121,13 @@ def compare_paired(results: list[Path]) -> None:
 def compare_conventions(results: list[Path], out: Path | None) -> None:
     """Print a table for each dataset and score of the results."""
     from anomaly.metrics.pixel import PixelMetrics
-    from anomaly.report.conventions import MeasuredSet, conventions_json, conventions_markdown
+    from anomaly.report.conventions import MeasuredDataset, conventions_json, conventions_markdown
     from anomaly.results.records import state_files
 
     measured = []
     for state in (state for path in results for state in state_files(path)):
         metrics = PixelMetrics.load(state)
-        measured.append(MeasuredSet.of(metrics.dataset, metrics.name, metrics.frames()))
+        measured.append(MeasuredDataset.of(metrics.dataset, metrics.name, metrics.frames()))
         print(f"{metrics.dataset or state.name}, {metrics.name}:\n\n{conventions_markdown(measured[-1])}")
     if out is not None:
         out.write_text(conventions_json(measured))

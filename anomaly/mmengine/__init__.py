@@ -1,1 +1,1 @@
-"""Metrics inside mmengine's own loops, and mmsegmentation's datasets."""
+"""Integration with mmengine: metrics inside its validation and test loops, and mmsegmentation's datasets."""

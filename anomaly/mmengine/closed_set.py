@@ -1,4 +1,4 @@
-"""Closed-set mIoU of an mmseg segmentor: what mmengine's ``Runner.val()`` measures, for every class."""
+"""Closed-set mIoU of an mmseg segmentor, for every class, as mmengine's ``Runner.val()`` measures it."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class NoClosedSet(InputError):
 
 
 def open_closed_set(config: Config) -> BaseSegDataset:
-    """Open the data set of the config's ``val_dataloader``.
+    """Open the dataset of the config's ``val_dataloader``.
 
-    Warns of images and label maps in its folders that are none of its frames.
+    Warns of images and label maps in its folders that belong to no frame.
 
     Raises:
-        InputError: The config has none, its folder is missing or empty, or mmseg would pass over a frame: it lists the
-            images that end in one suffix.
+        InputError: The config has no such dataset, its folder is missing or empty, or mmseg, which lists images by one
+            suffix, would silently skip a frame.
     """
     if not config.get("val_dataloader"):
-        raise NoClosedSet(f"config {config.filename} has no val_dataloader; use --no-closed-set")
+        raise NoClosedSet(f"config {config.filename}: expected a val_dataloader, found none; use --no-closed-set")
     init_default_scope(config.get("default_scope", "mmseg"))
     settings = config.val_dataloader.dataset
     try:
@@ -57,22 +57,24 @@ def open_closed_set(config: Config) -> BaseSegDataset:
             f"({folders}), found {fault}; put them there, or leave the closed set out with --no-closed-set"
         )
     check_whole(dataset, "closed set", ", or leave the closed set out with --no-closed-set")
-    check_distinct(dataset.metainfo.get("classes") or (), "classes", "correct the metainfo of the config's data set")
+    check_distinct(dataset.metainfo.get("classes") or (), "classes", "correct the metainfo of the config's dataset")
     return dataset
 
 
 def check_whole(dataset: Any, what: str, otherwise: str = "") -> None:
-    """Tell what lies in a data set's folders and is no frame of it: mmseg lists the images that end in one suffix.
+    """Check that a dataset has all frames in its folders; mmseg lists only the images with one suffix.
 
-    Warns of images and label maps of no frame. Where a file names the frames of a data set, these are all.
+    Warns of images and label maps that belong to no frame. If a file lists the frames of the dataset, nothing is
+    checked.
 
     Args:
-        dataset: A data set, or what repeats one or joins several; those that are not mmseg's are passed over.
-        what: What it is called in messages.
-        otherwise: What else can be done about frames that are passed over, for the message.
+        dataset: A dataset, or a wrapper that repeats one or concatenates several. Types that are not mmseg's are
+            skipped.
+        what: What the dataset is, for messages.
+        otherwise: What else the user can do about skipped frames, for the message.
 
     Raises:
-        InputError: An image that ends otherwise has a label map, a link leads to nothing, or a folder cannot be listed.
+        InputError: An image with another suffix has a label map, a link is broken, or a folder cannot be listed.
     """
     if isinstance(dataset, BaseSegDataset):
         _check_whole(dataset, what, otherwise)
@@ -89,8 +91,8 @@ def _check_whole(dataset: BaseSegDataset, what: str, otherwise: str) -> None:
     images, labels = map(Path, folders)
     frames = dataset.load_data_list()
     taken = {Path(frame[name]) for frame in frames for name in ("img_path", "seg_map_path")}
-    pictures = (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
-    others = [path for path in files_below(images) if path.suffix.lower() in pictures and path not in taken]
+    suffixes = (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
+    others = [path for path in files_below(images) if path.suffix.lower() in suffixes and path not in taken]
     ending = dataset.seg_map_suffix.lower()
     maps = [path for path in files_below(labels) if path.name.lower().endswith(ending) and path not in taken]
     named = {str(path.relative_to(labels)).lower() for path in maps}
@@ -103,14 +105,14 @@ def _check_whole(dataset: BaseSegDataset, what: str, otherwise: str) -> None:
     if lost:
         raise InputError(
             f"{what}: expected images that end in {dataset.img_suffix} and label maps that end in "
-            f"{dataset.seg_map_suffix}, as the config's data set reads them, found {lost[0]} with a label map "
-            f"({len(lost)} such frames beside {len(frames)}); give all frames these endings, or change "
+            f"{dataset.seg_map_suffix}, as the config's dataset reads them, found {lost[0]} with a label map "
+            f"({len(lost)} such frames beside {len(frames)}); rename all files to these suffixes, or change "
             f"img_suffix{otherwise}"
         )
     if left := sorted({*others, *maps}):
         warnings.warn(
-            f"{what}: {len(left)} pictures such as {left[0]} are of none of its {len(frames)} frames and are left "
-            f"out: a frame is an image that ends in {dataset.img_suffix} and a label map that ends in "
+            f"{what}: {len(left)} files such as {left[0]} belong to none of its {len(frames)} frames and are "
+            f"ignored: a frame is an image that ends in {dataset.img_suffix} and a label map that ends in "
             f"{dataset.seg_map_suffix}",
             stacklevel=4,
         )
@@ -125,23 +127,23 @@ def evaluate_closed_set(
     on_frame: Callable[[], None] | None = None,
     profile: Profile | None = None,
 ) -> ClosedSet:
-    """Segment the validation images and compare with their labels.
+    """Segment the validation images and compare them with their labels.
 
     Args:
-        config: Its ``val_evaluator`` says which label is ignored.
-        model: The network on its device; in evaluation mode while it segments, afterwards as it was.
-        dataset: What :func:`open_closed_set` gives for the config.
-        limit: Number of frames, from the first; ``None`` takes all.
+        config: The config; its ``val_evaluator`` says which label is ignored.
+        model: The network on its device. It is in evaluation mode during segmentation, and then as before.
+        dataset: The dataset from :func:`open_closed_set`.
+        limit: Number of frames, from the first; None for all.
         on_frame: Called after each frame.
-        profile: Gets the seconds spent in each stage.
+        profile: Receives the seconds spent in each stage.
 
     Returns:
-        IoU and accuracy pooled over the frames, as fractions; a class in neither labels nor predictions has
-        NaN and counts in no mean.
+        IoU and accuracy pooled over the frames, as fractions in 0..1. A class in neither labels nor predictions is NaN
+        and is left out of means.
 
     Raises:
-        InputError: A image or label cannot be read whole, the two differ in size, or a label is neither a
-            class nor the one that is ignored.
+        InputError: An image or label cannot be read, the two differ in size, or a label value is neither a class nor
+            the ignored one.
     """
     profile = profile or Profile()
     metric = IoUMetric(ignore_index=_ignore_index(config), prefix="closed_set")
@@ -164,7 +166,7 @@ def evaluate_closed_set(
 
 
 def _closed_set(name: str, classes: tuple[str, ...], areas: list[tuple[torch.Tensor, ...]]) -> ClosedSet:
-    """Pool mmseg's per-frame areas: intersection, union, prediction, label, each ``(C,)``."""
+    """Pool mmseg's areas of each frame: intersection, union, prediction and label, each ``(C,)``."""
     intersection, union, _, label = (torch.stack(area).double().sum(0) for area in zip(*areas, strict=True))
     iou = intersection / union
     unlabelled = [name for name, count in zip(classes, label.tolist(), strict=True) if not count]
@@ -188,8 +190,8 @@ def _ignore_index(config: Config) -> int:
 def _read(dataset: BaseSegDataset, i: int, profile: Profile) -> dict[str, Any]:
     files = dataset.get_data_info(i)
     with profile.stage("reading", background=True):
-        decode(Path(files["img_path"]))  # mmcv fills what a truncated file lacks,
-        read_label(Path(files["seg_map_path"]))  # and takes label values modulo 256
+        decode(Path(files["img_path"]))  # mmcv fills in what a truncated file lacks,
+        read_label(Path(files["seg_map_path"]))  # and reads label values modulo 256
         try:
             return dataset[i]
         except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
@@ -203,8 +205,8 @@ def _check_size(sample: Any) -> None:
     found, labelled = sample.pred_sem_seg.shape, sample.gt_sem_seg.shape
     if found != labelled:
         raise InputError(
-            f"closed set: expected image and label of one size, found {tuple(found)} (h, w) for "
-            f"{sample.img_path} and {tuple(labelled)} for {sample.seg_map_path}; give the pair as published"
+            f"closed set: expected image and label of the same size, found {tuple(found)} (h, w) for "
+            f"{sample.img_path} and {tuple(labelled)} for {sample.seg_map_path}; use the files as published"
         )
 
 
@@ -214,6 +216,6 @@ def _check_label(sample: Any, classes: int, ignore_index: int) -> None:
     if undefined.any():
         raise InputError(
             f"{sample.seg_map_path}: expected only the classes 0 to {classes - 1} and {ignore_index} (ignored), found "
-            f"also {label[undefined].unique().tolist()}; give labels in the class ids of the config's data set, or "
+            f"also {label[undefined].unique().tolist()}; use labels with the class ids of the config's dataset, or "
             "leave the closed set out with --no-closed-set"
         )

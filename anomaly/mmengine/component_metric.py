@@ -1,4 +1,4 @@
-"""Component figures of anomaly scores in mmengine's validation and test loops."""
+"""Component metrics of anomaly scores in mmengine's validation and test loops."""
 
 from __future__ import annotations
 
@@ -24,35 +24,37 @@ from anomaly.registry import METRICS
 
 DEFAULT = ("f1_mean", "siou", "ppv")
 COUNTS = ("tp_", "fn_", "fp_")
-BEYOND_ALL = sys.float_info.max  # the threshold where the best is undefined: nothing is called anomalous
+BEYOND_ALL = sys.float_info.max  # threshold if the best one is undefined: nothing is flagged as anomalous
 
 
 @METRICS.register_module()
 class ComponentAnomalyMetric(AnomalyMetric):
-    """F1, sIoU and PPV of anomalous objects by SegmentMeIfYouCan's rules, in percent, not rounded.
+    """F1, sIoU and PPV of anomalous objects by the rules of SegmentMeIfYouCan, in percent, not rounded.
 
-    :class:`anomaly.metrics.component.ComponentMetrics` says what they are. They are named ``components.{figure}``, so
-    that this metric may stand beside :class:`anomaly.mmengine.pixel_metric.PixelAnomalyMetric`, which describes the
-    arguments not described here.
+    :class:`anomaly.metrics.component.ComponentMetrics` defines the metrics. They are named ``components.{figure}``, so
+    that this metric can be used together with :class:`anomaly.mmengine.pixel_metric.PixelAnomalyMetric`.
 
     Args:
-        anomaly_index: See there.
-        track: Which components count: ``anomaly_track`` or ``obstacle_track``.
-        threshold: A score from which on a pixel is anomalous, which takes exactly one score; or ``best_f1``, the best
-            on the set's own pixels, for which all score maps go to a temporary file.
-        scores: See there.
-        set: See there.
-        ignore_index: See there.
-        known: See there.
-        images: See there.
-        figures: Names as of :class:`anomaly.metrics.component.ComponentResult`, and ``threshold``; by default
-            ``f1_mean``, ``siou`` and ``ppv``. Numbers of components and the threshold are not percentages.
-        memory_budget: Bytes for all scores together, while the best threshold is looked for.
-        spill_dir: Folder of the temporary file; the system's by default.
-        prefix: See there.
+        anomaly_index: Label value, or values, of anomalous pixels as labels leave the pipeline: after
+            ``reduce_zero_label`` and the dataset's own label map.
+        track: Rules that decide which components count: ``anomaly_track`` or ``obstacle_track``.
+        threshold: Score at or above which a pixel is flagged as anomalous; requires exactly one score. Or ``best_f1``,
+            the threshold with the best pixel F1 on the dataset itself; all score maps are then kept in a temporary
+            file.
+        scores: Names of scores that :func:`anomaly.scores.registry.get_scores` accepts, computed from logits or class
+            log-likelihoods. Default: the commonly reported scores that the network supports.
+        set: Name of the dataset, as a part of the names of the metrics.
+        ignore_index: Label value, or values, of ignored pixels.
+        known: Label values of known pixels. Default: the ids of the dataset's classes. Other values are errors.
+        images: Pattern such as ``*/fishyscapes/*``; only frames with a matching ``img_path`` count.
+        figures: Names of the metrics as in :class:`anomaly.metrics.component.ComponentResult`, and ``threshold``.
+            Default: ``f1_mean``, ``siou`` and ``ppv``. Numbers of components and the threshold are not percentages.
+        memory_budget: Bytes for all scores together while the best threshold is determined.
+        spill_dir: Folder of the temporary file. Default: the system's.
+        prefix: First part of the names of the metrics, ``anomaly`` by default.
 
     Raises:
-        InputError: An argument is out of range, or there is no such track, score or figure.
+        InputError: An argument is out of range, or a track, score or metric is unknown.
     """
 
     _file: SpillFile | None
@@ -102,11 +104,11 @@ class ComponentAnomalyMetric(AnomalyMetric):
         return on_main(lambda: self._report(score, parts))
 
     def _at_best_f1(self, score: str) -> ComponentMetrics:
-        """Match this process's frames at the threshold that is the best for the pixels of all processes."""
+        """Match this process's frames at the threshold that is best for the pixels of all processes."""
         pixels = self._pixels.pop(score, None) or self._pixel_metrics(score)
         pixels.gather()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)  # said of the components in a moment
+            warnings.simplefilter("ignore", UndefinedMetricWarning)  # the component metrics warn about the same
             threshold = on_main(lambda: pixels.compute()["best_f1_threshold"])
         components = self._components(score, BEYOND_ALL if math.isnan(threshold) else threshold)
         for (name, frame), (file, *stored) in self._maps.items():

@@ -1,4 +1,4 @@
-"""Closed-set mIoU on a validation set that has anomalous pixels too."""
+"""Closed-set mIoU on a validation dataset that also has anomalous pixels."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from anomaly.registry import METRICS
 
 @METRICS.register_module()
 class ClosedSetIoUMetric(IoUMetric):
-    """mmseg's ``IoUMetric`` on the known pixels alone, each frame once.
+    """mmseg's ``IoUMetric`` on the known pixels only, with each frame counted once.
 
-    ``IoUMetric`` leaves out one label value. Any other that is no class, such as that of anomalies, it counts against
-    the classes predicted there: the union grows, and the IoU falls without a word. This one leaves out both, and
-    refuses the rest.
+    ``IoUMetric`` ignores one label value. Every other value that is no class, such as that of anomalies, counts against
+    the classes predicted there: the union grows, and the IoU decreases silently. This metric ignores both values, and
+    refuses all others.
 
     Args:
-        anomaly_index: Label value, or values, of anomalous pixels, as they come out of the pipeline.
-        ignore_index: The value to ignore, as of ``IoUMetric``.
-        images: Only frames whose ``img_path`` matches this pattern count.
+        anomaly_index: Label value, or values, of anomalous pixels as labels leave the pipeline.
+        ignore_index: Label value to ignore, as in ``IoUMetric``.
+        images: Pattern; only frames with a matching ``img_path`` count.
         **kwargs: Other arguments of ``IoUMetric``.
 
     Raises:
@@ -44,7 +44,7 @@ class ClosedSetIoUMetric(IoUMetric):
         self._labels = LabelReader(anomaly_index, ignore_index, None)
 
     def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
-        """Add the frames of a batch; see mmseg's ``IoUMetric``.
+        """Add the frames of a batch, as mmseg's ``IoUMetric`` does.
 
         Raises:
             InputError: A sample has no path or no label, or a label value has no meaning.
@@ -58,42 +58,42 @@ class ClosedSetIoUMetric(IoUMetric):
                 self.results[-1:] = [(frame, areas) for areas in self.results[-1:]]
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Measure the frames of all processes; a frame that a sampler repeats counts once by its ``img_path``.
+        """Measure the frames of all processes. A frame that a sampler repeats counts once, by its ``img_path``.
 
         Raises:
-            InputError: No frame was seen, or two frames have one ``img_path``; on every process.
+            InputError: There are no frames, or two frames have the same ``img_path``; raised on every process.
         """
-        figures: dict[str, Any] = super().evaluate(sys.maxsize)  # so that none is taken for a repeated one
-        for value in figures.values():
+        found: dict[str, Any] = super().evaluate(sys.maxsize)  # so that no frame counts as a repeated one
+        for value in found.values():
             if isinstance(value, str):
                 raise InputError(value)
-        return figures
+        return found
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Give mmseg's figures, in percent, rounded to two decimals; or what is wrong, which only process 0 can see."""
+        """Return mmseg's metrics in percent, rounded to two decimals, or the fault, which only process 0 can detect."""
         try:
-            return self._figures(results)
+            return self._measured(results)
         except InputError as error:
             return {"fault": str(error)}
 
-    def _figures(self, results: list[Any]) -> dict[str, float]:
+    def _measured(self, results: list[Any]) -> dict[str, float]:
         if not results:
             raise InputError(
                 f"ClosedSetIoUMetric: expected frames whose img_path matches {self.images!r}, found none; correct "
-                "images=..., or the data set"
+                "images=..., or the dataset"
             )
         frames: dict[str, Any] = {}
         for frame, areas in results:
             if not _same(frames.setdefault(frame, areas), areas):
                 raise InputError(
-                    f"frame {frame!r} was seen twice, with another label or prediction; give every frame an "
-                    "img_path of its own, and call evaluate() before process() sees another state of the network"
+                    f"frame {frame!r} was processed twice, with another label or prediction; give every frame its own "
+                    "img_path, and call evaluate() before process() gets predictions of other weights"
                 )
-        figures: dict[str, float] = super().compute_metrics(list(frames.values()))
-        return figures
+        found: dict[str, float] = super().compute_metrics(list(frames.values()))
+        return found
 
 
 def _same(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
-    """Whether areas (intersection, union, prediction, label) may be of one frame, computed in another batch."""
+    """Whether areas (intersection, union, prediction, label) may be of the same frame in another batch."""
     pixels = float(one[3].sum())
     return torch.equal(one[3], other[3]) and bool(((one[2] - other[2]).abs() <= TOLERANCE * pixels).all())

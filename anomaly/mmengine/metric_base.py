@@ -1,4 +1,4 @@
-"""What anomaly metrics in mmengine's loops share: reading samples, and one result on all processes."""
+"""Base class of anomaly metrics in mmengine's loops: reading samples, and one result on all processes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _T = TypeVar("_T")
 
 
 class AnomalyMetric(BaseMetric):
-    """Reads samples, and gives all processes one result.
+    """Reads samples, and returns the same result on all processes.
 
-    A subclass adds a frame's score in ``_add``, and measures a score in ``_measure``, which every process calls.
+    A subclass adds a frame's score in ``_add``, and computes the metrics of a score in ``_measure``, which every
+    process calls.
 
     Args:
-        anomaly_index: See :class:`anomaly.mmengine.pixel_metric.PixelAnomalyMetric`, as for all that follow.
-        scores: See there.
-        set: See there.
-        ignore_index: See there.
-        known: See there.
-        images: See there.
-        prefix: See there.
+        anomaly_index: Label value, or values, of anomalous pixels as labels leave the pipeline.
+        scores: Names of scores; None for the commonly reported ones that the network supports.
+        set: Name of the dataset, as a part of the names of the metrics.
+        ignore_index: Label value, or values, of ignored pixels.
+        known: Label values of known pixels; None for the ids of the dataset's classes.
+        images: Pattern; only frames with a matching ``img_path`` count.
+        prefix: First part of the names of the metrics; None for ``anomaly``.
 
     Raises:
-        InputError: An argument is out of range, or there is no such score, or not in mmengine's loops.
+        InputError: An argument is out of range, or a score is unknown or not available in mmengine's loops.
     """
 
     default_prefix = "anomaly"
@@ -56,11 +57,11 @@ class AnomalyMetric(BaseMetric):
         self._seen: dict[str, None] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
-        """Add the frames of a batch; see mmengine's ``BaseMetric``.
+        """Add the frames of a batch, as mmengine's ``BaseMetric`` does.
 
         Raises:
-            InputError: A sample has no path, no label or no map that a score needs; a label value has no meaning; or
-                a score is NaN or infinite.
+            InputError: A sample has no path, no label or no map that a score needs; a label value has no meaning; or a
+                score is NaN or infinite.
         """
         for sample in data_samples:
             frame = frame_id(sample)
@@ -72,23 +73,24 @@ class AnomalyMetric(BaseMetric):
                 self._seen[score.name] = None
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Measure the frames of all processes, each frame once, and forget them.
+        """Measure the frames of all processes, each frame once, and discard them.
 
         Args:
-            size: Number of the data set's frames. Not needed: a frame is known by its ``img_path``.
+            size: Number of frames of the dataset. Not needed: a frame is identified by its ``img_path``.
 
         Returns:
             Values named ``{prefix}/{set}/{score}/{figure}``, the same on every process.
 
         Raises:
-            InputError: No frame was seen, or the processes' frames do not fit together; on every process.
+            InputError: There are no frames, or the frames of the processes do not fit together; raised on every
+                process.
         """
         try:
             seen = {name for names in all_gather_object(list(self._seen)) for name in names}
             if not seen:
                 raise InputError(
                     f"{type(self).__name__}: expected frames whose img_path matches {self.images!r}, with a score that "
-                    "the network's output allows; found none; correct images=..., or the data set"
+                    "the network supports, found none; correct images=..., or the dataset"
                 )
             return {
                 "/".join(part for part in (self.prefix, self.dataset, name, figure) if part): value
@@ -101,7 +103,7 @@ class AnomalyMetric(BaseMetric):
             self._reset()
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Not called: :meth:`evaluate` brings processes together by frames, not by lists of results."""
+        """Not called: :meth:`evaluate` combines processes by frames, not by lists of results."""
         raise NotImplementedError("call evaluate")
 
     def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
@@ -116,13 +118,14 @@ class AnomalyMetric(BaseMetric):
     def _check_one_score(self, threshold: float) -> None:
         if self.scores is None or len(self.scores) != 1:
             raise InputError(
-                f"threshold={threshold}: expected the one score that it belongs to, as scores=['msp'], found "
-                f"{'none' if self.scores is None else [score.name for score in self.scores]}; give each its own metric"
+                f"threshold={threshold}: expected exactly one score, as in scores=['msp'], found "
+                f"{'none' if self.scores is None else [score.name for score in self.scores]}; use one metric for each "
+                "score"
             )
 
 
 def on_main(function: Callable[[], _T]) -> _T:
-    """Call a function on process 0; give its result, or raise its ``InputError``, on all."""
+    """Call a function on process 0, and return its result, or raise its ``InputError``, on all processes."""
     outcome: list[Any] = [None]
     if is_main_process():
         try:
@@ -137,14 +140,19 @@ def on_main(function: Callable[[], _T]) -> _T:
 
 
 def chosen(figures: Sequence[str] | None, default: Iterable[str], allowed: Sequence[str]) -> list[str]:
-    """Give the figures asked for, or the default ones.
+    """Return the names of the requested metrics, or the default ones.
+
+    Args:
+        figures: Requested names; None for the default.
+        default: Default names.
+        allowed: All names.
 
     Raises:
-        InputError: There is no figure of a name; the message lists all.
+        InputError: A name is unknown; the message lists all.
     """
     figures = [figures] if isinstance(figures, str) else figures
     names = list(default if figures is None else dict.fromkeys(figures))
     for name in names:
         if name not in allowed:
-            raise InputError(f"figures: expected some of {', '.join(allowed)}; found {name!r}")
+            raise InputError(f"figures: expected metrics of {', '.join(allowed)}; found {name!r}")
     return names

@@ -1,4 +1,4 @@
-"""Pixel figures of anomaly scores in mmengine's validation and test loops."""
+"""Pixel metrics of anomaly scores in mmengine's validation and test loops."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from anomaly.registry import METRICS
 
 @METRICS.register_module()
 class PixelAnomalyMetric(AnomalyMetric):
-    """AUROC, AP, FPR at a TPR and more, over all pixels of the validation set together, in percent, not rounded.
+    """AUROC, AP, FPR at a TPR and more, pooled over all pixels of the validation dataset, in percent, not rounded.
 
-    Scores are computed from the maps that mmseg hands on, which it has resized to the image's size. A figure is
-    NaN, with a warning, where the set has no known or no anomalous pixel.
+    Scores are computed from the maps that mmseg passes on, resized to the size of the image. A metric is NaN, with a
+    warning, if the dataset has no known or no anomalous pixel.
 
     Args:
-        anomaly_index: Label value, or values, of anomalous pixels, as they come out of the pipeline: after
-            ``reduce_zero_label`` and the data set's own map of labels.
-        scores: As :func:`anomaly.scores.get_scores` reads them, of logits and class log-likelihoods alone, none that is
-            fitted or a combination; by default the usual ones that the network's output allows.
-        set: Name of the set, a part of the figures' names.
-        ignore_index: Label value, or values, of pixels that are left out.
-        known: Label values of known pixels; by default the ids of the data set's classes. Other values are errors.
-        images: Only frames whose ``img_path`` matches this pattern count, such as ``*/fishyscapes/*``.
-        figures: Names as of :class:`anomaly.metrics.PixelResult`; by default ``auroc``, ``ap`` and ``fpr95``.
-            ``best_f1_threshold`` is a score, not a percentage.
-        mode: As of :class:`anomaly.metrics.PixelMetrics`. ``binned`` gives ``{figure}_low`` and ``{figure}_high`` too.
-        tpr: As there.
-        fpr: As there.
-        threshold: As there; it takes exactly one score.
-        memory_budget: As there, for all scores together.
-        spill_dir: As there.
-        prefix: First part of the figures' names, ``anomaly`` by default.
+        anomaly_index: Label value, or values, of anomalous pixels as labels leave the pipeline: after
+            ``reduce_zero_label`` (which turns 13 into 12) and the dataset's own label map.
+        scores: Names of scores that :func:`anomaly.scores.registry.get_scores` accepts, computed from logits or class
+            log-likelihoods; fitted scores and combinations are not available. Default: the commonly reported scores
+            that the network supports.
+        set: Name of the dataset, as a part of the names of the metrics.
+        ignore_index: Label value, or values, of ignored pixels.
+        known: Label values of known pixels. Default: the ids of the dataset's classes. Other values are errors.
+        images: Pattern such as ``*/fishyscapes/*``; only frames with a matching ``img_path`` count.
+        figures: Names of the metrics as in :class:`anomaly.metrics.PixelResult`. Default: ``auroc``, ``ap`` and
+            ``fpr95``. ``best_f1_threshold`` is a score, not a percentage.
+        mode: ``exact``, or ``binned`` for bounds in constant memory, which also gives ``{figure}_low`` and
+            ``{figure}_high``.
+        tpr: True-positive rate at which the false-positive rate is reported, ``0 < tpr <= 1``.
+        fpr: False-positive rate at which the recall is reported, ``0 <= fpr < 1``.
+        threshold: Score at which F1 and IoU are measured too; requires exactly one score.
+        memory_budget: Bytes for all scores together; beyond it, scores go to disk.
+        spill_dir: Folder of the temporary files. Default: the system's.
+        prefix: First part of the names of the metrics, ``anomaly`` by default.
 
     Raises:
-        InputError: An argument is out of range, or there is no such score or figure.
+        InputError: An argument is out of range, or a score or metric is unknown.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What mmseg's data samples hold for anomaly metrics: a frame's name, its label, its scores."""
+"""Data of mmseg's samples for anomaly metrics: name of the frame, label, and scores."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ from anomaly.utils.given import whole
 
 Sample = Mapping[str, Any]
 CARRIED = {"logits": "seg_logits", "class_log_likelihood": "class_log_likelihood"}
-"""Fields of a :class:`~anomaly.models.base.Prediction` that mmseg's samples have, and their names there."""
+"""Fields of a :class:`~anomaly.models.base.Prediction` that mmseg's samples contain, and their names in a sample."""
 _UNDEFINED = 2
 
 
 def frame_id(sample: Sample) -> str:
-    """Give the path of the sample's image, which is the same on every process.
+    """Return the path of the sample's image, which is the same on every process.
 
     Raises:
-        InputError: The sample has none.
+        InputError: The sample has no path.
     """
     if "img_path" not in sample:
         raise InputError(
-            "expected the 'img_path' of each data sample, by which a frame counts once, found one without; keep it in "
+            "expected an 'img_path' in each data sample, which identifies the frame, found a sample without; add it to "
             "PackSegInputs(meta_keys=...)"
         )
     return str(sample["img_path"])
 
 
 class LabelReader:
-    """Reads which pixels of a data sample are known, anomalous or ignored.
+    """Determines which pixels of a sample are known, anomalous or ignored.
+
+    All label values refer to labels as they leave the pipeline, after ``reduce_zero_label`` and the dataset's own label
+    map.
 
     Args:
         anomaly_index: Label value, or values, of anomalous pixels.
-        ignore_index: Label value, or values, of pixels that are left out.
-        known: Label values of known pixels; by default each of the data set's classes that is none of the above.
-
-    All are values behind the pipeline, after ``reduce_zero_label`` and the data set's own label map.
+        ignore_index: Label value, or values, of ignored pixels.
+        known: Label values of known pixels. Default: the ids of the dataset's classes, without the two other kinds.
 
     Raises:
-        InputError: A value is not in 0..255, or has two meanings; or there is no anomalous one.
+        InputError: A value is not in 0..255, or has two meanings; or there is no anomalous value.
     """
 
     def __init__(
@@ -55,30 +56,34 @@ class LabelReader:
         self._anomaly, self._ignore = _values("anomaly_index", anomaly_index), _values("ignore_index", ignore_index)
         self._known = None if known is None else _values("known", known)
         if not self._anomaly:
-            raise InputError("anomaly_index: expected at least one label value, found none")
+            raise InputError("anomaly_index: expected at least one label value, found none; name one")
         both = (self._anomaly & self._ignore) | ((self._known or set()) & (self._anomaly | self._ignore))
         if both:
             raise InputError(
                 f"label values {sorted(both)}: expected one meaning for each, found them in two of anomaly_index, "
-                "ignore_index and known"
+                "ignore_index and known; name each once"
             )
 
     def read(self, sample: Sample, classes: Iterable[str] | None) -> Label:
-        """Give ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel. Shape: ``(H, W)``, uint8.
+        """Return ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel. Shape: ``(H, W)``, uint8.
 
         Args:
-            sample: Holds ``gt_sem_seg``.
-            classes: Names of the data set's classes; ``None`` where it does not say.
+            sample: A sample with ``gt_sem_seg``.
+            classes: Names of the dataset's classes; None if it has no names.
 
         Raises:
-            InputError: There is no label, it has a value of no meaning, or nobody says which values are known.
+            InputError: There is no label, a label value has no meaning, or the known values are not defined.
         """
         name = frame_id(sample)
         values = label_values(sample)
         known = self._known
         if known is None:
             if classes is None:
-                raise InputError("the data set names no classes (metainfo): give the label values of known pixels")
+                raise InputError(
+                    "known: expected the label values of known pixels, because the dataset names no classes "
+                    "(metainfo), found "
+                    "none; set known=[...]"
+                )
             known = set(range(len(tuple(classes)))) - self._anomaly - self._ignore
         table = np.full(257, _UNDEFINED, dtype=np.uint8)
         for meaning, meant in ((KNOWN, known), (ANOMALY, self._anomaly), (IGNORE, self._ignore)):
@@ -88,70 +93,71 @@ class LabelReader:
         if undefined.any():
             raise InputError(
                 f"frame {name!r}: expected the label values {_list(known)} (known), {_list(self._anomaly)} (anomaly) "
-                f"or {_list(self._ignore)} (ignored), found also {_list(np.unique(values[undefined]).tolist())}; say "
-                "what they mean with anomaly_index, ignore_index or known"
+                f"or {_list(self._ignore)} (ignored), found also {_list(np.unique(values[undefined]).tolist())}; "
+                "define "
+                "their meaning with anomaly_index, ignore_index or known"
             )
         return label
 
 
 def label_values(sample: Sample) -> npt.NDArray[np.int64]:
-    """Give the sample's label as it comes out of the pipeline. Shape: ``(H, W)``.
+    """Return the sample's label as it leaves the pipeline. Shape: ``(H, W)``, int64.
 
     Raises:
-        InputError: There is none, or it has values that are no whole numbers.
+        InputError: There is no label, or its values are not integers.
     """
     if "gt_sem_seg" not in sample:
         raise InputError(
-            f"frame {frame_id(sample)!r}: expected a label, found none; put LoadAnnotations into the pipeline"
+            f"frame {frame_id(sample)!r}: expected a label, found none; add LoadAnnotations to the pipeline"
         )
     values = as_array(frame_id(sample), "label", sample["gt_sem_seg"]["data"][0])
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
         raise InputError(
-            f"frame {frame_id(sample)!r}: expected label values that are whole numbers, found others; resize labels by "
-            "the nearest pixel"
+            f"frame {frame_id(sample)!r}: expected label values that are integers, found others; resize labels with "
+            "nearest-neighbour interpolation"
         )
     return values.astype(np.int64)
 
 
 def check_carried(scores: Iterable[Score]) -> None:
-    """Refuse scores that need more than what mmseg's loops hand on.
+    """Refuse scores that need more than mmseg's loops pass on.
 
     Raises:
-        InputError: One is fitted to training images, a combination, or of other maps than logits and likelihoods.
+        InputError: A score is fitted to training images, is a combination, or needs more than logits and likelihoods.
     """
     for score in scores:
         if score.fitted:
             raise InputError(
-                f"score {score.name!r}: expected one that needs no statistics of training images, which "
-                "mmengine's loops have not; measure it by anomaly evaluate --statistics"
+                f"score {score.name!r}: expected a score without statistics of training images, which "
+                "mmengine's loops do not have; use anomaly evaluate --statistics"
             )
         if not serves(score, CARRIED):
             missing = next(name for name in score.needs if name not in CARRIED)
             raise InputError(
-                f"score {score.name!r} needs the network's {missing}, which mmengine's loops do not hand on, only "
-                f"{' and '.join(CARRIED)}; measure it by anomaly evaluate"
+                f"score {score.name!r} needs the network's {missing}, which mmengine's loops do not pass on (only "
+                f"{' and '.join(CARRIED)}); use anomaly evaluate"
             )
 
 
 def scores_of(sample: Sample) -> list[Score]:
-    """Give the usual scores that the sample's maps allow, in the order of their table."""
+    """Return the commonly reported scores that the sample's maps support, in the order of the registry."""
     found = [field for field, name in CARRIED.items() if name in sample]
     return [score for score in SCORES.values() if score.usual and serves(score, found)]
 
 
 @torch.inference_mode()
 def score_map(sample: Sample, score: Score) -> ScoreMap:
-    """Compute a score from the maps that the network handed on, which mmseg has resized to the image.
+    """Compute a score from the maps that the network passed on, which mmseg has resized to the image.
 
     Args:
-        sample: As mmseg's segmentors give it.
-        score: One that :func:`check_carried` lets pass.
+        sample: A sample of an mmseg segmentor.
+        score: A score that :func:`check_carried` accepts.
 
-    Shape:
-        ``(H, W)``, float32.
+    Returns:
+        The score map. Shape: ``(H, W)``, float32.
 
     Raises:
-        InputError: The sample does not have a map that the score needs, or it has one channel.
+        InputError: The sample lacks a map that the score needs, or the map has one channel.
     """
     maps = {}
     for field in score.needs:
@@ -161,14 +167,14 @@ def score_map(sample: Sample, score: Score) -> ScoreMap:
             way = " (gmmseg fit fits mixtures to any network that has none)" if field != "logits" else ""
             raise InputError(
                 f"frame {frame_id(sample)!r}: score {score.name!r} needs the {name} of the network{way}, which it does "
-                f"not hand on (nor does mmseg under test-time augmentation); the scores that work are: {fit}"
+                f"not pass on (mmseg does not under test-time augmentation); the scores that work are: {fit}"
             )
         maps[field] = sample[name]["data"][None]
         if maps[field].shape[1] < 2:
             raise InputError(
                 f"frame {frame_id(sample)!r}: expected {name} of at least two classes, found one channel, which "
                 "mmseg turns into a probability; train the network with out_channels=2, or measure a score of "
-                "likelihoods by anomaly evaluate"
+                "likelihoods with anomaly evaluate"
             )
     return as_array(frame_id(sample), score.name, score(Prediction(**{"logits": torch.empty(0), **maps}))[0])
 

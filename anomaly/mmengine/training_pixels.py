@@ -1,4 +1,4 @@
-"""The training images of a config, and one pass of a network over them for scores that learn."""
+"""Training images of a config, and one pass of a network over them to fit scores."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from anomaly.scores.sample import PixelSample, draw_pixels, join
 
 
 def open_training_set(config: Config) -> Any:
-    """Open the data set of ``train_dataloader``, its images prepared as for testing: no augmentation.
+    """Open the dataset of ``train_dataloader``, with the preprocessing for testing: no augmentation.
 
     Raises:
-        InputError: The config has no training data, or they are not there.
+        InputError: The config has no training data, or they are not on this disk.
     """
     tests = ("val_dataloader", "test_dataloader")
     pipeline = next((config[name].dataset.pipeline for name in tests if config.get(name)), None)
     if not config.get("train_dataloader") or pipeline is None:
         raise InputError(
-            f"config {config.filename} needs a train_dataloader, for its images, and a val_dataloader, for "
-            "how to prepare them; give a config that has both"
+            f"config {config.filename}: expected a train_dataloader for the images, and a val_dataloader for their "
+            "preprocessing, found one or neither; use a config that has both"
         )
     init_default_scope(config.get("default_scope", "mmseg"))
     settings = _prepared_by(pipeline, config.train_dataloader.dataset)
@@ -51,13 +51,13 @@ def open_training_set(config: Config) -> Any:
     if fault:
         raise InputError(
             f"training data of {config.filename}: expected images and labels in {settings.get('data_root')}, "
-            f"found {fault}; put them there, or name the folder that holds the data sets with --data-root"
+            f"found {fault}; put them there, or name the folder that holds the datasets with --data-root"
         )
     return dataset
 
 
 def _prepared_by(pipeline: list, dataset: ConfigDict) -> ConfigDict:
-    """The data set inside wrappers that repeat or mix it, with another pipeline."""
+    """The dataset config, also inside wrappers that repeat or mix datasets, with another pipeline."""
     if "datasets" in dataset:
         return ConfigDict({**dataset, "datasets": [_prepared_by(pipeline, part) for part in dataset.datasets]})
     if "dataset" in dataset:
@@ -76,33 +76,34 @@ def sample_pixels(
     ignored: int = 255,
     on_frame: Callable[[], None] = lambda: None,
 ) -> tuple[PixelSample, list[str]]:
-    """Show some labelled images to a network, and draw pixels of every class.
+    """Run a network on labelled images, and sample pixels of every class.
 
     Args:
         model: The network.
-        inference: How it is shown an image; mirror images and other scales are left out.
-        dataset: Images and labels, prepared as for testing.
-        images: How many, drawn at random; more than there are means all.
-        pixels: Most pixels in all: evenly split over images, and in each over the classes that occur there. Each
-            of these has one at least, unless they are more than the image's share; then some are drawn.
-        generator: Draws images and pixels; of the CPU.
-        ignored: Label of pixels to leave out.
+        inference: How the network is applied to an image; mirroring and other scales are left out.
+        dataset: Images and labels, with the preprocessing for testing.
+        images: Number of images, sampled at random; all if there are fewer.
+        pixels: Largest number of pixels, split evenly over images, and in each image over its classes. Each class gets
+            at least one pixel, unless there are more classes than the image's share of pixels; then classes are
+            sampled.
+        generator: Random generator of the CPU for images and pixels.
+        ignored: Label of ignored pixels.
         on_frame: Called after each image.
 
     Returns:
-        The pixels, and :func:`anomaly.scores.statistics.image_hash` of every image.
+        The pixels, and :func:`anomaly.frames.image_hash` of every image.
 
     Raises:
-        InputError: Fewer pixels than images, other classes than the network's, an image that cannot be read,
-            a label out of range, or what the network says is not finite.
+        InputError: There are fewer pixels than images, the classes differ from the network's, an image cannot be read,
+            a label is out of range, or an output of the network is not finite.
     """
     classes = len(dataset.metainfo["classes"])
     inference = replace(inference, flip=False, scales=(1.0,))
     chosen = torch.randperm(len(dataset), generator=generator)[:images].tolist()
     if pixels < len(chosen):
         raise InputError(
-            f"expected at least one pixel of each of the {len(chosen)} images, found {pixels}; ask for more "
-            "pixels, or for fewer images"
+            f"expected at least one pixel for each of the {len(chosen)} images, found {pixels}; increase "
+            "--pixels, or decrease --images"
         )
 
     def read(index: int) -> tuple[Path, str, Tensor, Tensor]:
@@ -131,7 +132,7 @@ def sample_pixels(
 
 
 def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignored: int) -> Tensor:
-    """Class of every pixel, -1 where there is none. Shape ``(H, W)``, int64."""
+    """Class of every pixel, -1 if it has none. Shape: ``(H, W)``, int64."""
     try:
         labels: Tensor = dataset[index]["data_samples"].gt_sem_seg.data[0].long()
     except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
@@ -142,7 +143,7 @@ def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignor
     if undefined := labels[(labels < -1) | (labels >= classes)].unique().tolist():
         raise InputError(
             f"label of {path}: expected classes 0 to {classes - 1} and {ignored} (ignored), found also {undefined}; "
-            "give labels in the class ids of the network"
+            "use labels with the class ids of the network"
         )
     return labels
 
@@ -150,18 +151,20 @@ def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignor
 def _check(prediction: Prediction, classes: int, path: Path) -> None:
     logits = prediction.logits
     if logits is None:
-        raise InputError("the network gives no logits of two classes or more; scores cannot be fitted to it")
+        raise InputError(
+            "expected a network with logits of at least two classes, found none; scores cannot be fitted to it"
+        )
     if logits.shape[1] != classes:
         raise InputError(
-            f"the network has {logits.shape[1]} classes and the training data {classes}; give the config it was "
+            f"the network has {logits.shape[1]} classes and the training data {classes}; use the config it was "
             "trained with"
         )
     if not logits.isfinite().all():
-        raise InputError(f"the network's logits of {path} are not finite; its checkpoint is broken, give another")
+        raise InputError(f"the network's logits of {path} are not finite; its checkpoint is damaged, use another")
 
 
 def _owners(views: Sequence[ViewPrediction], labels: Tensor) -> Tensor:
-    """Which view each pixel is taken from: the one whose border is farthest from it. Shape ``(H, W)``."""
+    """The view from which each pixel is taken: the one whose border is farthest from it. Shape: ``(H, W)``."""
     farthest, owners = torch.zeros(labels.shape), torch.zeros_like(labels)
     for i, one in enumerate(views):
         down, across = (_depth(length) for length in one.view.part)
@@ -173,13 +176,13 @@ def _owners(views: Sequence[ViewPrediction], labels: Tensor) -> Tensor:
 
 
 def _depth(length: int) -> Tensor:
-    """Distance of each pixel's middle to the nearer end. Shape ``(length,)``."""
+    """Distance of each pixel's centre to the nearer end. Shape: ``(length,)``."""
     place = torch.arange(length) + 0.5
     return torch.minimum(place, length - place)
 
 
 def _at_features(labels: Tensor, one: ViewPrediction) -> Tensor:
-    """Labels of a view at the resolution of its prediction, padding -1. Shape ``(H, W)`` -> ``(h, w)``."""
+    """Labels of a view at the resolution of its prediction, -1 in the padding. Shape: ``(H, W)`` -> ``(h, w)``."""
     part = labels[one.view.rows, one.view.columns]
     height, width = one.prediction.covers or part.shape
     part = F.pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=-1)
@@ -188,5 +191,5 @@ def _at_features(labels: Tensor, one: ViewPrediction) -> Tensor:
 
 
 def _resized(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels at another resolution: of a cell that of its middle. Shape ``(H, W)`` -> ``size``, int64."""
+    """Labels at another resolution: each cell gets the label at its centre. Shape: ``(H, W)`` -> ``size``, int64."""
     return F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].long()

@@ -1,1 +1,1 @@
-"""Results laid out for people."""
+"""Reports: the HTML page, and tables for terminals and documents."""

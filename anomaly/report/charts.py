@@ -1,4 +1,4 @@
-"""Charts as SVG without a library; their colours are those of the page (``report.css``)."""
+"""Charts as SVG without a library. Their colours are defined by the page (``report.css``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 262
 LEFT, RIGHT, TOP, BOTTOM = 58, 18, 8, 38
-STYLES = 7  # kinds of line in the style sheet
+STYLES = 7  # number of line styles in the style sheet
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Series:
     """One line of a chart.
 
     Args:
-        label: Its name.
-        style: Number of its colour and dashes.
-        x: Where its points are.
-        y: Their heights; a point that is not finite is left out.
-        low: Lower end of a band around it, at ``band_x``.
-        high: Upper end.
-        band_x: Where the band is; empty for none.
+        label: Name of the line.
+        style: Number of its colour and dash pattern.
+        x: Horizontal positions of its points.
+        y: Vertical positions of its points; points that are not finite are left out.
+        low: Lower end of a band around the line, at ``band_x``.
+        high: Upper end of the band, at ``band_x``.
+        band_x: Horizontal positions of the band; empty for no band.
     """
 
     label: str
@@ -41,12 +41,12 @@ class Axis:
     """One axis of a chart.
 
     Args:
-        title: What it shows.
-        low: Its start.
-        high: Its end.
-        ticks: Values that are written at it.
-        log: Whether it is logarithmic.
-        text: How a value is written.
+        title: Title of the axis.
+        low: Start value.
+        high: End value.
+        ticks: Values with a tick label.
+        log: Whether the axis is logarithmic.
+        text: Formats the value of a tick.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Axis:
     text: Callable[[float], str] = "{:g}".format
 
     def place(self, value: float) -> float:
-        """Where a value is, from 0 to 1."""
+        """Position of a value on the axis, from 0 to 1."""
         low, high, value = (
             (math.log10(each) for each in (self.low, self.high, max(value, self.low)))
             if self.log
@@ -67,7 +67,7 @@ class Axis:
 
 
 def even_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers from ``low`` to ``high``."""
+    """Round numbers from ``low`` to ``high`` at even distances, about ``most`` of them."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(step * by for by in (1, 2, 5, 10) if (high - low) / (step * by) <= most)
     first = math.ceil(low / step - 1e-9)
@@ -75,14 +75,14 @@ def even_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def line_chart(title: str, across: Axis, up: Axis, series: Sequence[Series], *, diagonal: bool = False) -> Markup:
-    """Lines with bands.
+    """A chart with lines and bands.
 
     Args:
-        title: The text alternative.
-        across: The horizontal axis.
-        up: The vertical axis.
-        series: The lines, the first on top.
-        diagonal: Whether the diagonal is drawn too.
+        title: Text alternative for the chart.
+        across: Horizontal axis.
+        up: Vertical axis.
+        series: The lines; the first is on top.
+        diagonal: Whether to draw the diagonal.
     """
     parts = [_axes(across, up)]
     if diagonal:
@@ -104,7 +104,15 @@ def line_chart(title: str, across: Axis, up: Axis, series: Sequence[Series], *, 
 def histogram(
     title: str, across: Axis, edges: Sequence[float], known: Sequence[float], anomaly: Sequence[float]
 ) -> Markup:
-    """Two histograms over the same bins, each a share of its own pixels, one filled and one outlined."""
+    """Two histograms over the same bins, one filled and one outlined, each with shares of its own pixels.
+
+    Args:
+        title: Text alternative for the chart.
+        across: Horizontal axis.
+        edges: Edges of the bins.
+        known: Share of the known pixels in each bin.
+        anomaly: Share of the anomalous pixels in each bin.
+    """
     top = max([*known, *anomaly]) or 1.0
     up = Axis("share of pixels", 0, top, even_ticks(0, top, 4), text=lambda value: f"{100 * value:g} %")
     parts = [_axes(across, up)]
@@ -117,7 +125,13 @@ def histogram(
 
 @dataclass(frozen=True)
 class Dot:
-    """A point that links to an image: its ``place`` among a line's points, the image's name and the link."""
+    """A point of a line that links to an image.
+
+    Args:
+        place: Index of the point.
+        name: Name of the image.
+        href: The link.
+    """
 
     place: int
     name: str
@@ -125,7 +139,14 @@ class Dot:
 
 
 def ranked_chart(title: str, up: Axis, lines: Sequence[tuple[Series, Sequence[Dot]]], count: int) -> Markup:
-    """Sorted values, with points that are links."""
+    """A chart of sorted values, with points that link to images.
+
+    Args:
+        title: Text alternative for the chart.
+        up: Vertical axis.
+        lines: Each line with its points.
+        count: Largest number of points of a line.
+    """
     across = Axis("images, worst to best", 0, max(1, count - 1), (), text="{:.0f}".format)
     parts = [_axes(across, up)]
     for one, _ in reversed(lines):
@@ -144,7 +165,7 @@ def ranked_chart(title: str, up: Axis, lines: Sequence[tuple[Series, Sequence[Do
 
 
 def bar(value: float, low: float = math.nan, high: float = math.nan, *, style: str = "") -> Markup:
-    """A small bar of a fraction, with a whisker for its confidence interval; it repeats the number beside it."""
+    """A small bar of a fraction, with a whisker for its confidence interval, beside the number in a table."""
     if not math.isfinite(value):
         return Markup("")
     width = 72

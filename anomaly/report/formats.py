@@ -1,4 +1,4 @@
-"""Tables of text in the formats people put them: documents, papers, spreadsheets, the terminal."""
+"""Formats of text tables: Markdown, LaTeX, CSV and terminals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table, and whether it is the best of its column."""
+    """A cell of a table.
+
+    Args:
+        text: Its text.
+        best: Whether it is the best of its column.
+    """
 
     text: str
     best: bool = False
@@ -18,12 +23,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table.
+    """A table of text.
 
     Args:
-        header: Names of the columns.
+        header: Titles of the columns.
         rows: One cell for each column.
-        left: Number of first columns that hold names and not numbers.
+        left: Number of leading columns that hold names, not numbers.
     """
 
     header: Sequence[str]
@@ -32,7 +37,7 @@ class TextTable:
 
 
 def markdown(table: TextTable) -> str:
-    """As Markdown, the best bold."""
+    """Format as Markdown, with the best values in bold."""
     lines = [list(table.header), ["---"] * table.left + ["---:"] * (len(table.header) - table.left)]
     lines += [[f"**{cell.text}**" if cell.best else cell.text for cell in row] for row in table.rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -43,7 +48,7 @@ _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def latex(table: TextTable) -> str:
-    """As a LaTeX ``tabular`` with booktabs' rules, the best bold; every special character is escaped."""
+    """Format as a LaTeX ``tabular`` with booktabs rules and the best values in bold; special characters are escaped."""
 
     def escaped(text: str) -> str:
         return "".join(_LATEX.get(character, character) for character in text)
@@ -57,7 +62,7 @@ def latex(table: TextTable) -> str:
 
 
 def comma_separated(table: TextTable) -> str:
-    """As CSV, without a mark of the best."""
+    """Format as CSV; best values are not marked."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([list(table.header), *([cell.text for cell in row] for row in table.rows)])
@@ -65,7 +70,7 @@ def comma_separated(table: TextTable) -> str:
 
 
 def terminal(table: TextTable) -> str:
-    """For a terminal, as wide as it is, the best bold where it has colours."""
+    """Format for the terminal, at its width, with the best values in bold if it supports styles."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

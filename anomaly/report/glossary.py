@@ -1,6 +1,6 @@
-"""What scores and columns mean, for the report and for ``docs/glossary.md``.
+"""The meaning of scores and columns, for the report and ``docs/glossary.md``.
 
-The texts of scores stand in the registry, beside the scores.
+The texts for scores are in the registry of scores.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ TERMS = {
     "gap": "Percentage points by which open mIoU is below the mIoU of the same images with nothing flagged.",
     "mIoU": "Mean IoU (intersection over union) of the predicted classes, on the closed-set data without anomalies.",
 }
-"""What a column of a table shows, by its title; ``{}`` is a level."""
+"""Meaning of the columns of tables, by title; ``{}`` stands for a level."""
 _GIVEN = "Computed by the model itself, or read from score maps."
 
 
 def explain_scores(names: Iterable[str], *, given: bool = False) -> list[Score]:
-    """Give the score that each name stands for, and the parts of combinations, each once and without parameters.
+    """Return the score that each name stands for, and the parts of combinations, once each and without parameters.
 
     Args:
-        names: As in results: with parameters (``energy:temperature=2``) and post-processing (``energy+smooth``).
-        given: Whether the model computes them itself, so that a known name means nothing.
+        names: Names as in results: with parameters (``energy:temperature=2``) and post-processing (``energy+smooth``).
+        given: Whether the model computes the scores itself, so that names of the registry have no meaning.
     """
     known = {**SCORES, **COMBINATIONS}
     found: dict[str, Score] = {}
@@ -53,7 +53,7 @@ def explain_scores(names: Iterable[str], *, given: bool = False) -> list[Score]:
 
 
 def explain_columns(titles: Iterable[str]) -> dict[str, str]:
-    """Give the meaning of each column that has one, by its title without the arrow for what is better."""
+    """Return the meaning of each column that has one, by its title without the arrow."""
     found = {}
     for title in titles:
         plain = title.rstrip(" ↑↓").removeprefix("closed-set ")

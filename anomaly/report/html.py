@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no network, no server, no other file."""
+"""The report as one HTML file that needs no network, server or other file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -25,32 +24,33 @@ from anomaly.report.pack import pack_bytes, pack_numbers, pack_picture
 from anomaly.report.views import View, sample
 from anomaly.results.comparison import remarks
 from anomaly.scores.registry import SYMBOLS, Score
+from anomaly.utils.files import write_whole
 from anomaly.visualize.heatmap import INFERNO
 from anomaly.visualize.palette import CLASSES
 from anomaly.visualize.prediction import class_palette
 
 TEMPLATE, STYLE, SCRIPTS = "report.html.j2", "report.css", ("stored.js", "report.js")
 MEGABYTES = 40.0
-OTHERS = 3  # datasets that thresholds are carried from, in charts
-_LOOK = 4  # frames of each dataset by which the size is estimated
-_ROOM = 0.92  # of the size for frames: the rest is for curves, and for frames larger than those
+OTHERS = 3  # number of datasets whose thresholds the charts transfer
+_LOOK = 4  # number of frames of each dataset from which the size is estimated
+_ROOM = 0.92  # share of the size for frames; the rest is for curves, and a margin for larger frames
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def write_page(paths: Sequence[Path], out: Path, megabytes: float = MEGABYTES) -> None:
-    """Write the report of one run, or of several side by side; the file appears whole or not at all.
+    """Write the report of one run, or of several side by side. The file appears whole or not at all.
 
     Args:
-        paths: Of the runs' ``results.json``, each with the folder ``report`` beside it.
-        out: The file.
-        megabytes: About how large it may be; an even sample of the images is shown if all of them would take more.
+        paths: ``results.json`` files of the runs, each with the folder ``report`` beside it.
+        out: The file to write.
+        megabytes: Approximate size limit. If all images exceed it, an even sample of them is shown.
 
     Raises:
-        InputError: A result or its views are missing, damaged, of another run, or not comparable; or the file cannot be
-            written.
+        InputError: A result or its views are missing, damaged, from another run, or not comparable; or the file cannot
+            be written.
     """
     if not megabytes > 0:
-        raise InputError(f"megabytes: expected a size above 0, found {megabytes}; the default is 40")
+        raise InputError(f"megabytes: expected a size above 0, found {megabytes}; correct it (default: 40)")
     write_joined(*join(paths), out, megabytes)
 
 
@@ -63,41 +63,41 @@ def write_joined(
     labelled: bool = True,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the report of joined runs.
+    """Write the report of runs that :func:`anomaly.report.joined.join` brought together.
 
     Args:
         runs: The runs.
         datasets: Their datasets.
-        out: The file.
-        megabytes: About how large it may be.
-        labelled: Whether there are labels; without them the page has no metrics.
-        notes: Shown above the images of a page without labels.
+        out: The file to write.
+        megabytes: Approximate size limit.
+        labelled: Whether there are labels; without labels the page has no metrics.
+        notes: Texts above the images of a page without labels.
 
     Raises:
         InputError: A view is missing or damaged, or the file cannot be written.
     """
     datasets = _within(datasets, megabytes * 1e6)
-    part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with part.open("w", encoding="utf-8") as file:
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
             file.writelines(_Page(runs, datasets, labelled, notes).parts())
-        os.replace(part, out)
+
+    try:
+        write_whole(out, write)
     except OSError as error:
         raise InputError(
             f"{out}: expected a file that can be written, found: {error.strerror}; choose another place"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def safe_json(value: Any) -> Markup:
-    """JSON that may stand in any element: nothing in it can end a script, NaN is null."""
+    """Convert to JSON that is safe inside any HTML element: nothing in it can end a script. NaN becomes null."""
     text = json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_ESCAPED))
 
 
 def _within(datasets: list[JoinedDataset], most: float) -> list[JoinedDataset]:
-    """Sample frames evenly from each dataset, if all of them would take more bytes than ``most``."""
+    """Sample frames evenly from each dataset if all of them together would take more bytes than ``most``."""
     needed = 0.0
     for one in datasets:
         looked = [len("".join(_frame(one, i, one.read(i), 0)[1])) for i in sample(len(one.frames), _LOOK)]
@@ -168,7 +168,7 @@ class _Page:
         }
 
     def _pack(self) -> Iterator[tuple[int, Markup]]:
-        """Everything about frames, number by number."""
+        """The data of all frames, with consecutive numbers."""
         for one in self._datasets:
             self._list.append(_listed(one))
             for i in range(len(one.frames)):
@@ -181,7 +181,7 @@ class _Page:
 
 
 def _listed(one: JoinedDataset) -> dict[str, Any]:
-    """A dataset, for the script. A score of several runs has one colour scale: equal colours are equal scores."""
+    """A dataset for the script. A score of several runs has one colour scale: equal colours mean equal scores."""
     ends: dict[str, list[float]] = {}
     for method in one.methods:
         ends.setdefault(method.score, []).extend(sections.limits(method.curves))
@@ -212,7 +212,7 @@ def _listed(one: JoinedDataset) -> dict[str, Any]:
 
 
 def _frame(one: JoinedDataset, i: int, views: list[View], blob: int) -> tuple[dict[str, Any], list[str]]:
-    """A frame, for the script, and what it is made of, to be numbered from ``blob`` on."""
+    """A frame for the script, and its data, numbered from ``blob`` on."""
     texts: list[str] = []
 
     def number(text: str) -> int:
@@ -275,7 +275,7 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _explained(runs: Sequence[Run]) -> list[Score]:
-    """The scores of all runs, each once."""
+    """The scores of all runs, once each."""
     found: dict[str, Score] = {}
     for run in runs:
         names = [name for entry in run.result.datasets for name in entry.scores]
@@ -285,7 +285,7 @@ def _explained(runs: Sequence[Run]) -> list[Score]:
 
 
 def _differences(runs: Sequence[Run]) -> list[str]:
-    """What tells each of several runs from the others: its model, and inputs and settings that differ."""
+    """How each of several runs differs from the others: its model, and different inputs and settings."""
     records = [
         {**run.result.settings, **{k: v.get("path") for k, v in run.result.provenance.items() if isinstance(v, dict)}}
         for run in runs
@@ -302,14 +302,14 @@ def _differences(runs: Sequence[Run]) -> list[str]:
 
 
 def _words(found: Any) -> str:
-    """A record in one line."""
+    """A dict in one line."""
     if not isinstance(found, dict):
         return ""
     return "; ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in found.items())
 
 
 def _hash(text: str) -> str:
-    """As a Content-Security-Policy names a text."""
+    """Hash of a text in the notation of a Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Runs with what they kept for a report, joined: the same frames of a dataset, all methods side by side."""
+"""Runs with the data kept for the report, joined: the same frames of a dataset with all methods side by side."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Run:
     """One run.
 
     Args:
-        letter: Its short name on the page; empty if there is only one run.
+        letter: Short name of the run on the page; empty if there is only one run.
         result: Its record.
-        folder: Where its views are.
+        folder: Folder of its views.
     """
 
     letter: str
@@ -36,12 +36,12 @@ class JoinedScore:
     """One score of one run on a dataset.
 
     Args:
-        label: What the page calls it.
-        score: Its score's name.
-        run: Its place among :attr:`JoinedDataset.runs`.
-        place: Its place among the run's scores.
-        result: What it reached.
-        curves: What is drawn of it.
+        label: Name on the page.
+        score: Name of the score.
+        run: Index of the run in :attr:`JoinedDataset.runs`.
+        place: Index among the run's scores.
+        result: Its metrics.
+        curves: Its curves.
     """
 
     label: str
@@ -54,15 +54,15 @@ class JoinedScore:
 
 @dataclass(frozen=True)
 class JoinedDataset:
-    """One dataset, as measured by one run or by several on the same frames.
+    """One dataset, measured by one run or by several on the same frames.
 
     Args:
-        name: Its name.
-        entry: The first run's record of it.
-        runs: Those that measured it.
-        views: What each of them kept, in that order.
-        methods: All of them, run by run.
-        frames: Those that every run has a view of: its id, and the number of its view in each run.
+        name: Name of the dataset.
+        entry: The first run's record of the dataset.
+        runs: The runs that measured it.
+        views: The views that each of these runs kept.
+        methods: The scores of all runs, run by run.
+        frames: Frames of which every run has a view: the id, and the number of its view in each run.
     """
 
     name: str
@@ -75,15 +75,19 @@ class JoinedDataset:
     def read(self, frame: int) -> list[View]:
         """The views of a frame, one of each run.
 
+        Args:
+            frame: Index in ``frames``.
+
         Raises:
-            InputError: A file is missing or damaged, or views of one frame do not fit each other.
+            InputError: A file is missing or damaged, or the views of the frame do not fit together.
         """
         name, places = self.frames[frame]
         parts = zip(self.runs, self.views, places, strict=True)
         found = [views.view(run.folder / self.name, place) for run, views, place in parts]
         if any(one.size != found[0].size or (one.label != found[0].label).any() for one in found):
             raise InputError(
-                f"{self.name}: expected one label of frame {name!r}, found several; evaluate all runs again"
+                f"{self.name}: expected the same label of frame {name!r} in all runs, found several; evaluate all runs "
+                "again"
             )
         return found
 
@@ -91,9 +95,12 @@ class JoinedDataset:
 def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedDataset]]:
     """Read results with the folders ``report`` beside them.
 
+    Args:
+        paths: The ``results.json`` files.
+
     Raises:
-        InputError: A file is missing or damaged, a result has no such folder or that of another run, or results are of
-            other frames, labels or rules.
+        InputError: A file is missing or damaged, a result has no such folder or that of another run, or the results
+            differ in frames, labels or rules.
     """
     if not paths:
         raise InputError("expected at least one results.json, found none; name one")
@@ -105,26 +112,27 @@ def join(paths: Sequence[Path]) -> tuple[list[Run], list[JoinedDataset]]:
         runs.append(Run(letter, read_results(path), path.parent / FOLDER))
     check_comparable([run.result for run in runs])
     names = dict.fromkeys(entry.dataset for run in runs for entry in run.result.datasets)
-    return runs, [_join_set(name, runs) for name in names]
+    return runs, [_join_dataset(name, runs) for name in names]
 
 
-def _join_set(name: str, runs: list[Run]) -> JoinedDataset:
+def _join_dataset(name: str, runs: list[Run]) -> JoinedDataset:
     having = [(run, entry) for run in runs for entry in run.result.datasets if entry.dataset == name]
     methods, views = [], []
     for place, (run, entry) in enumerate(having):
-        views.append(_read_set(run, entry))
+        views.append(_read_dataset(run, entry))
         for i, (score, curves) in enumerate(views[-1].curves.items()):
             methods.append(JoinedScore(f"{run.letter} {score}".strip(), score, place, i, entry.scores[score], curves))
     places = [{frame: i for i, frame in enumerate(one.frames)} for one in views]
     frames = [(frame, [at[frame] for at in places]) for frame in places[0] if all(frame in at for at in places)]
     if not frames:
         raise InputError(
-            f"{name}: expected frames that all runs keep views of, found none; evaluate them with one --report-frames"
+            f"{name}: expected frames of which all runs keep views, found none; evaluate all runs with the same "
+            "--report-frames"
         )
     return JoinedDataset(name, having[0][1], [run for run, _ in having], views, methods, frames)
 
 
-def _read_set(run: Run, entry: DatasetResult) -> DatasetViews:
+def _read_dataset(run: Run, entry: DatasetResult) -> DatasetViews:
     folder = run.folder / entry.dataset
     if not (folder / SET).is_file():
         raise InputError(
@@ -138,7 +146,7 @@ def _read_set(run: Run, entry: DatasetResult) -> DatasetViews:
     )
     if mine != theirs:
         raise InputError(
-            f"{folder}: expected what was kept of the result beside it, found that of another run (set, fingerprint "
+            f"{folder}: expected the views of the result beside it, found those of another run (dataset, fingerprint "
             f"and scores {mine}, not {theirs}); evaluate again with anomaly evaluate --report"
         )
     return views

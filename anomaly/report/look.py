@@ -1,4 +1,4 @@
-"""Images without labels on the page of a report: predicted classes, likelihoods and heatmaps, and no metrics."""
+"""The report of images without labels: predicted classes, likelihoods and heatmaps, without metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from anomaly.report.views import DatasetViews, View, view_path
 from anomaly.results.records import DatasetResult, EvaluationRecord, ScoreResult
 from anomaly.scores.registry import Score
 
-SHARES = np.append(np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80))  # of all pixels, at or above a level
+SHARES = np.append(
+    np.geomspace(1e-4, 0.5, 160), np.linspace(0.51, 1, 80)
+)  # shares of all pixels that are at or above a level
 
 
 def write_look(
@@ -42,23 +44,24 @@ def write_look(
     megabytes: float = MEGABYTES,
     on_frame: Callable[[], None] | None = None,
 ) -> None:
-    """Show images to a model and write the page; the file appears whole or not at all.
+    """Run a model on images and write the page. The file appears whole or not at all.
 
     Args:
         model: The model.
-        images: Name and file of each frame, at least one. They are turned as their EXIF orientation says.
+        images: Name and file of each frame, at least one. Images are rotated according to their EXIF orientation.
         scores: At least one.
-        out: The file.
-        name: Of the images, for the page.
-        record: What the model is; its ``name`` is what the page calls it.
-        provenance: Recorded in the page.
-        notes: What a reader of the page has to know of the model.
-        inference: How the model is shown an image; once, and whole, by default.
-        megabytes: About how large the page may be; beyond it shows an even sample of the images.
+        out: The file to write.
+        name: Name of the images on the page.
+        record: Description of the model; the page shows its ``name``.
+        provenance: Origin of the result, for the page.
+        notes: What a reader must know about the model.
+        inference: How the model is applied to an image; by default to the whole image once.
+        megabytes: Approximate size limit; beyond it an even sample of the images is shown.
         on_frame: Called after each image.
 
     Raises:
-        InputError: A score needs what the model does not give, an image cannot be read, or the page cannot be written.
+        InputError: A score needs a field that the model does not provide, an image cannot be read, or the page cannot
+            be written.
     """
     from anomaly.models.views import predict_batch
 
@@ -106,7 +109,7 @@ def write_look(
 
 
 def _check(paths: Sequence[Path]) -> None:
-    """Read every image's head, and tell of all that cannot be read at once."""
+    """Read the header of every image, and report all that cannot be read at once."""
     faults = []
     for path in paths:
         try:
@@ -119,7 +122,7 @@ def _check(paths: Sequence[Path]) -> None:
 
 
 def _levels(values: np.ndarray) -> ScoreCurves:
-    """Levels that flag given shares of all pixels, from ascending scores; there is nothing else to draw."""
+    """Levels that flag given shares of all pixels, from ascending scores; there are no other curves."""
     at = np.clip(np.round(len(values) * (1 - SHARES)), 0, len(values) - 1).astype(int)
     levels = np.unique(values[at])
     share = 1 - np.searchsorted(values, levels, side="left") / len(values)

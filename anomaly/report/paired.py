@@ -1,4 +1,4 @@
-"""Methods against a first one on the same frames, as a table of a document."""
+"""Paired differences of methods to a first one on the same frames, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from anomaly.results.frames import paired_frame
 
 
 def paired_markdown(tables: Mapping[str, FrameTable], *, replicates: int = 2000) -> str:
-    """Compare every method with the first, as a Markdown table of AUROC, AP and FPR at TPR.
+    """Compare every method with the first one, as a Markdown table of AUROC, AP and FPR at TPR.
 
     A cell has the difference to the first method in percentage points, its 95 % confidence interval, and the two-sided
     p-value; see :func:`anomaly.results.frames.paired_frame`.
 
     Args:
-        tables: By the name of the method, at least two, all of one dataset.
-        replicates: Draws of frames.
+        tables: Counts of each frame by the name of the method; at least two, all of one dataset.
+        replicates: Number of bootstrap replicates.
 
     Raises:
         InputError: There are fewer than two methods, or they were not measured on the same frames and labels.

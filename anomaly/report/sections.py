@@ -1,4 +1,4 @@
-"""What the page shows above the images: tables and charts, ready for the template."""
+"""Sections of the page above the images: tables and charts for the template."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from anomaly.report.table import FURTHER as COLUMNS
 from anomaly.report.table import HEADLINE
 from anomaly.results.records import ScoreResult
 
-FURTHER = tuple(column for column in COLUMNS if column.part != "at_threshold")  # that has a table of its own
-RANK = "ap"  # images are sorted by it
+FURTHER = tuple(column for column in COLUMNS if column.part != "at_threshold")  # they have their own table
+RANK = "ap"  # metric by which images are sorted
 _PERCENT = "{:.0%}".format
 _SHARE = (0, 0.2, 0.4, 0.6, 0.8, 1)
 _RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1)
@@ -28,7 +28,14 @@ _Column = list[tuple[float | None, Sequence[float] | None]]
 
 
 class Value(NamedTuple):
-    """A value in a table: as text, with the bounds of its confidence interval, as a bar, and whether it is the best."""
+    """A value in a table.
+
+    Args:
+        text: The value as text.
+        ends: Its confidence interval as text; empty without one.
+        bar: Its bar.
+        best: Whether it is the best of its column.
+    """
 
     text: str
     ends: str
@@ -53,7 +60,7 @@ class Table(NamedTuple):
 
 
 def summary(datasets: Sequence[JoinedDataset]) -> Table:
-    """All datasets and methods: the main pixel metrics, component and open-world metrics, the closed-set mIoU."""
+    """All datasets and methods: main pixel metrics, component and open-world metrics, closed-set mIoU."""
     every = [method.result for each in datasets for method in each.methods]
     further = [one for one in FURTHER if any(one.name in getattr(result, one.part) for result in every)]
     closed = any(run.result.closed_set is not None for each in datasets for run in each.runs)
@@ -78,7 +85,7 @@ def summary(datasets: Sequence[JoinedDataset]) -> Table:
 
 
 def by_class(runs: Sequence[Run], datasets: Sequence[JoinedDataset]) -> Table | None:
-    """IoU of each class: on the closed set, and at a threshold from another dataset where labels have classes."""
+    """IoU of each class: on the closed set, and at a threshold from another dataset if labels have classes."""
     columns: list[tuple[str, Mapping[str, float]]] = []
     for run in runs:
         if run.result.closed_set is not None:
@@ -99,7 +106,7 @@ def by_class(runs: Sequence[Run], datasets: Sequence[JoinedDataset]) -> Table | 
 
 
 def carried(one: JoinedDataset) -> Table | None:
-    """Metrics of a dataset at thresholds that were chosen on another one."""
+    """Metrics of a dataset at thresholds that were chosen on another dataset; None without thresholds."""
     names = ("tpr", "fpr", "precision", "f1", "iou")
     methods = [method for method in one.methods if method.result.at_threshold]
     if not methods:
@@ -116,7 +123,7 @@ def carried(one: JoinedDataset) -> Table | None:
 
 
 def share_images(one: JoinedDataset, other: JoinedDataset) -> bool:
-    """Whether two datasets have images in common: no threshold may be carried from one to the other."""
+    """Whether two datasets have images in common, so that no threshold may be transferred between them."""
     return not set(one.entry.images.values()).isdisjoint(other.entry.images.values())
 
 
@@ -159,20 +166,32 @@ def charts(one: JoinedDataset, number: int, others: Sequence[JoinedDataset]) -> 
 
 def _roc(style: int, method: JoinedScore) -> Series:
     curves, bands = method.curves, method.curves.bands
-    ends = (0.0, *curves.fpr, 1.0), (0.0, *curves.tpr, 1.0)
-    return Series(method.label, style, *ends, bands["tpr_low"], bands["tpr_high"], bands["fpr"])
+    return Series(
+        label=method.label,
+        style=style,
+        x=(0.0, *curves.fpr, 1.0),
+        y=(0.0, *curves.tpr, 1.0),
+        low=bands["tpr_low"],
+        high=bands["tpr_high"],
+        band_x=bands["fpr"],
+    )
 
 
 def _precision(style: int, method: JoinedScore) -> Series:
     curves, bands = method.curves, method.curves.bands
     return Series(
-        *(method.label, style, curves.tpr, curves.precision),
-        *(bands["precision_low"], bands["precision_high"], bands["recall"]),
+        label=method.label,
+        style=style,
+        x=curves.tpr,
+        y=curves.precision,
+        low=bands["precision_low"],
+        high=bands["precision_high"],
+        band_x=bands["recall"],
     )
 
 
 def _frames(one: JoinedDataset, number: int) -> tuple[Markup, str]:
-    """AP of each image, sorted; images that the page shows are points that link to them."""
+    """AP of each image, sorted. Images that the page shows are points that link to them."""
     shown = {frame: i for i, (frame, _) in enumerate(one.frames)}
     lines, most = [], 0
     for style, method in enumerate(one.methods):
@@ -190,7 +209,7 @@ def _frames(one: JoinedDataset, number: int) -> tuple[Markup, str]:
 
 
 def _carried_chart(one: JoinedDataset, other: JoinedDataset) -> Markup | None:
-    """False-positive rate here against that on another dataset, for the same thresholds."""
+    """False-positive rate on this dataset against the rate on another dataset, at the same thresholds."""
     series = []
     for style, method in enumerate(one.methods):
         run = one.runs[method.run]
@@ -247,5 +266,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def limits(curves: ScoreCurves) -> tuple[float, float]:
-    """Bounds of the heatmaps' colour scale."""
+    """Lower and upper end of the heatmaps' colour scale."""
     return curves.edges[0], curves.edges[-1]

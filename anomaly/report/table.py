@@ -1,4 +1,4 @@
-"""A run's numbers as a table: for the terminal, and for a page."""
+"""The metrics of a run as a table, for the terminal and for documents."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from anomaly.metrics.definitions import title_of
 from anomaly.report.formats import Cell, TextTable, markdown
 from anomaly.results.records import EvaluationRecord, ScoreResult
 
-HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the figures that tables show
+HEADLINE = re.compile(r"auroc|ap|fpr[\d.]+")  # the pixel metrics that tables show
 
 
 def results_table(result: EvaluationRecord) -> Group:
-    """Lay out one run for the terminal: one row for each set and score, figures in percent.
+    """Format one run for the terminal: one row for each dataset and score, metrics in percent.
 
-    The best of each set and column is bold (highest AUROC and AP, lowest FPR95; equals alike). A figure with a
-    confidence interval has it below. The closed-set mIoU stands in every row. What goes beyond that is a second table;
-    there "@t" is at a threshold chosen on another set. Undefined figures are ``nan``, what was not measured is ``-``.
+    The best value of each dataset and column is bold (highest AUROC and AP, lowest FPR95; ties are all bold). A
+    confidence interval is shown below its metric. The closed-set mIoU is in every row. A second table has the other
+    metrics; there "@t" means at a threshold chosen on another dataset. ``nan`` means undefined, ``-`` not measured.
     """
     columns = _columns([result])
     pixels, further = ([c for c in columns if (c.part == "values") == wanted] for wanted in (True, False))
@@ -34,9 +34,9 @@ def results_table(result: EvaluationRecord) -> Group:
 
 
 def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> Table:
-    """Some columns of a run, with the title, numbers of frames and the mIoU beside them or not."""
+    """Some columns of a run; if ``beside``, with title, number of frames and mIoU."""
     title = Text(result.model["name"]) if beside else None
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns are enough
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits into 80 columns
     table.add_column("dataset", overflow="fold")
     table.add_column("score", overflow="fold")
     ends = (["frames"], ["mIoU"]) if beside else ([], [])
@@ -56,7 +56,7 @@ def _table(result: EvaluationRecord, columns: list[Column], *, beside: bool) -> 
 
 
 def results_text(result: EvaluationRecord, width: int = 100) -> str:
-    """:func:`results_table` as plain text, ``width`` characters wide at most."""
+    """The table of :func:`results_table` as plain text, at most ``width`` characters wide."""
     console = Console(width=width, color_system=None, file=io.StringIO())
     with console.capture() as captured:
         console.print(results_table(result))
@@ -64,15 +64,15 @@ def results_text(result: EvaluationRecord, width: int = 100) -> str:
 
 
 def results_markdown(results: list[EvaluationRecord]) -> str:
-    """Lay out several runs as a Markdown table; see :func:`runs_table`."""
+    """Format several runs as a Markdown table; see :func:`runs_table`."""
     return markdown(runs_table(results))
 
 
 def runs_table(results: list[EvaluationRecord]) -> TextTable:
-    """Lay out several runs: one row for each model, set and score, grouped by set.
+    """Format several runs: one row for each model, dataset and score, grouped by dataset.
 
-    Figures are percent with 2 decimals; the best of each set and column, over all models, is marked. Runs over other
-    numbers of frames are not comparable, so they are grouped apart.
+    Metrics are in percent with 2 decimals. The best value of each dataset and column, over all models, is marked. Runs
+    over different numbers of frames are not comparable, so they are grouped separately.
     """
     columns = _columns(results)
     rows = []
@@ -99,7 +99,14 @@ def runs_table(results: list[EvaluationRecord]) -> TextTable:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of figures: where a score's result has them, its heading, and what is better of them."""
+    """A column of metrics.
+
+    Args:
+        part: Part of a score's result that holds the metric.
+        name: Name of the metric.
+        title: Title of the column.
+        better: ``max`` or ``min``, whichever is better; None if neither is.
+    """
 
     part: str
     name: str
@@ -107,11 +114,11 @@ class Column:
     better: Callable[[Iterable[float]], float] | None
 
     def value(self, score: ScoreResult) -> float:
-        """The figure, NaN where it was not measured."""
+        """The metric of a score; NaN if it was not measured."""
         return getattr(score, self.part).get(self.name, math.nan)
 
 
-# What stands beside the pixel figures where it was measured.
+# Metrics that are shown beside the pixel metrics if they were measured.
 FURTHER = (
     Column("components", "f1_mean", "F1*", max),
     Column("components", "siou", "sIoU", max),
@@ -124,7 +131,7 @@ FURTHER = (
 
 
 def _columns(results: Iterable[EvaluationRecord]) -> list[Column]:
-    """The columns to show, in the order in which their figures are first met."""
+    """The columns to show, in the order in which their metrics first occur."""
     scores = [score for result in results for entry in result.datasets for score in entry.scores.values()]
     names = dict.fromkeys(name for score in scores for name in score.values if HEADLINE.fullmatch(name))
     further = [column for column in FURTHER if any(column.name in getattr(score, column.part) for score in scores)]
@@ -132,7 +139,7 @@ def _columns(results: Iterable[EvaluationRecord]) -> list[Column]:
 
 
 def _best(columns: list[Column], scores: Iterable[ScoreResult]) -> list[float]:
-    """Give the best value of each column; NaN, which equals nothing, where it is undefined throughout."""
+    """The best value of each column; NaN, which equals nothing, if all are undefined."""
     scores, best = list(scores), []
     for column in columns:
         defined = [value for score in scores if not math.isnan(value := column.value(score))]
@@ -141,9 +148,9 @@ def _best(columns: list[Column], scores: Iterable[ScoreResult]) -> list[float]:
 
 
 def _cell(score: ScoreResult, column: Column, between: str = " ") -> str:
-    """A figure in percent; with its interval, which says how many decimals mean something, with one decimal.
+    """A metric in percent, with two decimals; with a confidence interval, one decimal.
 
-    ``-`` where it was not measured: no threshold is applied to the set it was chosen on.
+    ``-`` means not measured; for instance, a threshold is not applied to the dataset on which it was chosen.
     """
     value = column.value(score)
     if column.name not in getattr(score, column.part):

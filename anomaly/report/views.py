@@ -1,4 +1,4 @@
-"""Frames of a run as a report shows them: reduced, in one small file each, beside what is shown of their set."""
+"""Reduced views of frames for the report, in one small file each, and the data of their dataset."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from anomaly.metrics.score_curves import ScoreCurves
 from anomaly.utils.given import whole
 from anomaly.utils.state_file import read_state, write_state
 
-WIDTH, HEIGHT = 640, 360  # no view is larger
-GRID = 80  # points on the long side of the grid
+WIDTH, HEIGHT = 640, 360  # largest size of a view
+GRID = 80  # number of grid points on the long side
 FRAMES = 60
-QUALITY = 85  # of the JPEG
+QUALITY = 85  # JPEG quality
 SET = "set.npz"
 _VIEW, _SET = "a frame for the report", "a set for the report"
 
@@ -33,26 +33,22 @@ Asked = Callable[[Indices, Indices], "TopClasses | None"]
 
 @dataclass(frozen=True)
 class View:
-    """A frame, reduced: every pixel but the image's is one of the frame's own, the one in the middle of its cell.
+    """A reduced frame. Except for the image, every pixel is a pixel of the frame, the one at the centre of its cell.
 
-    The grid is coarser, and its points are pixels of the view.
+    The grid is a coarser selection of pixels of the view. The file of a view is named by its number.
 
     Args:
-        frame: Its id.
+        frame: Id of the frame.
         size: Height and width of the frame.
-        kind: What ``values`` are (:class:`anomaly.evaluation.score_maps.TopClasses`); empty where a model gave none.
-        image: JPEG, reduced by area averages.
-        label: ``KNOWN``, ``ANOMALY``, ``IGNORE``.
-        predicted: The network's class; of no rows where it gave none.
-        maps: Of each score its codes, how many levels are at most the score: at or above level i (from 0) where the
-            code is more than i. While a run goes on the scores themselves.
-        points: The scores on the grid.
-        classes: The top_classes classes on the grid.
-        values: Their values.
-
-    Shape:
-        image ``(bytes,)`` uint8; label and predicted ``(h, w)``, uint8 and uint16; maps ``(S, h, w)``, uint8;
-        points ``(S, rows, columns)`` float32; classes and values ``(K, rows, columns)``, uint16 and float32.
+        kind: Kind of ``values`` (:class:`anomaly.evaluation.score_maps.TopClasses`); empty if the model has no classes.
+        image: JPEG file of the image, reduced by area averages. Shape: ``(bytes,)``, uint8.
+        label: ``KNOWN``, ``ANOMALY`` and ``IGNORE``. Shape: ``(h, w)``, uint8.
+        predicted: Predicted classes; no rows if the model has none. Shape: ``(h, w)``, uint16.
+        maps: Codes of each score: the number of levels that are at most the score. A pixel is at or above level i (from
+            0) if its code is larger than i. During a run, the scores themselves. Shape: ``(S, h, w)``, uint8.
+        points: Scores on the grid. Shape: ``(S, rows, columns)``, float32.
+        classes: Most likely classes on the grid. Shape: ``(K, rows, columns)``, uint16.
+        values: Their values. Shape: ``(K, rows, columns)``, float32.
     """
 
     frame: str
@@ -79,8 +75,8 @@ class View:
         Args:
             frame: The frame.
             maps: Score maps of its size.
-            predicted: The network's class of each pixel, if there is a network.
-            top_classes: Gives the top_classes classes at some rows and columns, if there is a network.
+            predicted: Predicted class of each pixel; None without a network.
+            top_classes: Function that returns the most likely classes at rows and columns; None without a network.
         """
         size = (frame.label.shape[0], frame.label.shape[1])
         height, width = view_size(*size)
@@ -92,7 +88,9 @@ class View:
         options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
         nothing = np.empty((0, small[0].size, small[1].size))
         return cls(
-            *(frame.id, size, "" if found is None else found.kind),
+            frame=frame.id,
+            size=size,
+            kind="" if found is None else found.kind,
             image=cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].ravel(),
             label=frame.label[at],
             predicted=(np.empty((0, width)) if predicted is None else predicted[at]).astype(np.uint16),
@@ -103,18 +101,18 @@ class View:
         )
 
     def coded(self, levels: Sequence[npt.NDArray[np.float64]]) -> View:
-        """Codes in place of the scores, by each score's ascending levels, at most 255."""
+        """Replace the scores by codes, using the ascending levels of each score, at most 255."""
         codes = [np.searchsorted(one, score, side="right") for one, score in zip(levels, self.maps, strict=True)]
         return replace(self, maps=np.stack(codes).astype(np.uint8))
 
     def write(self, path: Path) -> None:
-        """Write to a ``.npz`` file that anyone can open with numpy. Raises ``InputError`` where that fails."""
+        """Write to a ``.npz`` file that numpy can open. Raises ``InputError`` if that fails."""
         header = {"frame": self.frame, "size": list(self.size), "kind": self.kind}
         write_state(path, header, (getattr(self, name) for name in _ARRAYS), _VIEW)
 
     @classmethod
     def read(cls, path: Path) -> View:
-        """Read what :meth:`write` wrote; nothing in the file is trusted.
+        """Read a file of :meth:`write`. Its contents are checked.
 
         Raises:
             InputError: The file is missing, damaged or something else.
@@ -127,7 +125,7 @@ class View:
         return view
 
     def _check(self) -> None:
-        """Raise ``ValueError`` unless the arrays have the shapes and types above."""
+        """Raise ``ValueError`` unless the arrays have the shapes and types of the class's documentation."""
         height, width = view_size(*self.size)
         rows, columns = (len(each) for each in grid(height, width))
         for name, kinds, shape in (
@@ -144,7 +142,7 @@ class View:
             if not fits or array.dtype.str[1:] not in kinds:
                 raise ValueError(f"{name} of type {array.dtype} and shape {array.shape}")
         if not np.isin(self.label, (KNOWN, ANOMALY, IGNORE)).all() or not np.isfinite(self.values).all():
-            raise ValueError("label values or class values that should not be")
+            raise ValueError("invalid label values or class values")
 
 
 _ARRAYS = ("image", "label", "predicted", "maps", "points", "classes", "values")
@@ -152,14 +150,14 @@ _ARRAYS = ("image", "label", "predicted", "maps", "points", "classes", "values")
 
 @dataclass(frozen=True)
 class DatasetViews:
-    """A set of a run as a report shows it.
+    """The data of a dataset for the report.
 
     Args:
-        dataset: Its name.
-        fingerprint: Of its frames and labels.
-        frames: Ids of the frames with views, in the set's order; view ``i`` is in ``NNNN.npz`` with that number.
-        classes: Names of the network's classes; empty where they are not known.
-        curves: By score.
+        dataset: Name of the dataset.
+        fingerprint: Fingerprint of its frames and labels.
+        frames: Ids of the frames with views, in the dataset's order; view ``i`` is in ``NNNN.npz`` with that number.
+        classes: Names of the network's classes; empty if they are not known.
+        curves: Curves by score.
     """
 
     dataset: str
@@ -169,13 +167,13 @@ class DatasetViews:
     curves: dict[str, ScoreCurves]
 
     def write(self, folder: Path) -> None:
-        """Write to ``folder``. Raises ``InputError`` where that fails."""
+        """Write to ``folder``. Raises ``InputError`` if that fails."""
         curves = [[name, one.record()] for name, one in self.curves.items()]
         write_state(folder / SET, {**vars(self), "curves": curves}, (), _SET)
 
     @classmethod
     def read(cls, folder: Path) -> DatasetViews:
-        """Read what :meth:`write` wrote. Raises ``InputError`` where it is not that."""
+        """Read the data that :meth:`write` wrote. Raises ``InputError`` if it is something else."""
         with read_state(folder / SET, _SET) as (header, _):
             texts = {name: tuple(map(str, header[name])) for name in ("frames", "classes")}
             curves = {str(name): ScoreCurves.from_record(one) for name, one in header["curves"]}
@@ -187,7 +185,7 @@ class DatasetViews:
             )
 
     def view(self, folder: Path, index: int) -> View:
-        """Read a view. Raises ``InputError`` where it is not one of this set."""
+        """Read a view. Raises ``InputError`` if it does not belong to this dataset."""
         path = view_path(folder, index)
         view = View.read(path)
         if view.frame != self.frames[index] or view.maps.dtype != np.uint8 or len(view.maps) != len(self.curves):
@@ -196,11 +194,11 @@ class DatasetViews:
 
 
 class ViewCallback(Callback):
-    """Keeps reduced views of frames while an evaluation goes on: ``FOLDER/DATASET/NNNN.npz`` and ``set.npz`` beside.
+    """Keeps reduced views of frames during an evaluation: ``FOLDER/DATASET/NNNN.npz``, and ``set.npz`` beside them.
 
     Args:
-        folder: Made when it is written to.
-        frames: How many frames of each dataset are kept at most; taken evenly.
+        folder: Folder to write to; created when needed.
+        frames: Largest number of frames of each dataset to keep, sampled evenly.
     """
 
     needs_curves = True
@@ -217,11 +215,11 @@ class ViewCallback(Callback):
             self._places[dataset.name] = {frame: place for place, frame in enumerate(ids)}
 
     def wants_classes(self, dataset: str, frame_id: str) -> bool:
-        """Whether the frame is kept."""
+        """Return whether the frame is kept."""
         return frame_id in self._places.get(dataset, ())
 
     def on_frame(self, result: FrameResult) -> None:
-        """Keep the frame, if it is one of the chosen."""
+        """Keep the frame, if it was chosen."""
         place = self._places[result.dataset].get(result.frame.id)
         if place is not None:
             folder = self._folder / result.dataset
@@ -230,7 +228,7 @@ class ViewCallback(Callback):
             view.write(view_path(folder, place))
 
     def on_dataset_end(self, end: DatasetEnd) -> None:
-        """Put codes in place of the scores, and write what is shown of the dataset."""
+        """Replace scores by codes, and write the data of the dataset."""
         folder, frames = self._folder / end.result.dataset, self._places[end.result.dataset]
         levels = [np.array(one.levels) for one in end.curves.values()]
         for place in frames.values():
@@ -241,26 +239,26 @@ class ViewCallback(Callback):
 
 
 def sample(frames: int, most: int) -> Iterator[int]:
-    """At most so many frames, taken evenly, the first and the last included where there is more than one."""
+    """Indices of at most ``most`` frames, sampled evenly; the first and the last are included if there are several."""
     if most == 1:
         return iter([frames // 2])
     return iter(sorted({round(i) for i in np.linspace(0, frames - 1, min(frames, most)).tolist()}))
 
 
 def view_size(height: int, width: int) -> tuple[int, int]:
-    """``(height, width)`` of a frame's view: at most 360 x 640, never enlarged, aspect kept."""
+    """``(height, width)`` of the view of a frame: at most 360 x 640, never enlarged, with the same aspect."""
     scale = min(HEIGHT / height, WIDTH / width, 1.0)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def grid(height: int, width: int) -> tuple[Indices, Indices]:
-    """Rows and columns of a view that its grid is of: at most 80 on the long side."""
+    """Rows and columns of the grid points of a view: at most 80 on the long side."""
     scale = min(1.0, GRID / max(height, width))
     return picks(height, max(1, round(height * scale))), picks(width, max(1, round(width * scale)))
 
 
 def picks(length: int, count: int) -> Indices:
-    """The pixels in the middle of ``count`` cells of a side. Shape: ``(count,)``."""
+    """Indices of the pixels at the centres of ``count`` cells along a side. Shape: ``(count,)``."""
     return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
 
 

@@ -1,1 +1,1 @@
-"""Records of evaluations, score maps on disk, comparison and verification."""
+"""Records of evaluations, stored score maps, comparison and verification."""

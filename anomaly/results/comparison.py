@@ -1,4 +1,4 @@
-"""Whether results may stand in one column, and what else a reader has to know of them."""
+"""Whether results are comparable, and what a reader must know about them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from anomaly.results.remarks import unlabelled_classes
 
 
 def check_comparable(results: Sequence[EvaluationRecord]) -> None:
-    """Refuse results of other frames, labels or rules.
+    """Refuse results of different frames, labels or rules.
 
     Raises:
-        InputError: Two results have different closed sets, protocols, component rules or thresholds' rules, or of one
-            set different fingerprints; the message says what differs.
+        InputError: Two results differ in closed set, protocol, component rules or threshold rules, or in the
+            fingerprint of a dataset; the message says what differs.
     """
     for first, other in _pairs(results):
         if first.closed_set is not None and other.closed_set is not None:
@@ -35,15 +35,15 @@ def check_comparable(results: Sequence[EvaluationRecord]) -> None:
                 f"{mine.dataset}: expected results of the same frames and labels, found {frames} for {_name(first)} "
                 f"and {_name(other)} (fingerprints {mine.fingerprint[:12] or '?'} and "
                 f"{theirs.fingerprint[:12] or '?'}; layouts {mine.layout} and {theirs.layout}); "
-                f"evaluate both on one dataset, or print them in tables apart"
+                f"evaluate both on the same dataset, or print separate tables"
             )
 
 
 def remarks(results: Sequence[EvaluationRecord]) -> list[str]:
-    """What a table does not show.
+    """Remarks that a table does not show, one sentence each.
 
-    Sets that are not as published, methods fitted on what they are measured on, scores that are constant or seem
-    reversed, and classes without a labelled pixel.
+    They concern datasets that are not as published, methods fitted on images that they are measured on, scores that are
+    constant or seem reversed, and classes without a labelled pixel.
     """
     found = []
     for result in results:
@@ -52,26 +52,28 @@ def remarks(results: Sequence[EvaluationRecord]) -> list[str]:
             found += [f"{_name(result)}: {entry.dataset} is not as published: {note}" for note in entry.notes]
             if not entry.fingerprint and len(results) > 1:
                 found.append(
-                    f"{_name(result)}: of an earlier format, which does not tell its frames of {entry.dataset}"
+                    f"{_name(result)}: a result of an earlier format, which does not say which frames of "
+                    f"{entry.dataset} it has"
                 )
             for fitted in _fitted_on(result):
                 if _overlap(fitted, entry):
                     where = fitted.get("dataset", fitted.get("set", "images of it"))
                     found.append(
-                        f"{_name(result)}: parameters were fitted on {where}, so its figures on {entry.dataset} are "
-                        "too good"
+                        f"{_name(result)}: parameters were fitted on {where}, so its metrics on {entry.dataset} are "
+                        "too optimistic"
                     )
             chosen = _chosen_on(result)
             if chosen and _overlap(chosen, entry) and any(score.at_threshold for score in entry.scores.values()):
                 found.append(
-                    f"{_name(result)}: its threshold was chosen on {chosen['dataset']}, so what it achieves on "
-                    f"{entry.dataset} is too good"
+                    f"{_name(result)}: its threshold was chosen on {chosen['dataset']}, so the metrics at this "
+                    "threshold on "
+                    f"{entry.dataset} are too optimistic"
                 )
     return list(dict.fromkeys(found))
 
 
 def measured_remarks(result: EvaluationRecord) -> list[str]:
-    """What has to be known of values before they are believed, such as that a score is constant or seems reversed."""
+    """Remarks on measured values, such as that a score is constant or seems reversed, one sentence each."""
     closed = result.closed_set
     found = [] if closed is None else unlabelled_classes("closed-set mIoU", closed.unlabelled)
     for entry in result.datasets:
@@ -79,8 +81,8 @@ def measured_remarks(result: EvaluationRecord) -> list[str]:
         twice = [frame for frame, image in entry.images.items() if first.setdefault(image, frame) != frame]
         if twice:
             found.append(
-                f"{entry.dataset}: {len(twice)} of {entry.frames} frames have the image of another, such as "
-                f"{twice[0]!r} that of {first[entry.images[twice[0]]]!r}; both count"
+                f"{entry.dataset}: {len(twice)} of {entry.frames} frames have the same image as another frame, such as "
+                f"{twice[0]!r} and {first[entry.images[twice[0]]]!r}; both count"
             )
     return found + [
         f"{entry.dataset}, {name}: {remark}"
@@ -91,7 +93,7 @@ def measured_remarks(result: EvaluationRecord) -> list[str]:
 
 
 def _fitted_on(result: EvaluationRecord) -> Iterator[dict[str, Any]]:
-    """Sets that something of a method was chosen on, as far as the record tells."""
+    """Datasets on which a part of a method was chosen, as far as the record says."""
     came = {name: one for name, one in result.provenance.items() if isinstance(one, dict)}
     yield from (one for name, one in came.items() if name != "calibration" and one.get("images"))
     inputs = [result.model, result.settings, *came.values()]
@@ -102,7 +104,7 @@ def _fitted_on(result: EvaluationRecord) -> Iterator[dict[str, Any]]:
 
 
 def _chosen_on(result: EvaluationRecord) -> dict[str, Any]:
-    """The set that a threshold was chosen on, with its images where the record tells them, or nothing."""
+    """The dataset on which the threshold was chosen, with its images if the record has them, or nothing."""
     chosen, images = result.settings.get("threshold"), result.provenance.get("calibration")
     if not isinstance(chosen, dict):
         return {}
@@ -110,9 +112,9 @@ def _chosen_on(result: EvaluationRecord) -> dict[str, Any]:
 
 
 def _overlap(fitted: dict[str, Any], entry: DatasetResult) -> bool:
-    """Whether a set shares images with the one that something was fitted on.
+    """Whether a dataset shares images with the one on which something was fitted.
 
-    Told by the images where both are known, else by the names of sets, of which the two halves share nothing.
+    Decided by the images if both are known, else by the names; the two halves of a dataset share no image.
     """
     if isinstance(images := fitted.get("images"), list) and images and entry.images:
         return not {str(image) for image in images}.isdisjoint(entry.images.values())
@@ -141,8 +143,8 @@ def _refuse(
     if mine and theirs and (differing := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]):
         key = differing[0]
         raise InputError(
-            f"expected results of one {words}, found {key} {mine.get(key)!r} for {_name(first)} and "
-            f"{theirs.get(key)!r} for {_name(other)}; evaluate both alike, or print them in tables apart"
+            f"expected results with the same {words}, found {key} {mine.get(key)!r} for {_name(first)} and "
+            f"{theirs.get(key)!r} for {_name(other)}; evaluate both in the same way, or print separate tables"
         )
 
 

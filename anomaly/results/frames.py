@@ -1,4 +1,4 @@
-"""Results as data frames of pandas."""
+"""Results as pandas data frames."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from anomaly.results.records import EvaluationRecord
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SHOWN = 3  # AUROC, AP and FPR at TPR lead every list of metrics
+SHOWN = 3  # number of metrics to compare: AUROC, AP and FPR at TPR come first in every list
 
 
 def results_frame(records: Sequence[EvaluationRecord]) -> DataFrame:
-    """One row for each model, dataset and score.
+    """Results as a data frame with one row for each model, dataset and score.
 
-    Columns are ``model``, ``dataset``, ``score``, the numbers of frames and pixels, then the metrics as fractions, with
-    ``NAME_low`` and ``NAME_high`` behind a metric that has a confidence interval, those of components as
+    The columns are ``model``, ``dataset``, ``score``, counts of frames and pixels, then the metrics as fractions in
+    0..1. A metric with a confidence interval is followed by ``NAME_low`` and ``NAME_high``. Then come
     ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``, and last ``miou`` of the closed set.
     """
     from pandas import DataFrame
@@ -30,16 +30,16 @@ def results_frame(records: Sequence[EvaluationRecord]) -> DataFrame:
 
 
 def paired_frame(tables: Mapping[str, FrameTable], *, replicates: int = 2000) -> DataFrame:
-    """Each method minus the first on the same frames, by the paired bootstrap over frames.
+    """Differences of each method to the first one on the same frames, by the paired bootstrap over frames.
 
     Args:
-        tables: By the name of the method, at least two, all of one dataset.
-        replicates: Draws of frames.
+        tables: Counts of each frame, by the name of the method; at least two, all of one dataset.
+        replicates: Number of bootstrap replicates.
 
     Returns:
-        One row for each other method and metric (AUROC, AP, FPR at TPR): ``method``, ``minus``, ``metric``,
-        ``difference`` with its 95 % percentile interval ``low`` to ``high`` (fractions), and the two-sided ``p_value``,
-        corrected by Holm for the number of methods.
+        One row for each other method and metric (AUROC, AP, FPR at TPR). The columns are ``method``, ``minus``,
+        ``metric``, ``difference``, the bounds ``low`` and ``high`` of its 95 % percentile confidence interval
+        (fractions), and the two-sided ``p_value``, corrected for the number of methods (Holm).
 
     Raises:
         InputError: There are fewer than two methods, or they were not measured on the same frames and labels.
@@ -47,7 +47,7 @@ def paired_frame(tables: Mapping[str, FrameTable], *, replicates: int = 2000) ->
     from pandas import DataFrame
 
     if len(tables) < 2:
-        raise InputError(f"expected at least two methods to compare, found {', '.join(tables) or 'none'}; name more")
+        raise InputError(f"expected at least two methods to compare, found {', '.join(tables) or 'none'}; add results")
     first, *others = tables
     found = {name: paired_bootstrap(tables[name], tables[first], replicates=replicates) for name in others}
     metrics = list(next(iter(found.values())))[:SHOWN]

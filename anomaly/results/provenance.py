@@ -1,4 +1,4 @@
-"""Where a result came from: command, code, software, and fingerprints of the inputs."""
+"""Origin of a result: command, code, software versions, and checksums of the inputs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "onedl-mmsegmentation"
 
 
 def provenance(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect what another person needs to repeat a run.
+    """Collect what is needed to repeat a run.
 
     Args:
-        inputs: By name, what went in, such as :func:`file_record` gives it.
+        inputs: Records of the inputs by name, such as :func:`anomaly.utils.file_records.file_record` makes.
 
     Returns:
-        JSON-ready: ``command``, ``date`` (UTC), ``git_commit`` (``None`` outside a checkout; ends in ``+``
+        A record that JSON can hold: ``command``, ``date`` (UTC), ``git_commit`` (None outside a checkout; ends in ``+``
         if tracked files differ from it), ``versions``, ``machine``, and the inputs.
     """
     return {
@@ -37,7 +37,7 @@ def provenance(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Name of the processor, as far as the system provides it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -55,7 +55,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """Commit of the checkout this file lies in."""
+    """Commit of the checkout that contains this file."""
     root = Path(__file__).resolve().parents[1]
 
     def git(*args: str) -> str:

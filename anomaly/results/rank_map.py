@@ -1,4 +1,4 @@
-"""A map from scores to float16 that keeps their order, for formats that hold no more."""
+"""A map from scores to float16 that preserves their order, for formats that hold only float16."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LEVELS = 15361  # float16 values from 0 to 1
-_KEPT = 1 << 14  # evenly ranked scores that stand for a frame
+LEVELS = 15361  # number of float16 values from 0 to 1
+_KEPT = 1 << 14  # number of scores, at even ranks, that represent a frame
 
 
 @dataclass(frozen=True)
 class RankMap:
-    """Scores to float16, never swapping two: equal scores stay equal, and a higher one never gets a lower value.
+    """A monotone map from scores to float16: equal scores stay equal, and a higher score never gets a lower value.
 
-    ``RankMap.of`` fits it to a set. Scores that float16 holds as they are stay as they are. Else the values are those
-    of float16 in [0, 1], spent where the scores are: with no more distinct scores than values each score has its own,
-    else the scores between two neighbouring cuts share one, with cuts at even ranks.
+    ``RankMap.of`` fits the map to a dataset. If float16 represents all scores exactly, they stay unchanged. Otherwise
+    the values are those of float16 in [0, 1]. If there are at most as many distinct scores as values, each score gets
+    its own value. If there are more, all scores between two neighbouring cuts share a value; the cuts are at even
+    ranks.
 
     Args:
-        cuts: Ascending; a score has as many values below its own as there are cuts not above it. ``None``: as it is.
+        cuts: Ascending. The value of a score is determined by the number of cuts that are not above it. None leaves
+            scores unchanged.
     """
 
     cuts: npt.NDArray[np.float64] | None
 
     @classmethod
     def of(cls, maps: Iterable[npt.NDArray[np.floating[Any]]]) -> RankMap:
-        """Fit it to all maps of a set, in one pass; their order does not matter."""
+        """Fit the map to all score maps of a dataset, in one pass and in any order."""
         distinct: npt.NDArray[np.float64] | None = np.empty(0)
         ranked: list[npt.NDArray[np.float64]] = []
         as_they_are = True
@@ -52,25 +54,25 @@ class RankMap:
         return cls(cuts)
 
     def __call__(self, score: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float16]:
-        """Map scores. Shape: as given."""
+        """Map scores to float16. The shape stays the same."""
         if self.cuts is None:
             return score.astype(np.float16)
         return _VALUES[self.levels(score)]
 
     def levels(self, score: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int64]:
-        """Which value each score gets, as its place among the values from the lowest up; shape as given."""
+        """Index of the value that each score gets, counted from the lowest value. The shape stays the same."""
         cuts = np.empty(0) if self.cuts is None else self.cuts
         return np.searchsorted(cuts, score, side="right")
 
 
 @dataclass
 class Ties:
-    """What a map made equal that was not.
+    """Counts pixels with different scores that a map made equal.
 
     Args:
-        low: The lowest score that got each value.
-        high: The highest.
-        count: Number of pixels that got it.
+        low: Lowest score of each value.
+        high: Highest score of each value.
+        count: Number of pixels of each value.
     """
 
     low: npt.NDArray[np.float64]
@@ -79,11 +81,11 @@ class Ties:
 
     @classmethod
     def empty(cls) -> Ties:
-        """Of no pixels yet."""
+        """Counts without any pixels."""
         return cls(np.full(LEVELS, np.inf), np.full(LEVELS, -np.inf), np.zeros(LEVELS, np.int64))
 
     def add(self, rank_map: RankMap, score: npt.NDArray[np.floating[Any]]) -> None:
-        """Count a map's pixels."""
+        """Count the pixels of a score map."""
         if rank_map.cuts is None:
             self.count[0] += score.size
             return
@@ -94,7 +96,7 @@ class Ties:
 
     @property
     def pixels(self) -> int:
-        """Number of pixels that share their value with a pixel of another score."""
+        """Number of pixels that share their value with a pixel of a different score."""
         return int(self.count[self.low < self.high].sum())
 
     @property
@@ -104,11 +106,13 @@ class Ties:
 
     @property
     def values(self) -> int:
-        """Number of values in use; 0 where scores stayed as they are."""
+        """Number of values in use; 0 if the scores stayed unchanged."""
         return int((self.low <= self.high).sum())
 
 
-_VALUES = np.arange(LEVELS, dtype=np.uint16).view(np.float16)  # the bits of float16 from 0 up count its values in order
+_VALUES = np.arange(LEVELS, dtype=np.uint16).view(
+    np.float16
+)  # the bit patterns of float16 from 0 up are in the order of its values
 
 
 def _held(values: npt.NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""One run's record: what was evaluated, on which sets, and what came out."""
+"""The record of an evaluation: what was evaluated, on which datasets, and the metrics; its JSON and CSV formats."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from anomaly.utils.names import check_distinct
 
 FORMAT_VERSION = 5
 COUNTS = ("frames", "known_pixels", "anomaly_pixels", "ignored_pixels")
-STATE = "{}.{}.npz"  # file of a set's and score's pixel metrics
+STATE = "{}.{}.npz"  # file of the pixel metrics of a dataset and score
 PARTS = ("components", "open_world", "at_threshold")
 _Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """What one score reached on one evaluation set.
+    """Metrics of one score on one dataset.
 
     Args:
-        values: By name, as :class:`anomaly.metrics.PixelResult` has them; NaN where undefined.
-        bounds: By name, the two ends between which a figure certainly lies that was measured in bins.
-        confidence_intervals: By name, the two ends of a confidence interval: what other frames of the kind might give.
+        values: Pixel metrics by name, as in :class:`anomaly.metrics.PixelResult`; NaN if undefined.
+        bounds: Lower and upper bound by metric name, for metrics in binned mode: the exact value lies between them.
+        confidence_intervals: Lower and upper end by metric name: the range that other frames of the same kind would
+            likely give.
         frames: Number of frames.
         known_pixels: Number of pixels labelled known.
         anomaly_pixels: Number of pixels labelled anomalous.
-        ignored_pixels: Number of pixels left out.
-        undefined_frames: Frames that the means over images leave out.
-        components: Component figures by name, and their ``threshold``; empty where they were not asked for.
-        open_world: Open-world IoU by name; likewise.
-        at_threshold: What a ``threshold`` chosen on another set achieves, by name; likewise.
-        per_frame: By frame, its figures by name; frames without known or anomaly pixels have none.
-        remarks: What a reader has to know of the score on this set, such as that all its values are equal.
+        ignored_pixels: Number of pixels labelled ignore.
+        undefined_frames: Frames that are left out of the means over images.
+        components: Component metrics by name, and their ``threshold``; empty if they were not measured.
+        open_world: Open-world IoU by name; empty if it was not measured.
+        at_threshold: Metrics at a ``threshold`` that was chosen on another dataset, by name; empty without a threshold.
+        per_frame: Metrics by name, for each frame; frames without known or anomalous pixels have none.
+        remarks: Remarks on the score on this dataset, such as that all its values are equal.
     """
 
     values: dict[str, float]
@@ -69,7 +70,7 @@ class ScoreResult:
         at_threshold: dict[str, float] | None = None,
         remarks: list[str] | None = None,
     ) -> ScoreResult:
-        """Keep of pixel metrics what belongs in a record: everything but the curve."""
+        """Make the record of pixel metrics, without their curve, and of the other metrics."""
         return cls(
             values=pixels.values,
             bounds={name: list(ends) for name, ends in pixels.bounds.items()},
@@ -89,20 +90,19 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """What the scores reached on one evaluation set.
+    """Metrics of all scores on one dataset.
 
     Args:
-        dataset: Name of the set.
+        dataset: Name of the dataset.
         frames: Number of frames evaluated.
-        layout: Which of its published layouts the set was read from.
-        scores: What each score reached, by its name, in the order asked for.
-        version: Which version of the set, where there are several.
-        fingerprint: That of the frames, by :class:`anomaly.datasets.fingerprint.Fingerprint`; empty where a result of
-            an earlier format does not tell.
-        published_frames: Number of frames of the set as published; 0 where it is not known.
-        notes: In what way the set is not as published.
-        images: By frame, what tells its image from others, by :func:`anomaly.frames.image_hash`; empty
-            where a result of an earlier format does not tell.
+        layout: Which of its published layouts the dataset was read from.
+        scores: Metrics of each score, by its name, in the order in which they were requested.
+        version: Version of the dataset, if there are several.
+        fingerprint: Fingerprint of the frames (:class:`anomaly.datasets.fingerprint.Fingerprint`); empty in results of
+            earlier formats.
+        published_frames: Number of frames of the published dataset; 0 if it is not known.
+        notes: Differences to the published dataset.
+        images: :func:`anomaly.frames.image_hash` of each frame's image; empty in results of earlier formats.
     """
 
     dataset: str
@@ -118,17 +118,17 @@ class DatasetResult:
 
 @dataclass(frozen=True)
 class ClosedSet:
-    """Ordinary segmentation figures on known classes, all fractions in 0..1, NaN where undefined.
+    """Segmentation metrics on known classes, as fractions in 0..1; NaN if undefined.
 
     Args:
-        dataset: Name of the data set's type in the config, such as ``CityscapesDataset``.
+        dataset: Type of the dataset in the config, such as ``CityscapesDataset``.
         frames: Number of images evaluated.
-        miou: Mean over classes of intersection over union.
-        macc: Mean over classes of the accuracy within the class.
-        aacc: Share of all pixels classified rightly.
-        class_iou: Intersection over union by class name.
-        unlabelled: Classes of which no pixel is labelled. Their IoU is 0 where they are predicted, which lowers
-            ``miou``, and NaN elsewhere.
+        miou: Mean IoU (intersection over union) over classes.
+        macc: Mean accuracy over classes.
+        aacc: Share of correctly classified pixels.
+        class_iou: IoU by class name.
+        unlabelled: Classes without a labelled pixel. Their IoU is 0 if they are predicted, which lowers ``miou``, else
+            NaN.
     """
 
     dataset: str
@@ -142,20 +142,20 @@ class ClosedSet:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One run's record; its dictionaries hold only what JSON can.
+    """The record of an evaluation. Its dictionaries hold only what JSON can represent.
 
     Args:
-        model: What was evaluated; its ``name`` is what tables call it.
-        closed_set: Figures on known classes, or ``None`` where they were not measured.
-        sets: One entry for each evaluation set.
-        settings: What the numbers depend on beside the model.
-        protocol: The rules of evaluation, in words: results of different ones are not to be compared.
-        timings: Seconds by stage.
-        provenance: What :func:`anomaly.results.provenance.provenance` gives: command, date, code, versions, inputs.
-        format_version: Of the file this is written to.
+        model: Description of the model; tables show its ``name``.
+        closed_set: Metrics on known classes; None if they were not measured.
+        datasets: One entry for each dataset.
+        settings: Settings that the metrics depend on, besides the model.
+        provenance: Command, date, code, versions and inputs, from :func:`anomaly.results.provenance.provenance`.
+        protocol: Rules of the evaluation, in words. Results with different rules are not comparable.
+        timings: Seconds of each stage.
+        format_version: Version of the file format.
 
     Raises:
-        InputError: ``model`` has no name, or two sets have one name.
+        InputError: ``model`` has no name, or two datasets have the same name.
     """
 
     model: dict[str, Any]
@@ -169,38 +169,38 @@ class EvaluationRecord:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, dict) or not isinstance(self.model.get("name"), str):
-            raise InputError(f"a run's model needs a 'name' of type str for the tables, found {self.model}")
+            raise InputError(f"model: expected a 'name' of type str for the tables, found {self.model}; add one")
         check_distinct(
             (entry.dataset for entry in self.datasets if isinstance(entry, DatasetResult)), "datasets in one result"
         )
 
     def to_json(self) -> str:
-        """Write as indented JSON, keys in the order of the fields; NaN and infinity become null.
+        """Convert the record to indented JSON, with keys in the order of the fields; NaN and infinity become null.
 
-        Numbers of numpy or torch are written as numbers, paths as texts; see :func:`anomaly.utils.given.plain`.
+        Numbers of numpy or torch are written as numbers, paths as strings; see :func:`anomaly.utils.given.plain`.
 
         Raises:
-            InputError: Something that JSON cannot hold is in the record; the message names its key.
+            InputError: The record holds something that JSON cannot represent; the message names its key.
         """
         return json.dumps(_without_nan(plain(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> EvaluationRecord:
-        """Read what ``to_json`` wrote; null in a field of type float becomes NaN.
+        """Read the output of :meth:`to_json`; null in a field of type float becomes NaN.
 
-        Files of earlier format versions are read too: 1 held AUROC, AP and FPR95 alone, 2 had no fingerprints, protocol
-        and per-frame records, 3 no images, remarks and unlabelled classes, 4 other names for some keys (``sets``,
-        ``set``, ``figures``, ``intervals``).
+        Files of earlier format versions are accepted. Version 1 had only AUROC, AP and FPR95; version 2 had no
+        fingerprints, protocol and per-frame metrics; version 3 had no images, remarks and unlabelled classes; version 4
+        had other names for some keys (``sets``, ``set``, ``figures``, ``intervals``).
 
         Raises:
-            InputError: The text is not JSON, not a run's record, or of a later format version.
+            InputError: The text is not JSON, not the record of an evaluation, or of a later format version.
         """
         try:
             record = json.loads(text, object_pairs_hook=_once)
         except json.JSONDecodeError as error:
-            raise InputError(f"expected JSON, found a text that is cut off or not JSON ({error})") from error
+            raise InputError(f"expected JSON, found a text that is truncated or not JSON ({error})") from error
         if not isinstance(record, dict) or "format_version" not in record:
-            raise InputError("expected a run's results with a 'format_version', found other JSON")
+            raise InputError("expected the results of an evaluation with a 'format_version', found other JSON")
         version = record["format_version"]
         if version not in range(1, FORMAT_VERSION + 1) or isinstance(version, bool):
             raise InputError(
@@ -220,11 +220,11 @@ class EvaluationRecord:
         return cls(**{**vars(run), "closed_set": closed, "datasets": datasets})
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each dataset and score: names, counts, then metrics as fractions.
+        """One row for each dataset and score: names, counts, then metrics as fractions in 0..1.
 
-        Where there is a confidence interval, ``NAME_low`` and ``NAME_high`` follow metric ``NAME``. Metrics other than
-        those of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` is that of the
-        closed set, the same in every row and empty where it was not measured.
+        A metric ``NAME`` with a confidence interval is followed by ``NAME_low`` and ``NAME_high``. Other metrics than
+        those of pixels are ``components.NAME``, ``open_world.NAME`` and ``at_threshold.NAME``. ``miou`` of the closed
+        set is the same in every row, and empty if it was not measured.
         """
         miou = "" if self.closed_set is None else self.closed_set.miou
         return [
@@ -236,7 +236,7 @@ class EvaluationRecord:
         ]
 
     def to_csv(self) -> str:
-        """Write :meth:`rows` with the names of the columns first, in full precision, ``nan`` where undefined."""
+        """Convert :meth:`rows` to CSV with a header line, in full precision, with ``nan`` for undefined values."""
         rows = self.rows()
         columns = dict.fromkeys(column for row in rows for column in row if column != "miou")
         text = io.StringIO()
@@ -248,11 +248,11 @@ class EvaluationRecord:
 
 
 def write_results(result: EvaluationRecord, out: Path) -> None:
-    """Write ``results.json`` and ``results.csv`` into ``out``; each file appears whole or not at all.
+    """Write ``results.json`` and ``results.csv`` into a folder; each file appears whole or not at all.
 
     Args:
-        result: What to write.
-        out: Folder, made if missing.
+        result: The record.
+        out: The folder; created if missing.
 
     Raises:
         InputError: ``out`` is not a folder.
@@ -266,16 +266,16 @@ def write_results(result: EvaluationRecord, out: Path) -> None:
 
 
 def state_name(dataset: str, score: str) -> str:
-    """The file of a set's and score's pixel metrics; names may have paths and dots in them."""
+    """File name for the pixel metrics of a dataset and a score, whose names may contain slashes and dots."""
     safe = " +:,="
     return STATE.format(quote(dataset, safe=safe).replace(".", "%2E"), quote(score, safe=safe))
 
 
 def read_results(path: Path) -> EvaluationRecord:
-    """Read a ``results.json``.
+    """Read a ``results.json`` file.
 
     Raises:
-        InputError: The file is missing, cut off, not a run's results, or of another format version.
+        InputError: The file is missing, truncated, not a result, or of a later format version.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
@@ -284,19 +284,22 @@ def read_results(path: Path) -> EvaluationRecord:
         return EvaluationRecord.from_json(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: expected the results.json of an evaluation, found no text; name that file"
+            f"{path}: expected the results.json of an evaluation, found a binary file; name that file"
         ) from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def state_files(path: Path) -> list[Path]:
-    """The files of scores that :class:`anomaly.evaluation.metrics.ScoreMetrics` kept beside a ``results.json``.
+    """Files with the pixel metrics of each score, beside a ``results.json``.
 
-    A ``.npz`` file stands for itself.
+    ``anomaly evaluate --save-states`` writes them.
+
+    Args:
+        path: A ``results.json`` file, or one such ``.npz`` file, which is returned itself.
 
     Raises:
-        InputError: There are none, or not all.
+        InputError: Files are missing.
     """
     if path.suffix == ".npz":
         return [path]
@@ -311,7 +314,7 @@ def state_files(path: Path) -> list[Path]:
 
 
 def have_states(path: Path) -> bool:
-    """Whether all files of :func:`state_files` are there."""
+    """Whether all files of :func:`state_files` exist."""
     try:
         return bool(state_files(path))
     except InputError:
@@ -319,7 +322,7 @@ def have_states(path: Path) -> bool:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object that names every key once."""
+    """Make a JSON object whose keys are distinct."""
     check_distinct((key for key, _ in pairs), "keys of one JSON object", "the file is damaged; write it again")
     return dict(pairs)
 
@@ -344,7 +347,7 @@ def _columns(score: ScoreResult) -> dict[str, float | int]:
 
 
 def _upgraded(record: dict[str, Any], version: int) -> dict[str, Any]:
-    """Lay a record of an earlier format out as of this one; left as it is where it is no such record."""
+    """Convert a record of an earlier format to the current one; anything else stays unchanged."""
     if version >= FORMAT_VERSION:
         return record
     record = _renamed(record, {"sets": "datasets"})
@@ -375,14 +378,14 @@ def _upgraded_dataset(entry: Any, version: int) -> Any:
 
 
 def _renamed(record: Any, names: dict[str, str]) -> Any:
-    """An object with other names for some of its keys; anything else as it is."""
+    """An object with other names for some of its keys; anything else stays unchanged."""
     if not isinstance(record, dict):
         return record
     return {names.get(key, key): value for key, value in record.items()}
 
 
 def _from_version_1(entry: Any) -> Any:
-    """Lay a dataset's entry out as of version 2; left as it is where it is no such entry."""
+    """Convert a dataset's entry of version 1 to version 2; anything else stays unchanged."""
     try:
         scores = {
             name: {
@@ -434,7 +437,7 @@ def _pair(name: str, value: Any) -> list[Any]:
 
 
 def _read(cls: type[_Record], record: Any) -> _Record:
-    """Build a dataclass from a JSON object with exactly its fields; what is nested in it stays as it is."""
+    """Build a dataclass from a JSON object with exactly its fields; nested values stay unchanged."""
     types = {field.name: str(field.type) for field in fields(cls)}  # type: ignore[arg-type]
     if not isinstance(record, dict) or record.keys() != types.keys():
         found = sorted(record) if isinstance(record, dict) else type(record).__name__
@@ -443,7 +446,7 @@ def _read(cls: type[_Record], record: Any) -> _Record:
 
 
 def _checked(kind: str, name: str, value: Any) -> Any:
-    """Check a JSON value against a field's type as written; null is NaN where a float belongs."""
+    """Check a JSON value against the type of a field; null becomes NaN for a float."""
     if kind == "float" and value is None:
         return math.nan
     types: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}

@@ -1,4 +1,4 @@
-"""What a reader has to know of a score before its values are believed: that it is constant, or seems reversed."""
+"""Remarks on the values of a score that a reader must know: it is constant, or it seems reversed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from anomaly.frames import IGNORE, Label
 
 REVERSED_BELOW = 0.4
-"""AUROC below which a score seems to point the wrong way."""
+"""AUROC below which a score seems to be reversed."""
 
 
 ROUNDING = 4 * 2.0**-23
-"""Of a value: four steps of a float32."""
+"""Relative difference that counts as rounding: four steps of a float32."""
 
 
 class SeenValues:
@@ -24,16 +24,22 @@ class SeenValues:
         self._ends: dict[str, tuple[float, float]] = {}
 
     def add(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
-        """Look at a frame's counted pixels. Shape: score and label ``(H, W)``."""
+        """Add the range of a frame's counted pixels.
+
+        Args:
+            frame_id: Name of the frame.
+            score: Its score map. Shape: ``(H, W)``.
+            label: Its label map. Shape: ``(H, W)``.
+        """
         counted = score[label != IGNORE]
         if counted.size:
             self._ends[frame_id] = (float(counted.min()), float(counted.max()))
 
     def remarks(self, auroc: float) -> list[str]:
-        """Give what has to be told, a sentence each.
+        """Return the remarks, one sentence each. Records hold these sentences, and verification compares them.
 
         Args:
-            auroc: Over all pixels, a fraction; NaN where undefined.
+            auroc: AUROC over all pixels, as a fraction; NaN if undefined.
         """
         if not self._ends:
             return []
@@ -56,12 +62,17 @@ class SeenValues:
 
 
 def _equal(least: float, most: float) -> bool:
-    """Whether two values are one up to what resizing in float32 changes."""
+    """Whether two values are equal up to the rounding of a resize in float32."""
     return most - least <= ROUNDING * max(abs(least), abs(most))
 
 
 def unlabelled_classes(measure: str, classes: Sequence[str]) -> list[str]:
-    """Name the classes of which no pixel is labelled, in a sentence for ``measure``; nothing where there are none."""
+    """Name the classes without a labelled pixel, in a sentence; empty if there are none.
+
+    Args:
+        measure: The metric that the sentence is about.
+        classes: Names of these classes.
+    """
     if not classes:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Score maps on disk, so that inference and scoring can be separate: other machines, other people, other software."""
+"""Score maps on disk, so that inference and evaluation can run separately: other machines, people or software."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from anomaly.errors import InputError
 from anomaly.frames import as_array, as_score, check_score
 from anomaly.results.score_formats import READERS, Scale, read_map
 from anomaly.results.score_formats.base import check_scale
+from anomaly.utils.files import write_whole
 from anomaly.utils.given import plain, text
 
 MANIFEST = "scores.json"
@@ -30,24 +31,26 @@ ScoreArray = npt.NDArray[np.floating[Any]]
 
 
 class ScoreWriter:
-    """Writes score maps as they are computed: each file appears whole or not at all, and a stopped run can go on.
+    """Writes score maps as they are computed. Each file appears whole or not at all, and a stopped run can resume.
 
-    The folder holds ``scores.json``, which says what the maps are of, and ``SCORE/FRAME.npy`` for each score and frame:
-    float32 (float64 where float32 does not hold every value), ``(H, W)``, higher = more anomalous. What is not a
-    letter, digit, ``_``, ``-``, ``.`` or ``~`` in a frame's name is percent-encoded.
-    ``images.jsonl`` has a line for each map, with its score, frame and image
-    (:func:`anomaly.frames.image_hash`), of which the last counts. No stop leaves a map with the line of
-    another image: a map of another image is removed first, then comes the line, then the map.
+    The folder holds ``scores.json``, which describes the maps, and ``SCORE/FRAME.npy`` for each score and frame:
+    float32 (float64 if float32 cannot represent every value), ``(H, W)``, higher = more anomalous. Characters of a
+    frame's name other than letters, digits, ``_``, ``-``, ``.`` and ``~`` are percent-encoded.
+
+    ``images.jsonl`` has a line for each map with its score, frame and image (:func:`anomaly.frames.image_hash`); the
+    last line for a map counts. A map never has the line of another image, even after an interruption: a map of another
+    image is removed first, then the line is written, then the map.
 
     Args:
-        folder: Where to; made if missing. What an earlier run of the same wrote there stays and counts.
-        dataset: Name of the evaluation set. Where maps of a set of another name are there, nothing is written until
-            :meth:`has` was asked for one that is of the same frame and image: the set was renamed.
-        method: What computed the scores, such as a network's name.
-        settings: What the scores depend on beside; containers, strings and numbers.
+        folder: Folder to write to; created if missing. Maps that an earlier run with the same arguments wrote there are
+            kept and used.
+        dataset: Name of the dataset. If the folder holds maps of a dataset of another name, nothing is written until
+            :meth:`has` finds one of them for the same frame and image, which shows that the dataset was renamed.
+        method: What computed the scores, such as the name of a network.
+        settings: Other settings that the scores depend on: containers, strings and numbers.
 
     Raises:
-        InputError: The folder holds something else, or maps of another set, method or settings.
+        InputError: The folder holds other files, or maps of another dataset, method or settings.
     """
 
     def __init__(self, folder: Path, *, dataset: str, method: str, settings: Mapping[str, Any] | None = None) -> None:
@@ -56,47 +59,53 @@ class ScoreWriter:
         self.manifest |= {"set": text("dataset", dataset), "method": text("method", method)}
         self.manifest["settings"] = plain(dict(settings or {}), "settings")
         self._images: dict[tuple[str, str], str | None] = {}
-        self._other_set: str | None = None
+        self._other_dataset: str | None = None
         if (folder / MANIFEST).is_file():
             there = _read_manifest(folder)
             self._images = _read_images(folder)
             differing = [key for key, value in self.manifest.items() if there.get(key) != value]
             if differing == ["set"] and self._images:
-                self._other_set = there["set"]
+                self._other_dataset = there["set"]
             elif differing:
                 raise InputError(self._of_another(differing[0], there.get(differing[0])))
         elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(
-                f"{folder}: expected no folder or one with score maps, found other files; name another folder"
+                f"{folder}: expected a new folder, or one with score maps, found other files; name another folder"
             )
         else:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise InputError(f"{folder}: expected a folder or a place for one, found {error.strerror}") from error
-            _write(folder / MANIFEST, (json.dumps(self.manifest, indent=2) + "\n").encode())
+                raise InputError(
+                    f"{folder}: expected a folder that can be created, found: {error.strerror}; name another"
+                ) from error
+            write_whole(folder / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
 
     def write(self, frame_id: str, name: str, score: npt.NDArray[Any], image: str | None = None) -> None:
-        """Write one map. Shape: ``(H, W)``.
+        """Write a score map.
 
         Args:
             frame_id: Name of the frame.
-            name: Of the score.
-            score: The map.
-            image: :func:`anomaly.frames.image_hash` of the frame's image; ``None`` where it is not known.
+            name: Name of the score.
+            score: The map. Shape: ``(H, W)``.
+            image: :func:`anomaly.frames.image_hash` of the frame's image; None if it is not known.
 
         Raises:
-            InputError: A value is NaN or infinite, it is no map of real numbers, the frame's name is no text, the
-                folder has the maps of other images, or the disk is full.
+            InputError: A value is NaN or infinite, ``score`` is not a map of real numbers, the frame's name is not a
+                string, the folder holds maps of other images, or the disk is full.
         """
-        if self._other_set is not None:
-            raise InputError(self._of_another("set", self._other_set))
+        if self._other_dataset is not None:
+            raise InputError(self._of_another("set", self._other_dataset))
         path, score = self._path(frame_id, name), as_array(frame_id, f"score {name!r}", score)
         if score.ndim != 2:
-            raise InputError(f"frame {frame_id!r}: expected a score map (H, W), found one of shape {score.shape}")
+            raise InputError(
+                f"frame {frame_id!r}: expected a score map (H, W), found shape {score.shape}; give one number for each "
+                "pixel"
+            )
         score = as_score(frame_id, name, score, score.shape)
         narrow = score.astype(np.float32)
         exact = narrow if (narrow == score).all() else score.astype(np.float64)
+        # not write_whole, whose temporary name ends in .npy: an interruption would leave something like a map
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(exist_ok=True)
@@ -109,33 +118,50 @@ class ScoreWriter:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written ({error.strerror}); make room, then run it again") from error
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); free some space, then run the command again"
+            ) from error
 
     def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
-        """Whether these scores of a frame are there; if an image is named, scores of this image."""
+        """Whether scores of a frame are stored.
+
+        Args:
+            frame_id: Name of the frame.
+            names: Names of the scores.
+            image: Hash of the frame's image, of which the scores must be; None does not check it.
+        """
         if not all(self._path(frame_id, name).is_file() for name in names):
             return False
         if image is None:
             return True
         same = all(self._images.get((name, frame_id)) == image for name in names)
         if same and names:
-            self._other_set = None
+            self._other_dataset = None
         return same
 
     def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
-        """Refuse scores of a frame that are known to be of another image.
+        """Refuse scores of a frame that are known to belong to another image.
+
+        Args:
+            frame_id: Name of the frame.
+            names: Names of the scores.
+            image: :func:`anomaly.frames.image_hash` of the frame's image.
 
         Raises:
-            InputError: They are.
+            InputError: They belong to another image.
         """
         for name in names:
             _check_image(self._path(frame_id, name), frame_id, self._images.get((name, frame_id)), image)
 
     def read(self, name: str, frame_id: str) -> ScoreArray:
-        """Read a map that is there. Shape: ``(H, W)``.
+        """Read a stored map. Shape: ``(H, W)``.
+
+        Args:
+            name: Name of the score.
+            frame_id: Name of the frame.
 
         Raises:
-            InputError: The file is broken.
+            InputError: The file is damaged.
         """
         return _read(self._path(frame_id, name), name, frame_id, None)
 
@@ -149,8 +175,7 @@ class ScoreWriter:
     def _path(self, frame_id: str, name: str) -> Path:
         if not isinstance(frame_id, str) or not frame_id:
             raise InputError(
-                f"score {name!r}: expected a frame's name, as text, found {frame_id!r}; give every frame a name of its "
-                "own"
+                f"score {name!r}: expected the name of a frame as a string, found {frame_id!r}; give every frame a name"
             )
         return self.folder / _quoted(name) / f"{_quoted(frame_id)}.npy"
 
@@ -160,16 +185,15 @@ class StoredScores:
     """Score maps that were found in a folder.
 
     Args:
-        folder: Where.
-        format: ``own``, or the suffix of the files.
-        files: The file of each frame, by score.
-        dataset: Name of their set; empty where nothing tells it.
-        method: What computed them; likewise.
-        settings: What they depend on; likewise.
-        scale: What integers mean.
-        images: :func:`anomaly.frames.image_hash` of the image that a file has the scores of, where the
-            folder tells it.
-        unused: Names of maps that are there and not in ``files``, as they are of no frame that was asked for.
+        folder: The folder.
+        format: ``own`` for maps of :class:`ScoreWriter`, or the name of the file format.
+        files: File of each frame, by score.
+        dataset: Name of their dataset; empty if the folder does not say.
+        method: What computed them; empty if the folder does not say.
+        settings: Settings that they depend on; empty if the folder does not say.
+        scale: Scores of the smallest and the largest integer, for maps of integers.
+        images: :func:`anomaly.frames.image_hash` of the image of each file, if the folder says.
+        unused: Names of maps that exist but are not in ``files``, because they belong to no requested frame.
     """
 
     folder: Path
@@ -188,14 +212,17 @@ class StoredScores:
         return tuple(self.files)
 
     def of_frames(self, frame_ids: Sequence[str]) -> StoredScores:
-        """The same with the files under the names of a set's frames, and of no others.
+        """Return the files under the names of a dataset's frames, and no other files.
 
-        A file belongs to the frame whose whole name it has; or else to the one whose name its own ends in, at a
-        folder's border, or the other way round; or else to the one with the same last part. Each only where that leaves
-        no doubt.
+        A file belongs to the frame that has its full name. Otherwise it belongs to the frame whose name is the end of
+        the file's name, at a folder boundary, or the reverse; otherwise to the frame with the same last part. Each rule
+        applies only if it is unambiguous.
+
+        Args:
+            frame_ids: Names of the frames.
 
         Raises:
-            InputError: A frame has no score, or more than one file or frame could be meant.
+            InputError: A frame has no score map, or a match is ambiguous.
         """
         found = {name: self._match(name, files, frame_ids) for name, files in self.files.items()}
         taken = {path for files in found.values() for path in files.values()}
@@ -218,32 +245,42 @@ class StoredScores:
                 missing.append(frame)
             elif len(fitting) != 1 or fitting[0] in found:
                 raise InputError(
-                    f"{self.folder}: expected one file for frame {frame!r}, and for no other, found "
-                    f"{' and '.join(alike[:2])}; name the files as the frames, folders included"
+                    f"{self.folder}: expected one file for frame {frame!r}, and for no other frame, found "
+                    f"{' and '.join(alike[:2])}; name the files like the frames, folders included"
                 )
             else:
                 found[fitting[0]] = frame
         if missing:
             raise InputError(
                 f"{self.folder}: expected a map of {name} for each of {len(frame_ids)} frames, found none for "
-                f"{missing[0]!r} ({len(missing)} are missing); complete the folder, no figure of a part is given"
+                f"{missing[0]!r} ({len(missing)} are missing); complete the folder, as partial datasets are not "
+                "evaluated"
             )
         return {frame: files[file] for file, frame in found.items()}
 
     def read(self, name: str, frame_id: str) -> ScoreArray:
-        """Read one map. Shape: ``(H, W)``, float32 or float64 as it is stored.
+        """Read a map. Shape: ``(H, W)``, float32 or float64 as it is stored.
+
+        Args:
+            name: Name of the score.
+            frame_id: Name of the frame.
 
         Raises:
-            InputError: The file is broken, holds something else, or a value is NaN or infinite.
+            InputError: The file is damaged, holds something else, or a value is NaN or infinite.
         """
         path = self.files[name][frame_id]
         return _read(path, name, frame_id, self.scale)
 
     def has(self, frame_id: str, names: Sequence[str], image: str | None = None) -> bool:
-        """Whether these scores of a frame are there.
+        """Whether scores of a frame are stored.
+
+        Args:
+            frame_id: Name of the frame.
+            names: Names of the scores.
+            image: Hash of the frame's image; None does not check it.
 
         Raises:
-            InputError: As :meth:`check`, if an image is named.
+            InputError: The scores belong to another image.
         """
         there = all(frame_id in self.files.get(name, ()) for name in names)
         if there and image is not None:
@@ -251,34 +288,34 @@ class StoredScores:
         return there
 
     def check(self, frame_id: str, names: Iterable[str], image: str) -> None:
-        """Refuse scores of a frame that are there and, where the folder tells it, of another image.
+        """Refuse stored scores of a frame if the folder says that they belong to another image.
 
         Args:
             frame_id: Name of the frame.
-            names: Of scores.
+            names: Names of the scores.
             image: :func:`anomaly.frames.image_hash` of the frame's image.
 
         Raises:
-            InputError: They are of another image.
+            InputError: They belong to another image.
         """
         for name in names:
             path = self.files[name][frame_id]
             _check_image(path, frame_id, self.images.get(path), image)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Every score's name with every frame."""
+        """Iterate over all pairs of score and frame names."""
         return ((name, frame) for name, files in self.files.items() for frame in files)
 
 
 def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
-    """Find score maps in a folder, whatever wrote them.
+    """Find the score maps in a folder, whatever software wrote them.
 
-    Recognised are what :class:`ScoreWriter` writes, and otherwise files at any depth of one format: ``.npy``; ``.npz``
-    with one array; PNG or TIFF of one channel, whose integers need ``scale``; SegmentMeIfYouCan's ``.hdf5``. A file's
-    path below the folder, without suffix, is the name of its frame. Links are followed; hidden files do not count.
+    It recognises folders of :class:`ScoreWriter`, and otherwise files of one format at any depth: ``.npy``; ``.npz``
+    with one array; PNG or TIFF of one channel, whose integers need ``scale``; SegmentMeIfYouCan's ``.hdf5``. The path
+    of a file below the folder, without suffix, is the name of its frame. Links are followed; hidden files are ignored.
 
     Args:
-        folder: Where to look.
+        folder: The folder.
         scale: For integers: the scores of the smallest and of the largest integer.
 
     Raises:
@@ -290,8 +327,10 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
     if (folder / MANIFEST).is_file():
         return _open_own(folder)
     files_there = files_below(folder)
-    if sets := [str(place.relative_to(folder)) for place in _own_folders(files_there)]:
-        raise InputError(f"{folder}: expected the maps of one set, found those of {', '.join(sets)}; name one's folder")
+    if names := [str(place.relative_to(folder)) for place in _own_folders(files_there)]:
+        raise InputError(
+            f"{folder}: expected the maps of one dataset, found those of {', '.join(names)}; name one of the folders"
+        )
     found = [path for path in files_there if path.suffix.lower() in READERS]
     kinds = sorted({READERS[path.suffix.lower()].name for path in found})
     if len(kinds) != 1:
@@ -304,7 +343,8 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
         parents = sorted({path.parent for path in found})
         if len(parents) > 1:
             raise InputError(
-                f"{folder}: expected the maps of one method on one set, found {len(parents)} folders of them, such as "
+                f"{folder}: expected the maps of one method on one dataset, found {len(parents)} folders of them, such "
+                "as "
                 f"{parents[0]} and {parents[1]}; name one of them"
             )
         root, method, set_name = parents[0], parents[0].parent.name, parents[0].name
@@ -313,32 +353,38 @@ def open_scores(folder: Path, *, scale: Scale | None = None) -> StoredScores:
         frame = path.relative_to(root).with_suffix("").as_posix()
         if frame in files:
             raise InputError(
-                f"{folder}: expected one file of frame {frame!r}, found {files[frame].name} and {path.name}"
+                f"{folder}: expected one file of frame {frame!r}, found {files[frame].name} and {path.name}; remove one"
             )
         files[frame] = path
     return StoredScores(folder, kinds[0], {"predictions": files}, set_name, method, scale=scale)
 
 
 def open_dataset_scores(folder: Path, dataset: Dataset, *, scale: Scale | None = None) -> StoredScores:
-    """Find the score maps of a set's frames.
+    """Find the score maps of a dataset's frames.
 
-    They are in a folder of the set's name below ``folder`` (for a half of a set, also of the whole set's name), in
-    ``folder`` itself, or in the only folder below it that has a map of every frame, whatever its name.
+    They may be in a subfolder with the dataset's name (for half of a dataset, also with the name of the whole), in
+    ``folder`` itself, or in the only subfolder that has a map of every frame, whatever its name.
+
+    Args:
+        folder: The folder.
+        dataset: The dataset.
+        scale: For integers: the scores of the smallest and of the largest integer.
 
     Raises:
-        InputError: As :func:`open_scores`; a frame has no score; several folders have the scores of all frames; or
-            nothing tells of which images the maps are, and they say that they are of another set of the catalogue.
+        InputError: The folder has no readable score maps; a frame has no score map; several subfolders have maps of all
+            frames; or the maps, whose images are not recorded, name another dataset of the catalogue.
     """
-    stored = _find_set(folder, dataset, scale)
+    stored = _find_stored(folder, dataset, scale)
     told = all(path in stored.images for files in stored.files.values() for path in files.values())
     if stored.format == "own" and not told and _whole(dataset.name) != _whole(stored.dataset) in SETS:
         raise InputError(
-            f"{stored.folder}: expected score maps of {dataset.name}, found those of {stored.dataset}; name its folder"
+            f"{stored.folder}: expected score maps of {dataset.name}, found those of {stored.dataset}; name the right "
+            "folder"
         )
     return stored.of_frames([files.id for files in dataset.files])
 
 
-def _find_set(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScores:
+def _find_stored(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScores:
     for below in (folder / dataset.name, folder / _whole(dataset.name)):
         if below.is_dir():
             return open_scores(below, scale=scale)
@@ -359,18 +405,19 @@ def _find_set(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScor
     if fitting:
         names = ", ".join(str(stored.folder) for stored in fitting)
         raise InputError(
-            f"{folder}: expected the maps of {dataset.name} in one folder, found its frames in {names}; name it"
+            f"{folder}: expected the maps of {dataset.name} in one folder, found its frames in {names}; name one of "
+            "them"
         )
     if len(places) == 1:
         raise InputError(faults[0])
     raise InputError(
         f"{folder}: expected the maps of {dataset.name}, found those of {', '.join(place.name for place in places)}, "
-        f"none of which has every frame; name its folder ({faults[0]})"
+        f"none of which has every frame; name the right folder ({faults[0]})"
     )
 
 
 def _quoted(name: str) -> str:
-    """A name as that of a file that is not hidden, in this very folder."""
+    """A name as the name of a file in the same folder that is not hidden."""
     quoted = quote(text("name", name), safe="")
     return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
 
@@ -379,13 +426,13 @@ def _check_image(path: Path, frame_id: str, of: str | None, image: str) -> None:
     if of is not None and of != image:
         raise InputError(
             f"{path}: expected the scores of the image of frame {frame_id!r}, found those of another image of that "
-            f"name (by {IMAGES}); name the folder with the maps of these images, or compute them (where it is "
-            f"another JPEG decoder that reads the same images otherwise, remove {IMAGES}: then names alone count)"
+            f"name (recorded in {IMAGES}); name the folder with the maps of these images, or compute them. If only "
+            f"the JPEG decoder differs, remove {IMAGES}: then only names are compared"
         )
 
 
 def _whole(name: str) -> str:
-    """The name of the set that this is, or is a half of."""
+    """The name of the dataset of which this is a half, or the name itself."""
     return name.removesuffix("-first").removesuffix("-second")
 
 
@@ -412,7 +459,9 @@ def _open_own(folder: Path) -> StoredScores:
                 if (image := images.get((name, frame))) is not None:
                     hashes[path] = image
     if not files:
-        raise InputError(f"{folder}: expected score maps, found only {MANIFEST}; compute them first")
+        raise InputError(
+            f"{folder}: expected score maps, found only {MANIFEST}; compute them first (anomaly save-scores)"
+        )
     found = {path for of_score in files.values() for path in of_score.values()}
     strays = [str(path.relative_to(folder)) for path in files_below(folder) if path.suffix == ".npy"]
     unused = tuple(name for name in strays if folder / name not in found)
@@ -421,7 +470,7 @@ def _open_own(folder: Path) -> StoredScores:
 
 
 def _read_images(folder: Path) -> dict[tuple[str, str], str | None]:
-    """The image of each map by score and frame. A line that is cut counts as none: a stopped run has lost its end."""
+    """The image of each map, by score and frame. Truncated lines are ignored: a stopped run may leave one."""
     found: dict[tuple[str, str], str | None] = {}
     path = folder / IMAGES
     for line in path.read_bytes().splitlines() if path.is_file() else ():
@@ -445,24 +494,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError("names are missing")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: expected what a score writer says of its maps, found something else ({error})"
+            f"{path}: expected the description that anomaly save-scores writes, found something else ({error}); "
+            "compute the "
+            "maps again"
         ) from error
     if manifest["version"] != VERSION:
         raise InputError(
-            f"{path}: expected version {VERSION} of this layout, found {manifest['version']!r}; read it with the "
+            f"{path}: expected version {VERSION} of this layout, found {manifest['version']!r}; use the version of the "
             "software that wrote it"
         )
     return manifest
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
 def _append(path: Path, entry: Mapping[str, str | None]) -> None:
-    """Add a line of JSON, behind a line that was cut."""
+    """Append a line of JSON, on a new line if the last one was truncated."""
     with path.open("a+b") as file:
         start = b""
         if file.tell():

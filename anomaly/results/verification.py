@@ -1,4 +1,4 @@
-"""Whether a result comes out again: what differs between a record and a second measurement."""
+"""Comparison of a record with a second measurement: what agrees, and what differs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from anomaly.results.records import COUNTS, PARTS, DatasetResult, EvaluationRecord, ScoreResult
 
 PLAIN = ("frames", "layout", "version", "published_frames", "notes")
-"""Fields of a set's record that are compared as they are."""
+"""Fields of a dataset's record that must be equal."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How one thing agrees.
+    """How one part of a record agrees.
 
     Args:
-        what: Set and score, or what else it is.
-        largest: The largest absolute difference of its figures; 0 where it has none.
-        faults: What differs, a sentence each.
+        what: Dataset and score, or another part of the record.
+        largest: Largest absolute difference of its metrics; 0 if it has none.
+        faults: What differs, one sentence each.
     """
 
     what: str
@@ -27,21 +27,21 @@ class Agreement:
     faults: tuple[str, ...]
 
     def __str__(self) -> str:
-        """A line, and one for each fault."""
+        """A line, and a line for each fault."""
         if not self.faults:
             return f"{self.what}: matches (largest difference {self.largest:.1e})"
         return "\n".join([f"{self.what}: DIFFERS", *(f"  - {fault}" for fault in self.faults)])
 
 
 def agreements(recorded: EvaluationRecord, again: EvaluationRecord, tolerance: float) -> list[Agreement]:
-    """Compare a record with a second measurement, figure by figure.
+    """Compare a record with a second measurement, metric by metric.
 
-    What the record does not have (a fingerprint, in results of an earlier format) is not compared.
+    What the record lacks, such as fingerprints in results of an earlier format, is not compared.
 
     Args:
         recorded: The record.
         again: The second measurement.
-        tolerance: Largest absolute difference of a figure (fractions, thresholds relative to their size).
+        tolerance: Largest difference of a metric: absolute for values up to 1 (fractions), else relative to the value.
     """
     found = [_inputs(recorded, again)]
     if recorded.protocol or any(entry.fingerprint for entry in recorded.datasets):  # formats before 3 had none
@@ -64,12 +64,12 @@ def agreements(recorded: EvaluationRecord, again: EvaluationRecord, tolerance: f
         if entry.dataset not in others:
             found.append(Agreement(entry.dataset, 0.0, ("it was not measured again",)))
             continue
-        found += _set(entry, others[entry.dataset], tolerance)
+        found += _dataset(entry, others[entry.dataset], tolerance)
     return found
 
 
 def not_measured(recorded: EvaluationRecord, again: EvaluationRecord) -> list[str]:
-    """What a record claims that the second measurement does not have, such as the closed set of stored scores."""
+    """Parts of a record that the second measurement lacks, such as the closed set of stored scores."""
     missing = ["closed set"] if recorded.closed_set is not None and again.closed_set is None else []
     others = {entry.dataset: entry for entry in again.datasets}
     for entry in recorded.datasets:
@@ -81,7 +81,7 @@ def not_measured(recorded: EvaluationRecord, again: EvaluationRecord) -> list[st
 
 
 def _inputs(recorded: EvaluationRecord, again: EvaluationRecord) -> Agreement:
-    """Whether config, checkpoint and statistics are the files that the record, or the record of its maps, names."""
+    """Whether config, checkpoint and statistics are the files that the record names (or that of its score maps)."""
     faults = []
     for name in ("config", "checkpoint", "statistics"):
         mine, theirs = _hash(recorded, name), _hash(again, name)
@@ -91,7 +91,7 @@ def _inputs(recorded: EvaluationRecord, again: EvaluationRecord) -> Agreement:
 
 
 def _hash(result: EvaluationRecord, name: str) -> str:
-    """SHA-256 of an input, of a network or of stored score maps that tell it; empty where there is none."""
+    """SHA-256 of an input, recorded for a network or for stored score maps; empty if there is none."""
     direct = result.provenance.get(name)
     if isinstance(direct, dict):
         return str(direct.get("sha256", ""))
@@ -104,7 +104,7 @@ def _differs(name: str, mine: object, theirs: object) -> str:
     return "" if mine == theirs else f"{name}: recorded {mine!r}, found {theirs!r}"
 
 
-def _set(entry: DatasetResult, other: DatasetResult, tolerance: float) -> Iterator[Agreement]:
+def _dataset(entry: DatasetResult, other: DatasetResult, tolerance: float) -> Iterator[Agreement]:
     faults = []
     if entry.fingerprint:
         plain = [_differs(name, getattr(entry, name), getattr(other, name)) for name in PLAIN]
@@ -135,10 +135,10 @@ def _remarks(score: ScoreResult, other: ScoreResult) -> list[str]:
 
 
 def _pairs(score: ScoreResult, other: ScoreResult, *, whole: bool) -> Iterator[tuple[str, float, float]]:
-    """Values by name: recorded, and measured again; of a record that is whole also what only the second has."""
+    """Values by name: recorded and measured again; for a complete record also values that only the second has."""
     for part in ("values", *PARTS):
         mine, theirs = getattr(score, part), getattr(other, part)
-        if not theirs:  # stored scores have no classes, so no open-world IoU
+        if not theirs:  # stored scores have no classes, hence no open-world IoU
             continue
         names = {**mine, **(theirs if whole else {})}  # formats before 3 had fewer
         yield from ((name, mine.get(name, math.nan), theirs.get(name, math.nan)) for name in names)
@@ -149,7 +149,7 @@ def _pairs(score: ScoreResult, other: ScoreResult, *, whole: bool) -> Iterator[t
     for name in {**score.confidence_intervals, **(other.confidence_intervals if whole else {})}:
         low, high = score.confidence_intervals.get(name, [math.nan, math.nan])
         ends = other.confidence_intervals.get(name, [math.nan, math.nan])
-        yield from ((f"{name}'s interval", low, ends[0]), (f"{name}'s interval", high, ends[1]))
+        yield from ((f"{name}'s confidence interval", low, ends[0]), (f"{name}'s confidence interval", high, ends[1]))
 
 
 def _agreement(what: str, pairs: list[tuple[str, float, float]], tolerance: float, faults: list[str]) -> Agreement:

@@ -1,1 +1,1 @@
-"""What all parts need, and which knows none of them: checks of values and names, files, threads."""
+"""Helpers without dependencies on the rest of the package: checks of values and names, files, threads."""

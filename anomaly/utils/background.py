@@ -1,4 +1,4 @@
-"""Work beside the main thread: read the next frames early, finish the last ones late."""
+"""Background threads: read the next frames early, finish the last ones late."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ Item = TypeVar("Item")
 def read_ahead(
     read: Callable[[Job], Item], jobs: Iterable[Job], ahead: int = 3, threads: int = 1
 ) -> Generator[Item, None, None]:
-    """Yield ``read(job)`` for each job in order; up to ``ahead`` results are read before they are asked for.
+    """Yield ``read(job)`` for each job in order, reading ahead in the background.
 
-    By default one thread reads, so that ``read`` needs no locks. An error in ``read`` is raised, as it is, when its
-    turn comes. Closing the generator (an error or Ctrl-C in the loop over it) drops what is not yet being read.
+    By default one thread reads, so ``read`` needs no locks. An error in ``read`` is raised when its result is due.
+    Closing the generator, also by an error or Ctrl-C in the loop over it, drops jobs that have not started.
+
+    Args:
+        read: Reads the item of a job.
+        jobs: The jobs.
+        ahead: Largest number of results that are read before they are needed.
+        threads: Number of reading threads.
     """
     pending: deque[Future[Item]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
@@ -35,12 +41,12 @@ def read_ahead(
 
 
 class Worker:
-    """One background thread that does jobs in the order given; a context manager.
+    """One background thread that does jobs in order; a context manager.
 
-    Leaving the context drops what is not yet started, so call :meth:`finish` before.
+    Leaving the context drops jobs that have not started, so call :meth:`finish` first.
 
     Args:
-        backlog: Jobs that may wait; :meth:`submit` waits for the oldest when there are more.
+        backlog: Number of jobs that may wait; beyond it, :meth:`submit` waits for the oldest.
     """
 
     def __init__(self, backlog: int = 4) -> None:
@@ -49,13 +55,13 @@ class Worker:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="worker")
 
     def submit(self, job: Callable[..., None], *args: Any) -> None:
-        """Do ``job(*args)`` in the background. Raises what an earlier job raised, as soon as that is known."""
+        """Run ``job(*args)`` in the background. Raises the error of an earlier job as soon as it is known."""
         while self._pending and (self._pending[0].done() or len(self._pending) >= self._backlog):
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(job, *args))
 
     def finish(self) -> None:
-        """Wait until every job is done. Raises what a job raised."""
+        """Wait until all jobs are done. Raises the error of a job."""
         while self._pending:
             self._pending.popleft().result()
 

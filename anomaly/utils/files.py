@@ -1,4 +1,4 @@
-"""All or nothing: a file or a run's output appears when it is whole, and a failed run leaves what was there."""
+"""Atomic writing: a file, or the output of a run, appears when it is complete; a failed run changes nothing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from anomaly.errors import InputError
 
 
 def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
-    """Write a file that appears whole or not at all: to a hidden name beside it, then moved into place.
+    """Write a file that appears whole or not at all: to a hidden file beside it, which is then moved into place.
 
     Args:
         path: The file; its folder exists.
-        content: What to write, text as UTF-8; or a function that writes to the path it is given.
+        content: The content: text (written as UTF-8), bytes, or a function that writes to the path it receives. That
+            path has the same suffix.
 
     Raises:
-        OSError: It cannot be written; nothing is left behind.
+        OSError: The file cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -37,15 +38,15 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
 
 @contextmanager
 def staged(out: Path, names: tuple[str, ...]) -> Iterator[Path]:
-    """Give an empty folder to write in; when the block ends well, its entries are moved into ``out``.
+    """Yield an empty folder to write to; when the block succeeds, its entries are moved into ``out``.
 
-    Of ``out`` only ``names`` (files or folders) are touched: those written replace those there, those not
-    written are removed, so that ``out`` holds one run and no mixture of two. When the block raises, ``out``
-    is as it was (not made, if it was missing) and the temporary folder is gone.
+    Only the entries ``names`` of ``out`` are touched: written ones replace existing ones, and existing ones that were
+    not written are removed, so that ``out`` never mixes two runs. If the block raises an error, ``out`` stays unchanged
+    (and is not created), and the temporary folder is removed.
 
     Args:
-        out: The folder to fill; made with its parents if missing.
-        names: Everything a run may write, the one that says it is complete last.
+        out: The folder to fill; created with its parents if missing.
+        names: All files and folders that a run may write; the one that marks it as complete comes last.
 
     Raises:
         InputError: ``out`` is a file, or it (or its nearest existing parent) cannot be written to.
@@ -69,7 +70,7 @@ def staged(out: Path, names: tuple[str, ...]) -> Iterator[Path]:
             if (new / name).exists():
                 os.replace(new / name, out / name)
     except BaseException:
-        for path in old.iterdir():  # cut short while moving: put back what has no successor yet
+        for path in old.iterdir():  # interrupted while moving: restore what was not replaced yet
             if not (out / path.name).exists():
                 os.replace(path, out / path.name)
         raise

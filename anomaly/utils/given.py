@@ -1,4 +1,4 @@
-"""What a user gives for a number, a switch or a text, as Python's own; and what JSON can hold of anything given."""
+"""Numbers, switches and strings from users as plain Python values, and the conversion of values for JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from anomaly.errors import InputError
 
 
 def number(value: Any) -> int | float | None:
-    """Give a real number as Python's own, exactly; None where it is no such number.
+    """Return a real number as a Python number of exactly the same value; None for anything else.
 
-    Real numbers are ints and floats, numpy's scalars, and arrays and tensors of no dimension (of torch or whatever else
-    has ``shape`` and ``item``). Truth values, texts, dates, masked values and arrays of one element are none, nor is
-    what a float64 cannot hold.
+    Real numbers are ints, floats, numpy scalars, and arrays and tensors without dimensions (of torch, or any type with
+    ``shape`` and ``item``). Bools, strings, dates, masked values, arrays with dimensions, and numbers that float64
+    cannot represent are not.
     """
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         if isinstance(value, np.ma.MaskedArray) or getattr(getattr(value, "dtype", None), "kind", "f") not in "iuf":
@@ -37,18 +37,18 @@ def number(value: Any) -> int | float | None:
 
 
 def real(name: str, value: Any, expected: str = "a number", *, finite: bool = False) -> float:
-    """Give a real number as a float of the same value, whatever precision it came in.
+    """Return a real number as a float of exactly the same value, whatever its precision.
 
-    So a threshold of float32 scores stays that very number: ``numpy.float32(0.7)`` is 0.699999988, not 0.7.
+    A threshold of float32 scores stays the same number: ``numpy.float32(0.7)`` is 0.699999988, not 0.7.
 
     Args:
-        name: Of the argument, for the message.
-        value: See :func:`number`.
-        expected: What it is, for the message.
-        finite: Whether NaN and infinity are refused.
+        name: Name of the argument, for the message.
+        value: The value; see :func:`number`.
+        expected: What is expected, for the message.
+        finite: Whether to refuse NaN and infinity.
 
     Raises:
-        InputError: It is no real number, one that no float64 equals, or not finite.
+        InputError: ``value`` is not a real number, cannot be represented by float64, or is not finite.
     """
     found = number(value)
     try:
@@ -62,16 +62,16 @@ def real(name: str, value: Any, expected: str = "a number", *, finite: bool = Fa
 
 
 def whole(name: str, value: Any, least: int | None = None, expected: str = "a whole number") -> int:
-    """Give a whole number as an int; a float that is one, such as ``2e9``, counts as one.
+    """Return an integer as an int; a float with an integer value, such as ``2e9``, is accepted.
 
     Args:
-        name: Of the argument, for the message.
-        value: See :func:`number`.
-        least: The smallest that is allowed.
-        expected: What it is, for the message.
+        name: Name of the argument, for the message.
+        value: The value; see :func:`number`.
+        least: Smallest allowed value.
+        expected: What is expected, for the message.
 
     Raises:
-        InputError: It is no whole number, or less than ``least``.
+        InputError: ``value`` is not an integer, or less than ``least``.
     """
     found = number(value)
     fits = found is not None and math.isfinite(found) and found == int(found)
@@ -82,47 +82,46 @@ def whole(name: str, value: Any, least: int | None = None, expected: str = "a wh
 
 
 def switch(name: str, value: Any) -> bool:
-    """Give a truth value as a bool; of numpy's too. Raises ``InputError`` for anything else, such as ``"no"``."""
+    """Return a bool (numpy's included) as a Python bool. Raises ``InputError`` for anything else, such as ``"no"``."""
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}: expected True or False, found {_shown(value)}; give one of them")
     return bool(value)
 
 
 def text(name: str, value: Any) -> str:
-    """Give a text as a str that UTF-8 can hold; of numpy's too.
+    """Return a string (numpy's included) as a str that UTF-8 can encode.
 
     Raises:
-        InputError: It is something else, or a name of bytes that are no UTF-8.
+        InputError: It is not a string, or UTF-8 cannot encode it.
     """
     if not isinstance(value, str):
-        raise InputError(f"{name}: expected a str, found {_shown(value)}; give str(...) of it")
+        raise InputError(f"{name}: expected a str, found {_shown(value)}; convert it with str(...)")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{name}: expected a text that UTF-8 can hold, found {value!r}; rename it") from error
+        raise InputError(f"{name}: expected a string that UTF-8 can encode, found {value!r}; rename it") from error
     return str.__str__(value)
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """Give one of some words. Raises ``InputError`` for anything else."""
+    """Return a word that must be one of ``allowed``. Raises ``InputError`` for anything else."""
     if not isinstance(value, str) or value not in allowed:
         raise InputError(f"{name}: expected one of {', '.join(allowed)}, found {_shown(value)}")
     return str.__str__(value)
 
 
 def plain(value: Any, where: str = "") -> Any:
-    """Give what JSON can hold of a value: objects, lists, texts, numbers, truth values and None.
+    """Convert a value to what JSON can represent: objects, lists, strings, numbers, bools and None.
 
-    Numbers are those of :func:`number`, and keep their value; truth values may be numpy's too. A path becomes its text,
-    a dataclass an object of its fields, a tuple a list. NaN and infinity stay.
+    Numbers (see :func:`number`) keep their value; numpy bools are accepted. A path becomes a string, a dataclass an
+    object of its fields, a tuple a list. NaN and infinity stay.
 
     Args:
-        value: To be written.
-        where: Its own key, for the message.
+        value: The value.
+        where: Key of the value, for the message.
 
     Raises:
-        InputError: Something else is in it, or a key that is no text, a whole number included only where no other key
-            has its text.
+        InputError: The value contains something else; or a key is neither a string nor an integer, or occurs twice.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -139,8 +138,8 @@ def plain(value: Any, where: str = "") -> Any:
     found = number(value)
     if found is None:
         raise InputError(
-            f"{where or 'the record'}: expected what JSON can hold (a number, a text, True, False, None, or a dict or "
-            f"a list of these), found {_shown(value)}; give it as one of them"
+            f"{where or 'the record'}: expected a value that JSON can represent (a number, a string, True, False, "
+            f"None, or a dict or list of these), found {_shown(value)}; convert it"
         )
     return found
 
@@ -150,7 +149,9 @@ def _object(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
     for key, item in value.items():
         index = None if isinstance(key, str) else number(key)
         if not isinstance(key, str) and not isinstance(index, int):
-            raise InputError(f"{where or 'the record'}: expected keys of type str, found {_shown(key)}; give str(...)")
+            raise InputError(
+                f"{where or 'the record'}: expected keys of type str, found {_shown(key)}; convert them with str(...)"
+            )
         name = str.__str__(key) if isinstance(key, str) else str(index)
         if name in found:
             raise InputError(f"{where or 'the record'}: expected every key once, found {name!r} twice; rename one")
@@ -163,7 +164,7 @@ def _below(where: str, key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message, with its type where that is not told by how it is written; on one line, not too long."""
+    """A value for a message, on one short line, with its type if the text does not show it."""
     written = " ".join(repr(value).split())
     written = written if len(written) <= 60 else f"{written[:60]}..."
     return written if isinstance(value, (int, float, str)) or value is None else f"{written} ({type(value).__name__})"

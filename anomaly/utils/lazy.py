@@ -1,4 +1,4 @@
-"""Functions of tables, imported when they are first needed: a table of names costs no import of what they name."""
+"""Functions that are imported on first use, so that a table of them costs no imports."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from anomaly.utils.optional import needs
 
 
 class LazyFunction:
-    """A function of a module, imported when it is first called or its signature is read.
+    """A function that is imported when it is first called, or when its signature is read.
 
     Args:
         place: ``"package.module:function"``.
-        extra: The extra of this package that the module needs, such as ``"torch"``.
+        extra: Extra of this package that the module needs, such as ``"torch"``.
 
     Raises:
-        InputError: When it is needed, and the extra is not installed.
+        InputError: On first use, if the extra is not installed.
     """
 
     def __init__(self, place: str, extra: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Names that tell things apart: two things of one name would silently share one result."""
+"""Checks that names are distinct: two things with the same name would silently share one result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name."""
         ...
 
 
@@ -22,12 +22,12 @@ _T = TypeVar("_T", bound=Named)
 
 
 def check_distinct(names: Iterable[str], what: str, remedy: str = "give each a name of its own") -> None:
-    """Refuse names that occur more than once.
+    """Check that names are distinct.
 
     Args:
         names: The names.
-        what: What they are names of, in the plural.
-        remedy: What the user can do.
+        what: What they name, in the plural, for the message.
+        remedy: What the user can do, for the message.
 
     Raises:
         InputError: A name occurs more than once.
@@ -38,14 +38,14 @@ def check_distinct(names: Iterable[str], what: str, remedy: str = "give each a n
 
 
 def by_name(items: Iterable[_T], what: str) -> dict[str, _T]:
-    """Give a table of items by their names, in their order.
+    """Make a dict of items by their names, in their order.
 
     Args:
         items: The items.
-        what: What they are, in the plural.
+        what: What they are, in the plural, for the message.
 
     Raises:
-        InputError: Two items have one name.
+        InputError: Two items have the same name.
     """
     found = list(items)
     check_distinct((item.name for item in found), what)

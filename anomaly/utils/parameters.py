@@ -1,4 +1,4 @@
-"""Functions with parameters as they are written on a command line: ``smooth:sigma=2``, ``gen:gamma=0.2:top=10``."""
+"""Functions with parameters in command-line notation, such as ``smooth:sigma=2`` or ``gen:gamma=0.2:top=10``."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 
 def parse_call(text: str, kind: str) -> tuple[str, dict[str, str]]:
-    """Split ``NAME:KEY=VALUE:KEY=VALUE``.
+    """Split ``NAME:KEY=VALUE:KEY=VALUE`` into the name and a dict.
 
     Args:
-        text: What was written.
+        text: The text.
         kind: What it names, for the message.
 
     Raises:
-        InputError: It is not of that form, or names a key twice.
+        InputError: The text has another form, or a key twice.
     """
     name, *pairs = text.split(":")
     words: dict[str, str] = {}
@@ -65,18 +65,18 @@ def parse_call(text: str, kind: str) -> tuple[str, dict[str, str]]:
 
 
 def bind(function: Callable[..., Any], words: dict[str, str], where: str) -> dict[str, Any]:
-    """Read the values of keyword-only parameters; parameters of other types than a command line has are not counted.
+    """Convert the values of keyword-only parameters to their types.
 
-    Types are int, float (finite), bool (``yes`` or ``no``), str, Path (of what exists) and ``tuple[str, ...]`` (names
-    joined by +). What is in range is for the function to say.
+    Types are int, float (finite), bool (``yes`` or ``no``), str, Path (of an existing file or folder) and ``tuple[str,
+    ...]`` (names joined by +). Parameters of other types are not available. The function itself checks ranges.
 
     Args:
-        function: Whose parameters.
-        words: Their values as written.
-        where: What is being read, for the message.
+        function: The function.
+        words: Values as text, by parameter name.
+        where: What is being parsed, for the message.
 
     Raises:
-        InputError: No such parameter, a value of another type, or one is missing that has no default.
+        InputError: A parameter does not exist, a value has another type, or a required parameter is missing.
     """
     hints = get_type_hints(inspect.unwrap(function))
     known = {

@@ -1,4 +1,4 @@
-"""Where the seconds of an evaluation go."""
+"""Time measurement by stage of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ STAGES = ("reading", "forward", "scores", "metrics", "pictures", "report")
 class Profile:
     """Seconds by stage: wall-clock time of the main thread, and busy time of the background threads.
 
-    The main thread's seconds add up to the wall time: where work is done in the background, its stage holds
-    only the wait for it. Main-thread time in no stage is ``other``. The wall clock runs from the making of the
-    profile to :meth:`stop`.
+    The seconds of the main thread add up to the wall time. A stage whose work is done in the background only counts the
+    time that the main thread waits for it. Time of the main thread outside all stages is ``other``. The wall clock runs
+    from the creation of the profile to :meth:`stop`.
 
     Args:
-        clock: Gives seconds, monotonically.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -29,7 +29,12 @@ class Profile:
 
     @contextmanager
     def stage(self, name: str, background: bool = False) -> Iterator[None]:
-        """Count the ``with`` block for ``name``, one of ``STAGES``; one background thread to a stage at most."""
+        """Count the ``with`` block for a stage. At most one background thread may be in a stage at a time.
+
+        Args:
+            name: One of ``STAGES``.
+            background: Whether the block runs in a background thread.
+        """
         seconds = self._background if background else self._main
         start = self._clock()
         try:
@@ -38,21 +43,21 @@ class Profile:
             seconds[name] += self._clock() - start
 
     def stop(self) -> None:
-        """Fix the wall time; stages are not to be entered afterwards."""
+        """Stop the wall clock; no stage may be entered afterwards."""
         self._wall = self._clock() - self._start
 
     def seconds(self) -> dict[str, float]:
-        """Main-thread seconds of each stage, then ``other``, then ``wall``, which is their sum."""
+        """Seconds of the main thread in each stage, then ``other``, then their sum, ``wall``."""
         wall = self._clock() - self._start if self._wall is None else self._wall
         return {**self._main, "other": wall - sum(self._main.values()), "wall": wall}
 
     def overhead(self) -> float:
-        """Share of the wall time, 0..1, that is neither the forward pass nor reading images."""
+        """Share of the wall time, in 0..1, that is neither the forward pass nor reading images."""
         seconds = self.seconds()
         return 1.0 - (seconds["forward"] + seconds["reading"]) / seconds["wall"]
 
     def __str__(self) -> str:
-        """A table: each stage's seconds in the main thread, their share, and seconds in the background."""
+        """A table with the seconds of each stage in the main thread, their share, and the seconds in the background."""
         seconds = self.seconds()
         rows = [f"{'':<9}{'main thread':>20}{'background':>13}"]
         for name, spent in seconds.items():

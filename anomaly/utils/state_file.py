@@ -1,9 +1,8 @@
-"""What is kept on disk: a header in JSON and plain arrays, in one ``.npz`` file that anyone can open with numpy."""
+"""State files: a JSON header and plain arrays in one ``.npz`` file that numpy can open."""
 
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
+from anomaly.utils.files import write_whole
 from anomaly.utils.given import plain
 
 METRICS = "pixel metrics"
 VERSION = 1
 HEADER = "header"
-# What reading a file that is cut short, damaged or made to do harm can raise.
+# Errors that reading a truncated, damaged or malicious file can raise.
 _DAMAGE = (
     *(OSError, EOFError, zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, MemoryError),
     *(OverflowError, StopIteration, RecursionError, NotImplementedError, RuntimeError),
@@ -27,45 +27,52 @@ _DAMAGE = (
 
 
 def write_state(path: Path, header: dict[str, Any], arrays: Iterable[npt.NDArray[Any]], kind: str = METRICS) -> None:
-    """Write a state; the file appears whole or not at all.
+    """Write a state file; it appears whole or not at all.
 
     Args:
-        path: Ends in ``.npz``.
-        header: What JSON can hold; see :func:`anomaly.utils.given.plain`.
-        arrays: Written one at a time, as ``array_000000`` and so on.
-        kind: What the state is of.
+        path: The file; ends in ``.npz``.
+        header: Values that JSON can represent; see :func:`anomaly.utils.given.plain`.
+        arrays: Arrays, written one at a time as ``array_000000`` and so on.
+        kind: What the state belongs to, such as ``"pixel metrics"``; the reader checks it.
 
     Raises:
-        InputError: The name has another ending, the header has something else in it, or the file cannot be written.
+        InputError: The file name has another suffix, the header holds something else, or the file cannot be written.
     """
     if path.suffix != ".npz":
-        raise InputError(f"{path}: a state's file name ends in .npz; name it so")
+        raise InputError(f"{path}: expected a file name that ends in .npz; choose such a name")
     text = json.dumps(plain({"format": kind, "version": VERSION, **header})).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+
+    def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
             _write(file, HEADER, np.frombuffer(text, np.uint8))
             for index, array in enumerate(arrays):
                 _write(file, _name(index), array)
-        os.replace(temporary, path)
+
+    try:
+        write_whole(path, write)
     except OSError as error:
         raise InputError(
             f"{path}: expected a place where {kind} can be written, found: {error.strerror}; "
             "free some space, or name another place"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def read_state(path: Path, kind: str = METRICS) -> Iterator[tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]]:
-    """Open what :func:`write_state` wrote; whatever goes wrong with its contents inside the block names the file.
+    """Open a file of :func:`write_state`. Errors about its contents inside the block name the file.
+
+    Args:
+        path: The file.
+        kind: What the state belongs to.
+
+    Yields:
+        The header and an iterator over the arrays.
 
     Raises:
-        InputError: The file is missing, cut short, damaged or something else.
+        InputError: The file is missing, truncated, damaged or something else.
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected the state of {kind}, found no such file")
+        raise InputError(f"{path}: expected the state of {kind}, found no such file; check the path")
     try:
         with zipfile.ZipFile(path) as file:
             if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
@@ -81,12 +88,14 @@ def read_state(path: Path, kind: str = METRICS) -> Iterator[tuple[dict[str, Any]
             arrays = (_read(file, _name(index)) for index in range(len(file.infolist()) - 1))
             yield header, arrays
             if next(arrays, None) is not None:
-                raise ValueError("more arrays than the header tells of")
+                raise ValueError("more arrays than the header announces")
     except InputError as error:
         raise InputError(f"{path}: expected the state of {kind}; {error}") from error
     except _DAMAGE as error:
         raise InputError(
-            f"{path}: expected the state of {kind}; it is cut short, damaged or something else ({error})"
+            f"{path}: expected the state of {kind}, found a file that is truncated, damaged or something else "
+            f"({error}); "
+            "write it again"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from anomaly.datasets.dataset import Dataset
 from anomaly.evaluation.callbacks import Callback, FrameResult, first_frames
 from anomaly.frames import Frame, Image, Label, ScoreMap
 from anomaly.utils.background import Worker
+from anomaly.utils.files import write_whole
 from anomaly.utils.profile import Profile
 from anomaly.visualize.heatmap import Heatmap
 from anomaly.visualize.panel import Panel, cell_size, encode_png, shrink, shrink_label
@@ -121,6 +121,4 @@ class HeatmapCallback(Callback):
             picture = Panel(name, heatmap).draw(cells.image, cells.scores[name], cells.label, title)
             path = self._folder / cells.dataset / quote(name, safe=" +:,=") / f"{cells.frame_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(encode_png(picture))
-            os.replace(part, path)
+            write_whole(path, encode_png(picture))

@@ -37,11 +37,11 @@ TRACK = {"min_label": 100, "at": "best_f1"}
         (run("b", frames=4, fingerprint=""), "found 3 and 4 frames for a and b"),
         (
             run("b", protocol={"pooling": "mean over images"}),
-            "one protocol, found pooling 'all' for a and 'mean over im",
+            "the same protocol, found pooling 'all' for a and 'mean over im",
         ),
         (run("b", protocol={"pooling": "all", "labels": "resized"}), "found labels None for a and 'resized' for b"),
-        (run("b", components={**TRACK, "min_label": 10}), "one component rules, found min_label 100 for a and 10"),
-        (run("b", threshold={"dataset": "val", "rule": "fpr"}), "one rules of the threshold, found rule 'tpr' for a"),
+        (run("b", components={**TRACK, "min_label": 10}), "the same component rules, found min_label 100 for a and 10"),
+        (run("b", threshold={"dataset": "val", "rule": "fpr"}), "rules of the threshold, found rule 'tpr' for a"),
     ],
 )
 def test_what_is_not_comparable_is_refused(other, message):
@@ -54,7 +54,7 @@ def test_other_closed_sets_are_refused():
     camvid = ClosedSet("CamVidDataset", 101, 0.5, 0.6, 0.9, {})
     first = replace(run("a"), closed_set=camvid)
     check_comparable([first, replace(run("b"), closed_set=replace(camvid, miou=0.6)), run("c")])
-    with pytest.raises(InputError, match="one closed set, found frames 101 for a and 6 for b"):
+    with pytest.raises(InputError, match="the same closed set, found frames 101 for a and 6 for b"):
         check_comparable([first, replace(run("b"), closed_set=replace(camvid, frames=6))])
 
 
@@ -88,7 +88,9 @@ def test_a_threshold_is_told_of_where_it_is_applied_to_what_it_was_chosen_on(cho
     entry = one.datasets[0]
     score = replace(entry.scores["msp"], at_threshold={"threshold": 0.5, "tpr": 0.9} if applied else {})
     found = remarks([replace(one, datasets=[replace(entry, scores={"msp": score})])])
-    assert [f"chosen on {chosen}, so what it achieves on road is too good" in each for each in found] == [True] * warned
+    assert [
+        f"chosen on {chosen}, so the metrics at this threshold on road are too optimistic" in each for each in found
+    ] == [True] * warned
 
 
 def test_the_other_half_is_another_dataset():
@@ -102,7 +104,7 @@ def test_datasets_that_are_not_as_published_are_told():
     assert remarks([run(notes=["3 frames where 60 are published"])]) == [
         "net: road is not as published: 3 frames where 60 are published"
     ]
-    assert "does not tell" in remarks([run("a"), run("b", fingerprint="")])[0]
+    assert "does not say" in remarks([run("a"), run("b", fingerprint="")])[0]
 
 
 TABLE = TextTable(["set", "AP_%"], [[Cell("a_b & c"), Cell("50.0", True)], [Cell("~x"), Cell("1\\2")]], left=1)

@@ -226,7 +226,7 @@ def test_ids_become_plain_texts(kind, name):
 @pytest.mark.parametrize("name", [7, np.int64(7), 7.0, None, b"a", ("a",), "bad\udcff"], ids=repr)
 def test_other_ids_are_refused_at_the_door(kind, name):
     score, label = made()
-    message = "UTF-8" if isinstance(name, str) else r"frame id: expected a str, found .*; give str\(\.\.\.\)"
+    message = "UTF-8" if isinstance(name, str) else r"frame id: expected a str, found .*; convert it with str\(\.\.\.\)"
     with pytest.raises(InputError, match=message):
         figures(kind, score, label, name=name)
     with pytest.raises(InputError, match=message):

@@ -132,12 +132,12 @@ def test_plain_keeps_values_and_names_what_it_refuses():
     assert found["nested"] == {"size": 9, "where": "a/b"}
     assert found["3"] == "text"
     for wrong, where in (
-        ({"a": [1, {"b": np.zeros(2)}]}, r"a\[1\]\.b: expected what JSON can hold .*ndarray"),
+        ({"a": [1, {"b": np.zeros(2)}]}, r"a\[1\]\.b: expected a value that JSON can represent .*ndarray"),
         ({"a": {1: 0, "1": 0}}, r"a: expected every key once, found '1' twice"),
         ({"a": {(1, 2): 0}}, r"a: expected keys of type str"),
-        ({"a": {1, 2}}, r"a: expected what"),
-        ({"a": np.ma.masked}, r"a: expected what"),
-        ({"a": Nested(Thing(), 0)}, r"a\.size: expected what"),
+        ({"a": {1, 2}}, r"a: expected a value"),
+        ({"a": np.ma.masked}, r"a: expected a value"),
+        ({"a": Nested(Thing(), 0)}, r"a\.size: expected a value"),
     ):
         with pytest.raises(InputError, match=f"^{where}"):
             plain(wrong)

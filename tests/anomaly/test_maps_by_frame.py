@@ -81,7 +81,7 @@ def test_images_are_a_readable_line_for_each_map(dataset, tmp_path):
 
 @pytest.mark.parametrize("frame", [7, None, ("a", 1), b"a", ""])
 def test_a_frame_without_a_name_is_refused(tmp_path, frame):
-    with pytest.raises(InputError, match="expected a frame's name, as text, found"):
+    with pytest.raises(InputError, match="expected the name of a frame as a string, found"):
         writer(tmp_path / "maps").write(frame, "msp", np.zeros((2, 3)))
     assert [path.name for path in (tmp_path / "maps").iterdir()] == [MANIFEST]
 
@@ -287,12 +287,12 @@ MATCHES = [
     (("a b/ü", "c"), ("x/a b/ü",), ("a b/ü",)),
 ]
 DOUBTS = [
-    (("t5/1", "t6/1"), ("1",), "'1', and for no other, found t5/1 and t6/1"),
-    (("t5/1", "t6/1"), ("x/1",), "'x/1', and for no other, found t5/1 and t6/1"),
-    (("1",), ("t5/1", "t6/1"), "'t6/1', and for no other, found 1"),
-    (("1", "t5/1"), ("x/t5/1",), "'x/t5/1', and for no other, found 1 and t5/1"),
-    (("t5/1",), ("t5/1", "1"), "'1', and for no other, found t5/1"),
-    (("x/1",), ("a/1", "b/1"), "'a/1', and for no other, found x/1"),
+    (("t5/1", "t6/1"), ("1",), "'1', and for no other frame, found t5/1 and t6/1"),
+    (("t5/1", "t6/1"), ("x/1",), "'x/1', and for no other frame, found t5/1 and t6/1"),
+    (("1",), ("t5/1", "t6/1"), "'t6/1', and for no other frame, found 1"),
+    (("1", "t5/1"), ("x/t5/1",), "'x/t5/1', and for no other frame, found 1 and t5/1"),
+    (("t5/1",), ("t5/1", "1"), "'1', and for no other frame, found t5/1"),
+    (("x/1",), ("a/1", "b/1"), "'a/1', and for no other frame, found x/1"),
 ]
 
 
@@ -325,7 +325,7 @@ def test_own_maps_that_lie_too_deep_are_told(tmp_path):
 def test_own_folders_deep_below_are_not_taken_for_files_of_another_format(tmp_path):
     for name in ("x", "y"):
         maps(tmp_path / "maps/deep" / name, "a")
-    with pytest.raises(InputError, match="expected the maps of one set, found those of deep/x, deep/y"):
+    with pytest.raises(InputError, match="expected the maps of one dataset, found those of deep/x, deep/y"):
         open_scores(tmp_path / "maps")
 
 
@@ -356,7 +356,7 @@ def test_files_of_other_software_are_found_below_any_folder(dataset, tmp_path):
     (tmp_path / "maps/copy").mkdir()
     shutil.copy(tmp_path / "maps/renamed/frames/f3.npy", tmp_path / "maps/copy")
     with pytest.raises(
-        InputError, match="expected one file for frame 'f3', and for no other, found copy/f3 and renamed"
+        InputError, match="expected one file for frame 'f3', and for no other frame, found copy/f3 and renamed"
     ):
         open_dataset_scores(tmp_path / "maps", dataset)
 

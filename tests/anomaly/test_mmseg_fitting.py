@@ -161,7 +161,7 @@ def test_mirror_images_and_other_sizes_take_no_part(images):
 
 
 def test_what_does_not_fit_is_told(images):
-    with pytest.raises(InputError, match="expected at least one pixel of each of the 3 images, found 2"):
+    with pytest.raises(InputError, match="expected at least one pixel for each of the 3 images, found 2"):
         sample(images, pixels=2)
     with pytest.raises(InputError, match="the network has 4 classes and the training data 3"):
         sample(images, model=PlaceModel(classes=4))

@@ -106,9 +106,9 @@ def test_scores_as_they_are_written(make):
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        ("sml", r"'sml': expected one that needs no statistics .* by anomaly evaluate --statistics"),
+        ("sml", r"'sml': expected a score without statistics .* use anomaly evaluate --statistics"),
         ("rank_average:of=msp+energy", r"'rank_average:of=msp\+energy': .* anomaly evaluate --statistics"),
-        ("marginal_nll", r"'marginal_nll' needs the network's component_log_prob, .* by anomaly evaluate"),
+        ("marginal_nll", r"'marginal_nll' needs the network's component_log_prob, .* use anomaly evaluate"),
     ],
 )
 def test_scores_that_loops_cannot_have_are_refused(metric, score, message):
@@ -332,7 +332,7 @@ def test_bad_scores_are_refused(metric):
         ({"scores": ["mps"]}, "unknown score 'mps'; the scores are msp"),
         ({"figures": ["fpr90"]}, "auroc, ap, fpr95, .*'fpr90'"),
         ({"mode": "fast"}, "mode: expected"),
-        ({"threshold": 0.5}, r"threshold=0.5: expected the one score .*found none"),
+        ({"threshold": 0.5}, r"threshold=0.5: expected exactly one score, .*found none"),
         ({"threshold": 0.5, "scores": ["msp", "energy"]}, r"found \['msp', 'energy'\]"),
     ],
 )
@@ -346,7 +346,7 @@ def test_bad_arguments_are_refused(arguments, message):
     [
         ({"track": "fast"}, "track: expected one of anomaly_track, obstacle_track"),
         ({"threshold": "best"}, "threshold: expected a finite score"),
-        ({"threshold": 0.5}, "threshold=0.5: expected the one score"),
+        ({"threshold": 0.5}, "threshold=0.5: expected exactly one score"),
         ({"figures": ["f1_30"]}, "f1_mean, .*threshold; found 'f1_30'"),
     ],
 )
@@ -398,7 +398,7 @@ def test_label_values_between_whole_numbers_are_refused(metric, value):
     """Once they were cut off: 0.5 counted as class 0, and 11.9 as 11."""
     sample = data_sample(0)
     sample.gt_sem_seg = PixelData(data=torch.full((1, SIZE, SIZE), value))
-    with pytest.raises(InputError, match=r"frame '/data/set/0.png': expected label values that are whole numbers"):
+    with pytest.raises(InputError, match=r"frame '/data/set/0.png': expected label values that are integers"):
         run(metric(ANOMALOUS), [sample])
 
 

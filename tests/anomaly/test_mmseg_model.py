@@ -220,7 +220,7 @@ def test_pictures_that_are_no_frame_of_the_closed_set_are_told(config, tmp_path)
     (tmp_path / "closed/images/2.png").unlink()
     (tmp_path / "closed/images/more.webp").write_bytes(b"")
     with pytest.warns(
-        UserWarning, match=r"2 pictures such as .*more\.webp are of none of its 3 frames and are left out"
+        UserWarning, match=r"2 files such as .*more\.webp belong to none of its 3 frames and are ignored"
     ):
         assert len(open_closed_set(config)) == 3
 
@@ -261,7 +261,7 @@ def test_unreadable_closed_set_frame_is_named(config, network, tmp_path):
 
 def test_closed_set_label_of_another_size_is_named(config, network, tmp_path):
     cv2.imwrite(str(tmp_path / "closed" / "labels" / "1.png"), np.zeros((10, 10), np.uint8))
-    with pytest.raises(InputError, match=r"one size, found \(48, 64\).*\(10, 10\).*labels/1\.png"):
+    with pytest.raises(InputError, match=r"the same size, found \(48, 64\).*\(10, 10\).*labels/1\.png"):
         evaluate_closed_set(config, network, open_closed_set(config))
 
 

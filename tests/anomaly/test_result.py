@@ -165,7 +165,7 @@ def test_a_failed_write_leaves_the_old_results(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("disk full")
 
-    with pytest.raises(InputError, match=r"^settings\.path: expected what JSON can hold .* found <object"):
+    with pytest.raises(InputError, match=r"^settings\.path: expected a value that JSON can represent .* found <object"):
         write_results(run(settings={"path": object()}), tmp_path)
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
@@ -250,15 +250,15 @@ def with_score(**changes):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (run().to_json()[:300], "cut off or not JSON"),
-        ("", "cut off or not JSON"),
-        ("[1, 2]", "expected a run's results"),
-        ('{"images": []}', "expected a run's results"),
+        (run().to_json()[:300], "truncated or not JSON"),
+        ("", "truncated or not JSON"),
+        ("[1, 2]", "expected the results of an evaluation"),
+        ('{"images": []}', "expected the results of an evaluation"),
         (edited(format_version=99), "format version 5 or earlier, found 99; read them with the version"),
         (edited(extra=1), "expected an object with the keys"),
         (edited(datasets=None), "expected 'datasets' to be of type list"),
         (edited(datasets=[3]), "expected an object with the keys .* found int"),
-        (edited(model={}), "needs a 'name'"),
+        (edited(model={}), "expected a 'name'"),
         (edited(model=None), "expected 'model' to be of type dict"),
         (edited(closed_set={"miou": 0.5}), r"keys \['aacc', .* found \['miou'\]"),
         (with_score(values={"ap": "0.5"}), "expected 'ap' to be of type float, found '0.5'"),

@@ -16,11 +16,11 @@ def test_scale_that_is_none(scale):
 
 def test_scale_of_what_needs_none(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 2), np.float32))
-    with pytest.raises(InputError, match="expected integers, which a scale is for, found float32; leave it out"):
+    with pytest.raises(InputError, match="expected integers, because a scale is given, found float32; omit the scale"):
         open_scores(tmp_path, scale=(0, 1)).read("predictions", "a")
 
 
 def test_folder_where_a_file_is(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="expected a folder or a place for one, found Not a directory"):
+    with pytest.raises(InputError, match="expected a folder that can be created, found: Not a directory"):
         ScoreWriter(tmp_path / "file" / "road", dataset="s", method="m")

@@ -11,7 +11,7 @@ from PIL import Image
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics
 from anomaly.results.rank_map import LEVELS, RankMap, Ties
-from anomaly.results.score_export import FIGURES, write_smiyc
+from anomaly.results.score_export import METRICS, write_smiyc
 from anomaly.results.score_store import ScoreWriter, open_scores
 
 RANDOM = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def figures(read, frames=FRAMES):
     for frame in frames:
         metrics.update(frame, read(frame), label())
     result = metrics.compute()
-    return [result[name] for name in FIGURES]
+    return [result[name] for name in METRICS]
 
 
 def expected(frames=FRAMES, change=lambda score: score):
@@ -117,8 +117,8 @@ def test_folder_with_other_files_is_left_alone(tmp_path):
         (np.float32([[1, np.nan]]), "'frame_7'"),
         (np.float32([[1, np.inf]]), "'frame_7'"),
         (np.zeros((2, 3, 4)), r"\(H, W\)"),
-        (np.zeros((2, 3), complex), "expected floats"),
-        (np.array([["a"]]), "expected floats"),
+        (np.zeros((2, 3), complex), "of type float, integer or bool"),
+        (np.array([["a"]]), "of type float, integer or bool"),
     ],
 )
 def test_what_is_no_score_is_not_written(tmp_path, score, message):
@@ -191,7 +191,7 @@ def test_integers_have_the_scores_their_scale_says(tmp_path, bits, suffix):
     for frame, values in zip(PLAIN, integers, strict=True):
         read = stored.read("predictions", frame)
         np.testing.assert_allclose(read, -5 + 405 * (values.astype(float) / top), rtol=0, atol=1e-12)
-    with pytest.raises(InputError, match=r"uint.*without a scale.*--score-scale LOW HIGH"):
+    with pytest.raises(InputError, match=r"uint.*need a scale.*--score-scale LOW HIGH"):
         open_scores(tmp_path).read("predictions", "a")
 
 
@@ -236,11 +236,14 @@ def two_files(folder):
         (lambda folder: folder.rmdir(), "expected a folder with score maps, found none"),
         (lambda folder: None, "one format of .*, found none"),
         (several_formats, "found npy and npz"),
-        (several_sets, "the maps of one set, found those of road, street"),
+        (several_sets, "the maps of one dataset, found those of road, street"),
         (several_methods, "found 2 folders of them, such as .*one/set and .*two/set"),
         (two_files, "expected one file of frame 'a', found a.h5 and a.hdf5"),
-        (lambda folder: (folder / "scores.json").write_text("{"), r"scores\.json: expected what a score writer says"),
-        (lambda folder: (folder / "scores.json").write_text('{"format": "x"}'), r"scores\.json: expected what a score"),
+        (lambda folder: (folder / "scores.json").write_text("{"), r"scores\.json: expected the description"),
+        (
+            lambda folder: (folder / "scores.json").write_text('{"format": "x"}'),
+            r"scores\.json: expected the description",
+        ),
     ],
 )
 def test_folder_that_is_not_clear_is_refused(tmp_path, make, message):
@@ -340,8 +343,8 @@ def test_float16_for_segment_me_if_you_can(tmp_path, kind):
     stored = open_scores(tmp_path / "anomaly_p").of_frames(PLAIN)
     read = {frame: stored.read("predictions", frame) for frame in PLAIN}
     given = {frame: change(likelihoods(seed=i)) for i, frame in enumerate(PLAIN)}
-    assert figures(read.get, PLAIN) == pytest.approx([report.after[n] for n in FIGURES], abs=1e-12)
-    assert figures(given.get, PLAIN) == pytest.approx([report.before[n] for n in FIGURES], abs=1e-12)
+    assert figures(read.get, PLAIN) == pytest.approx([report.after[n] for n in METRICS], abs=1e-12)
+    assert figures(given.get, PLAIN) == pytest.approx([report.before[n] for n in METRICS], abs=1e-12)
     # order is kept, and what was counted as tied is
     old, new = (np.concatenate([one[f].ravel() for f in PLAIN]) for one in (given, read))
     order = np.argsort(old, kind="stable")

@@ -68,7 +68,9 @@ def test_a_file_cut_short_is_named(tmp_path, mode):
     whole = path.read_bytes()
     for length in (0, 10, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"state\.npz: expected the state of pixel metrics; it is cut short"):
+        with pytest.raises(
+            InputError, match=r"state\.npz: expected the state of pixel metrics, found a file that is truncated"
+        ):
             PixelMetrics.load(path)
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
@@ -99,17 +101,17 @@ def tampered(path, **changes):
     ("changes", "message"),
     [
         ({"version": 99}, "expected version 1, found 99"),
-        ({"format": "something"}, "cut short, damaged or something else"),
-        ({"frames": [["a", 3]] * 9}, "cut short, damaged or something else"),
-        ({"frames": [["a", -3]]}, "cut short, damaged or something else"),
-        ({"settings": {"name": "msp"}, "frames": 3}, "cut short, damaged or something else"),
+        ({"format": "something"}, "truncated, damaged or something else"),
+        ({"frames": [["a", 3]] * 9}, "truncated, damaged or something else"),
+        ({"frames": [["a", -3]]}, "truncated, damaged or something else"),
+        ({"settings": {"name": "msp"}, "frames": 3}, "truncated, damaged or something else"),
         ({"settings": {"name": "msp", "mode": "other"}}, "mode: expected one of exact, binned"),
-        ({"settings": {"surprise": 1}}, "cut short, damaged or something else"),
+        ({"settings": {"surprise": 1}}, "truncated, damaged or something else"),
         ({"array_000000": np.float32([2, 1])}, "expected a 1-D array of ascending scores"),
         ({"array_000000": np.float32([1, np.nan])}, "expected a 1-D array of ascending scores"),
         ({"array_000001": np.float32([1, np.inf])}, "finite"),
-        ({"array_000000": np.array([1, 2])}, "cut short, damaged or something else"),
-        ({"array_000000": np.array([{"a": 1}], object)}, "cut short, damaged or something else"),
+        ({"array_000000": np.array([1, 2])}, "truncated, damaged or something else"),
+        ({"array_000000": np.array([{"a": 1}], object)}, "truncated, damaged or something else"),
     ],
 )
 def test_other_contents_are_refused(tmp_path, changes, message):
@@ -151,7 +153,7 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     with (tmp_path / "one.npz").open("wb") as file:
         np.save(file, np.zeros(3))
     for name in ("text", "arrays", "one"):
-        with pytest.raises(InputError, match=rf"{name}\.npz: expected the state of pixel metrics; it is"):
+        with pytest.raises(InputError, match=rf"{name}\.npz: expected the state of pixel metrics, found a file"):
             PixelMetrics.load(tmp_path / f"{name}.npz")
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("header.npy", header_of(10**13))

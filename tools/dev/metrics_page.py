@@ -13,7 +13,7 @@ from anomaly.cli.process import run
 from anomaly.errors import InputError
 from anomaly.metrics.convention_rules import Figures
 from anomaly.metrics.pixel import PixelMetrics
-from anomaly.report.conventions import MeasuredSet, conventions_markdown, differences_markdown, read_conventions
+from anomaly.report.conventions import MeasuredDataset, conventions_markdown, differences_markdown, read_conventions
 
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- written by tools/dev/metrics_page.py -->\n", "<!-- end -->"
@@ -62,7 +62,7 @@ def made_table(maps: Maps) -> str:
     metrics = PixelMetrics()
     for name, (score, label) in maps.items():
         metrics.update(name, score, label)
-    made = MeasuredSet.of("made", "made", metrics.frames())
+    made = MeasuredDataset.of("made", "made", metrics.frames())
     return conventions_markdown(made, [("scikit-learn", "on all pixels in one list", by_sklearn(maps))])
 
 

@@ -1,4 +1,4 @@
-"""Formats that score maps come in, by the suffix of their files; a new one is a file here and a line of ``READERS``."""
+"""File formats of score maps, by the suffix of the file. A new format is a file here and a line of ``READERS``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ READERS: dict[str, Format] = {
 
 
 def read_map(path: Path, scale: Scale | None = None) -> npt.NDArray[np.floating[Any]]:
-    """Read a score map by the suffix of its file. Shape: ``(H, W)``, float32 or float64.
+    """Read a score map, by the suffix of its file. Shape: ``(H, W)``, float32 or float64.
 
     Args:
         path: The file.
         scale: For integers: the scores of the smallest and of the largest integer.
 
     Raises:
-        InputError: The suffix is unknown, or the file is broken, holds something else, or integers without a scale.
+        InputError: The suffix is unknown, or the file is damaged, holds something else, or integers without a scale.
     """
     if path.suffix.lower() not in READERS:
         raise InputError(f"{path}: expected a file that ends in {', '.join(READERS)}, found another; convert it")

@@ -1,4 +1,4 @@
-"""What every format gives, and what a map has to be."""
+"""The interface of a file format, and the checks of a score map."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ Scale = tuple[float, float]
 
 
 def check_scale(values: Sequence[float] | None) -> Scale | None:
-    """What the least and the largest integer mean.
+    """Check the scores of the smallest and the largest integer.
 
     Raises:
-        InputError: Not two finite numbers, the smaller one first.
+        InputError: They are not two finite numbers, the smaller one first.
     """
     if values is None:
         return None
     if isinstance(values, str) or len(values) != 2:
-        raise InputError(f"scale: expected two scores, the smaller one first, found {values!r}")
+        raise InputError(f"scale: expected two scores, the smaller one first, found {values!r}; correct them")
     low, high = (real("scale", value, "two scores") for value in values)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"scale: expected two finite scores, the smaller one first, found {low} and {high}")
+        raise InputError(
+            f"scale: expected two finite scores, the smaller one first, found {low} and {high}; correct them"
+        )
     return low, high
 
 
 @dataclass(frozen=True)
 class Format:
-    """How files of one kind are read.
+    """A file format.
 
     Args:
-        name: What to call it.
-        read: Takes a file and gives the array in it; raises ``InputError`` where it is broken.
+        name: Name of the format.
+        read: Reads the array of a file; raises ``InputError`` if the file is damaged.
     """
 
     name: str
@@ -47,10 +49,15 @@ class Format:
 
 
 def as_map(path: Path, array: npt.NDArray[Any], scale: Scale | None) -> npt.NDArray[np.floating[Any]]:
-    """Make a score map of what a file holds; axes of length 1 around it do not count.
+    """Convert the array of a file to a score map; axes of length 1 are dropped.
+
+    Args:
+        path: The file, for messages.
+        array: The array.
+        scale: For integers: the scores of the smallest and of the largest integer.
 
     Raises:
-        InputError: It is no map of real numbers, or one of integers without a scale.
+        InputError: It is not a map of real numbers, or holds integers without a scale.
     """
     shape = array.shape
     if array.ndim > 2 and sorted(shape)[:-2] == [1] * (array.ndim - 2):
@@ -58,16 +65,18 @@ def as_map(path: Path, array: npt.NDArray[Any], scale: Scale | None) -> npt.NDAr
     if array.ndim != 2 or array.dtype.kind not in "fiub" or array.dtype.itemsize > 8 or not array.size:
         raise InputError(
             f"{path}: expected one score map (H, W) of real numbers, found {array.dtype} of shape {shape}; write "
-            "the map of one frame alone"
+            "only the map of one frame"
         )
     if array.dtype.kind == "f":
         if scale is not None:
-            raise InputError(f"{path}: expected integers, which a scale is for, found {array.dtype}; leave it out")
+            raise InputError(
+                f"{path}: expected integers, because a scale is given, found {array.dtype}; omit the scale"
+            )
         return np.ascontiguousarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32)
     if scale is None:
         raise InputError(
-            f"{path}: expected scores, found integers ({array.dtype}), which mean nothing without a scale; say "
-            "which scores the smallest and the largest integer stand for (--score-scale LOW HIGH)"
+            f"{path}: expected scores, found integers ({array.dtype}), which need a scale; give "
+            "the scores of the smallest and the largest integer (--score-scale LOW HIGH)"
         )
     low, high = scale
     limits = np.iinfo(array.dtype if array.dtype.kind != "b" else np.uint8)

@@ -15,10 +15,10 @@ from anomaly.results.score_formats.base import Format
 def read(path: Path) -> npt.NDArray[Any]:
     """Read the array; pickled objects are refused."""
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # a header that claims more than there is fails here
+        array = np.lib.format.open_memmap(path, mode="r")  # fails if the header announces more data than the file has
     except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
         raise InputError(
-            f"{path}: expected a whole .npy file with numbers, found none ({error}); write it again"
+            f"{path}: expected a complete .npy file with numbers, found another ({error}); write it again"
         ) from error
     return np.array(array)
 

@@ -15,11 +15,11 @@ from anomaly.errors import InputError
 from anomaly.results.score_formats.base import Format
 
 NAMES = ("score", "value", "anomaly", "arr_0")
-LIMIT = 1 << 31  # bytes: more than any image's map
+LIMIT = 1 << 31  # bytes, more than the map of any image
 
 
 def read(path: Path) -> npt.NDArray[Any]:
-    """Read the only array, or the one with one of ``NAMES``; pickled objects are refused."""
+    """Read the only array, or the one whose name is one of ``NAMES``; pickled objects are refused."""
     try:
         with zipfile.ZipFile(path) as members:
             sizes = {member.filename.removesuffix(".npy"): member.file_size for member in members.infolist()}
@@ -27,7 +27,7 @@ def read(path: Path) -> npt.NDArray[Any]:
         if len(chosen) != 1:
             raise InputError(
                 f"{path}: expected one array, or one named {', '.join(NAMES)}, found "
-                f"{', '.join(sizes) or 'none'}; write the score map alone"
+                f"{', '.join(sizes) or 'none'}; write only the score map"
             )
         if sizes[chosen[0]] > LIMIT:
             raise InputError(
@@ -49,7 +49,7 @@ def read(path: Path) -> npt.NDArray[Any]:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path}: expected a whole .npz file with numbers, found none ({error}); write it again"
+            f"{path}: expected a complete .npz file with numbers, found another ({error}); write it again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Pictures of one channel: integers of 8 or 16 bits, or floating-point TIFF."""
+"""Single-channel images: integers of 8 or 16 bits, or floating-point TIFF."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _TYPES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "
 
 
 def read(path: Path) -> npt.NDArray[Any]:
-    """Read the picture's values."""
+    """Read the pixel values."""
     image = decode(path)
     if image.mode not in _TYPES:
         raise InputError(
-            f"{path}: expected a picture of one channel, 8 or 16 bits or floating point, found Pillow mode "
+            f"{path}: expected an image of one channel, 8 or 16 bits or floating point, found Pillow mode "
             f"{image.mode!r}; write the scores, not their colours"
         )
     values: npt.NDArray[Any] = np.array(image)
-    if image.mode == "I":  # how Pillow gives some 16-bit files
+    if image.mode == "I":  # Pillow reads some 16-bit files in this mode
         if values.min() < 0 or values.max() > 65535:
             raise InputError(
                 f"{path}: expected integers of 16 bits, found {values.min()} to {values.max()}; write floats"
