@@ -120,6 +120,6 @@ def test_failing_cell_is_told(tmp_path, monkeypatch):
     before = (tmp_path / "broken.ipynb").read_bytes()
     with pytest.raises(InputError, match=r"expected a notebook, found no file"):
         run_notebooks.execute(tmp_path / "none.ipynb", tmp_path)
-    with pytest.raises(InputError, match=r"broken.ipynb fails, correct the cell: ZeroDivisionError"):
+    with pytest.raises(InputError, match=r"broken.ipynb: a cell fails, correct it: ZeroDivisionError"):
         run_notebooks.execute(tmp_path / "broken.ipynb", tmp_path)
     assert (tmp_path / "broken.ipynb").read_bytes() == before

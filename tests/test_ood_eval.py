@@ -245,13 +245,13 @@ BAD = {
     "negative replicates": (nothing, ["--bootstrap", "-5"], "--bootstrap -5: expected"),
     "no memory": (nothing, ["--memory", "0"], "--memory 0: expected"),
     "no calibration": (nothing, [*TRACK, "--components-at", "calibrated"], "--calibrate-on"),
-    "rule without a set": (nothing, ["--calibrate-by", "tpr=0.9"], "--calibrate-by belongs to --calibrate-on, which"),
+    "rule without a set": (nothing, ["--calibrate-by", "tpr=0.9"], "--calibrate-by: expected --calibrate-on too"),
     "components of no track": (
         nothing,
         ["--components-at", "0.5", "--scores", "msp"],
-        "belongs to --components, which",
+        ": expected --components too",
     ),
-    "meaning of no folder": (nothing, ["--label-values", "1=anomaly"], "--label-values belongs to --folder"),
+    "meaning of no folder": (nothing, ["--label-values", "1=anomaly"], "--label-values: expected --folder too"),
     "only its own threshold": (
         nothing,
         ["--calibrate-on", "road_anomaly"],
@@ -276,7 +276,7 @@ BAD = {
     "windows twice": (
         nothing,
         ["--no-closed-set", "--window", "32x32", "--cfg-options", "model.test_cfg.mode=slide"],
-        "--window says so",
+        "--window replaces it",
     ),
     "too many threads": (nothing, ["--threads", "1000000"], "--threads"),
     "other network": (other_network, [], "tiny.pth belongs to another network"),

@@ -197,7 +197,7 @@ def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):
     assert call(monkeypatch, *EVALUATE, "--report", "--binned") == 2
     assert "--report needs every pixel's score" in capsys.readouterr().err
     assert call(monkeypatch, *EVALUATE, "--report-frames", "3") == 2
-    assert "--report-frames: expected --report" in capsys.readouterr().err
+    assert "--report-frames: expected --report too" in capsys.readouterr().err
     assert call(monkeypatch, *EVALUATE, "--report", "--report-frames", "0") == 2
     assert "expected 1 or more, found 0" in capsys.readouterr().err
 

@@ -45,4 +45,4 @@ def test_nothing_to_do_is_said(tmp_path):
 def test_folder_without_a_log_is_named(tmp_path):
     done = _curves(tmp_path, "--out", tmp_path / "curves")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path} holds no log")
+    assert done.stderr.startswith(f"error: {tmp_path}: expected a log")

@@ -86,7 +86,7 @@ class ClosedSetIoUMetric(IoUMetric):
         for frame, areas in results:
             if not _same(frames.setdefault(frame, areas), areas):
                 raise InputError(
-                    f"frame {frame!r} was processed twice, with another label or prediction; give every frame its own "
+                    f"frame {frame!r} was seen twice, with another label or prediction; give every frame its own "
                     "img_path, and call evaluate() before process() gets predictions of other weights"
                 )
         found: dict[str, float] = super().compute_metrics(list(frames.values()))

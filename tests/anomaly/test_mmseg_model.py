@@ -291,7 +291,7 @@ def test_undefined_closed_set_label_is_named(config, network, tmp_path, value):
     label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     label[0, 0] = value
     cv2.imwrite(str(path), label)
-    with pytest.raises(InputError, match=rf"labels/1\.png: .*0 to 3 and 255 .*found also \[{value}\]; give"):
+    with pytest.raises(InputError, match=rf"labels/1\.png: .*0 to 3 and 255 .*found also \[{value}\]; use"):
         evaluate_closed_set(config, network, open_closed_set(config))
 
 

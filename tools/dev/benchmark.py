@@ -1,4 +1,4 @@
-"""Measure how fast and how exact a piece is, against another way in the same run.
+"""Measure speed and accuracy of a component, and compare it with a reference in the same run.
 
 Examples:
     python tools/dev/benchmark.py density
@@ -21,9 +21,9 @@ from anomaly.cli.process import run
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "benchmarks").glob("[!_]*.py"))
 
 
-def show(title: str, figures: dict[str, Any], criteria: dict[str, tuple[str, float]]) -> None:
-    """Print the figures, those below another indented, and whether each criterion holds."""
-    table = Table("figure", "value", "must be", title=title)
+def show(title: str, values: dict[str, Any], criteria: dict[str, tuple[str, float]]) -> None:
+    """Print the values, nested ones indented, and whether each criterion holds."""
+    table = Table("quantity", "value", "must be", title=title)
 
     def add(name: str, value: Any, depth: int = 0) -> None:
         label = "  " * depth + name
@@ -39,25 +39,29 @@ def show(title: str, figures: dict[str, Any], criteria: dict[str, tuple[str, flo
             required = f"{direction} {limit:g}: {'holds' if holds else 'FAILS'}"
         table.add_row(label, f"{value:.4g}" if isinstance(value, float) else str(value), required)
 
-    for name, value in figures.items():
+    for name, value in values.items():
         add(name, value)
     Console().print(table)
 
 
 def main() -> None:
-    """Run the benchmark of that name and print what it measured."""
+    """Run a benchmark and print what it measured."""
     parser = command_parser(__doc__)
-    parser.add_argument("name", choices=NAMES, help="a file in tools/dev/benchmarks/")
+    parser.add_argument("name", choices=NAMES, help="name of a file in tools/dev/benchmarks/")
     parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write the figures there; without FILE, as a last line"
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the values to this file; without FILE, print them as the last line",
     )
     args = parser.parse_args()
     if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
-        parser.error(f"--json {args.json}: no such folder; make it first")
+        parser.error(f"--json {args.json}: no such folder; create it first")
     module = importlib.import_module(f"benchmarks.{args.name}")
-    figures = module.measure()
-    show((module.__doc__ or args.name).partition("\n")[0], figures, getattr(module, "CRITERIA", {}))
-    record = {"benchmark": args.name, **figures}
+    values = module.measure()
+    show((module.__doc__ or args.name).partition("\n")[0], values, getattr(module, "CRITERIA", {}))
+    record = {"benchmark": args.name, **values}
     if args.json == "-":
         print(json.dumps(record))
     elif args.json:

@@ -1,4 +1,4 @@
-"""The catalogue as a document."""
+"""The catalogue of datasets as Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anomaly.datasets.layout import Layout
 
 
 def sets_markdown() -> str:
-    """A table of all datasets, then a section for each family of datasets that share page and layouts."""
+    """A table of all datasets, then a section for each family of datasets with the same citation."""
     rows = ["| name | images | size | labels | dataset |", "| --- | ---: | --- | --- | --- |"]
     for one in SETS.values():
         labels = "hidden" if one.hidden else "anomalies" if one.anomalies else "classes"

@@ -1,4 +1,4 @@
-"""Write docs/command_line.md: the help of every command, and which command an old tool is."""
+"""Write docs/command_line.md: the help of every command, and the command for each file of tools/."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TOOLS = {
     "convert_checkpoint": "gmmseg convert",
     "ship_checkpoint": "gmmseg publish",
 }
-"""The files of ``tools/``, and the command that each is."""
+"""The files of ``tools/``, and the command that each one runs."""
 DEVELOPMENT = (
     *("benchmark", "study collect", "study write", "training_curves", "run_notebooks", "command_line_page"),
     *("api_page", "datasets_page", "glossary_page", "metrics_page", "model_table", "scaling_page"),
@@ -51,21 +51,21 @@ the same as one of their subcommands, with the same options:
 `tools/dist_train.sh CONFIG GPUS` and `tools/dist_test.sh CONFIG CHECKPOINT GPUS` start `gmmseg train` and `gmmseg test`
 on many processes.
 
-A model is named as `CONFIG CHECKPOINT`, in the habit of mmsegmentation, or by `--model`; datasets by `--sets` or
-`--data`, which are the same option.
+Name a model as `CONFIG CHECKPOINT`, as in mmsegmentation, or with `--model`. Name datasets with `--data` or
+`--sets`, which are the same option.
 
-Each command prints the following with `--help`. This page is written by `python tools/dev/command_line_page.py`.
+The sections below show the output of `--help`. `python tools/dev/command_line_page.py` writes this page.
 """
 
 
 def help_of(command: str) -> str:
-    """What ``--help`` of a command, such as ``anomaly data list``, prints, 100 columns wide."""
+    """The output of ``--help`` of a command, such as ``anomaly data list``, 100 columns wide."""
     program, *words = command.split()
     return _printed(lambda: importlib.import_module(f"{program}.cli.main").main([*words, "--help"]))
 
 
 def help_of_development(tool: str) -> str:
-    """What ``--help`` of a file in ``tools/dev/``, or of its subcommand, prints."""
+    """The output of ``--help`` of a file in ``tools/dev/``, or of its subcommand."""
     name, *words = tool.split()
     path, before = str(DEV / f"{name}.py"), sys.argv
     try:
@@ -89,7 +89,7 @@ def _printed(call: Callable[[], object]) -> str:
 
 
 def commands() -> list[str]:
-    """All commands, those of ``anomaly data`` one by one."""
+    """All commands, with those of ``anomaly data`` one by one."""
     found = [f"{program} {name}" for program in ("anomaly", "gmmseg") for name in _subcommands(program)]
     place = found.index("anomaly data")
     return [*found[:place], *(f"anomaly data {name}" for name in DATA), *found[place + 1 :]]
@@ -109,7 +109,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write it."""
+    """Write the page."""
     command_parser(__doc__).parse_args()
     PAGE.write_text(page())
 

@@ -14,7 +14,7 @@ START, END = "<!-- written by tools/dev/datasets_page.py -->\n", "<!-- end -->"
 
 
 def main() -> None:
-    """Put the catalogue between the marks."""
+    """Insert the catalogue between the marks."""
     parser = command_parser(__doc__)
     parser.add_argument(
         "--file", type=Path, default=ROOT / "docs/datasets.md", help="document that holds the catalogue"

@@ -18,7 +18,7 @@ START, END = "<!-- written by tools/dev/glossary_page.py -->\n", "<!-- end -->"
 
 
 def main() -> None:
-    """Put the glossary between the marks."""
+    """Insert the glossary between the marks."""
     parser = command_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/glossary.md", help="document that holds the glossary")
     path = parser.parse_args().file
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def glossary_markdown() -> str:
-    """Scores by what they are made of, then the columns of tables."""
+    """Scores grouped by their inputs, then the columns of tables."""
     groups: dict[str, list[Score]] = {
         "Scores of logits": [],
         "Scores of likelihoods": [],
@@ -61,7 +61,7 @@ def _score(score: Score) -> str:
 
 
 def _parameters(score: Score) -> list[str]:
-    """What may follow its name, with the default values."""
+    """Parameters of a score, with their default values."""
     every = inspect.signature(score.function).parameters.values()
     found = [f"{one.name}={one.default:g}" for one in every if one.default is not one.empty]
     return found if score.needs else ["of=gmm_nll+energy"]

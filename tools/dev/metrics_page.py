@@ -23,9 +23,9 @@ Maps = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def made_frame(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """A map of scores like negative log-likelihoods, in steps of 1/16, and its label map with ignored borders.
+    """A synthetic score map like a negative log-likelihood, in steps of 1/16, and its label map with ignored borders.
 
-    Frames differ in share of anomaly, level and difficulty; the sixth has no anomaly, and high scores.
+    Frames differ in the share of anomalies, level and difficulty. The sixth has no anomaly, and high scores.
     """
     random = np.random.default_rng(index)
     blobs, ground = (gaussian_filter(random.standard_normal(SHAPE), sigma) for sigma in (9, 12))
@@ -39,7 +39,7 @@ def made_frame(index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Measure the synthetic maps and the results of real images in results/, and put the tables between the marks."""
+    """Measure the synthetic maps and the results in results/, and insert the tables between the marks."""
     parser = command_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/metrics.md", help="document that holds the tables")
     path = parser.parse_args().file
@@ -67,7 +67,7 @@ def made_table(maps: Maps) -> str:
 
 
 def by_sklearn(maps: Maps) -> Figures:
-    """Scikit-learn's values for all pixels together."""
+    """Values of scikit-learn for all pixels together."""
     score, label = (np.concatenate([one[part][one[1] < 255] for one in maps.values()]) for part in (0, 1))
     fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
     fpr95 = float(fpr[np.argmax(tpr >= 0.95)])

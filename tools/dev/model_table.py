@@ -37,16 +37,18 @@ PUBLISHED = {
 
 
 def row(path: Path) -> tuple[tuple[Any, ...], str]:
-    """A config's place in the table, and its line.
+    """The position of a config in the table, and its line.
 
     Raises:
-        InputError: The config is not named as docs/models.md describes.
+        InputError: The name of the config does not follow docs/models.md.
     """
     from mmengine.config import Config
 
     match = NAME.fullmatch(path.stem)
     if match is None or match[1] not in FAMILIES or match[4] not in DATA:
-        raise InputError(f"{path} is not named FAMILY-gmmseg_BACKBONE_BATCH-LENGTH_DATA-CROP; rename it")
+        raise InputError(
+            f"{path}: expected a name FAMILY-gmmseg_BACKBONE_BATCH-LENGTH_DATA-CROP, found another; rename it"
+        )
     family, backbone, gpus, data, height, width = match.groups()
     config, baseline = Config.fromfile(path), path.stem.replace("-gmmseg", "")
     cells = [f"[{path.stem}](../configs/gmmseg/{path.name})", BACKBONES.get(backbone, backbone), DATA[data]]
@@ -58,7 +60,7 @@ def row(path: Path) -> tuple[tuple[Any, ...], str]:
 
 
 def main() -> None:
-    """Read every config of configs/gmmseg and put the table between the marks of the document."""
+    """Read every config of configs/gmmseg and insert the table between the marks of the document."""
     parser = command_parser(__doc__)
     parser.add_argument("--file", type=Path, default=ROOT / "docs/models.md", help="document that holds the table")
     path = parser.parse_args().file

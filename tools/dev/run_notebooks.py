@@ -1,4 +1,4 @@
-"""Run notebooks from start to end, and store what they show in them.
+"""Run notebooks from start to end, and store their outputs in them.
 
 Example:
     python tools/dev/run_notebooks.py notebooks/02_mixture_from_scratch.ipynb
@@ -10,29 +10,31 @@ import os
 import re
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from anomaly.cli.parser import command_parser
 from anomaly.cli.process import run
 from anomaly.errors import InputError
+from anomaly.utils.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNEL: dict[str, Any] = {"timeout": 240, "extra_arguments": ["--log-level=40"]}  # seconds a cell; errors alone
+KERNEL: dict[str, Any] = {"timeout": 240, "extra_arguments": ["--log-level=40"]}  # seconds per cell; only errors
 
 
 def execute(path: Path, working_directory: Path) -> Any:
     """Run every cell in a fresh kernel that keeps its own files in a temporary folder.
 
     Args:
-        path: The notebook; it stays as it is.
-        working_directory: Where the kernel runs.
+        path: The notebook; it is not changed.
+        working_directory: Working directory of the kernel.
 
     Returns:
-        The notebook (``nbformat``) with its outputs: nothing in them tells when or where they were made.
+        The notebook (``nbformat``) with its outputs, which do not depend on time and place.
 
     Raises:
-        InputError: A cell failed, there is no such notebook, or the packages are missing.
+        InputError: A cell fails, the notebook does not exist, or packages are missing.
     """
     try:
         import nbformat
@@ -40,10 +42,11 @@ def execute(path: Path, working_directory: Path) -> Any:
         from nbclient.exceptions import CellExecutionError
     except ImportError as error:
         raise InputError(
-            f"notebooks need the package {error.name!r}: install the extra, pip install -e '.[notebooks]'"
+            f"notebooks need the package {error.name!r}, which is not installed; install it with: pip install -e "
+            "'.[notebooks]'"
         ) from error
     if not path.is_file():
-        raise InputError(f"{path}: expected a notebook, found no file; name one such as those in notebooks/")
+        raise InputError(f"{path}: expected a notebook, found no such file; name one of notebooks/")
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as own:
         caches = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TORCHINDUCTOR_CACHE_DIR"), own)
@@ -53,7 +56,7 @@ def execute(path: Path, working_directory: Path) -> Any:
         try:
             client.execute(cwd=str(working_directory), env=environment)
         except CellExecutionError as error:
-            raise InputError(f"{path.name} fails, correct the cell: {error.ename}: {error.evalue}") from error
+            raise InputError(f"{path.name}: a cell fails, correct it: {error.ename}: {error.evalue}") from error
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i}"
@@ -66,17 +69,15 @@ def execute(path: Path, working_directory: Path) -> Any:
 
 
 def main() -> None:
-    """Run them one after the other; each is replaced when it has run."""
+    """Run notebooks one after the other; each is replaced after it has run."""
     parser = command_parser(__doc__)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run (default: all in notebooks/)")
     for path in parser.parse_args().notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
         started = time.monotonic()
         notebook = execute(path, path.resolve().parent)
         import nbformat
 
-        draft = path.with_name(f".{path.name}.part")
-        nbformat.write(notebook, draft)
-        os.replace(draft, path)
+        write_whole(path, partial(nbformat.write, notebook))
         print(f"{path.name}: {time.monotonic() - started:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from anomaly.cli.parser import command_parser
 from anomaly.cli.process import run
 
-PAGE, FIGURES = (Path(__file__).parents[2] / name for name in ("docs/scaling.md", "results/benchmark_scaling.json"))
+PAGE, VALUES = (Path(__file__).parents[2] / name for name in ("docs/scaling.md", "results/benchmark_scaling.json"))
 Rows = Iterator[tuple[str, ...]]
 
 
@@ -61,19 +61,19 @@ def _measured(f: dict[str, Any]) -> Rows:
 TABLES = {table.__name__[1:]: table for table in (_assumed, _state, _memory, _messages, _step, _measured)}
 
 
-def render(page: str, figures: dict[str, Any]) -> str:
-    """Put the tables between the page's marks, ``<!-- NAME -->`` and ``<!-- end -->``."""
+def render(page: str, values: dict[str, Any]) -> str:
+    """Insert the tables between the page's marks, ``<!-- NAME -->`` and ``<!-- end -->``."""
     for name, table in TABLES.items():
-        head, *rows = ("| " + " | ".join(cells) + " |" for cells in table(figures))
+        head, *rows = ("| " + " | ".join(cells) + " |" for cells in table(values))
         text = "\n".join((f"<!-- {name} -->", head, "| --- |" + " ---: |" * (head.count("|") - 2), *rows))
         page = re.sub(rf"<!-- {name} -->.*?(?=\n<!-- end)", text, page, flags=re.S)
     return page
 
 
 def main() -> None:
-    """Rewrite the page."""
+    """Write the page."""
     command_parser(__doc__).parse_args()
-    PAGE.write_text(render(PAGE.read_text(), json.loads(FIGURES.read_text())))
+    PAGE.write_text(render(PAGE.read_text(), json.loads(VALUES.read_text())))
 
 
 if __name__ == "__main__":

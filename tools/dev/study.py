@@ -1,7 +1,7 @@
-"""Gather and write up the study of docs/study.md, which says how its runs are made.
+"""Collect the results of the study in docs/study.md, which describes its runs, and write its tables and plots.
 
-``collect`` gathers the results of the runs in ``results/study.json``, or those of another schedule in a record of
-their own; ``write`` puts tables and plots of all records into ``docs/study.md``.
+``collect`` stores the results of the runs in ``results/study.json``, or those of another schedule in a separate record.
+``write`` inserts tables and plots of all records into ``docs/study.md``.
 
 Examples:
     python tools/dev/study.py collect study
@@ -12,7 +12,6 @@ Examples:
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ matplotlib.use("Agg")
 
 import study_tables as tables
 from anomaly.cli.process import run
-from study_plots import figures_plot, likelihoods_plot
+from anomaly.utils.files import write_whole
+from study_plots import likelihoods_plot, metrics_plot
 from study_record import gather
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ DRAWN = tuple(row for row in ROWS if row[1] != "best")
 
 
 def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
-    """The page with its tables written anew, from the records by name."""
+    """The page with new tables, made from the records by name."""
 
     def made(found: re.Match[str]) -> str:
         study = studies[found["record"] or ""]
@@ -61,23 +61,21 @@ def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Gather, or write."""
+    """Collect, or write."""
     parser = command_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     collect = commands.add_parser("collect")
     collect.add_argument("work", type=Path, metavar="WORK_DIR", help="folder of the runs")
-    collect.add_argument("--name", choices=RECORDS, default="", help="which record (default: that of the study itself)")
+    collect.add_argument("--name", choices=RECORDS, default="", help="name of the record (default: the study itself)")
     commands.add_parser("write")
     args = parser.parse_args()
     if args.command == "collect":
         record = RECORDS[args.name]
-        temporary = record.with_suffix(".part")
-        temporary.write_text(json.dumps(gather(args.work), indent=1) + "\n")
-        os.replace(temporary, record)
+        write_whole(record, json.dumps(gather(args.work), indent=1) + "\n")
         return
     studies = {name: json.loads(record.read_text()) for name, record in RECORDS.items()}
     PAGE.write_text(page(PAGE.read_text(), studies))
-    figures_plot(studies[""], DRAWN).savefig(PLOT, dpi=110)
+    metrics_plot(studies[""], DRAWN).savefig(PLOT, dpi=110)
     likelihoods_plot(studies[""]).savefig(SPREAD, dpi=80)
 
 

@@ -1,4 +1,4 @@
-"""Plots of a study, from the record ``tools/dev/study.py`` keeps."""
+"""Plots of a study, from the record that ``tools/dev/study.py`` writes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from anomaly.visualize.palette import BLUE, ORANGE, hexadecimal
 from study_tables import Record
 
 
-def figures_plot(study: Record, rows: Sequence[tuple[str, str]]) -> Figure:
-    """Draw AP against FPR95 of networks and scores on every dataset, a dot for each seed."""
+def metrics_plot(study: Record, rows: Sequence[tuple[str, str]]) -> Figure:
+    """Plot AP against FPR95 for networks and scores on every dataset, with a dot for each seed."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     axes = figure.subplots(1, len(study["sets"]))
     for axis, name in zip(axes, study["sets"], strict=True):
@@ -26,7 +26,7 @@ def figures_plot(study: Record, rows: Sequence[tuple[str, str]]) -> Figure:
 
 
 def likelihoods_plot(study: Record) -> Figure:
-    """Draw the distributions of the likelihood score over known and anomalous pixels, by dataset and network."""
+    """Plot the distributions of the likelihood score over known and anomalous pixels, by dataset and network."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplots(2, len(study["sets"]))
     for axis, one in zip(axes.T.flat, study["histograms"], strict=True):

@@ -1,4 +1,4 @@
-"""The record of a study, gathered from the results of its runs."""
+"""The record of a study, collected from the results of its runs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ BINS = 60
 
 
 def gather(work: Path) -> dict[str, Any]:
-    """Gather the results below a folder.
+    """Collect the results below a folder.
 
-    ``seedK/NETWORK/results.json`` are evaluations of ``NETWORKS``; ``seedK/softmax-states`` and ``gmmseg-states`` hold
-    results with all scores kept, for intervals and paired tests, as ``gmmseg-frozen`` does (``softmax-frozen`` may);
-    ``seedK/NETWORK-test.json`` has mIoU on the test images, and
-    ``ablation/NAME/results.json`` what one change made, ``change.txt`` beside it.
+    ``seedK/NETWORK/results.json`` are evaluations of ``NETWORKS``. ``seedK/softmax-states``, ``seedK/gmmseg-states``
+    and ``seedK/gmmseg-frozen`` (optionally ``seedK/softmax-frozen``) hold results with all scores, for confidence
+    intervals and paired tests. ``seedK/NETWORK-test.json`` has mIoU on the test images. ``ablation/NAME/results.json``
+    is the result of one change, which ``change.txt`` beside it describes.
 
     Raises:
-        InputError: There is no seed, or a file is missing or broken.
+        InputError: There is no seed, or a file is missing or damaged.
     """
     seeds = sorted(work.glob("seed*"))
     if not seeds:
@@ -48,7 +48,7 @@ def gather(work: Path) -> dict[str, Any]:
 
 
 def without_folders(record: Any) -> Any:
-    """The same record with the last part alone of every absolute path: the rest is of one machine."""
+    """The record with only the last part of every absolute path: the rest depends on the machine."""
     if isinstance(record, dict):
         return {name: without_folders(value) for name, value in record.items()}
     return re.sub(r"(?<!\S)/\S*/(?=\S)", "", record) if isinstance(record, str) else record
@@ -80,7 +80,7 @@ def _seed(folder: Path, network: str) -> dict[str, Any]:
 
 
 def _histogram(folder: Path, name: str, network: str) -> dict[str, Any]:
-    """How ``gmm_nll`` of known and of anomalous pixels is spread, from the 0.1st to the 99.9th percentile of both."""
+    """Distribution of ``gmm_nll`` for known and anomalous pixels, from the 0.1st to the 99.9th percentile of both."""
     metrics = PixelMetrics.load(folder / network / "states" / state_name(name, "gmm_nll"))
     thinned = np.concatenate([part[::50] for _, frame in metrics.frames() for part in (frame.known, frame.anomaly)])
     low, high = np.percentile(thinned, (0.1, 99.9)).tolist()
@@ -100,14 +100,15 @@ def _ablation(folder: Path) -> dict[str, Any]:
 
 
 def _paired(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The likelihood with and without the frozen copy, minus the softmax baseline's scores with the best AP and FPR95.
+    """Paired differences of the likelihood to the softmax baseline's scores with the best AP and FPR95.
 
-    If ``softmax-frozen`` has kept its scores, ``gmmseg-frozen`` minus ``softmax-frozen`` too.
+    The likelihood is taken with and without the frozen backbone. If ``softmax-frozen`` has all its scores,
+    ``gmmseg-frozen`` is compared with ``softmax-frozen`` too.
     """
     entries = {entry.dataset: entry for entry in read_results(folder / f"softmax{STATES}/results.json").datasets}
     baseline = {score: found.values for score, found in entries[name].scores.items()}
     best = []
-    for some in ([s for s in baseline if "+" not in s], list(baseline)):  # as they are, then post-processed too
+    for some in ([s for s in baseline if "+" not in s], list(baseline)):  # without and with post-processing
         best += [
             max(some, key=lambda score: baseline[score]["ap"]),
             min(some, key=lambda score: baseline[score]["fpr95"]),

@@ -1,4 +1,4 @@
-"""Tables of a study of several networks, seeds and scores, from the record that ``tools/dev/study.py`` keeps."""
+"""Tables of a study of several networks, seeds and scores, from the record that ``tools/dev/study.py`` writes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Record = Mapping[str, Any]
 def headline(study: Record, rows: Sequence[tuple[str, str]]) -> str:
     """AUROC, AP and FPR95 of each network and score on every dataset, and mIoU; mean and standard deviation over seeds.
 
-    With a single seed: the confidence interval over images, where the record has one.
+    With a single seed, the confidence interval over images is shown if the record has one.
 
     Args:
         study: The record.
-        rows: Network and score; ``best`` takes, for each metric, the best of all scores without post-processing.
+        rows: Network and score; ``best`` stands for the best of all scores without post-processing, for each metric.
     """
     sets = study["sets"]
     header = ["network", "score", *(f"{name}, {title}" for name in sets for title in METRICS.values())]
@@ -35,7 +35,7 @@ def headline(study: Record, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def all_scores(study: Record, network: str, chain: str) -> str:
-    """Every score of a network on every dataset, mean over seeds, without and with a chain of post-processing."""
+    """Every score of a network on every dataset, mean over seeds, without and with a post-processing chain."""
     seeds, sets = study["networks"][network], study["sets"]
     header = ["score", *(f"{name}, {title}" for name in sets for title in METRICS.values())]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
@@ -54,7 +54,7 @@ def all_scores(study: Record, network: str, chain: str) -> str:
 
 
 def paired(study: Record) -> str:
-    """Differences between two methods on the same frames, per seed: percentage points, 95 % interval, p-value."""
+    """Paired differences of two methods, per seed: percentage points, 95 % confidence interval, p-value."""
     header = ["dataset", "seed", "method", "minus", "AP", "p", "FPR95", "p"]
     lines = [header, ["---"] * 4 + ["---:"] * 4]
     for one in study["paired"]:

@@ -1,4 +1,4 @@
-"""Seconds that a browser takes to open a report."""
+"""Time that a browser needs to open a report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LONGEST = 60  # seconds to wait for a page
 
 
 def open_page(page: Path, repeats: int) -> tuple[int, list[float]]:
-    """Number of frames in a report, and seconds until its first one can be used, in a fresh browser each time."""
+    """Number of frames in a report, and seconds until the first one is usable, in a fresh browser each time."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not binary or not driver:
-        raise InputError("expected chromium and chromedriver, found neither or one; Debian has packages of them")
+        raise InputError("expected chromium and chromedriver, found one or neither; install them (Debian has packages)")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -31,7 +31,9 @@ def open_page(page: Path, repeats: int) -> tuple[int, list[float]]:
             browser.get(page.as_uri())
             while browser.execute_script("return document.documentElement.dataset.ready") != "yes":
                 if time.perf_counter() - start > LONGEST:
-                    raise InputError(f"{page}: expected a page that opens, found none after {LONGEST} s")
+                    raise InputError(
+                        f"{page}: expected a page that opens, found none after {LONGEST} s; open it by hand"
+                    )
                 time.sleep(0.01)
             seconds.append(time.perf_counter() - start)
             shown = len(browser.find_elements("css selector", "#cards .card"))

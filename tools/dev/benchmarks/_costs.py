@@ -1,4 +1,4 @@
-"""What the classifier's step and the rest of the network's cost, on this processor and on a GPU of given speeds."""
+"""Costs of the classifier's step and of the rest of the network, on this processor and on a GPU of given speeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gmmseg.settings import MixtureSettings
 
 
 def classifier_step(gpu: dict[str, float]) -> dict[str, Any]:
-    """Shortest seconds of the classifier's parts on this processor, and what its step asks of a GPU."""
+    """Shortest seconds of the classifier's parts on this processor, and the load of its step on a GPU."""
     classifier = GMMClassifier(CLASSES, MixtureSettings(num_components=COMPONENTS, em_interval=1))
     features, labels = pixels(classifier, 0)
     kept: list[Tensor] = []
@@ -48,11 +48,11 @@ def classifier_step(gpu: dict[str, float]) -> dict[str, Any]:
     seconds = dict(zip(("forward", "learn", "backward"), map(min, zip(*parts, strict=True)), strict=True))
     with OperationCounter(**gpu) as counter:
         step()
-    return {"pixels": labels.numel(), "cpu_seconds": seconds, "kept_bytes": sum(storages.values()), **counter.figures()}
+    return {"pixels": labels.numel(), "cpu_seconds": seconds, "kept_bytes": sum(storages.values()), **counter.counts()}
 
 
 def network_step(config: Path, gpu: dict[str, float]) -> dict[str, float]:
-    """What forward and backward of a config's softmax network ask of a GPU; nothing is computed."""
+    """Load of forward and backward pass of a config's softmax network on a GPU; nothing is computed."""
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
@@ -65,4 +65,4 @@ def network_step(config: Path, gpu: dict[str, float]) -> dict[str, float]:
     with OperationCounter(**gpu) as counter:
         logits = network(images, mode="tensor")
         F.cross_entropy(F.interpolate(logits, labels.shape[1:], mode="bilinear"), labels).backward()
-    return {"parameters": sum(p.numel() for p in network.parameters()), **counter.figures()}
+    return {"parameters": sum(p.numel() for p in network.parameters()), **counter.counts()}

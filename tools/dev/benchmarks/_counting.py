@@ -1,4 +1,4 @@
-"""What a step asks of a machine: operations, arithmetic, bytes and messages, counted while it runs."""
+"""Operations, arithmetic, bytes and messages of a step, counted while it runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def nbytes(values: Any) -> int:
 
 
 class OperationCounter(TorchDispatchMode):
-    """Counts torch's operations, views aside, and what they compute and move; works on the meta device, too.
+    """Counts torch's operations except views, their arithmetic and their memory traffic; works on the meta device too.
 
-    ``seconds`` is a roofline: every operation takes what is longest of its start, its bytes and its arithmetic. Each
-    operation reads its operands from memory and writes its results there, as in eager mode.
+    ``seconds`` is a roofline model: each operation takes the longest of its launch, its memory traffic and its
+    arithmetic. Each operation reads its operands from memory and writes its results there, as in eager mode.
 
     Args:
-        flops: Floating-point operations a second.
-        bandwidth: Bytes a second.
-        launch: Seconds that an operation takes at least.
+        flops: Floating-point operations per second.
+        bandwidth: Bytes per second.
+        launch: Minimum seconds of an operation.
     """
 
     def __init__(self, flops: float, bandwidth: float, launch: float) -> None:
@@ -39,7 +39,7 @@ class OperationCounter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func.namespace == "c10d":
             name = func.__name__.split("_.")[0]
-            self.sent.append((name, nbytes(args[1] if name == "allgather" else args[0])))  # not where it is received
+            self.sent.append((name, nbytes(args[1] if name == "allgather" else args[0])))  # counted at the sender only
             return result
         aliases = [value.alias_info for value in func._schema.returns]
         if any(alias is not None and not alias.is_write for alias in aliases):
@@ -47,7 +47,7 @@ class OperationCounter(TorchDispatchMode):
         name = func.__name__.split(".")[0]
         count: Callable[..., int] | None = flop_registry.get(getattr(torch.ops.aten, name.rstrip("_"), None))
         flops = count(*args, **(kwargs or {}), out_val=result) if count else 0
-        if name == "convolution_backward" and args[9] > 1:  # torch counts groups as if each saw all channels
+        if name == "convolution_backward" and args[9] > 1:  # torch counts groups as if each had all channels
             flops = 4 * args[0].numel() * args[2][0].numel()
         moved = nbytes((args, kwargs)) + nbytes(result)
         peak, bandwidth, launch = self.limits
@@ -59,7 +59,7 @@ class OperationCounter(TorchDispatchMode):
         self.seconds += max(launch, flops / peak, moved / bandwidth)
         return result
 
-    def figures(self) -> dict[str, float]:
-        """The counts, and the roofline's seconds."""
+    def counts(self) -> dict[str, float]:
+        """The counts, and the seconds of the roofline model."""
         names = ("operations", "waits", "flops", "bytes", "seconds")
         return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""Seconds and memory of one call."""
+"""Time and memory of a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures depend on beside the code."""
+    """Hardware and software that measurements depend on."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     return {
@@ -25,7 +25,7 @@ def machine() -> dict[str, str | int]:
 
 
 def all_seconds(*calls: Callable[[], object], repeats: int) -> list[list[float]]:
-    """Durations of each call; the calls take turns, so that a noisy machine disturbs them alike."""
+    """Durations of each call. The calls alternate, so that other load on the machine affects all of them."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for durations, call in zip(seconds, calls, strict=True):
@@ -36,32 +36,32 @@ def all_seconds(*calls: Callable[[], object], repeats: int) -> list[list[float]]
 
 
 def best_seconds(*calls: Callable[[], object], repeats: int) -> list[float]:
-    """Shortest duration of each call, as :func:`all_seconds` takes them."""
+    """Shortest duration of each call; the calls alternate."""
     return [min(durations) for durations in all_seconds(*calls, repeats=repeats)]
 
 
 def seconds_by_function(call: Callable[[], object], *places: str) -> dict[str, float]:
     """Seconds in the functions of files whose paths contain one of ``places``, and in torch's backward pass.
 
-    A function's seconds include those of the functions it calls. What takes less than 1 % of the whole is left out.
+    The seconds of a function include the functions it calls. Functions with less than 1 % of the total are left out.
     """
     profile = cProfile.Profile()
     start = time.perf_counter()
     profile.runcall(call)
     whole = time.perf_counter() - start
     found: dict[str, float] = {}
-    for (file, _, function), figures in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), times in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         name = f"{Path(file).stem}.{function}" if any(place in file for place in places) else ""
         name = "backward" if "run_backward" in function else name
-        if name and not name.endswith(">") and figures[3] >= whole / 100:
-            found[name] = found.get(name, 0.0) + figures[3]
+        if name and not name.endswith(">") and times[3] >= whole / 100:
+            found[name] = found.get(name, 0.0) + times[3]
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def peak_mb(call: Callable[[], object]) -> float:
-    """Memory that ``call`` needs at its peak beyond what the process has, result included, in 10^6 bytes.
+    """Peak memory of a call beyond that of the process, result included, in 10^6 bytes.
 
-    Reads Linux's own account of the process's resident memory; NaN on other systems.
+    It reads the resident memory of the process from Linux; NaN on other systems.
     """
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not status.is_file():
@@ -70,7 +70,7 @@ def peak_mb(call: Callable[[], object]) -> float:
     def kilobytes(name: str) -> int:
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
 
-    reset.write_text("5")  # the peak starts anew from here
+    reset.write_text("5")  # resets the peak
     before = kilobytes("VmRSS")
     result = call()
     peak = kilobytes("VmHWM") - before

@@ -1,4 +1,4 @@
-"""What processes tell each other in a step, counted in real processes."""
+"""Messages that processes exchange in a step, counted in real processes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def _rank(rank: int, processes: int, folder: str, step: Callable[[int], object])
 
 
 def count_messages(processes: int, folder: Path, step: Callable[[int], object]) -> dict[str, float]:
-    """Collectives of ``step(rank)`` over gloo processes, and bytes that each of them receives.
+    """Number of collectives in ``step(rank)`` over gloo processes, and the bytes that each process receives.
 
-    A gathering brings every other process's part; a reduction of n bytes on a ring 2 n (processes - 1) / processes.
+    An all-gather receives the part of every other process; a ring all-reduce of n bytes receives 2 n (processes - 1) /
+    processes.
     """
     multiprocessing.spawn(_rank, (processes, str(folder), step), nprocs=processes)
     sent: list[tuple[str, int]] = torch.load(folder / "0.pth", weights_only=True)

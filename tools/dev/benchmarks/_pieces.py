@@ -1,4 +1,4 @@
-"""The classifier of ADE20K at full size: its state, made-up pixels, and what a process does with them."""
+"""The classifier of ADE20K at full size: its state, synthetic pixels, and the exchange between processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLASSES, COMPONENTS, BATCH, SIZE = 150, 8, 2, 512
 
 
 def state_bytes(classes: int, components: int, folder: Path) -> dict[str, float]:
-    """Bytes of a classifier's buffers and of its file, and what the published code's queue takes."""
+    """Bytes of a classifier's buffers and file, and of the queue in the published code."""
     classifier = GMMClassifier(classes, MixtureSettings(num_components=components))
     torch.save(classifier.state_dict(), folder / "state.pth")
     settings = classifier.settings
@@ -38,7 +38,7 @@ def pixels(classifier: GMMClassifier, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def learn(rank: int) -> None:
-    """One process's step as far as it exchanges anything; how much does not depend on the memory's size."""
+    """The part of a step that exchanges data; the amount does not depend on the size of the memory."""
     torch.manual_seed(0)
     classifier = GMMClassifier(CLASSES, MixtureSettings(num_components=COMPONENTS, memory_size=40))
     features, labels = pixels(classifier, rank)

@@ -1,4 +1,4 @@
-"""The ways to measure that ``pixel_metrics`` compares, and how one is timed in a process of its own."""
+"""The implementations that ``pixel_metrics`` compares, and how one is timed in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def frame(index: int, height: int, width: int) -> Frame:
 
 
 def ours(frames: Iterable[Frame], mode: Any) -> tuple[dict[str, Any], float]:
-    """Our figures, and the seconds they took."""
+    """Metrics of this package, and the seconds they took."""
     metrics, seconds = PixelMetrics(mode=mode), 0.0
     for each in frames:
         start = time.perf_counter()
@@ -48,7 +48,7 @@ def scikit_learn(frames: Iterable[Frame]) -> tuple[dict[str, Any], float]:
 
 
 def alone(way: Callable[..., tuple[dict[str, Any], float]], size: tuple[int, int, int], *more: Any) -> Any:
-    """Figures, seconds (best of three; scikit-learn and the large set once), and peak memory in 10^6 bytes."""
+    """Metrics, seconds (best of three; once for scikit-learn and the large dataset), and peak memory in 10^6 bytes."""
     count, height, width = size
     made = (frame(index, height, width) for index in range(count))
     once, frames = way is scikit_learn or count > 60, made if count > 60 else list(made)

@@ -1,4 +1,4 @@
-"""Training steps of a generative SegFormer head and of whole networks, on made-up images."""
+"""Training steps of a generative SegFormer head and of whole networks, on random images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def labelled(batch: int, size: int, num_classes: int) -> list[SegDataSample]:
 
 
 class _PublishedHead(GMMHeadMixin, SegformerHead):
-    """mmseg's own fusion, as in the published code."""
+    """The fusion of mmseg, as in the published code."""
 
 
 class HeadStep:
@@ -74,5 +74,5 @@ class NetworkStep:
         self.data = {"inputs": [*torch.randint(0, 256, (batch, 3, size, size))], "data_samples": samples}
 
     def __call__(self) -> None:
-        """All of mmengine's step."""
+        """The complete training step of mmengine."""
         self.network.train_step(self.data, self.optimizer)

@@ -1,4 +1,4 @@
-"""Intervals from 2000 draws of 100 frames of 2 megapixels, and their error against recomputing from all pixels."""
+"""Confidence intervals from 2000 replicates of 100 frames of 2 megapixels, and their error against all pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
-from anomaly.metrics.definitions import measure as measure_figures
+from anomaly.metrics.definitions import measure as measure_points
 from anomaly.metrics.functional.curve import operating_points
 from anomaly.metrics.functional.resampling import weighted_figures
 
@@ -17,7 +17,7 @@ FRAMES, HEIGHT, WIDTH, REPLICATES, RECOMPUTED = 100, 1024, 2048, 2000, 3
 
 
 def filled() -> PixelMetrics:
-    """Scores like negative log-likelihoods; frames differ in share of anomaly and in how well it shows."""
+    """Scores like negative log-likelihoods; frames differ in the share of anomalies and in how distinct they are."""
     metrics = PixelMetrics()
     for index in range(FRAMES):
         random = np.random.default_rng(index)
@@ -28,17 +28,17 @@ def filled() -> PixelMetrics:
 
 
 def recomputed(metrics: PixelMetrics, times: np.ndarray) -> dict[str, float]:
-    """Figures of all pixels of the frames drawn."""
+    """Metrics of all pixels of the sampled frames."""
     kinds: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for count, (_, frame) in zip(times, metrics.frames(), strict=True):
         for kind, scores in zip(kinds, (frame.known, frame.anomaly), strict=True):
             kind += [scores] * int(count)
     known, anomaly = (np.sort(np.concatenate(kind)) for kind in kinds)
-    return measure_figures([operating_points(known, anomaly)], metrics.levels)
+    return measure_points([operating_points(known, anomaly)], metrics.levels)
 
 
 def measure() -> dict[str, float | int]:
-    """Seconds of each part, and the largest error of a figure in a few draws."""
+    """Seconds of each part, and the largest error of a metric in a few replicates."""
     metrics, times = filled(), [time.perf_counter()]
     result = metrics.compute()
     times.append(time.perf_counter())

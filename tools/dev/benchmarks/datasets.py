@@ -1,7 +1,7 @@
-"""Checking 2048x1024 frames on all cores against decoding them alone.
+"""Checking frames of 2048x1024 on all cores, compared with decoding them only.
 
-24 images and label maps, as PNG as in Cityscapes' sets, lie in the cache of the file system; ``decode`` is their
-bare decoding by the same library, on as many threads.
+The 24 images and label maps are PNG files, as in Cityscapes, and in the file cache. ``decode`` only decodes them, with
+the same library and number of threads.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ CRITERIA = {"times_decoding": ("at most", 1.25), "cores_busy": ("at least", 0.85
 
 
 def measure() -> dict[str, float | int]:
-    """Seconds and processor seconds of both, best of three."""
+    """Wall-clock and processor seconds of both, best of three."""
     with tempfile.TemporaryDirectory() as folder:
         images, labels = Path(folder, "images"), Path(folder, "labels")
         _write(images, labels)
-        split = open_folders("made", images, labels, {0: 0, 1: 1, 255: 255})
+        dataset = open_folders("made", images, labels, {0: 0, 1: 1, 255: 255})
         workers = os.cpu_count() or 1
 
         def decode() -> None:
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(_decode, [path for files in split.files for path in files.paths]))
+                list(pool.map(_decode, [path for files in dataset.files for path in files.paths]))
 
-        runs = [(_seconds(decode), _seconds(lambda: check_dataset(split))) for _ in range(3)]
+        runs = [(_seconds(decode), _seconds(lambda: check_dataset(dataset))) for _ in range(3)]
     decode_s, check_s = (min(found[place][0] for found in runs) for place in (0, 1))
     busy = max(found[1][1] / found[1][0] for found in runs)
     return {
@@ -68,8 +68,8 @@ def _write(images: Path, labels: Path) -> None:
     random = np.random.default_rng(0)
     for i in range(FRAMES):
         coarse = random.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
-        photo = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
         areas = cv2.resize(random.integers(0, 256, (16, 32), dtype=np.uint8), (WIDTH, HEIGHT), interpolation=0)
         label = np.where(areas > 230, 255, areas > 200).astype(np.uint8)
-        cv2.imwrite(str(images / f"{i:03d}.png"), photo)
+        cv2.imwrite(str(images / f"{i:03d}.png"), image)
         cv2.imwrite(str(labels / f"{i:03d}.png"), label)

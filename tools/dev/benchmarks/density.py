@@ -1,7 +1,7 @@
 """Log-density of 131,072 pixels under 19 classes x 5 components in 64 dimensions.
 
-Ours against a plain broadcast, as the published head computes it, and against the bare matrix products
-``x @ A + x^2 @ B`` that any implementation by products contains.
+This package is compared with a plain broadcast, as in the published head, and with the bare matrix products
+``x @ A + x^2 @ B``, which every implementation by matrix products contains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PIXELS, GROUPS, DIM = 131_072, 19 * 5, 64
 
 
 def broadcast_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
-    """Every difference of every pixel and component: an (N, G, D) array."""
+    """The differences of all pixels and components, as an (N, G, D) array."""
     z = (features[:, None] - means) / stds
     return -0.5 * (z.square().sum(2) + DIM * math.log(2 * math.pi)) - stds.log().sum(1)
 

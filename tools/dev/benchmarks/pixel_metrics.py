@@ -1,7 +1,7 @@
 """Pixel metrics of 60 frames of 1280x720 against scikit-learn, and of 600 frames of 2048x1024 in exact mode.
 
-Each way runs in a process of its own; memory is what it takes beyond the 60 frames themselves. The large set is made
-frame by frame, and making it is not timed.
+Each implementation runs in its own process; memory is counted beyond the 60 frames themselves. The large dataset is
+generated frame by frame, and this is not timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CRITERIA = {
 
 
 def measure() -> dict[str, Any]:
-    """Seconds, memory, and the largest difference of exact figures from scikit-learn's."""
+    """Seconds, memory, and the largest difference of exact metrics from scikit-learn's."""
     small, large = (60, 720, 1280), (600, 1024, 2048)
     jobs: dict[str, tuple[Any, ...]] = {
         "scikit_learn": (scikit_learn, small),
@@ -36,14 +36,14 @@ def measure() -> dict[str, Any]:
     for name, job in jobs.items():
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             found[name] = process.submit(alone, *job).result()
-    figures: dict[str, Any] = {"megapixels": 60 * 720 * 1280 / 1e6, "scikit_learn_s": found["scikit_learn"][1]}
-    figures |= {"scikit_learn_mb": found["scikit_learn"][2]}
+    values: dict[str, Any] = {"megapixels": 60 * 720 * 1280 / 1e6, "scikit_learn_s": found["scikit_learn"][1]}
+    values |= {"scikit_learn_mb": found["scikit_learn"][2]}
     for mode in ("exact", "binned"):
         _, seconds, memory = found[mode]
-        figures |= {f"{mode}_s": seconds, f"{mode}_speedup": figures["scikit_learn_s"] / seconds, f"{mode}_mb": memory}
-    figures["binned_ap_interval"] = found["binned"][0]["ap_interval"]
+        values |= {f"{mode}_s": seconds, f"{mode}_speedup": values["scikit_learn_s"] / seconds, f"{mode}_mb": memory}
+    values["binned_ap_interval"] = found["binned"][0]["ap_interval"]
     expected = found["scikit_learn"][0]
-    figures["largest_error"] = max(abs(found["exact"][0][name] - value) for name, value in expected.items())
-    figures |= {"large_set_gigapixels": 600 * 2048 * 1024 / 1e9, "large_set_s": found["large_set"][1]}
+    values["largest_error"] = max(abs(found["exact"][0][name] - value) for name, value in expected.items())
+    values |= {"large_set_gigapixels": 600 * 2048 * 1024 / 1e9, "large_set_s": found["large_set"][1]}
     per_pixel = found["large_set"][1] / (600 * 2048 * 1024) / (found["exact"][1] / (60 * 720 * 1280))
-    return figures | {"large_set_peak_mb": found["large_set"][2], "large_set_time_per_pixel_ratio": per_pixel}
+    return values | {"large_set_peak_mb": found["large_set"][2], "large_set_time_per_pixel_ratio": per_pixel}

@@ -1,6 +1,6 @@
-"""A report of 60 frames of 1280x720 with three scores: its size, and how long a browser takes until it can be used.
+"""A report of 60 frames of 1280x720 with three scores: its size, and the time until it is usable in a browser.
 
-The shipped network, on generated scenes with the grain of a camera. Needs chromium, chromedriver and selenium.
+It uses the shipped network on synthetic scenes with camera noise. It needs chromium, chromedriver and selenium.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ CRITERIA = {"frames_shown": ("at least", FRAMES), "megabytes": ("at most", 40), 
 
 
 def measure() -> dict[str, object]:
-    """Megabytes of the page; seconds to write it, and to open it, the middle of five."""
+    """Size of the page in megabytes, seconds to write it, and median seconds of five to open it."""
     with tempfile.TemporaryDirectory() as folder:
         root, out, page = Path(folder, "street_scenes"), Path(folder, "out"), Path(folder, "report.html")
         write_street_scenes(root, train=0, val=0, open_world=FRAMES, size=SIZE)
         _grain(root)
-        command = [sys.executable, "anomaly evaluate", *NETWORK, "--sets", "street_scenes", "--data-root", folder]
+        start_command = "from anomaly.cli.main import main; main()"
+        command = [sys.executable, "-c", start_command, "evaluate", *NETWORK]
+        command += ["--data", "street_scenes", "--data-root", folder]
         subprocess.run(
             [*command, "--scores", *SCORES, "--no-closed-set", "--heatmaps", "none", "--report", "--out", str(out)],
             cwd=ROOT,
@@ -53,7 +55,7 @@ def measure() -> dict[str, object]:
 
 
 def _grain(root: Path) -> None:
-    """Add noise to every image: generated ones are smoother than a camera's, and take less room."""
+    """Add noise to every image: synthetic images are smoother than those of a camera, and compress better."""
     random = np.random.default_rng(0)
     for path in root.glob("open_world/frames/*.jpg"):
         image = np.asarray(Image.open(path))

@@ -1,6 +1,6 @@
-"""A dry run at scale: SegFormer MiT-B5 on ADE20K (150 classes x 8 components), 8 GPUs, 2 crops of 512 x 512 each.
+"""Estimate at scale: SegFormer MiT-B5 on ADE20K (150 classes x 8 components), 8 GPUs, 2 crops of 512 x 512 each.
 
-State, messages, operations and bytes are those of the real code, counted; the seconds on GPUs are computed from them.
+State, messages, operations and bytes are counted in the real code; the seconds on GPUs are computed from them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from benchmarks._pieces import BATCH, CLASSES, COMPONENTS, SIZE, learn, state_by
 CONFIG = Path(__file__).resolve().parents[3] / "configs/softmax/segformer_mit-b5_8xb2-160k_ade20k-512x512.py"
 SETS = {"Cityscapes": (19, 5), "ADE20K": (CLASSES, COMPONENTS), "COCO-Stuff10k": (171, 5)}
 PROCESSES = 8
-# Half of what an A100's data sheet promises in float32 (19.5 TFLOP/s, 1,555 GB/s), and a guess at one PCIe 4 slot.
+# Half of an A100's specification in float32 (19.5 TFLOP/s, 1,555 GB/s), and an estimate for a PCIe 4 slot.
 GPU = {"flops": 9.75e12, "bandwidth": 0.78e12, "launch": 6e-6}
 LINK = {"bandwidth": 10e9, "latency": 50e-6}
 CRITERIA = {"estimated_ratio": ("at most", 1.3), "coco_stuff_file_gb": ("at most", 1.0)}
 
 
 def exchanged(received: float, calls: int) -> dict[str, float]:
-    """Bytes that each process receives in so many collectives, and the seconds they take."""
+    """Bytes that each process receives in the collectives, and the seconds they take."""
     seconds = calls * LINK["latency"] + received / LINK["bandwidth"]
     return {"calls": calls, "received_bytes": received, "message_seconds": seconds}
 
 
 def measure() -> dict[str, Any]:
-    """Measured pieces first, then what follows from them at the assumed speeds."""
+    """Measured parts, and what follows from them at the assumed speeds."""
     with tempfile.TemporaryDirectory() as folder:
         state = {name: state_bytes(*shape, Path(folder)) for name, shape in SETS.items()}
         counted = count_messages(PROCESSES, Path(folder), learn)

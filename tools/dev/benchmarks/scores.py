@@ -1,4 +1,4 @@
-"""Every score per megapixel of image, beside the forward pass of a GMMSeg SegFormer MiT-B0 of 19 classes."""
+"""Time of every score per megapixel, beside the forward pass of a GMMSeg SegFormer MiT-B0 of 19 classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CRITERIA = {"largest_share_but_knn": ("at most", 0.1)}
 
 
 def _statistics(prediction: Prediction) -> Statistics:
-    """Of 20,000 of the prediction's own pixels: what is measured is the time alone."""
+    """Statistics of 20,000 pixels of the prediction itself: only the time is measured."""
     classes = prediction.field("logits").shape[1]
     logits = prediction.field("logits")
     labels = torch.arange(logits[0, 0].numel()).view(logits.shape[2:]) % classes

@@ -1,7 +1,7 @@
-"""How soon a command answers: importing the packages, and `--help` of every command, in fresh processes.
+"""Startup time: importing the packages, and `--help` of every command, in fresh processes.
 
-Each is started several times, and the shortest seconds count; ``cpu_s`` are those of the processor (user and system),
-which another program on the machine disturbs less. ``python`` is the interpreter alone.
+Each is started several times, and the shortest time counts. ``cpu_s`` is processor time (user and system), which other
+programs on the machine affect less. ``python`` is the interpreter without imports.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ def measure() -> dict[str, Any]:
 
 
 def longest(starts: dict[str, Seconds], name: str) -> float:
-    """The longest of some seconds."""
+    """The longest of these seconds."""
     return max(seconds[name] for seconds in starts.values())
 
 
 def start(code: str, *words: str, folder: str, repeats: int = REPEATS) -> Seconds:
-    """Shortest seconds of a fresh process that runs code with these words as its command line.
+    """Shortest seconds of a fresh process that runs ``code`` with ``words`` as its command line.
 
     Raises:
-        RuntimeError: It fails.
+        RuntimeError: The process fails.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     wall, cpu = [], []

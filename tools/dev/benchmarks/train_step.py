@@ -1,8 +1,9 @@
-"""One training step on 2 x 768 x 768 pixels of 19 classes: ours, the published way, and the softmax twin's.
+"""One training step on 2 x 768 x 768 pixels of 19 classes: this package, the published code, and the softmax network.
 
-Head: fusion, densities, losses, assignment, memory, EM and backward pass of a SegFormer head; against the same head
-with the classifier of tests/oracles.py, which does what the published code does. Memories are full (32,000 features
-a component), and every step has its M-step. Network: mmengine's whole step of MiT-B0, against its softmax twin.
+Head: fusion, densities, losses, assignment, memory, EM and backward pass of a SegFormer head, compared with the same
+head and the classifier of tests/oracles.py, which works like the published code. The memories are full (32,000 features
+per component), and every step has an M-step. Network: the complete mmengine step of MiT-B0, compared with its softmax
+network.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def _head() -> dict[str, float | dict[str, float]]:
     ours, naive = HeadStep(2, SIZE, CLASSES, MIXTURE), HeadStep(2, SIZE, CLASSES, MIXTURE, published=True)
     published = runpy.run_path(str(ROOT / "tests" / "oracles.py"))["PublishedClassifier"]
     naive.head.classifier = published(CLASSES, 5, 64, 32_000, em_interval=1)
-    ours_mb, naive_mb = peak_mb(ours), peak_mb(naive)  # these warm up, too
+    ours_mb, naive_mb = peak_mb(ours), peak_mb(naive)  # also warms up
     steps = (ours, ours.fuse, naive, naive.fuse)
     seconds = [median(durations) for durations in all_seconds(*steps, repeats=3)]
     return {
@@ -60,6 +61,6 @@ def _network() -> dict[str, float]:
 
 
 def measure() -> dict[str, float | int | str | dict[str, float]]:
-    """Median seconds, ratios, peaks of memory beyond what the process had, and seconds by function."""
+    """Median seconds, ratios, peak memory beyond that of the process, and seconds by function."""
     torch.manual_seed(0)
     return {**machine(), **_head(), **_network()}
