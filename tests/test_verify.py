@@ -76,7 +76,10 @@ def score_of(record):
     [
         (lambda r: score_of(r)["values"].update(ap=0.99), "ap: recorded 0.99, found 0."),
         (lambda r: score_of(r)["values"].update(fpr95=None), "fpr95: recorded nan, found"),
-        (lambda r: score_of(r)["confidence_intervals"]["auroc"].__setitem__(0, 0.0), "auroc's interval: recorded 0.0"),
+        (
+            lambda r: score_of(r)["confidence_intervals"]["auroc"].__setitem__(0, 0.0),
+            "auroc's confidence interval: recorded 0.0",
+        ),
         (lambda r: score_of(r)["components"].update(siou=0.5), "siou: recorded 0.5"),
         (lambda r: score_of(r).update(known_pixels=7), "known_pixels: recorded 7, found"),
         (lambda r: r["datasets"][0].update(fingerprint="0" * 64), "other frames or labels"),

@@ -356,7 +356,7 @@ def _visits(datasets: Sequence[Dataset]) -> list[tuple[Dataset, int]]:
 def chosen_on_it(measured: str, chosen: str, frames: Sequence[str]) -> str:
     """The message for a dataset that has images on which the threshold was chosen."""
     return (
-        f"{measured}: expected images on which no threshold was chosen, found {len(frames)} that are also in {chosen}, "
+        f"{measured}: expected images on which no threshold was chosen, found {len(frames)} of {chosen}, "
         f"such as frame {frames[0]!r}; choose the threshold on other images, or leave {measured} out"
     )
 

@@ -1,4 +1,4 @@
-"""Compute and store score maps of images without labels, such as those of a hidden test split."""
+"""Compute and store score maps of images without labels, such as those of a hidden test dataset."""
 
 from __future__ import annotations
 

@@ -93,10 +93,10 @@ class AnomalyMetric(BaseMetric):
                     "the network supports, found none; correct images=..., or the dataset"
                 )
             return {
-                "/".join(part for part in (self.prefix, self.dataset, name, figure) if part): value
+                "/".join(part for part in (self.prefix, self.dataset, name, metric) if part): value
                 for name in (SCORES if self.scores is None else [score.name for score in self.scores])
                 if name in seen
-                for figure, value in self._measure(name).items()
+                for metric, value in self._measure(name).items()
             }
         finally:
             self._seen.clear()

@@ -414,8 +414,8 @@ def _read_score(record: Any) -> ScoreResult:
         for part in ("values", *PARTS)
     }
     per_frame = {
-        frame: {name: _checked("float", name, value) for name, value in _read_dict(frame, figures).items()}
-        for frame, figures in score.per_frame.items()
+        frame: {name: _checked("float", name, value) for name, value in _read_dict(frame, metrics).items()}
+        for frame, metrics in score.per_frame.items()
     }
     ends = {
         part: {name: [_checked("float", name, end) for end in _pair(name, pair)] for name, pair in found.items()}

@@ -289,9 +289,7 @@ def test_a_threshold_is_not_applied_to_images_that_it_was_chosen_on(dataset, tmp
     thresholds = calibrate(ColourModel(), Calibration(dataset), scores)
     assert len(thresholds["msp"].images) == 6
     part = replace(make_dataset(tmp_path / "b", frames=2, values=(2, 0)), name="part")
-    with pytest.raises(
-        InputError, match="part: expected images on which no threshold was chosen, found 1 that are also in road_an"
-    ):
+    with pytest.raises(InputError, match="part: expected images on which no threshold was chosen, found 1 of road_an"):
         evaluate(ColourModel(), [part], scores, config=MetricConfig(thresholds=thresholds))
     other = make_dataset(tmp_path / "c", frames=2, first=20)
     with pytest.raises(InputError, match="found another image, frame 'f0'"):
