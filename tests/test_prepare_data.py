@@ -24,7 +24,7 @@ SMALL = ["--train", "2", "--val", "1", "--open-world", "2", "--size", "64x96"]
 
 
 def prepare(*arguments, cwd):
-    command = [sys.executable, str(ROOT / "tools" / "anomaly data"), *arguments]
+    command = [sys.executable, str(ROOT / "tools/prepare_data.py"), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False)
 
 

@@ -186,8 +186,8 @@ def test_export_of_scores(call, maps, tmp_path):
 
 @pytest.mark.parametrize("words", [["."], ["maps/f0.npy"]])
 def test_what_is_no_result(call, maps, words):
-    for tool in ("compare.py", "verify.py"):
-        status, _, complaint = call(tool, *words, *(("--predictions", maps) if tool == "verify.py" else ()))
+    for command in ("anomaly compare", "anomaly verify"):
+        status, _, complaint = call(command, *words, *(("--predictions", maps) if command == "anomaly verify" else ()))
         assert status == 2
         assert "expected the results.json of an evaluation, found" in complaint
     assert call("anomaly compare", "x.json", "--paired", "--conventions")[0] == 2
