@@ -164,5 +164,5 @@ def test_a_calibration_set_without_anomalies_is_refused_by_name(split):
         warnings.simplefilter("error")
         found = calibrate(ElevenClasses(split.classes), Calibration(known, "fpr", 0.1), SCORES)
     assert math.isfinite(found["msp"].value)
-    with pytest.raises(InputError, match="needs anomaly pixels, and the split 'camvid_ood' has none"):
+    with pytest.raises(InputError, match="needs anomaly pixels, and the dataset 'camvid_ood' has none"):
         calibrate(ElevenClasses(split.classes), Calibration(known), SCORES)
