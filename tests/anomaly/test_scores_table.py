@@ -274,9 +274,7 @@ def test_statistics_come_back_from_their_file(tmp_path, sample, statistics):
 
 def test_statistics_of_another_network_or_class_list(tmp_path, statistics):
     path = tmp_path / "s.npz"
-    with pytest.raises(
-        InputError, match=r"statistics of this network .*found those of another.*anomaly fit-scores"
-    ):
+    with pytest.raises(InputError, match=r"statistics of this network .*found those of another.*anomaly fit-scores"):
         statistics.check("m", statistics.classes, path)
     with pytest.raises(InputError, match="expected statistics of a network with the classes a, b, found a, b, c, d"):
         statistics.check("n", ("a", "b"), path)
