@@ -116,7 +116,7 @@ def test_all_photographs_that_cannot_be_read_are_told_at_once(images, tmp_path):
 def test_pictures_of_other_formats_are_told(images):
     folder = images[0][1].parent
     (folder / "scan.TIFF").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"1 pictures such as scan\.TIFF are left out"):
+    with pytest.warns(UserWarning, match=r"1 images such as scan\.TIFF are left out"):
         assert len(find_images(folder)) == len(images)
 
 

@@ -230,14 +230,14 @@ def nothing(place):
 
 TRACK = ("--components", "obstacle_track")
 BAD = {
-    "unknown set": (nothing, ["--sets", "road_anomly"], "unknown set 'road_anomly'"),
+    "unknown set": (nothing, ["--sets", "road_anomly"], "unknown dataset 'road_anomly'"),
     "unknown score": (nothing, ["--scores", "mps"], "unknown score 'mps'"),
     "score of generative networks": (nothing, ["--scores", "gmm_nll"], "'gmm_nll' needs"),
     "missing data folder": (nothing, ["--data-root", "nowhere"], "nowhere"),
     "missing set": (nothing, ["--sets", "camvid_ood"], "camvid_ood"),
     "no frame asked for": (nothing, ["--limit", "0"], "at least 1"),
     "unknown device": (nothing, ["--device", "abacus"], "device 'abacus'"),
-    "unknown calibration set": (nothing, ["--calibrate-on", "road"], "unknown set 'road'"),
+    "unknown calibration set": (nothing, ["--calibrate-on", "road"], "unknown dataset 'road'"),
     "unknown rule": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "recall=0.9"], "tpr, fpr, best_f1"),
     "level that is no number": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "tpr=x"], "found 'x'"),
     "level out of range": (nothing, ["--calibrate-on", "road_anomaly", "--calibrate-by", "tpr=95"], "found 95"),

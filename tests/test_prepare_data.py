@@ -46,7 +46,7 @@ def test_street_scenes_are_written_to_data_by_default(tmp_path):
         (["--size", "99999999999x99999999999"], "error: street_scenes: expected train, val"),
         (["--size", "64x96", "--seed", "-1"], "error: street_scenes: expected train, val"),
         (["--root", "taken", "--root", "other"], "error: --root: expected it once, found it twice"),
-        (["--root", "taken"], "error: taken: expected nothing or generated street scenes, found other files"),
+        (["--root", "taken"], "error: taken: expected an empty folder or street scenes, found other files"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, message):
@@ -96,7 +96,9 @@ def test_check_prints_what_is_there_and_status_1_with_faults(call, tmp_path):
     assert "expected a label map for every image" in printed
 
 
-@pytest.mark.parametrize(("name", "message"), [("road", "unknown set 'road'"), ("sos", "expected raw_data/sequence")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("road", "unknown dataset 'road'"), ("sos", "expected raw_data/sequence")]
+)
 def test_check_of_what_is_not_there(call, name, message):
     status, _, complaint = call("check", name)
     assert status == 2
@@ -148,7 +150,7 @@ def test_download_fetches_unpacks_and_is_found(call, tmp_path, offered):
         offered(site)
         status, _, complaint = call(*YES)
     assert status == 2
-    assert "found images; the set seems to be there" in complaint
+    assert "found images; the dataset seems to be there" in complaint
     assert sorted(os.listdir(tmp_path / "data/camvid_ood")) == ["images", "labels"]
 
 

@@ -181,4 +181,4 @@ def test_maps_that_are_of_no_frame_are_told(place, tool):
     status, _, complaint = tool("ood_eval", "--predictions", "maps", "--sets", "road_anomaly", *QUICK)
     assert status == 0
     assert "note: 2 score maps in maps, such as f1, belong to no frame of road_anomaly and are ignored" in complaint
-    assert "2 label maps, such as frames/f1.labels/labels_semantic.png, are of no frame in the set's list" in complaint
+    assert "2 label maps, such as frames/f1.labels/labels_semantic.png, are not in the dataset's list" in complaint

@@ -1,1 +1,1 @@
-"""Evaluation sets: names in ``catalog``, one reader per benchmark, frames in ``split``."""
+"""Evaluation datasets: ``catalog`` lists them, one module describes each benchmark, and ``dataset`` reads frames."""

@@ -1,4 +1,4 @@
-"""BDD-Anomaly: images of BDD100K with motorcycles, bicycles and trains, which training did not show."""
+"""BDD-Anomaly: images of BDD100K with motorcycles, bicycles and trains, which the training images lack."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ LIST = "test.odgt"
 
 
 def listed_images(root: Path) -> Sequence[str] | None:
-    """Read the images of ``test.odgt``, a JSON array or an object a line; ``None`` where there is no such file.
+    """Read the image names in ``test.odgt``, a JSON array or one JSON object per line.
+
+    Args:
+        root: Folder of the dataset.
+
+    Returns:
+        Names of the images; ``None`` if there is no such file.
 
     Raises:
-        InputError: The file holds anything else.
+        InputError: The file has other content.
     """
     path = root / LIST
     if not path.is_file():
@@ -30,7 +36,7 @@ def listed_images(root: Path) -> Sequence[str] | None:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"{path}: expected JSON records with 'fpath_img', found something else ({type(error).__name__}: {error}); "
-            "get the list again"
+            "download the list again"
         ) from error
 
 
@@ -57,7 +63,7 @@ SETS = (
         pitfalls=(
             "The test images lie in BDD100K's training and validation folders; test.odgt beside seg/ lists them.",
             "Networks must be trained on the 6,280 images of train.odgt only, which lack the three anomaly classes.",
-            "The authors' script shifts label values by 2; such label maps are refused.",
+            "The authors' script shifts label values by 2; such label maps are an error.",
         ),
     ),
 )

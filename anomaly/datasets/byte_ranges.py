@@ -1,4 +1,4 @@
-"""A file on a web server from some byte on: what is answered, and which failures another try may mend."""
+"""HTTP requests for a file or for the rest of it, with the failures that are worth another try."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _BUSY = (429, 500, 502, 503, 504)
 
 
 class Cut(Exception):
-    """The connection failed; the next try may go on."""
+    """The connection failed; the next try may continue."""
 
 
 class Stale(Cut):
-    """What is there of the file is not the beginning of what the server has; the next try has to start over."""
+    """The local part of a file is not the beginning of the server's file; the next try must start over."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A file, or the rest of it.
+    """A file, or the rest of it, as a server sends it.
 
     Args:
-        begin: Where in the file the answer begins, in bytes; 0 also where the server cannot send the rest alone.
-        total: Length of the whole file in bytes, None if the server does not tell.
-        version: What tells this version of the file from others; None where the server does not tell.
-        content_type: As the server says, in lower case and without parameters.
-        blocks: The bytes from ``begin`` on; taking one raises ``Cut`` when the connection fails.
+        begin: Offset of the first byte in the file; 0 if the server cannot send only the rest.
+        total: Length of the whole file in bytes; ``None`` if the server does not say.
+        version: Values that identify this version of the file; ``None`` where the server does not say.
+        content_type: Content type, in lower case and without parameters.
+        blocks: The bytes from ``begin`` on; iteration raises ``Cut`` when the connection fails.
     """
 
     begin: int
@@ -48,17 +48,17 @@ class Answer:
 
 @contextmanager
 def answer(url: str, start: int, timeout: float) -> Iterator[Answer]:
-    """Ask for a file from a byte on; the connection is open while the block runs.
+    """Request a file from a byte on; the connection is open while the context is active.
 
     Args:
-        url: Where the file is; http or https, and so are the redirects that are followed.
-        start: The first byte that is wanted, from 0.
-        timeout: Seconds without any answer after which the connection counts as cut.
+        url: Address of the file, http or https. Redirects are followed only to http or https.
+        start: First byte that is needed, from 0.
+        timeout: Seconds without an answer after which the connection counts as failed.
 
     Raises:
-        Cut: The connection failed, or the server that has sent the first ``start`` bytes cannot be reached.
-        Stale: The server has no bytes from ``start`` on, or sends others.
-        InputError: The server cannot be reached, answers with an error, or leads away from http(s).
+        Cut: The connection failed, or a server that sent the first ``start`` bytes cannot be reached any more.
+        Stale: The server has no bytes from ``start`` on, or sends other bytes.
+        InputError: The server cannot be reached, answers with an error, or redirects to another protocol.
     """
     with _open(url, start, timeout) as response:
         begin, total = 0, response.length
@@ -66,7 +66,7 @@ def answer(url: str, start: int, timeout: float) -> Iterator[Answer]:
             content_range = response.headers.get("Content-Range", "").strip()
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
             if found is None or int(found[1]) not in (0, start):
-                raise Stale(f"asked for the bytes from {start} on, the server sent {content_range!r}")
+                raise Stale(f"expected the bytes from {start} on, the server sent {content_range!r}")
             begin, total = int(found[1]), None if found[2] == "*" else int(found[2])
         version = {
             "url": url,
@@ -86,13 +86,13 @@ def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             raise Stale(f"the server has no bytes from {start} on") from error
-        remedy = "it may have moved or need a login: fetch it with a browser and put it where it is looked for"
+        remedy = "it may have moved or need a login: download it with a browser and put it in that folder"
         raise InputError(
             f"{url}: expected a file, found HTTP status {error.code} ({error.reason}); "
             f"{'run the same command again later' if error.code in _BUSY else remedy}"
         ) from error
     except (URLError, http.client.InvalidURL, ValueError) as error:
-        if start:  # it was reached before
+        if start:  # the server was reached before
             raise Cut(str(error)) from error
         raise InputError(
             f"{url}: expected a server that answers, found none ({error}); check the address, the network and the "
@@ -111,7 +111,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 class _WebOnly(HTTPRedirectHandler):
-    """Follows redirects to http and https; urllib would also follow them to ftp."""
+    """Follows redirects to http and https only; urllib would also follow them to ftp."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         if urlsplit(newurl).scheme not in SCHEMES:

@@ -18,12 +18,18 @@ ENCODING = {**dict.fromkeys(range(len(CLASSES)), KNOWN), 11: IGNORE, 12: ANOMALY
 
 
 def listed_images(root: Path) -> Sequence[str] | None:
-    """Read the images of ``test_ood.txt``, lines 'IMAGE LABEL'; ``None`` where there is no such file.
+    """Read the image names in ``test_ood.txt``, whose lines are 'IMAGE LABEL'.
 
-    Only the files' names count, as the folders are often those of another machine.
+    Only the names of the files are used, because the folders often belong to another machine.
+
+    Args:
+        root: Folder of the dataset.
+
+    Returns:
+        Names of the images; ``None`` if there is no such file.
 
     Raises:
-        InputError: A line has not two paths of one name, or a frame comes twice.
+        InputError: A line does not have two paths with the same name, or a frame occurs twice.
     """
     path = root / "test_ood.txt"
     if not path.is_file():
@@ -36,7 +42,7 @@ def listed_images(root: Path) -> Sequence[str] | None:
         if len(paths) != 2 or paths[0].stem != paths[1].stem:
             raise InputError(
                 f"{path}, line {number}: expected the paths of an image and its label with a space "
-                f"between them, found {line!r}; correct the line, or remove the file to take every image"
+                f"between them, found {line!r}; correct the line, or remove the file to use every image"
             )
         if paths[0].name in names:
             raise InputError(
@@ -65,7 +71,7 @@ SETS = (
         classes=CLASSES,
         every_frame=True,
         pitfalls=(
-            "11 is void and 12 is the anomaly. Code that takes 0 to 11 as class ids counts void pixels as known.",
+            "11 is void and 12 is the anomaly. Code that uses 0 to 11 as class indices counts void pixels as known.",
             "All other labels equal those of CamVid's test images, pixel by pixel.",
         ),
     ),

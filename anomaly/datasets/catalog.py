@@ -1,4 +1,7 @@
-"""The sets by name; a new one is a file beside this one, its test and its place in ``_FILES``."""
+"""The catalogue of datasets by name.
+
+To add a dataset, write a module with ``SETS`` in this folder and its test, and add the module to ``_FILES``.
+"""
 
 from __future__ import annotations
 
@@ -42,20 +45,20 @@ SETS: dict[str, CatalogEntry] = by_name((one for file in _FILES for one in file.
 
 
 def load_dataset(name: str, root: str | Path = "data", *, as_found: bool = False) -> Dataset:
-    """Open a dataset of the catalogue; its images are read only when asked for.
+    """Open a dataset of the catalogue; its images are read on demand.
 
     Args:
-        name: Its name, such as ``"road_anomaly"`` (``anomaly data list`` shows all); with ``-first`` or ``-second`` for
-            half of its frames.
-        root: Folder that holds the datasets, or the folder of this dataset itself.
-        as_found: Whether to take it as it is, although it has another number of frames or an unknown version.
+        name: Name such as ``"road_anomaly"``; ``anomaly data list`` shows all names. The suffix ``-first`` or
+            ``-second`` selects half of the frames.
+        root: Folder that holds the datasets, or the folder of this dataset.
+        as_found: Accept another number of frames or an unknown version.
 
     Raises:
         InputError: The name is unknown, or the dataset is missing, incomplete or not as published; the message says
             what to do.
     """
     if not isinstance(name, str):
-        raise InputError(f"dataset: expected a name such as 'road_anomaly', found {type(name).__name__}; give a text")
+        raise InputError(f"dataset: expected a name such as 'road_anomaly', found {type(name).__name__}; give a str")
     root = Path(root)
     whole, _, which = name.rpartition("-")
     if name not in SETS and in_catalogue(name):
@@ -64,16 +67,23 @@ def load_dataset(name: str, root: str | Path = "data", *, as_found: bool = False
 
 
 def in_catalogue(name: str) -> bool:
-    """Whether a name is that of a set of the catalogue, or of a half of one."""
+    """Return whether a name belongs to a dataset of the catalogue, or to a half of one."""
     whole, _, which = name.rpartition("-")
     return name in SETS or (whole in SETS and which in ("first", "second"))
 
 
 def open_anyhow(name: str, data_root: Path) -> tuple[Dataset, tuple[str, ...]]:
-    """Open a set, though it be as found, with what evaluations would refuse it for.
+    """Open a dataset even if it is not as published.
+
+    Args:
+        name: Name of the dataset.
+        data_root: Folder that holds the datasets, or the folder of this dataset.
+
+    Returns:
+        The dataset, and the errors that an evaluation without ``--as-found`` would raise.
 
     Raises:
-        InputError: As :func:`load_dataset` with ``as_found``.
+        InputError: The dataset cannot be opened with ``as_found`` either.
     """
     try:
         return load_dataset(name, data_root), ()
@@ -82,18 +92,20 @@ def open_anyhow(name: str, data_root: Path) -> tuple[Dataset, tuple[str, ...]]:
 
 
 def find_entry(name: str) -> CatalogEntry:
-    """Give the catalogue's entry of that name.
+    """Return the entry of the catalogue with a name.
 
     Raises:
-        InputError: There is none; the closest names are told.
+        InputError: There is no such entry; the message lists the closest names.
     """
     whole, _, half = name.rpartition("-")
     if half in ("first", "second") and whole in SETS:
-        raise InputError(f"{name} is a half of the set {whole!r}, which evaluations take; name the whole set here")
+        raise InputError(
+            f"expected the name of a whole dataset, found {name!r}, a half that only evaluations accept; give {whole!r}"
+        )
     if name not in SETS:
         closest_first = difflib.get_close_matches(name, SETS, n=8, cutoff=0.0)
         raise InputError(
-            f"unknown set {name!r}; correct it to one of (closest first) {', '.join(closest_first)}, ... "
-            "(anomaly data list has all)"
+            f"unknown dataset {name!r}; give one of (closest first) {', '.join(closest_first)}, ... (anomaly data list "
+            "shows all)"
         )
     return SETS[name]

@@ -1,4 +1,4 @@
-"""Every file of a set read and counted, with all its faults, not only the first."""
+"""A check of a dataset that reads every file and reports all faults, not only the first."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 @dataclass(frozen=True)
 class SetReport:
-    """What is in a set.
+    """Content and faults of a dataset.
 
     Args:
         frames: Number of frames that could be read.
         sizes: Number of frames by width and height.
-        values: Number of pixels by label value, as the files have them.
+        values: Number of pixels by label value, as stored in the files.
         known: Number of known pixels.
-        anomaly: Number of anomalous pixels.
+        anomaly: Number of anomaly pixels.
         ignored: Number of ignored pixels.
-        smallest_share: The smallest share of a frame's pixels that are anomalous.
-        largest_share: The largest.
+        smallest_share: Smallest share of anomaly pixels in a frame.
+        largest_share: Largest share of anomaly pixels in a frame.
         without_anomaly: Frames without an anomaly.
-        notes: In what way it is not as published, where that may be meant.
-        faults: What is wrong, a sentence each; empty where nothing is.
-        fingerprint: That of the frames that could be read.
+        notes: Differences from the published dataset that may be intended.
+        faults: Faults, one sentence each; empty if there are none.
+        fingerprint: Fingerprint of the frames that could be read.
     """
 
     frames: int
@@ -50,7 +50,7 @@ class SetReport:
 
     @property
     def share(self) -> float:
-        """The share of all pixels that are anomalous, in 0..1; NaN without a pixel."""
+        """Share of anomaly pixels among all pixels, in 0..1; NaN without pixels."""
         total = self.known + self.anomaly + self.ignored
         return self.anomaly / total if total else float("nan")
 
@@ -58,12 +58,12 @@ class SetReport:
 def check_dataset(
     dataset: Dataset, known: Sequence[str] = (), *, anomalies: bool = True, on_frame: Callable[[], None] | None = None
 ) -> SetReport:
-    """Read every frame, on all cores, and count.
+    """Read every frame of a dataset, on all cores, and count its pixels.
 
     Args:
-        dataset: The set.
-        known: Faults that are known already; the set's notes are told apart from faults where there are none.
-        anomalies: Whether it ought to have anomalies; without, frames without one are not told.
+        dataset: The dataset.
+        known: Faults that are known already; they come first in the report.
+        anomalies: Whether the dataset should have anomalies; otherwise frames without one are not reported.
         on_frame: Called after each frame.
     """
     sizes: Counter[tuple[int, int]] = Counter()
@@ -87,11 +87,11 @@ def check_dataset(
         return frame.id, (width, height), counts, np.bincount(frame.label.ravel(), minlength=256)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(read, range(len(dataset))):
-            if isinstance(found, str):
-                faults.append(found)
+        for result in pool.map(read, range(len(dataset))):
+            if isinstance(result, str):
+                faults.append(result)
             else:
-                name, size, counts, meaning = found
+                name, size, counts, meaning = result
                 sizes[size] += 1
                 values += counts
                 meanings += meaning

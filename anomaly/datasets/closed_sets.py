@@ -1,4 +1,4 @@
-"""Closed-set data that networks are trained and tested on, in the layouts that mmsegmentation reads."""
+"""Closed-set datasets for training and testing networks, in the layouts that mmsegmentation reads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _parts(
     frame: str = "{id}",
     pitfalls: tuple[str, ...] = (),
 ) -> tuple[CatalogEntry, ...]:
-    """One set for each part, such as ``val``; ``PART`` in a pattern stands for it."""
+    """Make one entry for each part, such as ``val``, which replaces ``PART`` in the patterns."""
     return tuple(
         CatalogEntry(
             name=f"{name}-{part}",

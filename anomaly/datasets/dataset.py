@@ -1,4 +1,4 @@
-"""One evaluation set as published: which files belong to it and what its label values mean."""
+"""An evaluation dataset: its files, and the meaning of its label values."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN, Frame, Image, Label
 from anomaly.utils.given import choice, whole
 
 _MEANING = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignore"}
-AS_FOUND = "--as-found"  # how a command says that a set is meant although it is not as published
+AS_FOUND = "--as-found"  # option of the commands that accepts a dataset that is not as published
 
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """Where one frame lives.
+    """Files of one frame.
 
     Args:
-        id: Name of the frame, unique in its split.
+        id: Name of the frame, unique in its dataset.
         image: File of the image.
-        label: File of the label map, in the set's own values.
-        overlay: File of a signed difference that is added to the image.
+        label: File of the label map, with the values of the dataset.
+        overlay: File of a signed difference that is added to the image; ``None`` if there is none.
     """
 
     id: str
@@ -46,24 +46,28 @@ class FrameFiles:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An evaluation set: an ordered list of frames that are read when asked for.
+    """An evaluation dataset: an ordered list of frames that are read on demand.
+
+    ``len(dataset)`` is the number of frames, iteration yields each :class:`anomaly.frames.Frame`, and ``str(dataset)``
+    describes it in a line.
 
     Args:
-        name: Name of the set, as in the catalogue.
-        root: Folder the set was found in.
-        layout: The folder layout it was found in, in words.
-        files: The frames, in the set's order.
-        encoding: Maps each label value the set defines to ``KNOWN``, ``ANOMALY`` or ``IGNORE``.
-        classes: Names of the known classes, where the label values of known pixels are class ids from 0; else empty.
-        roi: File of a mask: all pixels in it but anomalies are known, and known pixels outside are ignored.
-        published: Number of frames of the set as published, where that is known.
+        name: Name of the dataset, as in the catalogue.
+        root: Folder of the dataset.
+        layout: Description of its folder layout.
+        files: Files of the frames, in order.
+        encoding: Meaning (``KNOWN``, ``ANOMALY`` or ``IGNORE``) of each label value that the dataset defines.
+        classes: Names of the known classes, if the label values of known pixels are class indices from 0; else empty.
+        roi: File of a mask, or ``None``. All pixels in the mask that are not anomalies are known, and known pixels
+            outside it are ignored.
+        published: Number of frames of the published dataset, if known.
         every_frame: Whether every frame has an anomaly.
-        notes: In what way it is not as published; empty where it is.
-        version: Which version of the set, where there are several.
+        notes: Differences from the published dataset; empty if there are none.
+        version: Version of the dataset, if there are several.
 
     Raises:
-        InputError: There are no frames, two have the same id, a file of a frame does not exist, or the encoding has
-            values that no label map can hold, or other meanings.
+        InputError: There are no frames, two frames have the same id, a file does not exist, or the encoding has a value
+            outside 0..255 or an unknown meaning.
     """
 
     name: str
@@ -81,8 +85,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.files:
             raise InputError(
-                f"{self.name}: expected at least one frame in {self.root}, found none; "
-                f"put its files there as {self.layout}"
+                f"{self.name}: expected at least one frame in {self.root}, found none; put the files there as "
+                f"{self.layout}"
             )
         strange = [(v, m) for v, m in self.encoding.items() if m not in _MEANING or v not in range(256)]
         if strange:
@@ -93,44 +97,54 @@ class Dataset:
         name, count = Counter(files.id for files in self.files).most_common(1)[0]
         if count > 1:
             raise InputError(
-                f"{self.name}: expected every frame of {self.root} once, found {name!r} {count} times; "
-                "remove the repeated lines from its list of frames"
+                f"{self.name}: expected every frame of {self.root} once, found {name!r} {count} times; remove the "
+                "repeated lines from the list of frames"
             )
         absent = [path for files in self.files for path in files.paths if not path.is_file()]
         if absent:
             raise InputError(
-                f"{self.name}: expected the file {absent[0]}, found none ({len(absent)} files of {len(self)} "
-                "frames are missing); complete the set, or take the frame out of it"
+                f"{self.name}: expected the file {absent[0]}, found none ({len(absent)} files of {len(self)} frames "
+                "are missing); complete the dataset, or remove the frame from it"
             )
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __str__(self) -> str:
-        """Its name, how many images, and where they lie."""
+        """Describe the dataset: name, number of images, folder and layout."""
         part = f" of {self.published}" if self.published not in (None, len(self)) else ""
         return f"{self.name}: {len(self)}{part} images in {self.root} ({self.layout})"
 
     def __iter__(self) -> Iterator[Frame]:
-        """Read the frames one after the other, in the set's order."""
+        """Read the frames one after the other, in order."""
         return (self.frame(i) for i in range(len(self)))
 
     def frame(self, i: int) -> Frame:
-        """Read frame ``i`` (from 0) and map its label to ``KNOWN``, ``ANOMALY`` and ``IGNORE``.
+        """Read a frame and map its label to ``KNOWN``, ``ANOMALY`` and ``IGNORE``.
 
-        Where the set tells classes, the frame has them too.
+        If the dataset has class names, the frame has a class label too.
+
+        Args:
+            i: Index of the frame, from 0.
 
         Raises:
-            InputError: A file cannot be read, image and label differ in size, the label has a value that the set does
-                not define, or no anomaly where every frame has one.
+            InputError: A file cannot be read, image and label differ in size, or the label has a value that the
+                dataset does not define, or no anomaly although every frame should have one.
         """
         return self.read(i)[0]
 
     def read(self, i: int) -> tuple[Frame, npt.NDArray[np.int64]]:
-        """Read frame ``i`` as :meth:`frame` does, with the number of pixels ``(256,)`` of each value in its file.
+        """Read a frame, and count the values of its label file.
+
+        Args:
+            i: Index of the frame, from 0.
+
+        Returns:
+            The frame, and the number of pixels of each value in its label file, ``(256,)``.
 
         Raises:
-            InputError: As :meth:`frame`.
+            InputError: A file cannot be read, image and label differ in size, or the label has a value that the
+                dataset does not define, or no anomaly although every frame should have one.
         """
         files = self.files[i]
         image = self.image(i)
@@ -138,28 +152,32 @@ class Dataset:
         return Frame(files.id, image, label, values if self.classes else None), counts
 
     def label(self, i: int) -> tuple[Label, npt.NDArray[np.int64]]:
-        """Read the label of frame ``i`` (from 0) alone, of the image only the size.
+        """Read the label of a frame, and only the size of its image.
+
+        Args:
+            i: Index of the frame, from 0.
 
         Returns:
-            The label in ``KNOWN``, ``ANOMALY`` and ``IGNORE``, shape ``(H, W)``, uint8; and the number of pixels of
-            each value in its file, shape ``(256,)``.
+            The label with the values ``KNOWN``, ``ANOMALY`` and ``IGNORE``, shape ``(H, W)``, uint8; and the number of
+            pixels of each value in its file, shape ``(256,)``.
 
         Raises:
-            InputError: As :meth:`frame`, but for an image that is cut short.
+            InputError: The label cannot be read, differs from the image in size, has a value that the dataset does not
+                define, or no anomaly although every frame should have one. A truncated image is not detected.
         """
         path = self.files[i].image
-        width, height = image_size(path) or read_image(path).shape[1::-1]  # which says what is wrong with the file
+        width, height = image_size(path) or read_image(path).shape[1::-1]  # raises an error that names the fault
         label, _, counts = self._label(i, width, height)
         return label, counts
 
     def _label(self, i: int, width: int, height: int) -> tuple[Label, Label, npt.NDArray[np.int64]]:
-        """A frame's label, the values in its file, and how often each occurs."""
+        """Read the label of a frame, the values in its file, and how often each value occurs."""
         files = self.files[i]
         values = read_label(files.label)
         if (height, width) != values.shape:
             raise InputError(
                 f"{self.name}: expected image and label of one size, found {width}x{height} in {files.image} "
-                f"and {_size(values)} in {files.label} (width x height); give both as published, not resized"
+                f"and {_size(values)} in {files.label} (width x height); use both as published, not resized"
             )
         counts = _value_counts(values)
         label = self._decode(values, counts, files.label)
@@ -168,12 +186,18 @@ class Dataset:
         ):
             raise InputError(
                 f"{files.label}: expected an anomaly, as every frame of {self.name} has one, found label values "
-                f"{np.flatnonzero(counts).tolist()}; get the set's own labels"
+                f"{np.flatnonzero(counts).tolist()}; use the labels of the published dataset"
             )
         return label, values, counts
 
     def image(self, i: int) -> Image:
-        """Read the image of frame ``i`` (from 0), with its overlay where it has one. Shape: ``(H, W, 3)``, uint8.
+        """Read the image of a frame, including its overlay if there is one.
+
+        Args:
+            i: Index of the frame, from 0.
+
+        Returns:
+            RGB image. Shape ``(H, W, 3)``, uint8.
 
         Raises:
             InputError: A file cannot be read.
@@ -183,28 +207,32 @@ class Dataset:
         return image if files.overlay is None else add_overlay(image, files.overlay)
 
     def limit(self, n: int) -> Dataset:
-        """Give the split's first ``n`` frames (all where it has fewer); ``n`` is at least 1.
+        """Return a dataset of the first ``n`` frames, or of all frames if there are fewer.
 
         Raises:
-            InputError: ``n`` is less than 1, or no whole number.
+            InputError: ``n`` is less than 1 or not a whole number.
         """
         n = whole("limit", n, expected="a number of frames")
         if n < 1:
-            raise InputError(f"limit: expected at least 1 frame, found {n}; leave it out to take them all")
+            raise InputError(f"limit: expected at least 1 frame, found {n}; leave it out to use all frames")
         return replace(self, files=self.files[:n])
 
     def half(self, which: Literal["first", "second"]) -> Dataset:
-        """Give the first half of the frames, or the second (one more where their number is odd), as a set of its own.
+        """Return half of the frames as a dataset, for example to choose a threshold on one half for the other.
 
-        A threshold can then be chosen on one half and applied to the other. Halves are not every other frame: in a
-        video neighbours look alike.
+        Halves are contiguous, because neighbouring frames of a video look alike.
+
+        Args:
+            which: ``"first"`` or ``"second"``; the second half has one frame more if the number of frames is odd.
 
         Raises:
-            InputError: There is but one frame, or no such half.
+            InputError: There is only one frame, or ``which`` is another word.
         """
         choice("half", which, ("first", "second"))
         if len(self) < 2:
-            raise InputError(f"{self.name}: expected at least 2 frames to halve, found {len(self)}; evaluate it whole")
+            raise InputError(
+                f"{self.name}: expected at least 2 frames to halve, found {len(self)}; use the whole dataset"
+            )
         middle = len(self) // 2
         files = self.files[:middle] if which == "first" else self.files[middle:]
         return replace(self, name=f"{self.name}-{which}", files=files)
@@ -215,9 +243,8 @@ class Dataset:
         if undefined := sorted(set(np.flatnonzero(counts).tolist()) - self.encoding.keys()):
             raise InputError(
                 f"{path}: expected only the label values that {self.name} defines, "
-                f"{describe(self.encoding)}; found also {undefined}; "
-                "give the set's original class-id labels (not the instance, colour or converted ones), or say what the "
-                "values of a folder of your own mean (--label-values)"
+                f"{describe(self.encoding)}; found also {undefined}; use the original label maps of class indices (not "
+                "instance, colour or converted ones), or declare the values of your own folder with --label-values"
             )
         label: Label = cv2.LUT(values, table)
         return label if self.roi is None else self._within(label, read_label(self.roi))
@@ -225,13 +252,14 @@ class Dataset:
     def _within(self, label: Label, roi: Label) -> Label:
         if roi.shape != label.shape:
             raise InputError(
-                f"{self.roi}: expected a mask of the labels' size, {_size(label)}, found {_size(roi)} (width x height)"
+                f"{self.roi}: expected a mask of the labels' size, {_size(label)}, found {_size(roi)} (width x "
+                "height); use the published mask"
             )
         return np.where(label == ANOMALY, label, np.where(roi > 0, np.uint8(KNOWN), np.uint8(IGNORE)))
 
 
 def _value_counts(values: Label) -> npt.NDArray[np.int64]:
-    """Number of pixels of each value. Shape: ``(256,)``."""
+    """Count the pixels of each value. Shape ``(256,)``."""
     rows = max(1, (1 << 24) // values.shape[1])  # OpenCV counts in float32, which holds 2^24
     parts = (values[top : top + rows] for top in range(0, len(values), rows))
     return sum(
@@ -245,7 +273,7 @@ def _size(array: np.ndarray) -> str:
 
 
 def describe(encoding: Mapping[int, int]) -> str:
-    """Put an encoding in words: ``{0: 0, 1: 0, 2: 1}`` is '0-1 (known), 2 (anomaly)'."""
+    """Describe an encoding in words: ``{0: 0, 1: 0, 2: 1}`` gives '0-1 (known), 2 (anomaly)'."""
     parts = []
     for meaning, items in groupby(sorted(encoding.items()), key=lambda item: item[1]):
         values = [value for value, _ in items]

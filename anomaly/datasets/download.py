@@ -1,4 +1,4 @@
-"""Published files, fetched whole: resumed where they stopped, checked, and only then in place."""
+"""Downloads that resume where they stopped; a file gets its name only when it is complete and checked."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Progress = Callable[[int, int | None], None]
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
 _TRIES = 5
-_PAUSE = 1.0  # seconds before the second try; doubled with each further one
-_AGAIN = "run the same command again, it goes on from what is there"
+_PAUSE = 1.0  # seconds before the second try, doubled for each further one
+_AGAIN = "run the same command again, which continues from there"
 
 
 @dataclass(frozen=True)
 class Download:
-    """A published file and what is known about it.
+    """A published file, with its size and checksums if they are known.
 
     Args:
-        url: Where it is; http or https.
-        file: Name to save it under, without any folder.
-        size: Length in bytes, where it is known.
-        sha256: Its checksum in hexadecimal, where it is published.
-        md5: Likewise; checked in addition.
+        url: Address, http or https.
+        file: Name to save it under, without folders.
+        size: Length in bytes, if it is known.
+        sha256: SHA-256 checksum in hexadecimal, if it is published.
+        md5: MD5 checksum in hexadecimal, if it is published; checked in addition.
 
     Raises:
-        InputError: ``url`` is not of http or https, or ``file`` is not a plain name.
+        InputError: ``url`` is not an http or https address, or ``file`` is not a plain name.
     """
 
     url: str
@@ -49,9 +49,11 @@ class Download:
 
     def __post_init__(self) -> None:
         if not self.url.lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
-            raise InputError(f"url: expected an address that begins with http:// or https://, found {self.url!r}")
+            raise InputError(
+                f"url: expected an address that begins with http:// or https://, found {self.url!r}; correct it"
+            )
         if self.file in {"", ".", ".."} or re.search(r"[/\\\0]", self.file):
-            raise InputError(f"file: expected the plain name of a file, found {self.file!r}; leave folders out of it")
+            raise InputError(f"file: expected the plain name of a file, found {self.file!r}; give it without folders")
 
 
 def fetch(
@@ -61,31 +63,33 @@ def fetch(
     on_progress: Progress | None = None,
     timeout: float = 30.0,
 ) -> Path:
-    """Fetch a file into a folder, or find it there; it has its name only when it is whole and checked.
+    """Download a file into a folder, or check the file that is there already.
 
-    Until then it is ``NAME.part``, with a note of its version beside it (``NAME.part.json``). A connection that is
-    cut is taken up again a few times, and so is a part that an earlier run left, SIGKILL included: if the server can
-    send the rest, and if the version is still the same (address, ETag, Last-Modified, size). Where a server tells
-    neither ETag nor Last-Modified and no checksum is known, versions cannot be told apart, so it starts over.
+    Until it is complete and checked, the file is named ``NAME.part``, and ``NAME.part.json`` identifies its version.
+    A failed connection is resumed a few times. A part that an earlier run left, even one that was killed, is resumed
+    too, if the server can send the rest and if the version is the same (address, ETag, Last-Modified, size). If the
+    server sends neither ETag nor Last-Modified and no checksum is known, versions cannot be compared, and the download
+    starts over.
 
-    Without ``size``, ``sha256`` and ``md5`` only the length that the server announces is checked; see ``sha256_of``.
-    Proxies are those of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``).
+    Without ``size``, ``sha256`` and ``md5``, only the length that the server announces is checked;
+    :func:`sha256_of` computes a checksum. Proxies are those of the environment (``http_proxy``, ``https_proxy``,
+    ``no_proxy``).
 
     Args:
-        download: What to fetch.
-        folder: Where to; made with its parents if missing.
-        on_progress: Called with the bytes there are and the bytes there will be (None if unknown), at the start and
-            after every block.
-        timeout: Seconds without any answer after which a connection counts as cut.
+        download: The file to download.
+        folder: Folder for the file; made with its parents if missing.
+        on_progress: Called with the bytes received and the bytes in total (``None`` if unknown), at the start and after
+            every block.
+        timeout: Seconds without an answer after which a connection counts as failed.
 
     Returns:
-        The file: ``folder / download.file``.
+        Path of the file, ``folder / download.file``.
 
     Raises:
-        InputError: A file of that name is there but is another one; the server cannot be reached, refuses, leads to
-            something other than http(s), sends a web page for an archive, more bytes than announced or expected, or
-            another file than expected (its part is removed); the connection fails again and again (the part stays);
-            or the disk is full or cannot be written.
+        InputError: A different file of that name exists; the server cannot be reached, refuses, redirects to another
+            protocol, sends a web page instead of an archive, more bytes than announced or expected, or another file
+            than expected (its part is removed); the connection fails repeatedly (the part is kept); or the disk is full
+            or cannot be written.
     """
     target = folder / download.file
     partial = _Partial(target)
@@ -93,8 +97,8 @@ def fetch(
         there = target.exists()
         folder.mkdir(parents=True, exist_ok=True)
     if there:
-        _check(target, download, f"move it away and run the same command again to fetch {download.url}")
-        partial.discard()  # what a run that was killed at its very end left
+        _check(target, download, f"move it away and run the same command again to download {download.url}")
+        partial.discard()  # left by a run that was killed just before its end
         return target
     for again in range(_TRIES):
         if again:
@@ -113,7 +117,7 @@ def fetch(
             f"{partial.size()} bytes in {partial.data}; {_AGAIN}"
         )
     try:
-        _check(partial.data, download, f"the part is removed; see whether {download.url} is still the published file")
+        _check(partial.data, download, f"the part is removed; check whether {download.url} is still the published file")
     except InputError:
         partial.discard()
         raise
@@ -124,7 +128,7 @@ def fetch(
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 checksum of a file of any size, in lower-case hexadecimal.
+    """Compute the SHA-256 checksum of a file of any size, in lower-case hexadecimal.
 
     Raises:
         InputError: The file cannot be read.
@@ -133,7 +137,7 @@ def sha256_of(path: Path) -> str:
 
 
 class _Partial:
-    """A file on its way: its bytes so far, and the version of the published file that they belong to."""
+    """An incomplete download: its bytes so far, and the version of the published file that they belong to."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -144,7 +148,7 @@ class _Partial:
         return self.data.stat().st_size if self.data.exists() else 0
 
     def version(self) -> dict[str, Any]:
-        """Give the noted version; of a note that is missing or cut short, an empty one."""
+        """Read the noted version; empty if the note is missing or incomplete."""
         try:
             version = json.loads(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -158,37 +162,37 @@ class _Partial:
 
     def discard(self) -> None:
         with _disk(self.data):
-            self.data.unlink(missing_ok=True)  # before the note: a part without a note is never gone on with
+            self.data.unlink(missing_ok=True)  # before the note, because a part without a note is never resumed
             self.note.unlink(missing_ok=True)
 
 
 def _receive(download: Download, partial: _Partial, on_progress: Progress | None, timeout: float) -> None:
-    """Bring the part to its full length, or raise ``Cut`` with what there is so far on disk."""
+    """Complete the part, or raise ``Cut`` and keep the bytes received so far."""
     known = partial.version()
     recognised = known.get("etag") or known.get("modified") or download.sha256 or download.md5
     start = partial.size() if recognised and known.get("url") == download.url else 0
     if start and start == known.get("total"):
         return
-    with answer(download.url, start, timeout) as got:
-        if got.begin and any(known.get(key) not in (None, value) for key, value in got.version.items()):
+    with answer(download.url, start, timeout) as reply:
+        if reply.begin and any(known.get(key) not in (None, value) for key, value in reply.version.items()):
             raise Stale("the file on the server has changed")
-        first = next(got.blocks, b"")
-        _refuse_page(download, got.content_type, b"" if got.begin else first)
-        if None not in (got.total, download.size) and got.total != download.size:
+        first = next(reply.blocks, b"")
+        _refuse_page(download, reply.content_type, b"" if reply.begin else first)
+        if None not in (reply.total, download.size) and reply.total != download.size:
             raise InputError(
-                f"{download.url}: expected {download.size} bytes, found that the server announces {got.total}; see "
+                f"{download.url}: expected {download.size} bytes, found that the server announces {reply.total}; check "
                 "whether this is still the published file"
             )
-        if not got.begin:  # only now: until here a part that is there may still be good
-            partial.begin(got.version)
-        expected = download.size if got.total is None else got.total
-        _append(chain([first], got.blocks), got.begin, expected, partial, on_progress)
+        if not reply.begin:  # not earlier, because the existing part may still be valid
+            partial.begin(reply.version)
+        expected = download.size if reply.total is None else reply.total
+        _append(chain([first], reply.blocks), reply.begin, expected, partial, on_progress)
 
 
 def _append(
     blocks: Iterable[bytes], have: int, expected: int | None, partial: _Partial, on_progress: Progress | None
 ) -> None:
-    """Write a body to the end of the part, which has ``have`` bytes; stop as soon as it exceeds what is expected."""
+    """Append blocks to the part, which has ``have`` bytes; stop as soon as it exceeds the expected length."""
     _refuse_small_disk(partial.data, (expected or 0) - have)
     with _disk(partial.data):
         stream = partial.data.open("ab", buffering=0)
@@ -200,7 +204,7 @@ def _append(
             if expected is not None and have > expected:
                 partial.discard()
                 raise InputError(
-                    f"{partial.target}: expected {expected} bytes, found that the server sends more; see whether the "
+                    f"{partial.target}: expected {expected} bytes, found that the server sends more; check whether the "
                     "address still leads to the published file"
                 )
             with _disk(partial.data):
@@ -212,7 +216,7 @@ def _append(
     if expected is not None and have < expected:
         raise Cut(f"closed after {have} of {expected} bytes")
     if partial.size() != have:
-        raise Stale("another process writes to the same part")
+        raise Stale("another process writes to the same file")
 
 
 def _refuse_page(download: Download, content_type: str, head: bytes) -> None:
@@ -220,14 +224,14 @@ def _refuse_page(download: Download, content_type: str, head: bytes) -> None:
     if is_page and download.file.lower().endswith(_ARCHIVES):
         raise InputError(
             f"{download.url}: expected the archive {download.file}, found a web page; the link is dead or needs a "
-            f"login: fetch the file with a browser and save it as {download.file}"
+            f"login: download the file with a browser and save it as {download.file}"
         )
 
 
 def _refuse_small_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
-        raise InputError(f"{path}: expected room for {needed} bytes, found {free} free; make room, then {_AGAIN}")
+        raise InputError(f"{path}: expected room for {needed} bytes, found {free} free; free some space, then {_AGAIN}")
 
 
 @contextmanager
@@ -236,13 +240,13 @@ def _disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{path}: expected a file that can be written, found {error.strerror or error}; make room or choose "
-            f"another folder, then {_AGAIN}"
+            f"{path}: expected a file that can be written, found an error: {error.strerror or error}; free some space "
+            f"or choose another folder, then {_AGAIN}"
         ) from error
 
 
 def _check(path: Path, download: Download, remedy: str) -> None:
-    """Compare a file with what is known about it; where nothing is, it must at least not be empty."""
+    """Compare a file with its known size and checksums; without them, it must at least not be empty."""
     if not path.is_file():
         raise InputError(f"{path}: expected a file, found something else; {remedy}")
     size = path.stat().st_size
@@ -260,5 +264,7 @@ def _digest(path: Path, kind: str) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{path}: expected a file that can be read, found {error.strerror}") from error
+        raise InputError(
+            f"{path}: expected a file that can be read, found an error: {error.strerror}; check the path"
+        ) from error
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What tells whether two results are of the same frames: their labels, and their images."""
+"""Fingerprints of datasets, which show whether two results cover the same frames and labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from anomaly.frames import Label, as_array, as_frame_id
 
 
 class Fingerprint:
-    """A checksum over the names and the labels of frames, whatever their order.
+    """A checksum of the names and the labels of frames, in any order.
 
-    The labels are those that count: ``KNOWN``, ``ANOMALY`` and ``IGNORE``. So a set whose label values were rewritten
-    without another meaning has the same fingerprint, and one with another ignored region has not.
+    It covers the meanings ``KNOWN``, ``ANOMALY`` and ``IGNORE``, not the values in files. So a dataset whose label
+    values were rewritten with the same meaning has the same fingerprint, and one with another ignored region has a
+    different fingerprint.
 
     Examples:
         >>> import numpy as np
@@ -30,27 +31,32 @@ class Fingerprint:
         self._frames: dict[str, str] = {}
 
     def add(self, frame_id: str, label: Label) -> None:
-        """Take a frame into account; a frame that was seen before counts once. Shape of the label: ``(H, W)``, uint8.
+        """Add a frame; a frame that is added twice counts once.
+
+        Args:
+            frame_id: Name of the frame.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel. Shape ``(H, W)``, uint8.
 
         Raises:
-            InputError: The id is no str, the label is not of uint8 and two dimensions, or a frame of that id had
-                another label.
+            InputError: ``frame_id`` is not a str, ``label`` is not uint8 with two dimensions, or a frame of that id was
+                added with another label.
         """
         frame_id, label = as_frame_id(frame_id), as_array(frame_id, "label", label)
         if label.ndim != 2 or label.dtype != np.uint8:
             raise InputError(
-                f"frame {frame_id!r}: expected a label (H, W) of uint8, found {label.shape} of {label.dtype}"
+                f"frame {frame_id!r}: expected a label (H, W) of uint8, found {label.shape} of {label.dtype}; convert "
+                "it"
             )
         digest = hashlib.sha256(f"{label.shape[0]}x{label.shape[1]}:".encode())
         digest.update(label.tobytes())
         if self._frames.setdefault(frame_id, digest.hexdigest()) != digest.hexdigest():
             raise InputError(
-                f"frame {frame_id!r} was seen before with another label; give every frame a name of its own, "
-                "such as its path"
+                f"frame {frame_id!r} was seen before with another label; give every frame its own name, such as its "
+                "path"
             )
 
     def hexdigest(self) -> str:
-        """The checksum of the frames so far, SHA-256 in hexadecimal."""
+        """Return the checksum of the frames added so far, SHA-256 in hexadecimal."""
         digest = hashlib.sha256()
         for frame_id in sorted(self._frames):
             digest.update(f"{len(frame_id.encode())}:{frame_id}={self._frames[frame_id]};".encode())
@@ -58,19 +64,19 @@ class Fingerprint:
 
 
 def check_unseen(frame: str, image: str, fitted: Collection[str], what: str) -> None:
-    """Refuse an image that something was fitted on, where values look better than they are.
+    """Check that an image was not used for fitting, because values on such images are too good.
 
     Args:
-        frame: Name of the frame.
-        image: :func:`anomaly.frames.image_hash` of its image.
-        fitted: The same of the images that it was fitted on.
-        what: What was fitted, in the plural.
+        frame: Name of the frame, for the message.
+        image: Hash of its image, from :func:`anomaly.frames.image_hash`.
+        fitted: Hashes of the images used for fitting.
+        what: What was fitted, in the plural, for the message.
 
     Raises:
-        InputError: It is one of them.
+        InputError: The image was used for fitting.
     """
     if image in fitted:
         raise InputError(
-            f"frame {frame!r} is one of the {len(fitted)} images that {what} were fitted on, where they look better "
-            "than they are; evaluate other images, or fit on others"
+            f"frame {frame!r} is one of the {len(fitted)} images that {what} were fitted on, where values are too "
+            "good; evaluate other images, or fit on other images"
         )

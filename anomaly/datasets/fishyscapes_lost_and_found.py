@@ -1,4 +1,4 @@
-"""Fishyscapes Lost&Found: 100 images of LostAndFound with labels of their own. Only these are distributed."""
+"""Fishyscapes Lost&Found: 100 images of LostAndFound with new labels. Only the labels are distributed."""
 
 from __future__ import annotations
 

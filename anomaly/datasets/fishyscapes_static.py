@@ -1,4 +1,4 @@
-"""Fishyscapes Static: 30 Cityscapes images with pasted objects, in three versions with figures of their own."""
+"""Fishyscapes Static: 30 Cityscapes images with pasted objects, in three versions whose results are not comparable."""
 
 from __future__ import annotations
 

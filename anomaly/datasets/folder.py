@@ -1,4 +1,4 @@
-"""Any pair of folders as an evaluation set, with the meaning of the label values said by whoever asks."""
+"""Your own folders of images and label maps as a dataset, with declared label values."""
 
 from __future__ import annotations
 
@@ -26,24 +26,32 @@ MEANINGS = {"known": KNOWN, "anomaly": ANOMALY, "ignore": IGNORE}
 
 
 def parse_encoding(texts: Sequence[str]) -> Encoding:
-    """Read the meaning of label values from words such as ``0=known``, ``2,5-9=anomaly``, ``255=ignore``.
+    """Parse the meaning of label values from texts such as ``0=known``, ``2,5-9=anomaly``, ``255=ignore``.
+
+    Returns:
+        ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each label value.
 
     Raises:
-        InputError: A word has another form, a value is not in 0 to 255 or has two meanings, or no value is an anomaly.
+        InputError: A text has another form, a value is not in 0..255 or has two meanings, or no value is an anomaly.
     """
     encoding: dict[int, int] = {}
     for text in texts:
         values, _, meaning = text.partition("=")
         if meaning not in MEANINGS:
-            raise InputError(f"label values: expected VALUES=MEANING with one of {', '.join(MEANINGS)}, found {text!r}")
+            raise InputError(
+                f"label values: expected VALUES=MEANING with one of {', '.join(MEANINGS)}, found {text!r}; correct it"
+            )
         for part in values.split(","):
             first, dash, last = part.partition("-")
             if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) > 255:
                 raise InputError(
-                    f"label values: expected numbers from 0 to 255 such as 2,5-9, found {part!r} in {text!r}"
+                    f"label values: expected numbers from 0 to 255 such as 2,5-9, found {part!r} in {text!r}; correct "
+                    "it"
                 )
             if int(last or first) < int(first):
-                raise InputError(f"label values: expected the smaller number first, found {part!r} in {text!r}")
+                raise InputError(
+                    f"label values: expected the smaller number first, found {part!r} in {text!r}; swap the numbers"
+                )
             for value in range(int(first), int(last or first) + 1):
                 if encoding.setdefault(value, MEANINGS[meaning]) != MEANINGS[meaning]:
                     raise InputError(f"label values: expected one meaning of {value}, found two; correct {text!r}")
@@ -59,19 +67,20 @@ def from_folders(
     *,
     name: str | None = None,
 ) -> Dataset:
-    """Make a dataset of a folder of images and a folder of label maps, paired by their paths without suffix.
+    """Make a dataset from a folder of images and a folder of label maps, paired by their paths without suffix.
 
     Args:
         images: Folder with images, at any depth.
-        labels: Folder with label maps in PNG files, at any depth; each has an image and each image a label map.
-        label_values: What the label values mean, ``known``, ``anomaly`` or ``ignore``, such as ``{0: "known",
-            1: "anomaly", 255: "ignore"}``; a key may be a range, ``"2,5-9"``. They are never guessed: without them the
-            error says which values there are.
-        name: What results call it; the folder that holds ``labels`` by default.
+        labels: Folder with label maps in PNG files, at any depth. Every image needs a label map and every label map an
+            image.
+        label_values: Meaning of the label values, ``known``, ``anomaly`` or ``ignore``, such as ``{0: "known",
+            1: "anomaly", 255: "ignore"}``. A key may also be a list of values and ranges, ``"2,5-9"``. Meanings are
+            never guessed: without them, the error lists the values in the label maps.
+        name: Name in results; by default that of the folder that holds ``labels``.
 
     Raises:
-        InputError: A folder is missing or empty, one of a pair is missing, a name or a meaning makes no sense, or there
-            are no label values.
+        InputError: A folder is missing or empty, an image or a label map has no counterpart, the name or a meaning is
+            not valid, or ``label_values`` is missing.
     """
     encoding = None
     if isinstance(label_values, Mapping):
@@ -84,34 +93,37 @@ def from_folders(
 def _name(name: str | None, labels: Path) -> str:
     if name is not None:
         if name in ("", ".", "..") or "/" in name or in_catalogue(name):
-            raise InputError(f"folder name: expected a plain name that is no dataset's, found {name!r}; choose another")
+            raise InputError(
+                f"folder name: expected a plain name that differs from all datasets, found {name!r}; choose another"
+            )
         return name
-    found = labels.resolve().parent.name or "folder"
-    return f"{found}-folder" if in_catalogue(found) else found
+    parent = labels.resolve().parent.name or "folder"
+    return f"{parent}-folder" if in_catalogue(parent) else parent
 
 
 def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | None) -> Dataset:
-    """Pair images and label maps below two folders by their paths without suffix.
+    """Make a dataset from images and label maps below two folders, paired by their paths without suffix.
 
-    Warns of label maps among the images, which are left out.
+    Label maps among the images are left out with a warning.
 
     Args:
-        name: Name that the split gets.
+        name: Name of the dataset.
         images: Folder with images, at any depth.
-        labels: Folder with label maps in PNG files, at any depth; each has an image and each image a label map.
-        encoding: What the label values mean; another value is an error when it is read. It is never guessed: without
-            it the error says which values there are.
+        labels: Folder with label maps in PNG files, at any depth. Every image needs a label map and every label map an
+            image.
+        encoding: Meaning of the label values; a frame with another value is an error when it is read. It is never
+            guessed: with ``None``, the error lists the values in the label maps.
 
     Raises:
-        InputError: A folder is missing or empty, a link in it leads to nothing, it holds pictures of a format that is
-            not read, two images have one name, one of a pair is missing, or there is no encoding.
+        InputError: A folder is missing or empty, a link leads to nothing, an image has an unsupported format, two
+            images have the same name, an image or a label map has no counterpart, or ``encoding`` is ``None``.
     """
-    among_images, among_labels = _without_label_maps(images), files_below(labels)
-    _refuse_unread(images, among_images, UNREAD_SUFFIXES, IMAGE_SUFFIXES)
-    pictures = _by_name(images, among_images, IMAGE_SUFFIXES)
-    others = {path.resolve() for path in pictures.values()}  # of a folder that holds both
-    _refuse_unread(labels, [path for path in among_labels if path.resolve() not in others], _NO_LABELS, _LABELS)
-    maps = _by_name(labels, among_labels, _LABELS)
+    image_files, label_files = _without_label_maps(images), files_below(labels)
+    _refuse_unread(images, image_files, UNREAD_SUFFIXES, IMAGE_SUFFIXES)
+    pictures = _by_name(images, image_files, IMAGE_SUFFIXES)
+    others = {path.resolve() for path in pictures.values()}  # images, if one folder holds both
+    _refuse_unread(labels, [path for path in label_files if path.resolve() not in others], _NO_LABELS, _LABELS)
+    maps = _by_name(labels, label_files, _LABELS)
     if orphans := sorted(maps.keys() - pictures.keys()):
         raise InputError(
             f"{images}: expected an image for every label map of {labels}, found none for {orphans[0]!r} "
@@ -120,7 +132,7 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | Non
     if bare := sorted(pictures.keys() - maps.keys()):
         raise InputError(
             f"{labels}: expected a label map for every image of {images}, found none for {bare[0]!r} "
-            f"({len(bare)} of {len(pictures)}); give both the same names, or take out what is not to be measured"
+            f"({len(bare)} of {len(pictures)}); give both the same names, or remove images that should not be evaluated"
         )
     if encoding is None:
         raise InputError(_undeclared(labels, maps.values()))
@@ -129,7 +141,7 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | Non
 
 
 def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
-    """Say which values label maps have, and how to declare their meaning."""
+    """List the values in label maps, and describe how to declare their meaning."""
     counts = Counter[int]()
     for path in maps:
         values, times = np.unique(read_label(path), return_counts=True)
@@ -141,23 +153,26 @@ def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
     else:
         example = " ".join(f"{value}=known|anomaly|ignore" for value in sorted(counts)[:4])
     return (
-        f"{labels}: expected a meaning for each label value, which is never guessed, found none for the values "
-        f"{shares_of(counts)}; declare what they mean, such as --label-values {example}"
+        f"{labels}: expected a meaning for each label value, because it is never guessed, found none for the values "
+        f"{shares_of(counts)}; declare their meaning, such as --label-values {example}"
     )
 
 
 def find_images(folder: Path) -> list[tuple[str, Path]]:
-    """List the images below a folder, at any depth: the path without suffix, and the file, in the order of names.
+    """List the images below a folder, at any depth.
 
-    Warns of what is left out: pictures of other formats, and label maps among the images.
+    Images of unsupported formats and label maps among the images are left out with a warning.
+
+    Returns:
+        Path without suffix and file of each image, in the order of names.
 
     Raises:
-        InputError: The folder is missing or empty, a link in it leads to nothing, or two images have one name.
+        InputError: The folder is missing or empty, a link leads to nothing, or two images have the same name.
     """
     files = _without_label_maps(folder)
     if left := [path.name for path in files if _ends(path, UNREAD_SUFFIXES)]:
         warnings.warn(
-            f"{folder}: {len(left)} pictures such as {left[0]} are left out: only files that end in "
+            f"{folder}: {len(left)} images such as {left[0]} are left out, because only files that end in "
             f"{', '.join(IMAGE_SUFFIXES)} are read",
             stacklevel=2,
         )
@@ -165,42 +180,42 @@ def find_images(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _without_label_maps(folder: Path) -> list[Path]:
-    """The files below a folder of images that are no label maps; warns of those."""
+    """List the files below a folder of images that are not label maps; warn about label maps."""
     files = files_below(folder)
     maps = find_label_maps(folder, files)
     if left := [path.relative_to(folder) for path in files if path in maps and _ends(path, _PICTURES)]:
         warnings.warn(
-            f"{folder}: {len(left)} files such as {left[0]} are left out: they are label maps by where they lie, as "
-            "sets of the catalogue have theirs (docs/datasets.md), and no images",
+            f"{folder}: {len(left)} files such as {left[0]} are left out: they are label maps, by their position in a "
+            "layout of the catalogue (docs/datasets.md)",
             stacklevel=3,
         )
     return [path for path in files if path not in maps]
 
 
 def _refuse_unread(folder: Path, files: Sequence[Path], unread: Sequence[str], read: Sequence[str]) -> None:
-    """Refuse files that would be passed over, as figures would be of a part."""
-    if found := [path for path in files if _ends(path, unread)]:
+    """Raise an error for files that would be skipped, because metrics would cover only a part of the folder."""
+    if skipped := [path for path in files if _ends(path, unread)]:
         raise InputError(
-            f"{folder}: expected only pictures that end in {', '.join(read)}, found {found[0].relative_to(folder)} "
-            f"({len(found)} such files); convert them, or take them out: no figure of a part is given"
+            f"{folder}: expected only images that end in {', '.join(read)}, found {skipped[0].relative_to(folder)} "
+            f"({len(skipped)} such files); convert them, or remove them"
         )
 
 
 def _by_name(folder: Path, files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
-    """The files of some suffixes by their paths without it."""
-    found: dict[str, Path] = {}
+    """Index the files with some suffixes by their paths without suffix."""
+    by_name: dict[str, Path] = {}
     for path in files:
         if not _ends(path, suffixes):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
+        if name in by_name:
             raise InputError(
-                f"{folder}: expected one file {name!r}, found {found[name].name} and {path.name}; remove one"
+                f"{folder}: expected one file {name!r}, found {by_name[name].name} and {path.name}; remove one"
             )
-        found[name] = path
-    if not found:
+        by_name[name] = path
+    if not by_name:
         raise InputError(f"{folder}: expected files that end in {', '.join(suffixes)}, found none; check the path")
-    return found
+    return by_name
 
 
 def _ends(path: Path, suffixes: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What the labels of a dataset hold, before anything is measured on it."""
+"""Counts of the labels of a dataset, taken before it is evaluated."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """How many pixels of a dataset have which label.
+    """Number of pixels of a dataset with each label.
 
     Args:
         frames: Number of frames.
-        known: Pixels that are known.
-        anomaly: Pixels that are anomalous.
-        ignored: Pixels that are left out.
-        values: Number of pixels by label value, as the files have them.
+        known: Number of known pixels.
+        anomaly: Number of anomaly pixels.
+        ignored: Number of ignored pixels.
+        values: Number of pixels by label value, as stored in the files.
     """
 
     frames: int
@@ -33,7 +33,7 @@ class LabelCounts:
     values: Mapping[int, int]
 
     def __str__(self) -> str:
-        """Give the shares in a line."""
+        """Describe the shares in a line."""
         total = max(1, self.known + self.anomaly + self.ignored)
         parts = (("known", self.known), ("anomaly", self.anomaly), ("ignored", self.ignored))
         shares = ", ".join(f"{name} {100 * count / total:.2f} %" for name, count in parts)
@@ -41,14 +41,14 @@ class LabelCounts:
 
 
 def count_labels(dataset: Dataset, *, on_frame: Callable[[], None] | None = None) -> LabelCounts:
-    """Read every label map of a dataset, on all cores; images are not decoded.
+    """Read every label map of a dataset, on all cores, without decoding images.
 
     Args:
         dataset: The dataset.
         on_frame: Called after each frame.
 
     Raises:
-        InputError: A label cannot be read, differs from its image in size, or has a value without a meaning.
+        InputError: A label cannot be read, differs from its image in size, or has an undefined value.
     """
     values, meanings = np.zeros(256, np.int64), np.zeros(256, np.int64)
 
@@ -57,9 +57,9 @@ def count_labels(dataset: Dataset, *, on_frame: Callable[[], None] | None = None
         return counts, np.array([np.count_nonzero(label == meaning) for meaning in (KNOWN, ANOMALY, IGNORE)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for counts, found in pool.map(read, range(len(dataset))):
+        for counts, by_meaning in pool.map(read, range(len(dataset))):
             values += counts
-            meanings[[KNOWN, ANOMALY, IGNORE]] += found
+            meanings[[KNOWN, ANOMALY, IGNORE]] += by_meaning
             if on_frame is not None:
                 on_frame()
     held = {int(value): int(values[value]) for value in np.flatnonzero(values)}
@@ -68,22 +68,25 @@ def count_labels(dataset: Dataset, *, on_frame: Callable[[], None] | None = None
 
 
 def check_both_kinds(dataset: Dataset, counts: LabelCounts) -> None:
-    """Refuse a dataset on which nothing can be measured.
+    """Check that a dataset has known and anomaly pixels, so that metrics are defined.
+
+    Args:
+        dataset: The dataset.
+        counts: Its label counts, from :func:`count_labels`.
 
     Raises:
-        InputError: Not one pixel is anomalous, or not one is known.
+        InputError: The dataset has no anomaly pixel, or no known pixel.
     """
     for count, word in ((counts.anomaly, "anomalous"), (counts.known, "known")):
         if not count:
             raise InputError(
                 f"{dataset.name}: expected known and anomalous pixels, found not one {word} pixel in {len(dataset)} "
-                f"frames "
-                f"of {dataset.root}, whose label values are {shares_of(counts.values)}; evaluate more frames (a higher "
-                "--limit, or none), or check that these are the dataset's labels and what their values mean"
+                f"frames of {dataset.root}, whose label values are {shares_of(counts.values)}; evaluate more frames (a "
+                "higher --limit, or none), or check the label files and the meaning of their values"
             )
 
 
 def shares_of(values: Mapping[int, int]) -> str:
-    """Put label values with their shares of the pixels in words: ``0 (93.10 %), 255 (6.90 %)``."""
+    """Describe label values with their shares of the pixels: ``0 (93.10 %), 255 (6.90 %)``."""
     total = max(1, sum(values.values()))
     return ", ".join(f"{value} ({100 * count / total:.2f} %)" for value, count in sorted(values.items()))

@@ -1,4 +1,4 @@
-"""Label maps that lie among images, told by the layouts of the catalogue."""
+"""Recognition of label maps among images, by the layouts of the catalogue."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path, PurePosixPath
 from anomaly.datasets.catalog import SETS
 from anomaly.datasets.images import is_one_channel
 
-FOLDER = ".labels"  # ends the name of a folder that holds one image's label maps
+FOLDER = ".labels"  # suffix of folders that hold the label maps of one image
 
 
 def find_label_maps(folder: Path, files: Iterable[Path]) -> set[Path]:
-    """Tell which of a folder's files are label maps, and not images.
+    """Find the files of a folder that are label maps, not images.
 
-    These are all files in folders named ``NAME.labels``; pictures of one channel that fit the label maps of a layout in
-    the catalogue, where an image is there that the layout gives to them; and what lies in one folder with these, such
-    as their colour versions, if none of their images does.
+    These are: all files in folders named ``NAME.labels``; one-channel images that match the label pattern of a layout
+    in the catalogue and whose image in that layout exists; and other files in the same folder, such as colour versions
+    of the labels, unless the folder also holds their images.
 
     Args:
-        folder: Where the files are; the folders above it tell nothing.
+        folder: Folder of the files; the names of folders above it are not considered.
         files: Files below the folder.
     """
     paths = {PurePosixPath(path.relative_to(folder).as_posix()): path for path in files}
-    found = {short for short in paths if any(part.lower().endswith(FOLDER) for part in short.parts[:-1])}
-    rest = sorted(paths.keys() - found)
+    maps = {short for short in paths if any(part.lower().endswith(FOLDER) for part in short.parts[:-1])}
+    rest = sorted(paths.keys() - maps)
     layouts = {(layout.labels, layout.images): layout for one in SETS.values() for layout in one.layouts}
     pairs = [pair for layout in layouts.values() for pair in layout.pairs(rest) if is_one_channel(paths[pair[0]])]
     label_folders = {label.parent for label, _ in pairs} - {image.parent for _, image in pairs}
-    found |= {label for label, _ in pairs} | {short for short in rest if short.parent in label_folders}
-    return {paths[short] for short in found}
+    maps |= {label for label, _ in pairs} | {short for short in rest if short.parent in label_folders}
+    return {paths[short] for short in maps}

@@ -1,4 +1,4 @@
-"""LostAndFound: small obstacles on the road, in video. Figures differ with the frames and the labels that are taken."""
+"""LostAndFound: videos of small obstacles on the road. Results depend on the selection of frames and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A published set, fetched and unpacked where the catalogue looks for it."""
+"""Download a published dataset and unpack it where the catalogue expects it."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ def obtain(
     *,
     on_file: Callable[[Download], Progress | None] | None = None,
 ) -> Path:
-    """Fetch a set's archives into ``data_root/downloads``, and unpack them into the first folder it is looked for in.
+    """Download the archives of a dataset into ``data_root/downloads``, and unpack them into its folder.
 
-    What is there already, whole and with the published checksum, is not fetched again; the archives stay.
+    Complete archives with the published checksum are not downloaded again. The archives are kept.
 
     Args:
         evaluation_set: An entry of the catalogue.
-        data_root: Folder that holds the sets.
-        on_file: Called before each archive; gives what :func:`anomaly.datasets.download.fetch` is to call on progress.
+        data_root: Folder that holds the datasets.
+        on_file: Called before each archive; returns the function that :func:`anomaly.datasets.download.fetch` calls on
+            progress.
 
     Returns:
-        The set's folder.
+        Folder of the dataset, the first of the entry's ``folders``.
 
     Raises:
-        InputError: The set has no archive that can be fetched without an account, its folder holds what an archive
-            holds too, or whatever fetching and unpacking find wrong.
+        InputError: No archive can be downloaded without an account, the folder already holds a file or folder of an
+            archive, or downloading or unpacking fails.
     """
     folder = data_root / evaluation_set.folders[0]
     if not evaluation_set.downloads:
         raise InputError(
-            f"{evaluation_set.name}: no archive can be fetched without an account or a click; "
+            f"{evaluation_set.name}: no archive can be downloaded without an account or a click; "
             f"{evaluation_set.obtain or 'get it from ' + evaluation_set.home} and put it in {folder}"
         )
     for download in evaluation_set.downloads:
@@ -51,12 +52,12 @@ def obtain(
 
 
 def _move_in(unpacked: Path, folder: Path, archive: Path) -> None:
-    """Move what was unpacked into a folder that may hold another archive's content, all or nothing."""
+    """Move unpacked files, all or none, into a folder that may hold the content of another archive."""
     entries = sorted(unpacked.iterdir())
     if there := [entry.name for entry in entries if (folder / entry.name).exists()]:
         raise InputError(
-            f"{folder}: expected nothing of what {archive.name} holds, found {there[0]}; "
-            "the set seems to be there: check it with anomaly data check, or move it away"
+            f"{folder}: expected no file of {archive.name}, found {there[0]}; the dataset seems to be there already, "
+            "check it with anomaly data check, or move it away"
         )
     moved: list[Path] = []
     try:

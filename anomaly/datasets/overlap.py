@@ -1,4 +1,4 @@
-"""Images that two datasets share, by what is in the files and whatever the datasets are called."""
+"""Images that two datasets share, found by the content of their files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from anomaly.datasets.dataset import Dataset, FrameFiles
 
 
 def shared_images(first: Dataset, second: Dataset) -> list[str]:
-    """List the frames of ``second`` whose image is one of ``first`` too.
+    """List the frames of ``second`` whose image also belongs to ``first``.
 
-    Files are compared byte by byte, which takes no time where their sizes differ. An image that was stored anew, in
-    another format, is not found here: an evaluation compares the pixels when it reads them.
+    Files of equal size are compared byte by byte. An image that was saved again in another format is not found here;
+    an evaluation compares pixels when it reads the images.
 
     Args:
         first: A dataset.
-        second: Another.
+        second: Another dataset.
 
     Returns:
-        Ids of frames of ``second``, in its order.
+        Ids of the frames of ``second``, in its order.
     """
     by_size: dict[tuple[int, ...], list[tuple[Path, ...]]] = defaultdict(list)
     for files in first.files:
@@ -33,7 +33,7 @@ def shared_images(first: Dataset, second: Dataset) -> list[str]:
 
 
 def _sources(files: FrameFiles) -> tuple[Path, ...]:
-    """The files that a frame's image is made of."""
+    """List the files that make up the image of a frame."""
     return (files.image,) if files.overlay is None else (files.image, files.overlay)
 
 
@@ -42,5 +42,5 @@ def _sizes(files: FrameFiles) -> tuple[int, ...]:
 
 
 def _equal(first: tuple[Path, ...], second: tuple[Path, ...]) -> bool:
-    pairs = zip(first, second, strict=True)  # as many sizes, so as many files
+    pairs = zip(first, second, strict=True)  # equally many sizes, so equally many files
     return all(one.samefile(other) or filecmp.cmp(one, other, shallow=False) for one, other in pairs)

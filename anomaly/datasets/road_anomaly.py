@@ -1,7 +1,7 @@
 """RoadAnomaly: 60 images of unusual dangers on the road.
 
-The published label files hold 0 (known) and 2 (anomaly), and nothing is ignored. Widespread copies have been rewritten
-to 0 and 1.
+The published label files hold 0 (known) and 2 (anomaly); no pixel is ignored. In widespread copies the values are 0
+and 1.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ ENCODINGS = {"published": PUBLISHED, "rewritten to 0 and 1": {0: KNOWN, 1: ANOMA
 
 
 def frame_list(root: Path) -> Sequence[str] | None:
-    """Read the names of the images in ``frame_list.json``; ``None`` where there is no such file.
+    """Read the image names in ``frame_list.json``.
+
+    Args:
+        root: Folder of the dataset.
+
+    Returns:
+        Names of the images; ``None`` if there is no such file.
 
     Raises:
-        InputError: The file is not a JSON list of different file names.
+        InputError: The file is not a JSON list of distinct file names.
     """
     path = root / "frame_list.json"
     if not path.is_file():
@@ -35,7 +41,7 @@ def frame_list(root: Path) -> Sequence[str] | None:
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(
             f'{path}: expected a JSON list of file names such as "a.jpg", found something else; '
-            "restore it, or remove it to take every image"
+            "restore it, or remove it to use every image"
         )
     names = [PurePosixPath(entry).name for entry in entries]
     if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""SegmentMeIfYouCan's AnomalyTrack and ObstacleTrack: only the labels of the validation splits are public."""
+"""AnomalyTrack and ObstacleTrack of SegmentMeIfYouCan, of which only the validation labels are public."""
 
 from __future__ import annotations
 

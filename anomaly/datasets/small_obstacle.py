@@ -1,4 +1,4 @@
-"""Small Obstacle Dataset: small things on Indian roads, in video."""
+"""Small Obstacle Dataset: videos of small obstacles on Indian roads."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SETS = tuple(
         citation="Singh et al., LiDAR guided Small obstacle Segmentation, IROS 2020",
         licence="not found",
         pitfalls=(
-            "In the published labels 0 is everything off the road; in copies for SegmentMeIfYouCan it is the road. A "
-            "dataset with only the values 0 and 1 could be either, and is refused.",
+            "In the published labels 0 is everything off the road; in copies for SegmentMeIfYouCan it is the road. "
+            "Labels with only the values 0 and 1 could be either, and are an error.",
         ),
     )
     for part in ("train", "val", "test")

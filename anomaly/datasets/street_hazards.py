@@ -1,4 +1,4 @@
-"""StreetHazards: simulated streets with objects that belong elsewhere, in two towns not seen in training."""
+"""StreetHazards: simulated streets with out-of-place objects, in two towns that do not occur in training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = (
 
 
 def _encodings(*ignored: int) -> dict[str, Encoding]:
-    """The published values 1 to 14 and those less one, with some of the published ones ignored."""
+    """Return the encodings of the published values 1 to 14 and of values less one, with some classes ignored."""
     raw = {value: IGNORE if value in ignored else KNOWN for value in range(1, 14)} | {14: ANOMALY}
     return {"published": raw, "less one": {value - 1: meaning for value, meaning in raw.items()}}
 

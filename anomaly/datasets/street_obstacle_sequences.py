@@ -1,4 +1,4 @@
-"""Street Obstacle Sequences and Wuppertal Obstacle Sequences: videos with labels on some of the frames."""
+"""Street Obstacle Sequences and Wuppertal Obstacle Sequences: videos in which some frames have labels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _sequences(name: str, title: str, frames: int, record: str) -> CatalogEntry:
         sizes=((1920, 1080),),
         pitfalls=(
             "254 is the anomaly. That 253 is the road and 0 everything else is inferred from the authors' other "
-            "datasets; any other value is refused.",
+            "datasets; any other value is an error.",
             "Only some frames of each video have labels; the others are not evaluated.",
         ),
     )

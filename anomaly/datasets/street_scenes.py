@@ -1,11 +1,11 @@
-"""Generated street scenes: the data set that is always at hand.
+"""Synthetic street scenes, a dataset that needs no download.
 
-Every scene follows from its seed alone. ``write_street_scenes`` writes a closed-set training and validation
-split in Cityscapes' layout and an open-world split in RoadAnomaly's:
+Every scene is determined by its seed. ``write_street_scenes`` writes a closed-set training and validation dataset in
+the layout of Cityscapes, and an open-world dataset in the layout of RoadAnomaly:
 
     ROOT/street_scenes.json                                         settings, classes and palette
     ROOT/leftImg8bit/{train,val}/TOWN/NAME_leftImg8bit.png
-    ROOT/gtFine/{train,val}/TOWN/NAME_gtFine_labelTrainIds.png      class ids, the index into CLASSES
+    ROOT/gtFine/{train,val}/TOWN/NAME_gtFine_labelTrainIds.png      class indices into CLASSES
     ROOT/open_world/frame_list.json                                 ["NAME.jpg", ...]
     ROOT/open_world/frames/NAME.jpg
     ROOT/open_world/frames/NAME.labels/labels_semantic.png          0 background, 2 anomaly
@@ -29,17 +29,18 @@ from anomaly.datasets.road_anomaly import FRAMES, PUBLISHED
 from anomaly.datasets.synthetic.classes import CLASSES, PALETTE
 from anomaly.datasets.synthetic.scene import Scene, render_scene
 from anomaly.errors import InputError
+from anomaly.utils.files import write_whole
 
 __all__ = ["CLASSES", "PALETTE", "Scene", "render_scene", "write_street_scenes"]
 
 VERSION = 1
-"""Raise this whenever the same seed gives another scene."""
+"""Version of the generator; increase it when the same seed gives another scene."""
 
 LARGEST = 8192
 """Longest side of a scene in pixels."""
 
 ANOMALY_FREE = 0.15
-"""Share of the open-world frames that hold no anomaly."""
+"""Share of the open-world frames without an anomaly."""
 
 SETS = (
     CatalogEntry(
@@ -58,13 +59,13 @@ SETS = (
 
 _ANOMALY_VALUE = 2
 _TOWNS = {"train": ("alderwick", "birchford", "cedarham", "dunmere"), "val": ("elmstead", "foxbury")}
-# Seeds of the splits are this far apart, so that no scene is in two of them.
+# Distance between the first seeds of training, validation and open-world scenes, so that no scene is in two of them.
 _STRIDE = 1_000_000
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One frame to render; ``image`` and ``label`` are paths below the root."""
+    """A frame to render; ``image`` and ``label`` are paths below the root."""
 
     seed: int
     anomalies: int
@@ -73,7 +74,7 @@ class _Job:
     open_world: bool
 
     def files(self, size: tuple[int, int]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Path and content of each file, the image last."""
+        """Yield path and content of each file, the image last."""
         scene = render_scene(self.seed, size, self.anomalies)
         label = (scene.anomaly * np.uint8(_ANOMALY_VALUE)) if self.open_world else scene.label
         yield self.label, label
@@ -89,28 +90,29 @@ def write_street_scenes(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the data set to ``root``, whole or not at all.
+    """Write the dataset to ``root``, whole or not at all.
 
-    Frames are collected in ``.NAME.partial`` beside ``root`` and moved into place when all are there; a run
-    that was stopped is taken up where it ended. Where ``root`` holds the set already, nothing is done.
+    Frames are collected in ``.NAME.partial`` beside ``root`` and moved into place when all are written. A run that was
+    stopped continues where it ended. If ``root`` holds this dataset already, nothing is done.
 
     Args:
-        root: Folder to make; its parents are made too.
+        root: Folder to make, with its parents.
         train: Number of training frames.
         val: Number of validation frames.
-        open_world: Number of open-world frames; ``ANOMALY_FREE`` of them, rounded, hold no anomaly, others
-            1 to 4.
-        size: ``(H, W)`` in pixels.
-        seed: 0 or more; sets of different seeds have no scene in common.
-        progress: Called with ``(frames done, frames in all)``.
+        open_world: Number of open-world frames. A share ``ANOMALY_FREE`` of them, rounded, has no anomaly; the others
+            have 1 to 4.
+        size: Height and width in pixels, from 32 to ``LARGEST``.
+        seed: Seed, 0 or more; datasets of different seeds have no scene in common.
+        progress: Called with the number of frames done and the number of all frames.
 
     Raises:
-        InputError: ``root`` holds something else, or a number is out of its range.
+        InputError: ``root`` holds something else, or a number is out of range.
     """
     if min(train, val, open_world, seed) < 0 or min(size) < 32 or max(size) > LARGEST:
         raise InputError(
             f"street_scenes: expected train, val, open-world and seed >= 0 and a size of 32x32 to {LARGEST}x{LARGEST}, "
-            f"found train={train}, val={val}, open-world={open_world}, seed={seed}, size={size[0]}x{size[1]}"
+            f"found train={train}, val={val}, open-world={open_world}, seed={seed}, size={size[0]}x{size[1]}; correct "
+            "these values"
         )
     settings: dict[str, object] = {
         "generator": "street_scenes",
@@ -131,7 +133,7 @@ def write_street_scenes(
     for done, job in enumerate(jobs):
         if progress:
             progress(done, len(jobs))
-        # The image comes last, so where it is the label is too.
+        # The image is written last, so the label exists if the image does.
         if not (partial / job.image).is_file():
             for name, array in job.files(size):
                 _write_image(partial / name, array)
@@ -165,7 +167,7 @@ def _plan(train: int, val: int, open_world: int, seed: int) -> list[_Job]:
 
 
 def _is_complete(root: Path, settings: dict[str, object], jobs: list[_Job]) -> bool:
-    """Whether ``root`` holds this very set: ``False`` where there is nothing, an error for something else."""
+    """Return whether ``root`` holds this dataset; ``False`` if it is empty, an error if it holds something else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     advice = "delete it or choose another folder"
@@ -173,49 +175,49 @@ def _is_complete(root: Path, settings: dict[str, object], jobs: list[_Job]) -> b
         raise InputError(f"{root}: expected a folder for street_scenes, found a file; {advice}")
     record = root / "street_scenes.json"
     if not record.is_file():
-        raise InputError(f"{root}: expected nothing or generated street scenes, found other files; {advice}")
-    found = _read_settings(record)
-    if any(found.get(key) != value for key, value in settings.items()):
-        there = ", ".join(f"{key}={found.get(key)}" for key in settings if found.get(key) != settings[key])
-        asked = ", ".join(f"{key}={value}" for key, value in settings.items() if found.get(key) != value)
-        raise InputError(f"{root}: expected street scenes with {asked}, found a set with {there}; {advice}")
+        raise InputError(f"{root}: expected an empty folder or street scenes, found other files; {advice}")
+    existing = _read_settings(record)
+    if any(existing.get(key) != value for key, value in settings.items()):
+        there = ", ".join(f"{key}={existing.get(key)}" for key in settings if existing.get(key) != settings[key])
+        asked = ", ".join(f"{key}={value}" for key, value in settings.items() if existing.get(key) != value)
+        raise InputError(f"{root}: expected street scenes with {asked}, found some with {there}; {advice}")
     lost = [name for job in jobs for name in (job.image, job.label) if not (root / name).is_file()]
     if lost:
-        raise InputError(f"{root}: {len(lost)} files of the set are missing, the first {lost[0]}; {advice}")
+        raise InputError(
+            f"{root}: expected all files of the street scenes, found that {len(lost)} are missing, the first "
+            f"{lost[0]}; {advice}"
+        )
     return True
 
 
 def _open_partial(root: Path, settings: dict[str, object]) -> Path:
-    """The folder where frames are collected, emptied unless it was begun with the same settings."""
+    """Prepare the folder where frames are collected; it keeps frames of a stopped run with the same settings."""
     partial = root.parent / f".{root.name}.partial"
     record = partial / "street_scenes.json"
     if partial.exists() and (not record.is_file() or _read_settings(record) != settings):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
+    for draft in partial.rglob(".*.tmp*"):  # left by a killed run
+        draft.unlink()
     _write_json(record, settings)
     return partial
 
 
 def _read_settings(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _write_image(path: Path, array: npt.NDArray[np.uint8]) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
     _, data = cv2.imencode(path.suffix, array, options)
-    _replace(path, data.tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data.tobytes())
 
 
 def _write_json(path: Path, content: object) -> None:
-    _replace(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_bytes(data)
-    os.replace(draft, path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Unpacking archives from elsewhere: all of it in its folder, or nothing."""
+"""Safe unpacking of archives from untrusted sources, whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from anomaly.errors import InputError
 
 _BLOCK = 1 << 18
 _LONGEST_PART, _LONGEST_NAME, _DEEPEST = 255, 1024, 64
-_LARGEST_EXTENSION = 1 << 20  # bytes of a tar header that holds a long name or pax records, which are read at once
+_LARGEST_EXTENSION = 1 << 20  # largest tar header with a long name or pax records, which is read at once, in bytes
 _EXTENSIONS = (b"L", b"K", b"x", b"g", b"X")
 _COMPRESSED: dict[bytes, Callable[[Path, Literal["rb"]], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-_FOLDER = None  # an entry's data, where it is a folder
+_FOLDER = None  # stands for the data of an entry that is a folder
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error),
-    *(RuntimeError, ValueError, ArithmeticError, LookupError),  # what the readers of headers trip over
+    *(RuntimeError, ValueError, ArithmeticError, LookupError),  # raised while reading broken headers
 )
 
 
 def unpack(archive: Path, folder: Path, *, limit: int = 100 * 10**9) -> Path:
-    """Unpack an archive into a folder that is not there yet, or is empty.
+    """Unpack an archive into a folder that does not exist or is empty.
 
-    Everything is written to a hidden folder beside it, which takes its place in one step when all is well and is
-    removed otherwise (only SIGKILL can leave it). Files get the permissions 0644 and folders 0755, whatever the
-    archive says; times and owners are not kept. A single folder at the top stays. A backslash in a name separates
-    folders, as archives from Windows use it.
+    Files are written to a hidden folder beside it, which replaces it in one step on success and is removed otherwise
+    (only SIGKILL can leave it). Files get the permissions 0644 and folders 0755, whatever the archive says; times and
+    owners are not kept. A single top-level folder is kept. A backslash in a name separates folders, as in archives from
+    Windows.
 
     Args:
-        archive: A zip, tar, tar.gz, tar.bz2 or tar.xz, told by its content.
-        folder: Where to; its parents are made if missing.
-        limit: Largest total size of what is in the archive, in bytes; free disk space is a limit too. The bytes are
-            counted while they are written, whatever the headers say.
+        archive: A zip, tar, tar.gz, tar.bz2 or tar.xz archive, recognised by its content.
+        folder: Folder to unpack into; its parents are made if missing.
+        limit: Largest total size of the unpacked files in bytes; free disk space is a limit too. Bytes are counted as
+            they are written, whatever the headers say.
 
     Returns:
         ``folder``.
 
     Raises:
-        InputError: The archive is missing, empty, damaged, cut short, encrypted or of another kind, or unpacks to more
-            than the limit; it has a member that leads outside (an absolute name, ``..``, a drive), that is no plain
-            file or folder, whose name is there twice (upper and lower case count as equal), is too long, too deep or
-            has a NUL; or ``folder`` is not empty or cannot be written.
+        InputError: The archive is missing, empty, damaged, truncated, encrypted or of another kind, or exceeds the
+            limit; a member leads outside (an absolute name, ``..``, a drive), is not a plain file or folder, or its
+            name occurs twice (in any case), is too long, too deep or contains a NUL; or ``folder`` is not empty or
+            cannot be written.
     """
-    target = folder.resolve()  # a link to an empty folder is filled, not replaced
+    target = folder.resolve()  # fills the target of a link instead of replacing the link
     if not archive.is_file():
-        raise InputError(f"{archive}: expected an archive, found no file; check the path or fetch it again")
+        raise InputError(f"{archive}: expected an archive, found no file; check the path or download it again")
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InputError(
@@ -75,19 +75,19 @@ def unpack(archive: Path, folder: Path, *, limit: int = 100 * 10**9) -> Path:
                 for name, data in entries:
                     tree.add(name, data)
             if not tree.files:
-                raise InputError(f"{archive}: expected at least one file, found an empty archive; fetch it again")
+                raise InputError(f"{archive}: expected at least one file, found an empty archive; download it again")
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(tree.root, target)
     except OSError as error:
         raise InputError(
-            f"{folder}: expected to unpack {archive} here, found that files cannot be read or written ({error}); make "
-            "room or choose another folder"
+            f"{folder}: expected to unpack {archive} here, found that files cannot be read or written ({error}); free "
+            "some space or choose another folder"
         ) from error
     return folder
 
 
 class _Tree:
-    """What is unpacked so far: every name once, no byte above the limit."""
+    """The files unpacked so far, with every name once and no byte above the limit."""
 
     def __init__(self, root: Path, archive: Path, room: int) -> None:
         self.root, self.archive, self.limit, self.room = root, archive, room, room
@@ -98,8 +98,8 @@ class _Tree:
 
     def refuse(self, name: str, found: str) -> InputError:
         return InputError(
-            f"{self.archive}: expected plain files and folders below the archive's own top, found the member "
-            f"{name[:200]!r}, {found}; nothing was unpacked: get the archive from its publisher"
+            f"{self.archive}: expected only plain files and folders inside the archive's own tree, found the member "
+            f"{name[:200]!r}, {found}; nothing was unpacked, get the archive from its publisher"
         )
 
     def spend(self, count: int) -> None:
@@ -107,14 +107,14 @@ class _Tree:
         if self.room < 0:
             raise InputError(
                 f"{self.archive}: expected at most {self.limit} bytes when unpacked (the limit, or the free disk "
-                "space), found more; nothing was unpacked: make room, or raise the limit if you trust the archive"
+                "space), found more; nothing was unpacked, free some space, or raise the limit if you trust the archive"
             )
 
     def add(self, name: str, data: IO[bytes] | None) -> None:
-        """Write a file with its data, or make a folder where there are none."""
+        """Write a file with its data, or make a folder if there are no data."""
         parts = self._parts(name)
         if not parts and data is _FOLDER:
-            return  # "./", the top itself
+            return  # "./", the top-level folder
         if not parts:
             raise self.refuse(name, "a file without a name")
         for depth in range(1, len(parts) + 1):
@@ -142,11 +142,11 @@ class _Tree:
         return parts
 
     def _enter(self, name: str, path: str, *, is_folder: bool) -> None:
-        """Note a name; a folder may come again, in the same spelling, and is made when it is new."""
+        """Record a name, and make a new folder; a folder may occur again with the same spelling."""
         spelled = path + "/" * is_folder
         before = self.seen.get(path.lower())
         if before is not None and (before != spelled or not is_folder):
-            raise self.refuse(name, f"whose name is also that of {before!r} (upper and lower case count as equal)")
+            raise self.refuse(name, f"whose name equals that of {before!r} (upper and lower case count as equal)")
         if before is None and is_folder:
             (self.root / path).mkdir()
             (self.root / path).chmod(0o755)
@@ -155,7 +155,7 @@ class _Tree:
 
 @contextmanager
 def _readable(archive: Path) -> Iterator[None]:
-    """Put in words what goes wrong in reading an archive; errors of the disk have a number and pass."""
+    """Turn errors of reading an archive into ``InputError``; disk errors, which have a number, are not changed."""
     try:
         yield
     except InputError:
@@ -164,8 +164,8 @@ def _readable(archive: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
-            f"{archive}: expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz archive, found one that is damaged, cut "
-            f"short or of another kind ({error}); remove it and fetch it again"
+            f"{archive}: expected a complete zip, tar, tar.gz, tar.bz2 or tar.xz archive, found one that is damaged, "
+            f"truncated or of another kind ({error}); remove it and download it again"
         ) from error
 
 
@@ -207,14 +207,14 @@ def _of_tar(tar: tarfile.TarFile, stream: IO[bytes], tree: _Tree) -> Iterator[tu
         else:
             raise tree.refuse(member.name, "which is a link or a device")
         tar.members.clear()  # type: ignore[attr-defined]
-    while block := stream.read(_BLOCK):  # to the end: only there a checksum of the whole is looked at
+    while block := stream.read(_BLOCK):  # read to the end, where the checksum of the whole file is verified
         tree.spend(len(block))
         if block.strip(b"\0"):
             raise tarfile.ReadError("data after its end")
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A header that is broken, missing or absurd is an error; tarfile takes it for the end of the archive."""
+    """A tar header that raises an error if it is broken, missing or absurd; tarfile would end the archive there."""
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> _StrictHeader:
@@ -228,7 +228,7 @@ class _StrictHeader(tarfile.TarInfo):
         try:
             return cls._sane(super().fromtarfile(tarfile_))
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise  # the zeros at the end
+            raise  # the zeros that end an archive
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
 

@@ -1,4 +1,8 @@
-"""Metrics: pure functions in ``functional``, and classes with update / merge / compute / reset above them."""
+"""Metrics of anomaly segmentation.
+
+``functional`` holds pure functions. The classes here accumulate frames with ``update``, ``merge``, ``compute`` and
+``reset``.
+"""
 
 from anomaly.metrics.component import ComponentMetrics, ComponentResult
 from anomaly.metrics.functional.components import TRACKS

@@ -1,4 +1,4 @@
-"""Bands around a ROC and a precision-recall curve: what other frames of the kind might give."""
+"""Confidence bands around a ROC curve and a precision-recall curve, by the bootstrap over frames."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from anomaly.metrics.functional.resampling import Floats
 # Dense where curves are steep: at low false-positive rates and at low recall.
 RATES = np.unique(np.concatenate([[0.0], np.geomspace(1e-3, 1, 31), np.linspace(0.05, 1, 20)]))
 RECALLS = np.unique(np.concatenate([np.linspace(0.01, 0.1, 10), np.linspace(0.1, 1, 46)]))
-_CHUNK = 200  # draws that are handled together
+_CHUNK = 200  # draws processed at a time
 
 
 @dataclass(frozen=True)
 class CurveBands:
-    """Vertical bands: at each rate the middle ``level`` of what draws of frames give there.
+    """Vertical confidence bands: at each rate, the central share ``level`` of the bootstrap draws.
 
     Args:
-        fpr: False-positive rates.
-        tpr_low: Lower ends of the true-positive rate there; NaN where no draw has a value.
-        tpr_high: Upper ends.
-        recall: True-positive rates.
-        precision_low: Lower ends of the precision there.
-        precision_high: Upper ends.
-        level: Of confidence, at each rate by itself and not of the whole curve.
-        replicates: Draws of frames.
+        fpr: False-positive rates at which the ROC band is given.
+        tpr_low: Lower ends of the true-positive rate at ``fpr``; NaN where no draw has a value.
+        tpr_high: Upper ends of the true-positive rate at ``fpr``.
+        recall: Recalls at which the precision band is given.
+        precision_low: Lower ends of the precision at ``recall``.
+        precision_high: Upper ends of the precision at ``recall``.
+        level: Confidence level. It holds at each rate separately, not for the whole curve.
+        replicates: Number of draws.
     """
 
     fpr: tuple[float, ...]
@@ -42,31 +42,34 @@ class CurveBands:
 
 
 def curve_bands(table: FrameTable, *, replicates: int = 1000, level: float = 0.95, seed: int = 0) -> CurveBands:
-    """Give bands around both curves, from the draws of frames that :func:`anomaly.metrics.bootstrap.bootstrap` takes.
+    """Compute confidence bands around both curves, with the draws of :func:`anomaly.metrics.bootstrap.bootstrap`.
 
-    The true-positive rate at a false-positive rate lies on the straight line between the neighbouring thresholds; the
-    precision at a recall is that of the highest threshold whose recall is at least that.
+    The true-positive rate at a false-positive rate is interpolated linearly between the neighbouring thresholds. The
+    precision at a recall is taken at the highest threshold that reaches this recall.
 
     Args:
-        table: Of the score.
-        replicates: Draws of as many frames as there are, with replacement.
-        level: Of confidence, ``0 < level < 1``.
-        seed: Of the draws.
+        table: Counts of the score, frame by frame.
+        replicates: Number of draws. Each draws as many frames as there are, with replacement.
+        level: Confidence level, ``0 < level < 1``.
+        seed: Seed of the draws.
+
+    Returns:
+        Bands at fixed rates; NaN with fewer than two frames.
 
     Raises:
         InputError: An argument is out of range.
     """
     replicates, level, seed = check_draws(replicates, level, seed)
     draws, _ = draw_frames(len(table.frames), replicates, seed)
-    found = [_at_rates(table, draws[i : i + _CHUNK]) for i in range(0, replicates, _CHUNK)]
-    ends = [_ends(np.concatenate(part), level, len(table.frames)) for part in zip(*found, strict=True)]
+    chunks = [_at_rates(table, draws[i : i + _CHUNK]) for i in range(0, replicates, _CHUNK)]
+    ends = [_ends(np.concatenate(part), level, len(table.frames)) for part in zip(*chunks, strict=True)]
     (tpr_low, tpr_high), (precision_low, precision_high) = ends
     rates, recalls = tuple(RATES.tolist()), tuple(RECALLS.tolist())
     return CurveBands(rates, tpr_low, tpr_high, recalls, precision_low, precision_high, level, replicates)
 
 
 def _at_rates(table: FrameTable, draws: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Both curves of draws that have pixels of both kinds. Shape: ``(B, RATES)`` and ``(B, RECALLS)``."""
+    """Evaluate both curves of every draw with known and anomaly pixels. Shape: ``(B, RATES)``, ``(B, RECALLS)``."""
     share = draws.astype(np.float64)  # counts below 2^53 stay exact
     tp, fp = (share @ count.astype(np.float64) for count in (table.counts.tp, table.counts.fp))
     defined = (tp[:, -1] > 0) & (fp[:, -1] > 0)

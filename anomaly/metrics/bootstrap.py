@@ -1,8 +1,8 @@
-"""How sure pooled figures are: the bootstrap over frames, for one method and for the difference between two.
+"""Confidence intervals of pooled metrics by the bootstrap over frames, for one score or for the difference of two.
 
-Pixels of one frame are not independent, so frames are drawn, with replacement, never pixels (Efron & Tibshirani, An
-Introduction to the Bootstrap, 1993). An interval says what other frames of the same kind might give; it says nothing
-about another training of the network.
+Pixels of a frame are not independent. So frames, not pixels, are drawn with replacement (Efron & Tibshirani, An
+Introduction to the Bootstrap, 1993). An interval covers the variation between frames of the same kind. It does not
+cover the variation between trainings of the network.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from anomaly.utils.given import choice, real, whole
 
 Method = Literal["bca", "percentile"]
 METHODS = ("bca", "percentile")
-POINTS = 2000  # shared thresholds from the anomaly pixels, and as many from the known ones
-SAMPLES = 2**16  # pixels of either kind among which they are chosen
+POINTS = 2000  # shared thresholds from anomaly pixels, and as many from known pixels
+SAMPLES = 2**16  # pixels of each kind from which thresholds are chosen
 
 
 class DegenerateBootstrapWarning(UserWarning):
-    """Draws of frames that have no value, or too few frames for a corrected interval."""
+    """Some draws of frames have no value, or a corrected (BCa) interval cannot be computed."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class BootstrapInterval:
     """A confidence interval.
 
     Args:
-        low: Its lower end.
-        high: Its upper end.
-        level: Of confidence, such as 0.95.
-        method: ``bca`` or ``percentile``; the latter also where BCa has no value.
-        replicates: Draws of frames.
-        undefined: Of these, the draws without a known or without an anomaly pixel, which were left out.
+        low: Lower end.
+        high: Upper end.
+        level: Confidence level, such as 0.95.
+        method: Method that gave the interval: ``bca``, or ``percentile``, also used where BCa is undefined.
+        replicates: Number of draws of frames.
+        undefined: Number of draws without a known or without an anomaly pixel; they were left out.
     """
 
     low: float
@@ -57,13 +57,13 @@ class BootstrapInterval:
 
 @dataclass(frozen=True)
 class Difference:
-    """One method's figure minus another's on the same frames.
+    """The difference between the values of two scores on the same frames.
 
     Args:
-        difference: Exact.
-        interval: Its confidence interval.
-        p_value: Two-sided, of no difference: ``1 - level`` of the percentile interval that ends at 0. At least
-            2 / (replicates + 1).
+        difference: Exact difference.
+        interval: Confidence interval of the difference.
+        p_value: Two-sided p-value of no difference: ``1 - level`` of the percentile interval that ends at 0. It is at
+            least 2 / (replicates + 1).
     """
 
     difference: float
@@ -73,18 +73,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class FrameTable:
-    """What the bootstrap needs of one score on one set: exact figures, and each frame's counts at shared thresholds.
+    """Input of the bootstrap for one score on one dataset: exact values, and counts of each frame at shared thresholds.
 
-    About 4000 thresholds stand for all pixels. Measured against recomputing figures from all pixels of a draw, the
-    error is below 1e-4 (``tests/anomaly/test_bootstrap.py``), far below the width of any interval.
+    About 4000 thresholds represent all pixels. Compared with values recomputed from all pixels of a draw, the error is
+    below 1e-4 (``tests/anomaly/test_bootstrap.py``), far below the width of any interval.
 
     Args:
-        name: Of the score.
-        dataset: Of the evaluation set.
-        frames: Numbers of pixels of each frame, by its id.
-        counts: In the order of ``frames``.
-        values: Exact, of all frames.
-        levels: Where figures are taken.
+        name: Name of the score.
+        dataset: Name of the dataset.
+        frames: Pixel counts of each frame, by its id.
+        counts: Counts at the shared thresholds, in the order of ``frames``.
+        values: Exact values over all frames, by metric.
+        levels: Levels and threshold of the metrics.
     """
 
     name: str
@@ -96,14 +96,14 @@ class FrameTable:
 
     @classmethod
     def of(cls, metrics: PixelMetrics, result: PixelResult | None = None) -> FrameTable:
-        """Read metrics in exact mode twice, a frame at a time.
+        """Make a table from metrics in exact mode, which are read twice, a frame at a time.
 
         Args:
-            metrics: With at least one frame.
-            result: What ``metrics.compute()`` gave, if that is known already.
+            metrics: Metrics in exact mode with at least one frame.
+            result: Output of ``metrics.compute()``, if available; saves computing it again.
 
         Raises:
-            InputError: There is no frame, or the metrics are binned.
+            InputError: There is no frame, or the metrics are in binned mode.
         """
         thresholds = _shared_thresholds(metrics)
         frames, tp, fp, ties, above = {}, [], [], [], []
@@ -114,7 +114,7 @@ class FrameTable:
             fp.append(scores.known.size - np.searchsorted(scores.known, thresholds, side="left"))
             ties.append(fp[-1] - scores.known.size + np.searchsorted(scores.known, thresholds, side="right"))
         if not frames:
-            raise InputError(f"score {metrics.name!r}: expected frames to draw from, found none; update it first")
+            raise InputError(f"score {metrics.name!r}: expected frames to draw from, found none; call update() first")
         before = np.append(0, np.sum(tp, axis=0)[:-1])
         counts = SharedCounts(thresholds, np.array(tp), np.array(fp), np.array(ties), np.sum(above, axis=0) == before)
         result = result or metrics.compute()
@@ -124,28 +124,29 @@ class FrameTable:
 def bootstrap(
     table: FrameTable, *, replicates: int = 2000, level: float = 0.95, method: Method = "bca", seed: int = 0
 ) -> dict[str, BootstrapInterval]:
-    """Give confidence intervals of the pooled figures.
+    """Compute confidence intervals of the pooled metrics.
 
-    ``percentile`` takes quantiles of the replicates. ``bca`` corrects them for bias and for skewness (Efron 1987; Efron
-    & Tibshirani 1993, eq. 14.9 to 14.15), the acceleration by the jackknife over frames; where that has no value, as
-    when one frame holds every anomaly, it falls back to ``percentile``. One frame alone has no interval: NaN. With less
-    than about 20 frames every bootstrap is too narrow.
+    ``percentile`` uses quantiles of the replicates. ``bca`` corrects them for bias and skewness (Efron 1987; Efron &
+    Tibshirani 1993, eq. 14.9 to 14.15), with the acceleration from a jackknife over frames. Where this is undefined,
+    for example when one frame holds all anomalies, the interval falls back to ``percentile``. With a single frame the
+    interval is NaN. With fewer than about 20 frames, any bootstrap interval is too narrow.
 
     Args:
-        table: Of the score.
-        replicates: Draws of as many frames as there are, with replacement.
-        level: Of confidence, ``0 < level < 1``.
+        table: Counts of the score, frame by frame.
+        replicates: Number of draws. Each draws as many frames as there are, with replacement.
+        level: Confidence level, ``0 < level < 1``.
         method: ``bca`` or ``percentile``.
-        seed: Of the draws; the same seed gives the same intervals.
+        seed: Seed of the draws; the same seed gives the same intervals.
 
     Returns:
-        By the names of :class:`anomaly.metrics.PixelResult`, for all pooled figures but ``best_f1_threshold``.
+        Intervals by the metric names of :class:`anomaly.metrics.PixelResult`, for all pooled metrics except
+        ``best_f1_threshold``.
 
     Raises:
         InputError: An argument is out of range.
 
     Warns:
-        DegenerateBootstrapWarning: Draws without a known or an anomaly pixel were left out, or BCa had no value.
+        DegenerateBootstrapWarning: Draws without a known or an anomaly pixel were left out, or BCa is undefined.
     """
     replicates, level, seed = check_draws(replicates, level, seed)
     choice("method", method, METHODS)
@@ -167,25 +168,28 @@ def paired_bootstrap(
     method: Method = "percentile",
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """Test the differences ``a - b`` between two methods: each draw of frames is the same for both.
+    """Compute confidence intervals and p-values of the differences ``a - b``, with the same draws for both.
+
+    The p-value is twice the smaller share of replicates on either side of 0. It inverts the percentile interval: it is
+    below ``1 - level`` where the interval excludes 0.
 
     Args:
-        a: Of one method.
-        b: Of another on the same frames and labels, at the same levels; thresholds may differ.
-        replicates: As of :func:`bootstrap`.
-        level: As of :func:`bootstrap`.
-        method: As of :func:`bootstrap`; with ``bca`` interval and p-value may disagree near the level.
-        seed: As of :func:`bootstrap`.
+        a: Counts of one score.
+        b: Counts of another score on the same frames and labels, at the same levels. Thresholds may differ.
+        replicates: Number of draws. Each draws as many frames as there are, with replacement.
+        level: Confidence level, ``0 < level < 1``.
+        method: ``percentile`` or ``bca``. With ``bca``, interval and p-value may disagree close to the level.
+        seed: Seed of the draws; the same seed gives the same intervals.
 
     Returns:
-        As of :func:`bootstrap`. The p-value is twice the smaller share of replicates on either side of 0: it inverts
-        the percentile interval, and is below ``1 - level`` where 0 lies outside of that.
+        Differences by the metric names of :class:`anomaly.metrics.PixelResult`, for all pooled metrics except
+        ``best_f1_threshold``.
 
     Raises:
-        InputError: The two differ in set, frames, labels or levels, or an argument is out of range.
+        InputError: The two differ in dataset, frames, labels or levels, or an argument is out of range.
 
     Warns:
-        DegenerateBootstrapWarning: As :func:`bootstrap`.
+        DegenerateBootstrapWarning: Draws without a known or an anomaly pixel were left out, or BCa is undefined.
     """
     replicates, level, seed = check_draws(replicates, level, seed)
     choice("method", method, METHODS)
@@ -193,25 +197,29 @@ def paired_bootstrap(
     draws, left_out = draw_frames(len(a.frames), replicates, seed)
     samples, jackknife = _replicates(a, draws), _replicates(a, left_out)
     other_samples, other_jackknife = _replicates(b, draws), _replicates(b, left_out)
-    found = {}
+    differences = {}
     for name in samples:
         if name in other_samples:
             difference = a.values[name] - b.values[name]
             sampled = _Sampled(
                 difference, samples[name] - other_samples[name], jackknife[name] - other_jackknife[name], method
             )
-            found[name] = Difference(difference, sampled.interval(level), sampled.p_value())
-    _warn(f"{a.name} - {b.name}", [each.interval for each in found.values()], method)
-    return found
+            differences[name] = Difference(difference, sampled.interval(level), sampled.p_value())
+    _warn(f"{a.name} - {b.name}", [each.interval for each in differences.values()], method)
+    return differences
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Correct p-values for their number, so that the chance of any false discovery stays at the level (Holm 1979).
+    """Correct p-values for multiple comparisons, which controls the family-wise error rate (Holm 1979).
 
-    The i-th smallest of m is multiplied by ``m - i + 1``, is at least as large as those before it, and at most 1.
+    The i-th smallest of m p-values is multiplied by ``m - i + 1``, raised to its predecessor if it is smaller, and
+    limited to 1.
 
     Args:
-        p_values: By name, each in 0..1; NaN, of a comparison that has no value, stays NaN and is not counted.
+        p_values: p-values by name, each in 0..1. NaN (an undefined comparison) stays NaN and does not count in m.
+
+    Returns:
+        Corrected p-values by name.
 
     Raises:
         InputError: A p-value is out of range.
@@ -219,7 +227,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     p_values = {name: real(f"p-value of {name!r}", p_value) for name, p_value in p_values.items()}
     for name, p_value in p_values.items():
         if not (math.isnan(p_value) or 0 <= p_value <= 1):
-            raise InputError(f"p-value of {name!r}: expected a fraction from 0 to 1, found {p_value}")
+            raise InputError(f"p-value of {name!r}: expected a fraction from 0 to 1, found {p_value}; correct it")
     ascending = sorted((name for name in p_values if not math.isnan(p_values[name])), key=lambda name: p_values[name])
     corrected, largest = dict.fromkeys(p_values, math.nan), 0.0
     for i, name in enumerate(ascending):
@@ -229,7 +237,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 class _Sampled:
-    """A figure with its replicates, those without a value left out, and what BCa needs of them."""
+    """The replicates of one value, without undefined ones, and the corrections of BCa."""
 
     def __init__(self, estimate: float, samples: Floats, jackknife: Floats, method: Method) -> None:
         self.replicates = len(samples)
@@ -249,7 +257,7 @@ class _Sampled:
             self.samples = np.empty(0)
 
     def interval(self, level: float) -> BootstrapInterval:
-        """Both ends; percentile is BCa without bias and acceleration."""
+        """Compute both ends; a percentile interval is BCa without bias and acceleration."""
         from scipy.special import ndtr, ndtri
 
         low, high = math.nan, math.nan
@@ -260,14 +268,14 @@ class _Sampled:
         return BootstrapInterval(float(low), float(high), level, self.method, self.replicates, undefined)
 
     def p_value(self) -> float:
-        """Twice the share of replicates on the far side of 0, never 0 itself."""
+        """Compute twice the smaller share of replicates on either side of 0; it is never 0."""
         if not self.samples.size:
             return math.nan
         below, least = self._below(0.0), 1 / (self.samples.size + 1)
         return 2 * max(min(below, 1 - below), least)
 
     def _below(self, value: float) -> float:
-        """Share of the replicates below a value, those that equal it counting half."""
+        """Compute the share of replicates below a value; equal ones count half."""
         if not self.samples.size:
             return math.nan
         ends = [np.searchsorted(self.samples, value, side=side) for side in ("left", "right")]
@@ -275,20 +283,29 @@ class _Sampled:
 
 
 def _replicates(table: FrameTable, weights: npt.NDArray[np.int64]) -> dict[str, Floats]:
-    """Figures of draws; by how much the thresholds miss the exact figure of all frames is taken off."""
-    found = weighted_figures(table.counts, weights, table.levels)
-    missed = weighted_figures(table.counts, np.ones((1, len(table.frames)), np.int64), table.levels)
-    return {name: np.clip(found[name] - missed[name] + table.values[name], 0, 1) for name in found}
+    """Compute the values of draws, corrected by the error that the shared thresholds cause over all frames."""
+    values = weighted_figures(table.counts, weights, table.levels)
+    approximate = weighted_figures(table.counts, np.ones((1, len(table.frames)), np.int64), table.levels)
+    return {name: np.clip(values[name] - approximate[name] + table.values[name], 0, 1) for name in values}
 
 
 def draw_frames(frames: int, replicates: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Say how often each frame is drawn, and give all frames but one. Shape: ``(B, F)`` and ``(F, F)``."""
+    """Draw frames with replacement.
+
+    Args:
+        frames: Number of frames, F.
+        replicates: Number of draws, B.
+        seed: Seed of the draws.
+
+    Returns:
+        How often each frame is drawn, ``(B, F)``, and the selections that leave out one frame, ``(F, F)``.
+    """
     draws = np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), size=replicates)
     return draws, 1 - np.eye(frames, dtype=np.int64)
 
 
 def _shared_thresholds(metrics: PixelMetrics) -> Scores:
-    """Scores among the pixels of either kind, descending, denser toward the highest; see :class:`SharedCounts`."""
+    """Choose descending thresholds from the scores of known and anomaly pixels, denser towards the highest scores."""
     every = [max(1, -(-size // SAMPLES)) for size in (metrics.num_known, metrics.num_anomaly)]
     samples: tuple[list[Scores], list[Scores]] = ([], [])
     for _, frame in metrics.frames():
@@ -301,7 +318,10 @@ def _shared_thresholds(metrics: PixelMetrics) -> Scores:
 
 
 def _spread(scores: Scores) -> Scores:
-    """From descending scores: the highest few, ever fewer, then evenly many; a score that many have on its own."""
+    """Choose from descending scores: geometrically spaced ranks at the top and evenly spaced ranks over all.
+
+    A score that is chosen more than once is followed by the next larger number, so that its ties are counted alone.
+    """
     if not scores.size:
         return scores
     ranks = np.concatenate([np.geomspace(1, scores.size, POINTS // 4), np.linspace(1, scores.size, POINTS)])
@@ -311,10 +331,15 @@ def _spread(scores: Scores) -> Scores:
 
 
 def check_draws(replicates: int, level: float, seed: int) -> tuple[int, float, int]:
-    """Give how often to draw, the level of confidence and the seed, of any number type, as Python's own.
+    """Check the arguments of a bootstrap, and return them as Python numbers.
+
+    Args:
+        replicates: Number of draws, at least 1.
+        level: Confidence level, ``0 < level < 1``.
+        seed: Seed of the draws, at least 0.
 
     Raises:
-        InputError: One is out of range, or no such number.
+        InputError: An argument is out of range or not a number of the right kind.
     """
     level = real("level", level, "a fraction above 0 and below 1")
     if not 0 < level < 1:
@@ -326,29 +351,32 @@ def check_draws(replicates: int, level: float, seed: int) -> tuple[int, float, i
 def _check_paired(a: FrameTable, b: FrameTable) -> None:
     settings = [(each.dataset, each.levels.tpr, each.levels.fpr) for each in (a, b)]
     if settings[0] != settings[1]:
-        raise InputError(f"cannot compare (set, tpr, fpr) {settings[0]} with {settings[1]}; measure both alike")
+        raise InputError(
+            f"cannot compare (dataset, tpr, fpr) {settings[0]} with {settings[1]}; evaluate both on the same dataset "
+            "at the same levels"
+        )
     if apart := sorted(a.frames.keys() ^ b.frames.keys()):
         raise InputError(
-            f"cannot compare {a.name!r} with {b.name!r}: {len(apart)} frames, such as {apart[0]!r}, are of one of them "
-            "only; measure both on the same frames"
+            f"cannot compare {a.name!r} with {b.name!r}: {len(apart)} frames, such as {apart[0]!r}, belong to only one "
+            "of them; evaluate both on the same frames"
         )
     for frame_id, counts in a.frames.items():
         if counts != b.frames[frame_id]:
             raise InputError(
-                f"cannot compare {a.name!r} with {b.name!r}: frame {frame_id!r} has {counts} pixels and "
-                f"{b.frames[frame_id]}; measure both with the same labels"
+                f"cannot compare {a.name!r} with {b.name!r}: frame {frame_id!r} has the pixel counts {counts} and "
+                f"{b.frames[frame_id]}; evaluate both with the same labels"
             )
 
 
 def _warn(name: str, intervals: list[BootstrapInterval], method: Method) -> None:
-    """Say once what the intervals of a method lack."""
+    """Warn once about intervals that are undefined, incomplete or not corrected."""
     draws, undefined = intervals[0].replicates, intervals[0].undefined
     if undefined == draws:
         fault = "intervals are NaN: no draw of at least two frames has both known and anomaly pixels"
     elif undefined > draws / 100:
         fault = f"{undefined} of {draws} draws have no known or no anomaly pixel and are left out of the intervals"
     elif any(interval.method != method for interval in intervals):
-        fault = "BCa has no value for all figures; their intervals are percentiles"
+        fault = "BCa is undefined for some metrics, whose intervals are percentile intervals"
     else:
         return
     warnings.warn(f"{name}: {fault}", DegenerateBootstrapWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""A detector's threshold: chosen on one split, and what it then achieves on another."""
+"""Calibration thresholds: chosen on one dataset, and measured on another."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ RULES = ("tpr", "fpr", "best_f1")
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold and where it comes from.
+    """A calibration threshold and its origin.
+
+    Numbers may be of any type; they are kept as Python floats of the same value.
 
     Args:
-        value: A pixel is called anomalous when ``score >= value``. A number of the scores' own type, so that the
-            comparison does the same in float32 and in float64.
-        rule: What it was chosen by: see :func:`choose_threshold`.
-        level: The rule's; NaN for ``best_f1``.
-        name: Of the score.
-        set: That it was chosen on.
-        images: What tells the images of that set from others, by
-            :func:`anomaly.frames.image_hash`; empty where that is not known. The threshold is not to be
-            applied to them.
-
-    Numbers may be of any type, and are kept as Python floats of the same value.
+        value: A pixel is flagged as anomalous when ``score >= value``. The number is exact in the scores' own type, so
+            that the comparison gives the same in float32 and float64.
+        rule: Rule that chose the threshold; see :func:`choose_threshold`.
+        level: Level of the rule; NaN for ``best_f1``.
+        name: Name of the score.
+        dataset: Name of the dataset on which the threshold was chosen.
+        images: Hashes (:func:`anomaly.frames.image_hash`) of the images of that dataset, empty if unknown. The
+            threshold should not be applied to these images.
 
     Raises:
-        InputError: There is no such rule, the value or the level is no number, or the value is NaN.
+        InputError: The rule is unknown, ``value`` or ``level`` is not a number, or ``value`` is NaN.
     """
 
     value: float
@@ -57,26 +56,26 @@ class Threshold:
         object.__setattr__(self, "dataset", text("dataset", self.dataset))
         if math.isnan(self.value):
             raise InputError(
-                "threshold: expected a score, found nan; choose it on a dataset that has the pixels it needs"
+                "threshold: expected a score, found nan; choose it on a dataset with the pixels that its rule needs"
             )
 
 
 @dataclass(frozen=True)
 class Achieved:
-    """What a threshold achieves on a split. Fractions, NaN where undefined.
+    """Metrics at a threshold on a dataset; fractions, NaN where undefined.
 
     Args:
         threshold: The threshold.
-        set: That it was applied to.
-        tpr: Share of the anomaly pixels that are called anomalous (recall).
-        fpr: Share of the known pixels that are called anomalous.
-        precision: Share of anomaly pixels among those called anomalous.
+        dataset: Name of the dataset to which it was applied.
+        tpr: Share of the anomaly pixels that are flagged (recall).
+        fpr: Share of the known pixels that are flagged.
+        precision: Share of anomaly pixels among the flagged pixels.
         f1: ``2 TP / (2 TP + FP + FN)``.
         iou: ``TP / (TP + FP + FN)``.
-        tp: Anomaly pixels called anomalous.
-        fp: Known pixels called anomalous.
-        anomaly_pixels: All anomaly pixels.
-        known_pixels: All known pixels.
+        tp: Number of flagged anomaly pixels.
+        fp: Number of flagged known pixels.
+        anomaly_pixels: Number of anomaly pixels.
+        known_pixels: Number of known pixels.
     """
 
     threshold: Threshold
@@ -93,14 +92,19 @@ class Achieved:
 
 
 def check_level(rule: Rule, level: float | None) -> float:
-    """The level of a rule as a Python float, its default where none is given.
+    """Check the level of a rule, and return it as a Python float.
+
+    Args:
+        rule: ``tpr``, ``fpr`` or ``best_f1``.
+        level: The level; ``None`` for the default of the rule (0.95 for ``tpr``, 0.05 for ``fpr``, NaN for
+            ``best_f1``).
 
     Raises:
-        InputError: It is out of range or no number, the rule has none, or there is no such rule.
+        InputError: The rule is unknown, or takes no level, or the level is out of range or not a number.
     """
     choice("rule", rule, RULES)
     if rule == "best_f1" and level is not None:
-        raise InputError(f"level: best_f1 has none, found {level}; leave it out, or choose the rule tpr or fpr")
+        raise InputError(f"level: the rule best_f1 takes none, found {level}; leave it out, or use the rule tpr or fpr")
     level = {"tpr": 0.95, "fpr": 0.05, "best_f1": math.nan}[rule] if level is None else level
     if rule == "best_f1":
         return level
@@ -108,44 +112,44 @@ def check_level(rule: Rule, level: float | None) -> float:
 
 
 def check_pixels(rule: Rule, known: int, anomaly: int, dataset: str) -> None:
-    """Refuse a split without the pixels that a rule needs.
+    """Check that a dataset has the pixels that a rule needs.
 
     Args:
-        rule: The rule.
-        known: Number of the split's known pixels.
-        anomaly: Number of its anomaly pixels.
-        dataset: Its name.
+        rule: ``tpr``, ``fpr`` or ``best_f1``.
+        known: Number of known pixels of the dataset.
+        anomaly: Number of anomaly pixels of the dataset.
+        dataset: Name of the dataset, for the message.
 
     Raises:
-        InputError: It has none of a kind that the rule needs.
+        InputError: The dataset has no pixel of a kind that the rule needs.
     """
     needed = {"tpr": (1, anomaly), "fpr": (known, 1)}
     if missing := missing_pixels(*needed.get(rule, (known, anomaly))):
         raise InputError(
-            f"a threshold by the rule {rule} needs {missing} pixels, and the dataset {dataset!r} has none; choose it "
-            "on another dataset, or by another rule"
+            f"a threshold by the rule {rule} needs {missing} pixels, and the dataset {dataset!r} has none; use another "
+            "dataset or another rule"
         )
 
 
 def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | None = None) -> Threshold:
-    """Choose a threshold on a split.
+    """Choose a threshold on a calibration dataset.
 
-    - ``tpr``: the largest that calls at least ``level`` of the anomaly pixels anomalous; needs no known pixel.
-    - ``fpr``: the smallest that calls at most ``level`` of the known pixels anomalous; needs no anomaly pixel, so that
-      ordinary images suffice.
-    - ``best_f1``: the one of the largest F1 (the highest, if several).
+    - ``tpr``: the highest threshold that reaches a true-positive rate of ``level``. It needs no known pixel.
+    - ``fpr``: the lowest threshold whose false-positive rate is at most ``level``. It needs no anomaly pixel, so
+      anomaly-free images suffice.
+    - ``best_f1``: the threshold that maximises F1 (the highest, if there are several).
 
-    Exact: no score is left out, and no number between two scores is missed. Found by bisection, without a copy of the
-    scores, in memory or on disk.
+    The threshold is exact among all numbers of the scores' type. It is found by bisection, without a copy of the
+    scores, which may be in memory or on disk.
 
     Args:
-        metrics: The scores of the split, in exact mode.
+        metrics: Scores of the calibration dataset, in exact mode.
         rule: ``tpr``, ``fpr`` or ``best_f1``.
-        level: ``0 < tpr <= 1``, 0.95 where it is not given; or ``0 <= fpr < 1``, 0.05 where it is not given.
+        level: Level of the rule: ``0 < tpr <= 1`` (default 0.95) or ``0 <= fpr < 1`` (default 0.05).
 
     Raises:
-        InputError: The split has not the pixels that the rule needs, the level is out of range, or the metrics are
-            binned.
+        InputError: The dataset lacks the pixels that the rule needs, the level is out of range, or the metrics are in
+            binned mode.
 
     Examples:
         >>> metrics = PixelMetrics("msp", dataset="validation")
@@ -168,28 +172,28 @@ def choose_threshold(metrics: PixelMetrics, rule: Rule = "tpr", level: float | N
 
 
 def apply_threshold(threshold: Threshold, metrics: PixelMetrics) -> Achieved:
-    """Measure what a threshold really achieves on a split, mostly another than the one it was chosen on.
+    """Compute the metrics at a threshold, usually on another dataset than the one it was chosen on.
 
     Args:
-        threshold: What :func:`choose_threshold` gave.
-        metrics: The same score on the split, in exact mode.
+        threshold: A threshold of :func:`choose_threshold`.
+        metrics: Scores of the same name on the dataset, in exact mode.
 
     Raises:
-        InputError: The threshold is one of another score, or the metrics are binned.
+        InputError: The threshold belongs to another score, or the metrics are in binned mode.
 
     Warns:
-        UndefinedMetricWarning: There is no known or no anomaly pixel, or none is called anomalous, and what needs
-            them is NaN.
+        UndefinedMetricWarning: There is no known, no anomaly or no flagged pixel; values that need one are NaN.
     """
     if threshold.name != metrics.name:
         raise InputError(
-            f"cannot apply a threshold of score {threshold.name!r} to score {metrics.name!r}; choose one with the same"
+            f"cannot apply a threshold of score {threshold.name!r} to score {metrics.name!r}; choose one with that "
+            "score"
         )
     (tp,), (fp,) = (count.tolist() for count in metrics.counts_at(np.array([threshold.value])))
     num_known, num_anomaly = metrics.num_known, metrics.num_anomaly
-    missing = missing_pixels(num_known, num_anomaly) or ("called" if tp + fp == 0 else "")
+    missing = missing_pixels(num_known, num_anomaly) or ("flagged" if tp + fp == 0 else "")
     if missing:
-        message = f"score {metrics.name!r} at its threshold: figures are NaN: there are no {missing} pixels"
+        message = f"score {metrics.name!r} at its threshold: some values are NaN: there are no {missing} pixels"
         warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
     return Achieved(
         threshold=threshold,
@@ -206,7 +210,7 @@ def apply_threshold(threshold: Threshold, metrics: PixelMetrics) -> Achieved:
 
 
 def _last(metrics: PixelMetrics, holds: Callable[[int, int], bool]) -> float:
-    """The largest threshold whose counts of anomaly and known pixels satisfy what all low enough ones do."""
+    """Find the highest threshold for which ``holds(tp, fp)``, a condition that every lower threshold meets too."""
     dtype = metrics.dtype
     low, high = (int(key) for key in ordered_keys(np.array([np.finfo(dtype).min, math.inf], dtype)))
     while high - low > 1:

@@ -1,4 +1,4 @@
-"""Component metrics of one score on one set: how many anomalous objects were found, and how well."""
+"""Component metrics of a score on a dataset: how many anomalous objects were found, and how well."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ BEST_F1: Literal["best_f1"] = "best_f1"
 
 @dataclass(frozen=True)
 class ComponentResult:
-    """Component metrics of one score on one set.
+    """Component metrics of a score on a dataset.
 
     ``result["f1_mean"]`` is short for ``result.values["f1_mean"]``.
 
     Args:
-        values: By name: ``f1_mean`` (F1*, the mean of F1 over 11 levels of sIoU from 0.25 to 0.75), ``siou`` (mean
-            over the components of the label), ``ppv`` (mean over predicted components), ``siou_predicted`` (likewise),
-            and ``f1_25``, ``f1_50``, ``f1_75`` with the ``tp_``, ``fn_``, ``fp_`` that make them. Fractions and numbers
-            of components; NaN where undefined.
-        threshold: Pixels with ``score >= threshold`` were called anomalous.
-        threshold_from: ``best_f1`` where the set's own labels chose it, else ``given``.
-        track: Which components count.
+        values: Values by name; fractions and numbers of components, NaN where undefined. ``f1_mean`` is F1*, the mean
+            of F1 over 11 sIoU levels from 0.25 to 0.75. ``siou`` is the mean over label components, ``ppv`` and
+            ``siou_predicted`` are means over predicted components. ``f1_25``, ``f1_50`` and ``f1_75`` are F1 at one
+            level, and ``tp_25``, ``fn_25``, ``fp_25`` and so on their counts.
+        threshold: Pixels with ``score >= threshold`` were flagged as anomalous.
+        threshold_from: ``best_f1`` if the threshold was chosen with the labels of this dataset, else ``given``.
+        track: Sizes below which components do not count.
         frames: Number of distinct frames.
-        truth_components: Number of components of the label.
+        truth_components: Number of label components.
         predicted_components: Number of predicted components.
-        per_frame: Components of each frame.
+        per_frame: Components of each frame, by its id.
     """
 
     values: dict[str, float]
@@ -56,36 +56,37 @@ class ComponentResult:
     per_frame: dict[str, FrameComponents]
 
     def __getitem__(self, name: str) -> float:
-        """The figure of that name."""
+        """The value of that name."""
         return self.values[name]
 
 
 class ComponentMetrics:
-    """F1, sIoU and PPV of anomalous objects by the rules of SegmentMeIfYouCan (Chan et al., 2021).
+    """F1, sIoU and PPV of anomalous objects, by the rules of SegmentMeIfYouCan (Chan et al., 2021).
 
-    F1 at a level t counts as true positive a component of the label with sIoU >= t, as false negative one below it, and
-    as false positive a predicted component with PPV < t, over all frames together.
+    F1 at a level t counts over all frames together. A label component with sIoU >= t is a true positive, one below t
+    a false negative. A predicted component with PPV < t is a false positive.
 
-    With a number for a threshold, a fixed one or one carried over from another split, only the components' figures are
-    kept. With ``"best_f1"``, SegmentMeIfYouCan's own choice, which knows the set's labels, all score maps go to a
-    temporary file until the best is known.
+    With a number as threshold, only the values of components are stored. With ``"best_f1"``, the choice of
+    SegmentMeIfYouCan, the threshold maximises the pixel F1 on the labels of this dataset; all score maps are kept in a
+    temporary file until it is known.
 
-    A pixel is called anomalous when ``score >= threshold``, as everywhere in this package. The published code takes
-    ``score > threshold``: give ``numpy.nextafter(threshold, numpy.inf)``, in the scores' type, to do the same. And it
-    would drop the background of a frame if that were too small for a component; here it stays.
+    A pixel is flagged as anomalous when ``score >= threshold``, as everywhere in this package. The published code uses
+    ``score > threshold``; pass ``numpy.nextafter(threshold, numpy.inf)``, in the scores' type, to do the same. The
+    published code would also drop the background of a frame if it were too small for a component; it is kept here.
 
-    ``merge`` is associative and commutative, and a frame counts once however often it is seen; that it is the same one
-    is checked as :class:`anomaly.metrics.PixelMetrics` does.
+    ``merge`` is associative and commutative. A frame counts once, however often it is added; as in
+    :class:`anomaly.metrics.PixelMetrics`, a different frame of the same name is an error.
 
     Args:
-        track: Which components count; see :data:`anomaly.metrics.functional.components.TRACKS`.
-        threshold: A finite score, of any number type, kept as a Python float of the same value; or ``"best_f1"``.
-        name: Name of the score, for error messages; only parts of one name merge.
-        dataset: Name of the evaluation set; likewise.
-        spill_dir: Folder of the temporary file; the system's by default.
+        track: Sizes below which components do not count; see
+            :data:`anomaly.metrics.functional.components.TRACKS`.
+        threshold: A finite score of any number type, kept as a Python float of the same value; or ``"best_f1"``.
+        name: Name of the score, for error messages. Only metrics of the same name can be merged.
+        dataset: Name of the dataset, for error messages. Only metrics of the same dataset can be merged.
+        spill_dir: Folder of the temporary file; by default that of the system.
 
     Raises:
-        InputError: The threshold is neither.
+        InputError: ``threshold`` is neither a finite score nor ``"best_f1"``.
 
     Examples:
         >>> metrics = ComponentMetrics(Track("tiny", 1, 1), threshold=0.5)
@@ -115,26 +116,28 @@ class ComponentMetrics:
         self._file: SpillFile | None = None
 
     def update(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
-        """Add one frame; a frame that was seen before stays as it was.
+        """Add a frame; one that was added before is not changed.
 
         Args:
-            frame_id: Name of the frame, a str, unique in its set.
-            score: Higher = more anomalous, every value finite; as of :meth:`anomaly.metrics.PixelMetrics.update`.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, as an array of any real type.
+            frame_id: Name of the frame, a str, unique in its dataset.
+            score: Score of each pixel, finite, higher = more anomalous; an array or torch tensor of any real type.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, an array of any real type.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: As of that, or the arrays are not of two dimensions, or of no pixel.
+            InputError: ``frame_id`` is not a str; the shapes differ, have not two dimensions or no pixel; a score is
+                not finite or not real; a label has another value; an array is masked; or another frame of this id was
+                added. The frame is not added then.
         """
         frame_id = as_frame_id(frame_id)
         label = as_array(frame_id, "label", label)
         score = as_score(frame_id, self.name, score, label.shape)
         if label.ndim != 2 or not label.size:
             raise InputError(
-                f"frame {frame_id!r}: expected a label of height and width, as components are of neighbours, found the "
-                f"shape {label.shape}; give the maps as (H, W)"
+                f"frame {frame_id!r}: expected a label of shape (H, W) with at least one pixel, found the shape "
+                f"{label.shape}; give label and score as maps"
             )
         key = FrameKey.of(count_label(frame_id, label), score, label)
         if self._keys.repeats(frame_id, key):
@@ -147,11 +150,10 @@ class ComponentMetrics:
         self._keys.add(frame_id, key)
 
     def merge(self, other: ComponentMetrics) -> None:
-        """Take over the frames of ``other``, which stays as it is.
+        """Add the frames of ``other``, which does not change.
 
         Raises:
-            InputError: ``other`` measures another score, set or track, or at another threshold; or a frame of both is
-                another one there.
+            InputError: ``other`` has another score, dataset, track or threshold, or a different frame of the same id.
         """
         settings = ("name", "dataset", "track", "threshold")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
@@ -162,17 +164,18 @@ class ComponentMetrics:
         self._keys.take(other._keys)
 
     def compute(self, best_f1_threshold: float | None = None) -> ComponentResult:
-        """Measure all frames; ``update`` and ``merge`` may go on afterwards.
+        """Compute the metrics of all frames. You can call ``update`` and ``merge`` again afterwards.
 
         Args:
-            best_f1_threshold: With ``threshold="best_f1"``, the set's ``best_f1_threshold`` where it is known already,
-                which saves its search; NaN where there is none.
+            best_f1_threshold: With ``threshold="best_f1"``, the threshold if it is known already, which saves the
+                search for it; NaN if it is undefined.
 
         Raises:
-            InputError: It is no number, or not finite although there are known and anomaly pixels.
+            InputError: ``best_f1_threshold`` is not a number, or not finite although there are known and anomaly
+                pixels.
 
         Warns:
-            UndefinedMetricWarning: There is no component in the labels, and F1 and sIoU are NaN.
+            UndefinedMetricWarning: The labels have no component; F1 and sIoU are NaN.
         """
         threshold, frames = self.threshold, self._frames
         if threshold == BEST_F1:
@@ -187,13 +190,13 @@ class ComponentMetrics:
         if not siou.size:
             message = f"score {self.name!r}: component F1 and sIoU are NaN: no label has a component that counts"
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
-        figures = {"f1_mean": float(np.mean([_f1(siou, ppv, level)[0] for level in LEVELS]))}
-        figures |= {"siou": _mean(siou), "ppv": _mean(ppv), "siou_predicted": _mean(mirrored)}
+        values = {"f1_mean": float(np.mean([_f1(siou, ppv, level)[0] for level in LEVELS]))}
+        values |= {"siou": _mean(siou), "ppv": _mean(ppv), "siou_predicted": _mean(mirrored)}
         for level in SHOWN:
-            values = _f1(siou, ppv, level / 100)
-            figures |= {f"{part}_{level}": value for part, value in zip(("f1", "tp", "fn", "fp"), values, strict=True)}
+            parts = _f1(siou, ppv, level / 100)
+            values |= {f"{part}_{level}": value for part, value in zip(("f1", "tp", "fn", "fp"), parts, strict=True)}
         return ComponentResult(
-            values=figures,
+            values=values,
             threshold=float(threshold),
             threshold_from=BEST_F1 if self.threshold == BEST_F1 else "given",
             track=self.track,
@@ -204,20 +207,20 @@ class ComponentMetrics:
         )
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Remove all frames."""
         self._frames, self._maps, self._file, self._keys = {}, {}, None, FrameKeys()
 
     def _given(self, threshold: float) -> float:
-        """Check a threshold that is said to be the best one."""
+        """Check a given best-F1 threshold."""
         both = all(any(key.counts[i] for key in self._keys) for i in (0, 1))
-        return real("best_f1_threshold", threshold, "the set's best_f1_threshold, a score", finite=both)
+        return real("best_f1_threshold", threshold, "a score", finite=both)
 
     def _best_f1_threshold(self) -> float:
         pixels = PixelMetrics(self.name, spill_dir=self.spill_dir)
         for name in self._maps:
             pixels.update(name, *self._read(name))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)  # said of the components in a moment
+            warnings.simplefilter("ignore", UndefinedMetricWarning)  # compute() warns about the components
             return pixels.compute()["best_f1_threshold"]
 
     def _read(self, name: str) -> tuple[npt.NDArray[Any], Label]:
@@ -229,14 +232,21 @@ class ComponentMetrics:
 
 
 def component_threshold(threshold: Any) -> float | Literal["best_f1"]:
-    """Give a threshold as a Python float of the same value, or ``"best_f1"``. Raises ``InputError`` for another."""
+    """Check a threshold of component metrics.
+
+    Returns:
+        ``"best_f1"``, or a finite threshold as a Python float of the same value.
+
+    Raises:
+        InputError: ``threshold`` is neither a finite score nor ``"best_f1"``.
+    """
     if isinstance(threshold, str) and threshold == BEST_F1:
         return BEST_F1
     return real("threshold", threshold, f"a finite score or {BEST_F1!r}", finite=True)
 
 
 def _f1(siou: npt.NDArray[np.float64], ppv: npt.NDArray[np.float64], level: float) -> tuple[float, float, float, float]:
-    """F1 at a level of sIoU, and the true positives, false negatives and false positives that make it."""
+    """Compute F1 at a level, and its true positives, false negatives and false positives."""
     tp, fn, fp = int((siou >= level).sum()), int((siou < level).sum()), int((ppv < level).sum())
     return (2 * tp / (2 * tp + fn + fp) if siou.size else math.nan), tp, fn, fp
 

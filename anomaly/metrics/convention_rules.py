@@ -1,7 +1,7 @@
-"""AUROC, AP and FPR95 of a set as other projects compute them: a function each, listed in :mod:`.conventions`.
+"""AUROC, AP and FPR95 of a dataset as other projects compute them: one function for each convention.
 
-Figures are fractions. All scores are held twice, as frames and pooled, some for a moment a third time, and about 100
-bytes for each distinct anomaly score.
+:mod:`anomaly.metrics.conventions` lists them. Values are fractions. All scores are in memory twice, by frame and
+pooled, some of them for a short time a third time. Each distinct anomaly score takes about 100 bytes more.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ CUT_POINTS = 10_000  # ObsNet
 
 @dataclass(frozen=True)
 class Figures:
-    """What a convention gives.
+    """Values under one convention, as fractions; NaN where undefined.
 
     Args:
-        auroc: Its AUROC.
-        ap: Its AP.
-        fpr95: Its FPR95.
-        frames: Number of frames that count in it.
+        auroc: Area under the ROC curve.
+        ap: Average precision.
+        fpr95: False-positive rate at a true-positive rate of about 0.95.
+        frames: Number of frames that the convention includes.
     """
 
     auroc: float
@@ -62,13 +62,13 @@ class Figures:
 
 
 class SetScores:
-    """The scores of one set: by frame, and pooled, which is done once however many conventions ask.
+    """The scores of a dataset, by frame and pooled; pooling is done once for all conventions.
 
     Args:
-        frames: Each frame's sorted scores, by its id; such as ``PixelMetrics.frames()`` in exact mode.
+        frames: Sorted scores of each frame, by its id, such as ``PixelMetrics.frames()`` in exact mode.
 
     Raises:
-        InputError: A frame's scores are not ascending, or not finite; its id is no str, or that of another.
+        InputError: The scores of a frame are not ascending or not finite, or its id is not a str or occurs twice.
     """
 
     def __init__(self, frames: Frames) -> None:
@@ -83,16 +83,18 @@ class SetScores:
             for kind, scores in (("known", frame.known), ("anomaly", frame.anomaly)):
                 check_ascending(f"frame {frame_id!r}, {kind}", scores)
                 if scores.size and not np.isfinite(scores[[0, -1]]).all():
-                    raise InputError(f"frame {frame_id!r}: expected finite {kind} scores, found infinite ones")
+                    raise InputError(
+                        f"frame {frame_id!r}: expected finite {kind} scores, found infinite ones; replace them"
+                    )
 
     @cached_property
     def known(self) -> Scores:
-        """Scores of all known pixels, ascending. Shape: ``(N,)``."""
+        """Scores of all known pixels, ascending. Shape ``(N,)``."""
         return _pool([frame.known for frame in self.frames.values()])
 
     @cached_property
     def anomaly(self) -> Scores:
-        """Scores of all anomaly pixels, ascending. Shape: ``(P,)``."""
+        """Scores of all anomaly pixels, ascending. Shape ``(P,)``."""
         return _pool([frame.anomaly for frame in self.frames.values()])
 
     @cached_property
@@ -107,77 +109,77 @@ class SetScores:
 
 
 def ours(scores: SetScores) -> Figures:
-    """All pixels pooled, exact; AP as step sum; FPR at the first TPR >= 0.95."""
+    """Pool all pixels, exactly; AP is the step sum, FPR95 is taken at the first TPR >= 0.95."""
     return _pooled(scores)
 
 
 def strict(scores: SetScores) -> Figures:
-    """FPR at the first TPR > 0.95; see :func:`fpr_above_tpr`."""
+    """Take FPR95 at the first TPR > 0.95, by :func:`fpr_above_tpr`."""
     return _pooled(scores, fpr95=fpr_above_tpr)
 
 
 def nearest(scores: SetScores) -> Figures:
-    """FPR at the TPR nearest to 0.95; see :func:`fpr_nearest_tpr`."""
+    """Take FPR95 at the TPR nearest to 0.95, by :func:`fpr_nearest_tpr`."""
     return _pooled(scores, fpr95=fpr_nearest_tpr)
 
 
 def trapezoid(scores: SetScores) -> Figures:
-    """AP as :func:`average_precision_trapezoid`."""
+    """Compute AP by :func:`average_precision_trapezoid`."""
     return _pooled(scores, ap=average_precision_trapezoid)
 
 
 def ood_metrics(scores: SetScores) -> Figures:
-    """AP as trapezoid, FPR interpolated; see :func:`fpr_interpolated`."""
+    """Compute AP by the trapezoid rule and FPR95 by interpolation, with :func:`fpr_interpolated`."""
     return _pooled(scores, ap=average_precision_trapezoid, fpr95=fpr_interpolated)
 
 
 def per_image(scores: SetScores) -> Figures:
-    """The mean over frames that have both classes."""
+    """Average over the frames with known and anomaly pixels."""
     return _mean_of_frames(scores.with_both)
 
 
 def hendrycks(scores: SetScores) -> Figures:
-    """The mean over frames that have both classes, with :func:`fpr_nearest_tpr`."""
+    """Average over the frames with known and anomaly pixels, with FPR95 by :func:`fpr_nearest_tpr`."""
     return _mean_of_frames(scores.with_both, fpr95=fpr_nearest_tpr)
 
 
 def pytorch_ood(scores: SetScores) -> Figures:
-    """The mean over frames that have both classes, each through :func:`_sigmoid`, with AP as trapezoid.
+    """Average over the frames with known and anomaly pixels, after a sigmoid, with AP by the trapezoid rule.
 
-    pytorch-ood itself stops with an error at a frame that lacks a class; here it is left out.
+    pytorch-ood itself raises an error for a frame without known or without anomaly pixels; it is left out here.
     """
     return _mean_of_frames([_sigmoid(frame) for frame in scores.with_both], ap=average_precision_trapezoid)
 
 
 def anomalous_frames(scores: SetScores) -> Figures:
-    """All pixels of those frames that have an anomaly pixel."""
+    """Pool the pixels of the frames with at least one anomaly pixel."""
     kept = {name: frame for name, frame in scores.frames.items() if frame.anomaly.size}
     return _pooled(scores if len(kept) == len(scores.frames) else SetScores(kept))
 
 
 def torchmetrics(scores: SetScores) -> Figures:
-    """Pooled scores through :func:`_sigmoid`."""
+    """Apply a sigmoid to the pooled scores if any of them is outside [0, 1]."""
     squeezed = _sigmoid(FrameScores(scores.known, scores.anomaly, 0))
     return _of(operating_points(squeezed.known, squeezed.anomaly), len(scores.frames))
 
 
 def float16(scores: SetScores) -> Figures:
-    """Scores stored as float16: about 3 digits, and infinite beyond 65504."""
+    """Round scores to float16, which has about 3 digits and is infinite beyond 65504."""
     with np.errstate(over="ignore"):
         known, anomaly = (part.astype(np.float16).astype(np.float32) for part in (scores.known, scores.anomaly))
     return _of(operating_points(known, anomaly), len(scores.frames))
 
 
 def smiyc(scores: SetScores) -> Figures:
-    """Float16 scores, each frame in up to 769 bins at quantiles; see :func:`smiyc_curve`.
+    """Count float16 scores of each frame in up to 769 bins between quantiles, by :func:`smiyc_curve`.
 
-    NaN where a score is infinite as float16.
+    Values are NaN if a score is infinite in float16.
     """
     return _of_curve(smiyc_curve(scores.frames.values()), scores)
 
 
 def smiyc_uniform(scores: SetScores) -> Figures:
-    """Float16 scores in 4096 bins of one width over [-0.01, 1.01]; scores outside [0, 1] are scaled to it first."""
+    """Count float16 scores in 4096 uniform bins over [-0.01, 1.01]; scores outside [0, 1] are rescaled first."""
     with np.errstate(over="ignore"):
         known, anomaly = (part.astype(np.float16).astype(np.float64) for part in (scores.known, scores.anomaly))
     low, high = _range(known, anomaly)
@@ -190,11 +192,11 @@ def smiyc_uniform(scores: SetScores) -> Figures:
 
 
 def meta_ood(scores: SetScores) -> Figures:
-    """A histogram of 100 bins over [0, 1]; scores outside are scaled to it first.
+    """Count scores in 100 bins over [0, 1]; scores outside are rescaled first.
 
-    Meta-OOD scales the histogram's counts, rounded down, to 1e5 pixels of each class for AUROC and FPR95, and to 1e7
-    pixels of both together for AP. FPR95 is taken at the point of scikit-learn's ``roc_curve`` whose TPR is nearest to
-    0.95, the first of equals. Every pixel of a bin ties.
+    Meta-OOD scales the counts of the histogram, rounded down: to 1e5 pixels of each class for AUROC and FPR95, and to
+    1e7 pixels in total for AP. FPR95 is taken at the point of scikit-learn's ``roc_curve`` whose TPR is nearest to 0.95
+    (the first, if several). All pixels of a bin tie.
     """
     from sklearn import metrics as sklearn_metrics
 
@@ -209,7 +211,7 @@ def meta_ood(scores: SetScores) -> Figures:
             (META_OOD_ALL * share, META_OOD_ALL * (1 - share)),
         )
     )
-    both = whole[META_OOD_BINS:].any() and whole[:META_OOD_BINS].any()  # else a class is rounded away
+    both = whole[META_OOD_BINS:].any() and whole[:META_OOD_BINS].any()  # otherwise a class is rounded to 0 pixels
     fpr, tpr, _ = sklearn_metrics.roc_curve(labels, bins, sample_weight=equal)
     return Figures(
         auroc=float(sklearn_metrics.auc(fpr, tpr)),
@@ -220,7 +222,7 @@ def meta_ood(scores: SetScores) -> Figures:
 
 
 def balanced(scores: SetScores) -> Figures:
-    """As many known as anomaly pixels: 1e5 of each, or as many as the rarer class has, drawn with seed 0."""
+    """Sample equally many known and anomaly pixels with seed 0: 1e5 of each, fewer if a class has fewer."""
     generator = np.random.default_rng(0)
     size = min(DRAWN, scores.known.size, scores.anomaly.size)
     known, anomaly = (
@@ -231,11 +233,11 @@ def balanced(scores: SetScores) -> Figures:
 
 
 def obsnet(scores: SetScores) -> Figures:
-    """Known is the positive class, accepted from the lowest score up to 9,999 cuts of all pixels.
+    """Treat known as the positive class, accepted from the lowest score up to each of 9,999 cuts of all pixels.
 
-    FPR95 is that of the first cut with TPR in 0.9495..0.9505, and 0 where there is none; AP is the trapezoid of
-    precision over recall of the known pixels. A cut amid tied scores takes known and anomaly pixels in proportion,
-    where ObsNet takes them in the order of its files.
+    FPR95 is taken at the first cut with a TPR in 0.9495..0.9505; it is 0 if there is none. AP is the trapezoid of
+    precision over recall of the known pixels. A cut between tied scores takes known and anomaly pixels in proportion;
+    ObsNet takes them in the order of its files.
     """
     points = scores.points
     tp, fp = corners(points)
@@ -256,7 +258,7 @@ def obsnet(scores: SetScores) -> Figures:
 
 
 def _of_curve(curve: SmiycCurve | None, scores: SetScores) -> Figures:
-    """AUROC as trapezoid, AP as step sum, FPR at the first TPR >= 0.95."""
+    """Compute AUROC by the trapezoid rule, AP as step sum, and FPR95 at the first TPR >= 0.95."""
     if curve is None:
         return Figures(math.nan, math.nan, math.nan, len(scores.frames))
     tp, fp = np.append(0, curve.tp), np.append(0, curve.fp)
@@ -293,7 +295,7 @@ def _mean_of_frames(frames: list[FrameScores], *, ap: _Rule = average_precision,
 
 
 def _sigmoid(frame: FrameScores) -> FrameScores:
-    """What torchmetrics does to float32 scores if any lies outside [0, 1]; above about 17 all become 1."""
+    """Apply a sigmoid in float32 if any score is outside [0, 1], as torchmetrics does; above about 17 it gives 1."""
     from scipy.special import expit
 
     parts = (frame.known, frame.anomaly)
@@ -302,12 +304,12 @@ def _sigmoid(frame: FrameScores) -> FrameScores:
         return frame
     with np.errstate(over="ignore"):
         known, anomaly = (expit(part.astype(np.float32)) for part in parts)
-    known.sort()  # in float32 it may put neighbours in another order, by one rounding
+    known.sort()  # rounding in float32 may swap neighbours
     anomaly.sort()
     return FrameScores(known, anomaly, frame.ignored)
 
 
 def _range(known: Scores, anomaly: Scores) -> tuple[float, float]:
-    """Ends of the scores where any lies outside [0, 1], else 0 and 1."""
+    """Return the range of the scores if any of them is outside [0, 1], else 0 and 1."""
     low, high = float(min(known[0], anomaly[0])), float(max(known[-1], anomaly[-1]))
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)

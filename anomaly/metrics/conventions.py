@@ -1,9 +1,9 @@
-"""AUROC, AP and FPR95 as other projects compute them, so that their tables can be reproduced and the difference shown.
+"""AUROC, AP and FPR95 as other projects compute them, to reproduce their tables and to show the differences.
 
-None of this is a default anywhere: the package's own figures are those of :mod:`anomaly.metrics.pixel`. A convention is
-a pure function of a set's scores; a new one is such a function in :mod:`.convention_rules` and an entry in
-:data:`CONVENTIONS`. Figures are fractions; higher AUROC, higher AP and lower FPR95 are better; anomaly is the positive
-class, except for ``obsnet``.
+No convention is a default: this package computes the values of :mod:`anomaly.metrics.pixel`. A convention is a pure
+function of the scores of a dataset. To add one, write such a function in :mod:`anomaly.metrics.convention_rules` and
+add a line to the table below. Values are fractions. Higher AUROC, higher AP and lower FPR95 are better. Anomaly is the
+positive class, except for ``obsnet``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Convention:
     """A named way to compute AUROC, AP and FPR95.
 
     Args:
-        measure: The function.
-        title: What it does, in a few words.
-        used_by: Projects and papers that do so.
-        differs: In what it differs from this package's figures.
+        measure: Function that computes the values.
+        title: Short description.
+        used_by: Projects and papers that use it.
+        differs: Differences from the values of this package.
     """
 
     measure: Callable[[SetScores], Figures]
@@ -36,34 +36,35 @@ class Convention:
 
     @property
     def name(self) -> str:
-        """In tables and files: that of the function."""
+        """Name in tables and files, which is the name of the function."""
         return self.measure.__name__
 
     def __call__(self, frames: Frames | SetScores) -> Figures:
-        """Measure one set.
+        """Compute the values of a dataset.
 
         Args:
-            frames: Each frame's sorted scores, by its id; or these pooled already, to be used by several conventions.
+            frames: Sorted scores of each frame, by its id; or :class:`SetScores`, to share pooled scores between
+                conventions.
 
         Returns:
-            Figures, NaN where there is no known or no anomaly pixel, where the convention leaves no frame, or where
-            scores are beyond what it can hold.
+            The values; NaN if there is no known or no anomaly pixel, if the convention excludes all frames, or if
+            scores exceed the range that it can represent.
 
         Raises:
-            InputError: A frame's scores are not ascending, or not finite.
+            InputError: The scores of a frame are not ascending or not finite.
 
         Warns:
-            UndefinedMetricWarning: A figure is NaN.
+            UndefinedMetricWarning: A value is NaN.
         """
         scores = frames if isinstance(frames, SetScores) else SetScores(frames)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)  # said once, in a moment
+            warnings.simplefilter("ignore", UndefinedMetricWarning)  # one warning follows below
             undefined = Figures(math.nan, math.nan, math.nan, len(scores.frames))
-            figures = self.measure(scores) if scores.known.size and scores.anomaly.size else undefined
-        if math.isnan(figures.auroc + figures.ap + figures.fpr95):
-            message = f"convention {self.name!r}: a figure is NaN, which it does not define on this set"
+            values = self.measure(scores) if scores.known.size and scores.anomaly.size else undefined
+        if math.isnan(values.auroc + values.ap + values.fpr95):
+            message = f"convention {self.name!r}: a value is NaN, because it is undefined on this dataset"
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
-        return figures
+        return values
 
 
 _LINES = (
@@ -152,13 +153,19 @@ CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention
 
 
 def convention_table(frames: Frames) -> list[tuple[Convention, Figures]]:
-    """Measure one set under every convention, in the order of :data:`CONVENTIONS`, the package's own first.
+    """Compute the values of a dataset under every convention.
+
+    Args:
+        frames: Sorted scores of each frame, by its id, such as ``PixelMetrics.frames()`` in exact mode.
+
+    Returns:
+        Each convention with its values, in the order of :data:`CONVENTIONS`; the convention of this package is first.
 
     Raises:
-        InputError: A frame's scores are not ascending, or not finite.
+        InputError: The scores of a frame are not ascending or not finite.
 
     Warns:
-        UndefinedMetricWarning: A convention has no value on this set, and its figures are NaN.
+        UndefinedMetricWarning: A convention is undefined on this dataset, and its values are NaN.
     """
     scores = SetScores(frames)
     return [(convention, convention(scores)) for convention in CONVENTIONS.values()]

@@ -1,4 +1,7 @@
-"""Every figure of a curve by name. A new one is a class in ``functional/``, its test and one line here."""
+"""The table of all metrics of a curve.
+
+A new metric is a class in ``anomaly/metrics/functional/``, its test, and one line in the table.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,17 @@ PER_IMAGE = "_per_image"
 
 @dataclass(frozen=True)
 class Levels:
-    """At which levels and thresholds figures are taken; of any number type, kept as Python floats of the same value.
+    """Levels and threshold of the metrics.
+
+    Numbers may be of any type; they are kept as Python floats of the same value.
 
     Args:
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
-        fpr: False-positive rate that the recall may not exceed, ``0 <= fpr < 1``.
-        threshold: Score from which on a pixel is called anomalous, for F1 and IoU at it; None leaves them out.
+        fpr: Largest false-positive rate for the recall at a false-positive rate, ``0 <= fpr < 1``.
+        threshold: Pixels with ``score >= threshold`` are flagged for F1 and IoU; ``None`` leaves these out.
 
     Raises:
-        InputError: A level is out of range, the threshold is not finite, or one is no number.
+        InputError: A level is out of range, the threshold is not finite, or a value is not a number.
     """
 
     tpr: float = 0.95
@@ -52,14 +57,14 @@ class Levels:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a curve.
+    """A metric of a curve.
 
     Args:
-        name: In results and columns; may hold a level, as percent: ``fpr{tpr}``.
-        title: In tables.
-        better: What is better, or None where neither is.
-        make: Gives an empty one.
-        per_image: Whether its mean over images is meaningful.
+        name: Name in results and columns. It may hold a level in percent, as in ``fpr{tpr}``.
+        title: Title in tables.
+        better: ``max`` if higher is better, ``min`` if lower is better, ``None`` if neither.
+        make: Makes an accumulator of the metric.
+        per_image: Whether the mean over images is meaningful.
     """
 
     name: str
@@ -69,15 +74,18 @@ class Figure:
     per_image: bool = True
 
     def at(self, levels: Levels) -> str:
-        """The name with its level."""
+        """Return the name with its level."""
         return self.name.format(tpr=_percent(levels.tpr), fpr=_percent(levels.fpr).zfill(2))
 
 
 def _percent(level: float) -> str:
-    """A level in percent, with as many digits as it has, and no exponent."""
+    """Format a level in percent with all its digits and without an exponent."""
     text = f"{100 * level:.10f}".rstrip("0").rstrip(".")
     if float(text) in (0.0, 100.0) and level not in (0.0, 1.0):
-        raise InputError(f"level: expected one that ten digits of a percentage tell from 0 and 1, found {level!r}")
+        raise InputError(
+            f"level: expected a fraction that differs from 0 and 1 in the first ten digits of its percentage, found "
+            f"{level!r}; give 0, 1 or a value further from them"
+        )
     return text
 
 
@@ -92,32 +100,38 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def title_of(name: str) -> tuple[str, Callable[[Iterable[float]], float] | None]:
-    """Give a pooled figure's title and what is better of it, from its name with its level: ``fpr95``.
+    """Return the title of a pooled metric and which direction is better.
+
+    Args:
+        name: Name with its level, such as ``fpr95``.
+
+    Returns:
+        The title, and ``max``, ``min`` or ``None`` as in :class:`Figure`.
 
     Raises:
-        InputError: There is no figure of that name.
+        InputError: There is no metric of that name.
     """
     for figure in FIGURES:
         pattern = re.escape(figure.name).replace(r"\{tpr\}", r"([\d.]+)").replace(r"\{fpr\}", r"([\d.]+)")
         if found := re.fullmatch(pattern, name):
             level = found[1] if found.groups() else ""
             return figure.title.format(tpr=level, fpr=level), figure.better
-    raise InputError(f"unknown figure {name!r}; figures are {', '.join(figure.name for figure in FIGURES)}")
+    raise InputError(f"unknown metric {name!r}; the metrics are {', '.join(figure.name for figure in FIGURES)}")
 
 
 def measure(
     curve: Iterable[OperatingPoints], levels: Levels, *, per_image: bool = False, more: Sequence[CurveFigure] = ()
 ) -> dict[str, float]:
-    """Take every figure in one pass over a curve.
+    """Compute every metric in one pass over a curve.
 
     Args:
-        curve: Its parts, from the highest threshold down; at least one.
-        levels: Where to take them.
-        per_image: Leave out what has no meaningful mean over images.
-        more: Get every part too.
+        curve: Parts of the curve, from the highest threshold down.
+        levels: Levels of the metrics.
+        per_image: Leave out metrics whose mean over images is not meaningful.
+        more: Further accumulators that get every part.
 
     Returns:
-        Figures by name; NaN where there is no known or no anomaly pixel.
+        Values by name; NaN if there is no known or no anomaly pixel.
     """
     taken = {figure.at(levels): figure.make(levels) for figure in FIGURES if figure.per_image or not per_image}
     for part in curve:
@@ -127,9 +141,17 @@ def measure(
 
 
 def at_threshold(tp: int, fp: int, num_anomaly: int) -> dict[str, float]:
-    """F1 and IoU of the anomaly class from counts of pixels; NaN where there is no anomaly pixel.
+    """Compute F1 and IoU of the anomaly class from pixel counts.
 
-    ``F1 = 2 TP / (2 TP + FP + FN)`` and ``IoU = TP / (TP + FP + FN)``, with ``TP + FN`` the anomaly pixels.
+    ``F1 = 2 TP / (2 TP + FP + FN)`` and ``IoU = TP / (TP + FP + FN)``, where ``TP + FN`` are all anomaly pixels.
+
+    Args:
+        tp: Number of flagged anomaly pixels.
+        fp: Number of flagged known pixels.
+        num_anomaly: Number of anomaly pixels.
+
+    Returns:
+        ``f1`` and ``iou``; NaN without anomaly pixels.
     """
     if num_anomaly == 0:
         return {"f1": math.nan, "iou": math.nan}

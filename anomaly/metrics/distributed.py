@@ -1,4 +1,4 @@
-"""Metrics of several processes brought together on the first, one array at a time."""
+"""Gathering the metrics of several processes on the first one, one array at a time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ _END = -1
 
 
 def gather(metrics: PixelMetrics) -> None:
-    """Make process 0 take over the frames of all others, each frame counted once.
+    """Add the frames of all processes to the metrics of process 0; each frame counts once.
 
-    Every process of the default group has to call this; without a group, or alone, it does nothing. Only the metrics
-    of process 0 change. States travel over gloo, whatever the backend of the default group.
+    Call it on every process of the default group. It does nothing without a group or with a single process. Only the
+    metrics of process 0 change. The data are sent over gloo, whatever the backend of the default group.
+
+    Args:
+        metrics: The metrics of this process.
 
     Raises:
-        InputError: Whatever :meth:`PixelMetrics.merge` refuses, on every process.
+        InputError: :meth:`PixelMetrics.merge` fails for a part; raised on every process.
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return
@@ -49,7 +52,7 @@ def gather(metrics: PixelMetrics) -> None:
 
 
 def _take(metrics: PixelMetrics, header: dict[str, Any], arrays: Iterator[npt.NDArray[Any]]) -> str:
-    """Merge what another process sends; say what is wrong with it, after all of it has come."""
+    """Merge the state that another process sends; return an error message, or an empty text, after receiving all."""
     try:
         metrics.merge(metrics.from_state(header, arrays, **metrics.memory))
     except InputError as error:

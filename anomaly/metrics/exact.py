@@ -1,4 +1,4 @@
-"""Exact figures of any number of pixels: every score kept, as sorted runs, in memory or on disk."""
+"""Exact metrics of any number of pixels: all scores are kept as sorted runs, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from anomaly.metrics.runs import FileRun, FrameScores, MemoryRun, Run
 from anomaly.metrics.spill import SpillFile
 from anomaly.utils.background import read_ahead
 
-STRIDE = 1024  # one of so many scores is a sample, by which blocks are cut and runs on disk are searched
-BLOCK = 2**20  # scores that are put in order together
-BLOCKS = 256  # at most about so many blocks
+STRIDE = 1024  # every STRIDE-th score is a sample, used to cut blocks and to search runs on disk
+BLOCK = 2**20  # scores per block, which are sorted together
+BLOCKS = 256  # largest number of blocks, approximately
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class _Frame:
 
 
 class ExactScores:
-    """All scores of the frames seen.
+    """Accumulates all scores of frames.
 
-    Runs stay in memory while all metrics that share it hold at most half the budget, and go to disk when there are
-    more; the other half is for putting them in order, block by block. Each block holds the scores between two values,
-    of all runs, so that a curve comes out in parts.
+    Runs stay in memory while all metrics that share the budget use at most half of it, and move to disk after that.
+    The other half is for sorting, block by block. A block holds the scores of all runs between two values, so a curve
+    is computed in parts.
 
     Args:
-        memory_budget: Bytes, or what shares them with other metrics.
-        spill_dir: Folder of the temporary file; the system's by default.
+        memory_budget: Number of bytes, or a ledger that is shared with other metrics.
+        spill_dir: Folder of the temporary file; by default that of the system.
     """
 
     def __init__(self, memory_budget: int | Ledger, spill_dir: Path | None = None) -> None:
@@ -63,10 +63,16 @@ class ExactScores:
         self._file: SpillFile | None = None
 
     def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int) -> None:
-        """Add a frame that was not seen before; the arrays are taken over and sorted in place.
+        """Add a new frame.
+
+        Args:
+            frame_id: Name of the frame, not added before.
+            known: Scores of its known pixels, in any order; kept, and sorted in place. Shape ``(N,)``.
+            anomaly: Scores of its anomaly pixels, in any order; kept, and sorted in place. Shape ``(P,)``.
+            ignored: Number of its ignored pixels.
 
         Raises:
-            InputError: The memory budget is used up and the disk is full; the frame stays out.
+            InputError: The memory budget is used up and the disk is full; the frame is not added.
         """
         self._unsorted += [known, anomaly]
         self._keep(frame_id, _Frame(MemoryRun(known), MemoryRun(anomaly), ignored))
@@ -74,13 +80,17 @@ class ExactScores:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type that holds every score: float32, or float64."""
+        """The type that represents every score: float32 or float64."""
         return np.result_type(
             np.float32, *{run.dtype for frame in self._frames.values() for run in (frame.known, frame.anomaly)}
         )
 
     def take(self, other: ExactScores) -> None:
-        """Take over the frames of ``other`` that were not seen before. Raises ``InputError`` as :meth:`add`."""
+        """Add the frames of ``other`` that are not included yet.
+
+        Raises:
+            InputError: The memory budget is used up and the disk is full.
+        """
         other._sort()
         for name, frame in other._frames.items():
             if name not in self._frames:
@@ -88,14 +98,14 @@ class ExactScores:
                 self.counts[name] = other.counts[name]
 
     def frames(self) -> Iterator[tuple[str, FrameScores]]:
-        """Each frame's sorted scores, in the order of the frames' names."""
+        """Yield the sorted scores of each frame, in the order of the frames' ids."""
         self._sort()
         for name in sorted(self._frames):
             frame = self._frames[name]
             yield name, FrameScores(frame.known.read(), frame.anomaly.read(), frame.ignored)
 
     def counts_at(self, thresholds: Scores) -> tuple[Counts, Counts]:
-        """Count the anomaly and the known pixels at or above each threshold. Shape: ``(T,)`` to ``(T,)`` int64."""
+        """Count the anomaly and the known pixels at or above each threshold. Shape ``(T,)`` to two ``(T,)``, int64."""
         self._sort()
         tp, fp = np.zeros(len(thresholds), np.int64), np.zeros(len(thresholds), np.int64)
         for frame in self._frames.values():
@@ -104,7 +114,7 @@ class ExactScores:
         return tp, fp
 
     def curve(self) -> Iterator[OperatingPoints]:
-        """The operating points of all pixels together, in parts, from the highest threshold down."""
+        """Yield the operating points of all pixels together, in parts, from the highest threshold down."""
         self._sort()
         blocks = _Blocks([frame.known for frame in self._frames.values()], [f.anomaly for f in self._frames.values()])
         threads = os.cpu_count() or 1
@@ -112,13 +122,17 @@ class ExactScores:
             yield from parts
 
     def measure(self, levels: Levels) -> Measured:
-        """Every figure, pooled and of each frame."""
+        """Compute every metric, pooled and for each frame.
+
+        Args:
+            levels: Levels and threshold of the metrics.
+        """
         threads = os.cpu_count() or 1
         self._sort()
         names = sorted(self._frames)
-        jobs = read_ahead(lambda name: self._frame_figures(name, levels), names, ahead=2 * threads, threads=threads)
-        with closing(jobs) as figures:
-            per_frame = dict(zip(names, figures, strict=True))
+        jobs = read_ahead(lambda name: self._measure_frame(name, levels), names, ahead=2 * threads, threads=threads)
+        with closing(jobs) as values:
+            per_frame = dict(zip(names, values, strict=True))
         thinned = ThinnedCurve()
         pooled = measure(self.curve(), levels, more=[thinned])
         if levels.threshold is not None:
@@ -129,41 +143,46 @@ class ExactScores:
         return Measured(pooled, {}, per_frame, {}, thinned.curve())
 
     def state(self) -> tuple[dict[str, Any], Iterator[Scores]]:
-        """The frames' ids and ignored pixels, and their sorted scores, known and anomaly in turn."""
+        """Return the ids and ignored pixels of the frames, and their sorted scores, known and anomaly in turn."""
         frames = ((frame.known, frame.anomaly) for _, frame in self.frames())
         ignored = [[name, self.counts[name].ignored] for name in sorted(self.counts)]
         return {"frames": ignored}, (scores for frame in frames for scores in frame)
 
     def restore(self, header: dict[str, Any], arrays: Iterator[Scores]) -> None:
-        """Add the frames that :meth:`state` gave. Raises ``InputError`` or ``ValueError`` where they are not such."""
+        """Add the frames of a state from :meth:`state`.
+
+        Raises:
+            InputError: Scores are not ascending, or there is no room for them.
+            ValueError: A frame is not valid otherwise.
+        """
         for name, ignored in header["frames"]:
             known, anomaly = next(arrays), next(arrays)
             for kind, scores in (("known", known), ("anomaly", anomaly)):
                 check_ascending(f"frame {name!r}, {kind}", scores)
                 check_stored(scores)
             if not isinstance(name, str) or type(ignored) is not int or ignored < 0:
-                raise ValueError(f"frame {name!r} with {ignored!r} pixels")
+                raise ValueError(f"frame {name!r} has {ignored!r} ignored pixels")
             self.add(name, known, anomaly, ignored)
 
-    def _frame_figures(self, name: str, levels: Levels) -> dict[str, float]:
+    def _measure_frame(self, name: str, levels: Levels) -> dict[str, float]:
         frame = self._frames[name]
         known, anomaly = frame.known.read(), frame.anomaly.read()
         if not known.size or not anomaly.size:
             return measure([], levels, per_image=True) | ({} if levels.threshold is None else at_threshold(0, 0, 0))
-        figures = measure([operating_points(known, anomaly)], levels, per_image=True)
+        values = measure([operating_points(known, anomaly)], levels, per_image=True)
         if levels.threshold is not None:
             tp, fp = (run.size - int(np.searchsorted(run, levels.threshold)) for run in (anomaly, known))
-            figures |= at_threshold(tp, fp, anomaly.size)
-        return figures
+            values |= at_threshold(tp, fp, anomaly.size)
+        return values
 
     def _sort(self) -> None:
-        """Put what came in since the last time into order."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # sorting frees the interpreter's lock
+        """Sort the scores added since the last call."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # sorting releases the interpreter's lock
             list(pool.map(np.ndarray.sort, self._unsorted))
         self._unsorted.clear()
 
     def _keep(self, name: str, frame: _Frame) -> None:
-        """Keep a frame in memory, or move it and all others of these scores to disk where there is no room."""
+        """Keep a frame in memory, or move it and all other frames to disk if there is no room."""
         runs = [run for run in (frame.known, frame.anomaly) if isinstance(run, MemoryRun)]
         if self._ledger.hold(*runs):
             self._frames[name] = frame
@@ -183,14 +202,14 @@ class ExactScores:
         return _Frame(known, anomaly, frame.ignored)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Come out of a pickle, or of a copy: to what its ledger has no room for, the next frame sees."""
+        """Restore a pickle or copy; if the ledger has no room, the next frame moves all of them to disk."""
         vars(self).update(state)
         for frame in self._frames.values():
             self._ledger.hold(*(run for run in (frame.known, frame.anomaly) if isinstance(run, MemoryRun)))
 
 
 class _Blocks:
-    """All scores cut by value into blocks of about the same size; block 0 has the lowest scores."""
+    """All scores, cut by value into blocks of about the same size; block 0 has the lowest scores."""
 
     def __init__(self, known: list[Run], anomaly: list[Run]) -> None:
         self._known, self._anomaly = known, anomaly
@@ -201,7 +220,7 @@ class _Blocks:
         self.with_anomaly = np.flatnonzero(np.diff(self._anomaly_below))[::-1].tolist()
 
     def points(self, block: int) -> OperatingPoints:
-        """The operating points in a block."""
+        """Compute the operating points in a block."""
         above = (self.num_anomaly - self._anomaly_below[block + 1], self.num_known - self._known_below[block + 1])
         if 0 < block < len(self._edges) and self._edges[block] == np.nextafter(self._edges[block - 1], math.inf):
             hits, ties = (np.diff(below[block : block + 2]) for below in (self._anomaly_below, self._known_below))
@@ -212,7 +231,7 @@ class _Blocks:
         return part_of_curve(known, anomaly, above, self.num_known, self.num_anomaly)
 
     def _positions(self, runs: list[Run]) -> Counts:
-        """Shape: ``(R, blocks + 1)``, how many scores of each run lie below each end of a block."""
+        """Count the scores of each run below each end of a block. Shape ``(R, blocks + 1)``."""
         at = np.zeros((len(runs), len(self._edges) + 2), np.int64)
         for row, run in zip(at, runs, strict=True):
             row[1:-1], row[-1] = run.positions(self._edges), run.size
@@ -220,9 +239,10 @@ class _Blocks:
 
 
 def _edges(runs: list[Run]) -> Scores:
-    """Values between blocks, ascending. A value of very many pixels gets a block of its own.
+    """Choose the ascending values that separate blocks; a value of very many pixels gets its own block.
 
-    Shape: ``(blocks - 1,)``.
+    Shape:
+        ``(blocks - 1,)``.
     """
     dtype = np.result_type(np.float32, *{run.dtype for run in runs})
     samples = np.concatenate([run.samples(STRIDE) for run in runs] or [np.empty(0)]).astype(dtype)
@@ -233,6 +253,6 @@ def _edges(runs: list[Run]) -> Scores:
 
 
 def _gather(runs: list[Run], at: Counts) -> Scores:
-    """A fresh array of the scores of all runs from ``at[:, 0]`` to ``at[:, 1]``."""
+    """Copy the scores of all runs from ``at[:, 0]`` to ``at[:, 1]`` into a new array."""
     pieces = [run.read(start, stop) for run, (start, stop) in zip(runs, at.tolist(), strict=True) if start < stop]
     return np.concatenate(pieces) if pieces else np.empty(0, np.float32)

@@ -1,4 +1,4 @@
-"""How much memory the scores of a run hold, whatever metrics they belong to."""
+"""A memory limit that several metrics share."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from anomaly.utils.given import whole
 
 
 class Ledger:
-    """One limit for all metrics that share it.
+    """A memory limit for the scores of all metrics that share it.
 
-    Sorted runs of scores hold memory while they live, and give it back when the last metrics that use them are dropped
-    or reset, or move them to disk; a run that two metrics share, merged one into the other, counts once. Half of the
-    limit may be held; the other half is for putting scores in order. A copy, or what comes out of a pickle, has the
-    limit and holds nothing.
+    Sorted runs of scores count towards the limit until the last metrics that use them are deleted, reset, or move them
+    to disk. A run that two metrics share after a merge counts once. Runs may take half of the limit; the other half is
+    for sorting. A copied or unpickled ledger has the same limit and counts no runs.
 
     Args:
-        limit: Bytes.
+        limit: Number of bytes.
 
     Raises:
-        InputError: The limit is not a whole number above 0.
+        InputError: ``limit`` is not a whole number above 0.
 
     Examples:
         >>> import numpy as np
@@ -40,22 +39,29 @@ class Ledger:
         self.limit = whole("memory_budget", limit, 1, "a number of bytes above 0")
         self._held = 0
         self._runs: set[int] = set()
-        self._dropped: deque[tuple[int, int]] = deque()  # told by the garbage collector, in whatever thread it runs
+        self._dropped: deque[tuple[int, int]] = deque()  # filled by the garbage collector, in any thread
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, budget: int | Ledger) -> Ledger:
-        """The ledger itself, or a new one of so many bytes."""
+        """Return ``budget`` if it is a ledger, else a new ledger of so many bytes."""
         return budget if isinstance(budget, Ledger) else cls(budget)
 
     @property
     def held(self) -> int:
-        """Bytes that living runs hold, at most half of the limit."""
+        """Bytes of the runs that exist now, at most half of the limit."""
         with self._lock:
             return self._settled()
 
     def hold(self, *runs: MemoryRun) -> bool:
-        """Let runs hold their memory, all or none; say whether there was room. Those that hold it already need none."""
+        """Count runs towards the limit, all or none of them.
+
+        Args:
+            *runs: Runs in memory; those counted already need no further room.
+
+        Returns:
+            Whether there was room.
+        """
         with self._lock:
             held = self._settled()
             new = {id(run): run for run in runs if id(run) not in self._runs}
@@ -69,7 +75,7 @@ class Ledger:
         return True
 
     def _settled(self) -> int:
-        """Take dropped runs off; under the lock."""
+        """Subtract deleted runs; call it with the lock held."""
         while self._dropped:
             key, size = self._dropped.popleft()
             self._runs.discard(key)

@@ -1,4 +1,4 @@
-"""What both ways of measuring give: figures with what bounds them, and what was counted."""
+"""Results of exact and binned measurement: values, their bounds, and pixel counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anomaly.metrics.functional.thinned import Curve
 
 
 class FrameCounts(NamedTuple):
-    """Numbers of pixels of one frame."""
+    """Pixel counts of one frame."""
 
     known: int
     anomaly: int
@@ -20,33 +20,34 @@ class FrameCounts(NamedTuple):
 
     @property
     def defined(self) -> bool:
-        """Whether figures of this frame alone have a value."""
+        """Whether metrics of this frame alone are defined: it has known and anomaly pixels."""
         return bool(self.known and self.anomaly)
 
 
-Interval = tuple[float, float]
+Bounds = tuple[float, float]
+"""Two values between which an exact value is certain to lie."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of a score.
+    """Values of all metrics of one score.
 
     Args:
-        values: Over all pixels together, by name.
-        bounds: What is certain to hold their exact values; empty where the figures are exact themselves.
-        per_frame: Figures of each frame, by its id.
-        per_frame_bounds: As ``bounds``.
-        curve: For plots.
+        values: Values over all pixels together, by metric.
+        bounds: Bounds of the exact values, by metric; empty if ``values`` are exact.
+        per_frame: Values of each frame, by its id.
+        per_frame_bounds: Bounds of the values of each frame, by its id.
+        curve: The curve for plots.
     """
 
     values: dict[str, float]
-    bounds: dict[str, Interval]
+    bounds: dict[str, Bounds]
     per_frame: dict[str, dict[str, float]]
-    per_frame_bounds: dict[str, dict[str, Interval]]
+    per_frame_bounds: dict[str, dict[str, Bounds]]
     curve: Curve
 
 
 def check_stored(scores: npt.NDArray[Any]) -> None:
-    """Raise ``ValueError`` unless an array from a file is such as :meth:`PixelMetrics.update` makes of scores."""
+    """Raise ``ValueError`` unless an array from a file is a list of finite scores in float32 or float64."""
     if scores.dtype not in (np.float32, np.float64) or scores.ndim != 1 or not np.isfinite(scores).all():
-        raise ValueError(f"scores of type {scores.dtype} and shape {scores.shape} that should all be finite floats")
+        raise ValueError(f"expected a list of finite float scores, found type {scores.dtype}, shape {scores.shape}")

@@ -1,4 +1,4 @@
-"""What may be merged: parts of one evaluation only."""
+"""Check that two metrics belong to the same evaluation before they are merged."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from anomaly.errors import InputError
 
 
 def check_same_settings(kind: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Refuse to merge what was measured differently.
+    """Check that two parts have the same settings.
 
     Args:
-        kind: What is to be merged, for the message.
-        mine: Setting -> value of the part that takes over the other.
+        kind: Kind of metrics, for the message.
+        mine: Settings of the part that the other is merged into, by name.
         theirs: The same settings of the other part.
 
     Raises:
@@ -22,6 +22,6 @@ def check_same_settings(kind: str, mine: Mapping[str, Any], theirs: Mapping[str,
     for setting, value in mine.items():
         if theirs[setting] != value:
             raise InputError(
-                f"cannot merge {kind} of {setting} {theirs[setting]!r} into {kind} of {setting} {value!r}; merge only "
-                "parts of the same evaluation"
+                f"cannot merge {kind} with {setting} {theirs[setting]!r} into {kind} with {setting} {value!r}; merge "
+                "only parts of the same evaluation"
             )

@@ -1,4 +1,4 @@
-"""Open-world IoU: what a network's segmentation is worth where anomalies occur."""
+"""Open-world IoU: the quality of a segmentation when anomalies occur."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ ClassMap = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class OpenIoUResult:
-    """What a segmentation is worth with and without anomalies.
+    """Closed-set and open-world IoU of a segmentation.
 
     ``result["gap"]`` is short for ``result.values["gap"]``.
 
     Args:
-        values: By name, fractions, NaN where undefined: ``closed_miou`` (mean over known classes, on known pixels
-            alone, nothing called anomalous), ``open_miou`` (mean over the same classes with anomalies as a further
-            class), ``gap`` (their difference), and of the anomaly class ``anomaly_iou``, ``anomaly_precision``,
-            ``tpr`` and ``fpr`` at the threshold. A class in neither labels nor decisions is in no mean.
-        closed_iou: By class.
-        open_iou: By class.
-        threshold: Pixels with ``score >= threshold`` were called anomalous.
-        threshold_from: The split that it was chosen on; empty where only a number was given.
-        confusion: All pixels by class and decision, anomaly the last of both; rows are the truth. ``(C + 1, C + 1)``.
+        values: Values by name; fractions, NaN where undefined. ``closed_miou`` is the mean IoU of the known classes on
+            known pixels, with nothing flagged. ``open_miou`` is the mean over the same classes with anomaly as a
+            further class, and ``gap`` their difference. ``anomaly_iou``, ``anomaly_precision``, ``tpr`` and ``fpr``
+            are those of the anomaly class at the threshold. Means leave out classes that occur neither in labels nor
+            in predictions.
+        closed_iou: Closed-set IoU of each class.
+        open_iou: Open-world IoU of each class.
+        threshold: Pixels with ``score >= threshold`` were flagged as anomalous.
+        threshold_from: Dataset on which the threshold was chosen; empty if a number was given.
+        confusion: Counts of all pixels, with anomaly as the last class; rows are the truth. Shape ``(C + 1, C + 1)``.
         frames: Number of distinct frames.
-        unlabelled: Classes of which no pixel is labelled; where they are predicted their IoU is 0, which lowers means.
+        unlabelled: Classes without a labelled pixel. If such a class is predicted, its IoU is 0, which lowers the mean.
     """
 
     values: dict[str, float]
@@ -54,30 +55,30 @@ class OpenIoUResult:
     unlabelled: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> float:
-        """The figure of that name."""
+        """The value of that name."""
         return self.values[name]
 
 
 class OpenIoUMetrics:
-    """Closed-set mIoU, open-mIoU and the gap between them, from one pass over frames with both kinds of label.
+    """Closed-set mIoU, open-world mIoU and the gap between them, from frames with anomaly labels and class labels.
 
-    A pixel is called anomalous when ``score >= threshold``, and else has the class that the network says. The threshold
-    is to come from another split, as :func:`anomaly.metrics.calibration.choose_threshold` gives it: chosen on the same
-    one it would know the labels that it is judged by.
+    A pixel is flagged as anomalous when ``score >= threshold``; otherwise it has the class that the network predicts.
+    Choose the threshold on another dataset, with :func:`anomaly.metrics.calibration.choose_threshold`. One chosen on
+    the same dataset would depend on the labels that it is evaluated with, and is an error.
 
-    ``merge`` is associative and commutative, and a frame counts once however often it is seen; that it is the same one
-    is checked as :class:`anomaly.metrics.PixelMetrics` does.
+    ``merge`` is associative and commutative. A frame counts once, however often it is added; as in
+    :class:`anomaly.metrics.PixelMetrics`, a different frame of the same name is an error.
 
     Args:
-        classes: Names of the known classes, in the order of their ids.
-        threshold: What ``choose_threshold`` gave, or a finite score, of any number type, kept as a Python float of the
-            same value.
-        name: Name of the score, for error messages; only parts of one name merge.
-        dataset: Name of the evaluation set; likewise.
+        classes: Names of the known classes, in the order of their indices.
+        threshold: A threshold of ``choose_threshold``, or a finite score of any number type, kept as a Python float of
+            the same value.
+        name: Name of the score, for error messages. Only metrics of the same name can be merged.
+        dataset: Name of the dataset, for error messages. Only metrics of the same dataset can be merged.
 
     Raises:
-        InputError: There is no class, a name occurs twice or is no str, or the threshold is not finite, of another
-            score or chosen on this set.
+        InputError: There is no class, a class name occurs twice or is not a str, or the threshold is not finite,
+            belongs to another score, or was chosen on this dataset.
 
     Examples:
         >>> metrics = OpenIoUMetrics(("road", "sky"), threshold=0.5)
@@ -92,40 +93,45 @@ class OpenIoUMetrics:
         self, classes: Sequence[str], threshold: Threshold | float, *, name: str = "score", dataset: str = ""
     ) -> None:
         value = threshold.value if isinstance(threshold, Threshold) else threshold
-        value = real("threshold", value, "a finite score, chosen on another split", finite=True)
+        value = real("threshold", value, "a finite score, chosen on another dataset", finite=True)
         if isinstance(threshold, Threshold) and threshold.name != name:
-            raise InputError(f"threshold: expected one of score {name!r}, found one of {threshold.name!r}")
+            raise InputError(
+                f"threshold: expected one of score {name!r}, found one of {threshold.name!r}; choose it with this score"
+            )
         if isinstance(threshold, Threshold) and dataset and threshold.dataset == dataset:
             raise InputError(
-                f"threshold: it was chosen on {dataset!r} itself, whose labels it knows; choose it on another"
+                f"threshold: expected one chosen on another dataset, found one chosen on {dataset!r} itself; choose it "
+                "on another dataset"
             )
-        found = () if isinstance(classes, str) else tuple(text("classes", each) for each in classes)
-        if not found or len({*found}) != len(found):
-            raise InputError(f"classes: expected a list of names that differ, at least one, found {classes!r}")
-        self.classes = found
+        names = () if isinstance(classes, str) else tuple(text("classes", each) for each in classes)
+        if not names or len({*names}) != len(names):
+            raise InputError(f"classes: expected a list of distinct names, found {classes!r}; give at least one")
+        self.classes = names
         self.threshold = threshold if isinstance(threshold, Threshold) else value
         self.name = text("name", name)
         self.dataset = text("dataset", dataset)
         self._keys = FrameKeys()
-        self._frames: dict[str, tuple[npt.NDArray[np.int32], Counts]] = {}  # where counts are not 0, and the counts
+        self._frames: dict[str, tuple[npt.NDArray[np.int32], Counts]] = {}  # indices and values of nonzero counts
 
     def update(
         self, frame_id: str, prediction: ClassMap, score: npt.NDArray[Any], label: Label, class_label: ClassMap
     ) -> None:
-        """Add one frame; a frame that was seen before stays as it was.
+        """Add a frame; one that was added before is not changed.
 
         Args:
-            frame_id: Name of the frame, a str, unique in its set.
-            prediction: The network's class for every pixel, from 0; anomaly is none of them.
-            score: Higher = more anomalous, every value finite; as of :meth:`anomaly.metrics.PixelMetrics.update`.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, as an array of any real type.
-            class_label: The class of each ``KNOWN`` pixel; its other values are not looked at.
+            frame_id: Name of the frame, a str, unique in its dataset.
+            prediction: Class index that the network predicts for each pixel, from 0; anomaly is not a class here.
+            score: Score of each pixel, finite, higher = more anomalous; an array or torch tensor of any real type.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, an array of any real type.
+            class_label: Class index of each ``KNOWN`` pixel; values at other pixels are not read.
 
         Shape:
             All ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: As of that, or a class is none of the network's.
+            InputError: ``frame_id`` is not a str; the shapes differ; a score is not finite or not real; a label or
+                class index is out of range; an array is masked; or another frame of this id was added. The frame is
+                not added then.
         """
         frame_id = as_frame_id(frame_id)
         label, prediction, class_label = (
@@ -143,19 +149,19 @@ class OpenIoUMetrics:
         if len(self.classes) > np.iinfo(class_label.dtype).max:
             class_label = class_label.astype(np.int64)
         truth = np.where(anomaly, len(self.classes), class_label)[counted]
-        called = score[counted] >= np.float64(self._value)
-        said = prediction[counted].astype(np.int64) if prediction.dtype == np.uint64 else prediction[counted]
-        counts = count_decisions(truth, said, called, len(self.classes)).ravel()
+        flagged = score[counted] >= np.float64(self._value)
+        predicted = prediction[counted].astype(np.int64) if prediction.dtype == np.uint64 else prediction[counted]
+        counts = count_decisions(truth, predicted, flagged, len(self.classes)).ravel()
         places = np.flatnonzero(counts)
         self._frames[frame_id] = (places.astype(np.int32), counts[places])
         self._keys.add(frame_id, key)
 
     def merge(self, other: OpenIoUMetrics) -> None:
-        """Take over the frames of ``other``, which stays as it is.
+        """Add the frames of ``other``, which does not change.
 
         Raises:
-            InputError: ``other`` measures another score, set or classes, or at another threshold; or a frame of both is
-                another one there.
+            InputError: ``other`` has another score, dataset, threshold or other classes, or a different frame of the
+                same id.
         """
         settings = ("name", "dataset", "classes", "threshold")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
@@ -165,10 +171,10 @@ class OpenIoUMetrics:
         self._keys.take(other._keys)
 
     def compute(self) -> OpenIoUResult:
-        """Measure all frames; ``update`` and ``merge`` may go on afterwards.
+        """Compute the metrics of all frames. You can call ``update`` and ``merge`` again afterwards.
 
         Warns:
-            UndefinedMetricWarning: There is no known or no anomaly pixel, and what needs them is NaN.
+            UndefinedMetricWarning: There is no known or no anomaly pixel; values that need one are NaN.
         """
         c = len(self.classes)
         counts = np.zeros(2 * (c + 1) * c, np.int64)
@@ -181,7 +187,7 @@ class OpenIoUMetrics:
         tp, fp = int(confusion[-1, -1]), int(confusion[:-1, -1].sum())
         missing = " and ".join(kind for kind, count in (("known", known), ("anomaly", anomaly)) if not count)
         if missing:
-            message = f"score {self.name!r}: open-world figures are NaN: there are no {missing} pixels"
+            message = f"score {self.name!r}: open-world values are NaN: there are no {missing} pixels"
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         closed_miou, open_miou = (_mean(values[:c]) if known and anomaly else math.nan for values in (closed, opened))
         return OpenIoUResult(
@@ -204,7 +210,7 @@ class OpenIoUMetrics:
         )
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Remove all frames."""
         self._frames, self._keys = {}, FrameKeys()
 
     @property
@@ -212,17 +218,17 @@ class OpenIoUMetrics:
         return self.threshold.value if isinstance(self.threshold, Threshold) else self.threshold
 
     def _check_classes(self, frame_id: str, what: str, values: ClassMap, where: npt.NDArray[np.bool_]) -> None:
-        """Raise ``InputError`` unless an array has the label's shape and holds class ids at the pixels that count."""
+        """Raise ``InputError`` unless an array has the shape of the label and holds class indices where needed."""
         if values.shape != where.shape or values.dtype.kind not in "iu":
             raise InputError(
-                f"frame {frame_id!r}: expected a {what} of integers and of shape {where.shape} as the label, found "
-                f"{values.dtype} of {values.shape}"
+                f"frame {frame_id!r}: expected a {what} of integers with the label's shape {where.shape}, found "
+                f"{values.dtype} of shape {values.shape}; convert or resize it"
             )
         strange = where & ((values < 0) | (values >= len(self.classes)))
         if strange.any():
             raise InputError(
-                f"frame {frame_id!r}: expected a {what} of 0 to {len(self.classes) - 1} at every pixel that counts, "
-                f"found {np.unique(values[strange]).tolist()}; label what has no class IGNORE"
+                f"frame {frame_id!r}: expected a {what} of 0 to {len(self.classes) - 1} at every evaluated pixel, "
+                f"found {np.unique(values[strange]).tolist()}; label pixels without a class IGNORE"
             )
 
 

@@ -1,4 +1,4 @@
-"""Pixel metrics of one score on one set: all pixels pooled, and the means over images beside them."""
+"""Pixel metrics of a score on a dataset: pooled over all pixels, and as means over images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
 from anomaly.metrics.functional.thinned import Curve
 from anomaly.metrics.ledger import Ledger
-from anomaly.metrics.measured import FrameCounts, Interval
+from anomaly.metrics.measured import Bounds, FrameCounts
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
@@ -36,31 +36,31 @@ MEMORY_BUDGET = 2 * 2**30
 
 @dataclass(frozen=True)
 class PixelResult:
-    """Pixel metrics of one score. Anomaly is the positive class; a pixel is called so when ``score >= threshold``.
+    """Pixel metrics of a score. Anomaly is the positive class; pixels with ``score >= threshold`` are flagged.
 
     ``result["ap"]`` is short for ``result.values["ap"]``.
 
     Args:
-        values: By name, fractions, NaN where undefined: ``auroc``, ``ap``, ``fpr95`` (lower is better), ``best_f1``,
-            ``best_f1_threshold`` (a score) and ``recall_at_fpr05``, each over all pixels together; with a threshold
-            also ``f1`` and ``iou`` at it. The same names with ``_per_image`` are means over those frames that have
-            both known and anomaly pixels.
-        bounds: In binned mode, by name, two ends between which the exact figure is certain to lie; empty in exact
+        values: Values by name; fractions, NaN where undefined. ``auroc``, ``ap``, ``fpr95`` (lower is better),
+            ``best_f1``, ``best_f1_threshold`` (a score) and ``recall_at_fpr05`` cover all pixels together; with a
+            threshold, so do ``f1`` and ``iou``. The same names with the suffix ``_per_image`` are means over the
+            frames with known and anomaly pixels.
+        bounds: In binned mode, two values by name between which the exact value is certain to lie; empty in exact
             mode.
         frames: Number of distinct frames.
         known_pixels: Number of pixels labelled ``KNOWN``.
         anomaly_pixels: Number of pixels labelled ``ANOMALY``.
-        ignored_pixels: Number of pixels left out.
-        undefined_frames: Frames without a known or without an anomaly pixel, which the means leave out. Their pixels
-            count in the pooled figures.
-        per_frame: Figures of each frame, by its id and their names.
-        curve: For plots.
+        ignored_pixels: Number of pixels labelled ``IGNORE``.
+        undefined_frames: Frames without known or without anomaly pixels. The means over images leave them out, the
+            pooled values include them.
+        per_frame: Values of each frame, by its id and by name.
+        curve: The curve for plots.
         mode: ``exact`` or ``binned``.
-        levels: Where the figures were taken.
+        levels: Levels and threshold of the metrics.
     """
 
     values: dict[str, float]
-    bounds: dict[str, Interval]
+    bounds: dict[str, Bounds]
     frames: int
     known_pixels: int
     anomaly_pixels: int
@@ -72,33 +72,34 @@ class PixelResult:
     levels: Levels
 
     def __getitem__(self, name: str) -> float:
-        """The figure of that name."""
+        """The value of that name."""
         return self.values[name]
 
 
 class PixelMetrics:
-    """AUROC, average precision, FPR at TPR and more over all pixels of the frames seen.
+    """AUROC, average precision, FPR at TPR and more, over all pixels of the frames added.
 
-    ``merge`` is associative and commutative: one process and many give the same result. A frame counts once however
-    often its id is seen, as it happens with a padded distributed sampler; the scores seen first are kept. That it is
-    the same frame is checked, by its label and by mean and spread of its scores: these may differ by 1 % of the spread,
-    as they do where a network computes the frame in another batch.
+    ``merge`` is associative and commutative, so that one process and many give the same result. A frame counts once,
+    however often its id is added (a padded distributed sampler repeats frames); the scores added first are kept. A
+    different frame of the same id is an error. Frames are compared by their labels and by the mean and standard
+    deviation of their scores, which may differ by 1 % of the standard deviation, as they do when a network computes a
+    frame in another batch.
 
-    ``mode="exact"`` keeps each frame's scores (4 bytes a pixel for float32, 8 for float64) and no labels, in memory
-    up to its budget, then in a temporary file. ``mode="binned"`` counts them in about a million bins, in constant
-    memory, and bounds every figure; it keeps the last few frames apart, so that merging can tell whether they were
-    seen twice, and refuses to merge parts that share older frames.
+    ``mode="exact"`` keeps the scores of all frames (4 bytes per pixel for float32, 8 for float64) and no labels. They
+    stay in memory up to ``memory_budget`` and move to a temporary file after that. ``mode="binned"`` counts scores in
+    about a million bins, in constant memory, and gives bounds of every value. It keeps the scores of the last few
+    frames, to detect repeated frames when merging; merging parts that share older frames is an error.
 
     Args:
-        name: Name of the score, for error messages; only parts of one name merge.
-        dataset: Name of the evaluation set; likewise.
+        name: Name of the score, for error messages. Only metrics of the same name can be merged.
+        dataset: Name of the dataset, for error messages. Only metrics of the same dataset can be merged.
         mode: ``exact`` or ``binned``.
         tpr: True-positive rate at which the false-positive rate is taken, ``0 < tpr <= 1``.
-        fpr: False-positive rate that the recall may not exceed, ``0 <= fpr < 1``.
-        threshold: Score from which on a pixel is called anomalous, for F1 and IoU at it.
-        memory_budget: Bytes that exact mode may use before it takes disk space; or a
-            :class:`anomaly.metrics.ledger.Ledger`, which metrics share.
-        spill_dir: Folder of that temporary file; the system's by default.
+        fpr: Largest false-positive rate for the recall at a false-positive rate, ``0 <= fpr < 1``.
+        threshold: Pixels with ``score >= threshold`` are flagged for F1 and IoU; ``None`` leaves these out.
+        memory_budget: Bytes that exact mode may use before it uses disk space; or a
+            :class:`anomaly.metrics.ledger.Ledger` that several metrics share.
+        spill_dir: Folder of the temporary file; by default that of the system.
 
     Raises:
         InputError: An argument is out of range.
@@ -130,21 +131,21 @@ class PixelMetrics:
         self.reset()
 
     def update(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
-        """Add one frame; a frame that was seen before stays as it was.
+        """Add a frame; one that was added before is not changed.
 
         Args:
-            frame_id: Name of the frame, a str, unique in its set.
-            score: Higher = more anomalous, every value finite; any real type (bool and integers count exactly). An
-                array, or a tensor of torch, on any device.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, as an array of any real type.
+            frame_id: Name of the frame, a str, unique in its dataset.
+            score: Score of each pixel, finite, higher = more anomalous. An array of any real type (bool and integers
+                count exactly), or a torch tensor on any device.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, an array of any real type.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.
 
         Raises:
-            InputError: The id is no str, the shapes differ, a score is NaN or infinite or of a type that is not real, a
-                label has another value, an array is masked, another frame of that id was seen, or neither memory nor
-                disk has room. The frame then stays out.
+            InputError: ``frame_id`` is not a str; the shapes differ; a score is not finite or not real; a label has
+                another value; an array is masked; another frame of this id was added; or neither memory nor disk has
+                room. The frame is not added then.
         """
         frame_id = as_frame_id(frame_id)
         label = as_array(frame_id, "label", label)
@@ -162,11 +163,11 @@ class PixelMetrics:
         self._keys.add(frame_id, key)
 
     def merge(self, other: PixelMetrics) -> None:
-        """Take over the frames of ``other``, which stays as it is.
+        """Add the frames of ``other``, which does not change.
 
         Raises:
-            InputError: ``other`` measures another score, on another set, in another mode or at other levels; a
-                frame of both is another one there; or, in binned mode, both have counted a frame.
+            InputError: ``other`` has another score, dataset, mode or other levels, or a different frame of the same id;
+                or, in binned mode, both parts have counted the same frame in their bins.
         """
         self._check_mergeable(other)
         self._keys.check(other._keys)
@@ -177,35 +178,41 @@ class PixelMetrics:
             self._keys.take(other._keys, among=scores.counts)
 
     def gather(self) -> None:
-        """Make process 0 of ``torch.distributed`` take over the frames of all others; see :mod:`.distributed`."""
-        if "torch.distributed" in sys.modules:  # it is loaded by whoever makes a process group
+        """Add the frames of all ``torch.distributed`` processes to the metrics of process 0.
+
+        Call it on every process. It does nothing without a process group. Only the metrics of process 0 change.
+
+        Raises:
+            InputError: A part cannot be merged; raised on every process.
+        """
+        if "torch.distributed" in sys.modules:  # loaded by whatever makes a process group
             from anomaly.metrics.distributed import gather
 
             gather(self)
 
     def compute(self) -> PixelResult:
-        """Measure all frames; ``update`` and ``merge`` may go on afterwards.
+        """Compute the metrics of all frames. You can call ``update`` and ``merge`` again afterwards.
 
         Warns:
-            UndefinedMetricWarning: There is no known or no anomaly pixel, and all figures are NaN.
+            UndefinedMetricWarning: There is no known or no anomaly pixel, and all values are NaN.
         """
         measured = self._scores.measure(self.levels)
         counts = self._scores.counts
         defined = sorted(frame_id for frame_id, count in counts.items() if count.defined)
-        figures, bounds = dict(measured.values), dict(measured.bounds)
+        values, bounds = dict(measured.values), dict(measured.bounds)
         for name in next(iter(measured.per_frame.values()), {}):
-            figures[name + PER_IMAGE] = _mean([measured.per_frame[frame_id][name] for frame_id in defined])
+            values[name + PER_IMAGE] = _mean([measured.per_frame[frame_id][name] for frame_id in defined])
         for name in next(iter(measured.per_frame_bounds.values()), {}):
             ends = zip(*(measured.per_frame_bounds[frame_id][name] for frame_id in defined), strict=True)
             low, high = (_mean(list(end)) for end in ends) if defined else (math.nan, math.nan)
             bounds[name + PER_IMAGE] = (low, high)
         if missing := missing_pixels(self.num_known, self.num_anomaly):
-            message = f"score {self.name!r}: AUROC, AP and all other figures are NaN: there are no {missing} pixels"
+            message = f"score {self.name!r}: AUROC, AP and all other values are NaN: there are no {missing} pixels"
             if "anomaly" in missing and any(count.ignored for count in counts.values()):
-                message += f" ({IGNORE} means ignored: of a mask of 0 and {IGNORE} make 0 and {ANOMALY} first)"
+                message += f" ({IGNORE} means ignored; in a mask of 0 and {IGNORE}, replace {IGNORE} by {ANOMALY})"
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
         return PixelResult(
-            values=figures,
+            values=values,
             bounds=bounds,
             frames=len(counts),
             known_pixels=self.num_known,
@@ -219,7 +226,7 @@ class PixelMetrics:
         )
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Remove all frames."""
         self._scores: ExactScores | BinnedScores
         self._scores = ExactScores(**self.memory) if self.mode == "exact" else BinnedScores(self.levels)
         self._keys = FrameKeys()
@@ -235,34 +242,48 @@ class PixelMetrics:
         return sum(count.anomaly for count in self._scores.counts.values())
 
     def frames(self) -> Iterator[tuple[str, FrameScores]]:
-        """Each frame's sorted scores, in the order of the frames' ids; in exact mode only."""
+        """Yield the id and the sorted scores of each frame, in the order of the ids; in exact mode only.
+
+        Raises:
+            InputError: The metrics are in binned mode.
+        """
         return self._exact().frames()
 
     def curve(self) -> Iterator[OperatingPoints]:
-        """The operating points of all pixels, in parts, from the highest threshold down; in exact mode only."""
+        """Yield the operating points of all pixels, in parts, from the highest threshold down; in exact mode only.
+
+        Raises:
+            InputError: The metrics are in binned mode.
+        """
         return self._exact().curve()
 
     def counts_at(self, thresholds: Scores) -> tuple[Counts, Counts]:
         """Count the anomaly and the known pixels with ``score >= threshold``; in exact mode only.
 
-        Shape:
-            thresholds ``(T,)`` to two arrays ``(T,)`` of int64.
+        Args:
+            thresholds: Scores. Shape ``(T,)``.
+
+        Returns:
+            Counts of anomaly pixels and of known pixels, each ``(T,)``, int64.
 
         Raises:
-            InputError: A threshold is no number, or NaN; or the metrics are binned.
+            InputError: A threshold is NaN or not a number, or the metrics are in binned mode.
         """
         values = np.array([real("thresholds", each, "a list of scores") for each in thresholds], np.float64)
         if np.isnan(values).any():
-            raise InputError("thresholds: expected scores, found nan; leave it out")
+            raise InputError("thresholds: expected scores, found nan; remove it")
         return self._exact().counts_at(values)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type that holds every score, float32 or float64; in exact mode only."""
+        """The type that represents every score, float32 or float64; in exact mode only."""
         return self._exact().dtype
 
     def save(self, path: Path) -> None:
-        """Write everything to one ``.npz`` file of plain arrays, whole or not at all; see :meth:`load`.
+        """Write the state to a ``.npz`` file of plain arrays, whole or not at all; :meth:`load` reads it.
+
+        Args:
+            path: The file to write.
 
         Raises:
             InputError: The file cannot be written.
@@ -274,21 +295,22 @@ class PixelMetrics:
     def load(
         cls, path: Path, *, memory_budget: int | Ledger = MEMORY_BUDGET, spill_dir: Path | None = None
     ) -> PixelMetrics:
-        """Read what :meth:`save` wrote, to go on with, to merge or to compute.
+        """Read a state that :meth:`save` wrote, to add frames, merge or compute.
 
         Args:
-            path: The file; nothing in it is trusted.
-            memory_budget: As of the class.
-            spill_dir: As of the class.
+            path: The file. It is checked, and no code from it is run.
+            memory_budget: Bytes that exact mode may use before it uses disk space; or a shared
+                :class:`anomaly.metrics.ledger.Ledger`.
+            spill_dir: Folder of the temporary file; by default that of the system.
 
         Raises:
-            InputError: The file is missing, cut short, damaged or no such state.
+            InputError: The file is missing, incomplete, damaged or not such a state.
         """
         with read_state(path) as (header, arrays):
             return cls.from_state(header, arrays, memory_budget=memory_budget, spill_dir=spill_dir)
 
     def state(self) -> tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]:
-        """Give everything as what JSON can hold and as arrays, made one at a time."""
+        """Return the state as values that JSON can hold, and as arrays that are made one at a time."""
         header, arrays = self._scores.state()
         settings = {"name": self.name, "dataset": self.dataset, "mode": self.mode, **vars(self.levels)}
         return {"settings": settings, **header, "keys": self._keys.record()}, arrays
@@ -302,10 +324,20 @@ class PixelMetrics:
         memory_budget: int | Ledger = MEMORY_BUDGET,
         spill_dir: Path | None = None,
     ) -> PixelMetrics:
-        """Make metrics from what :meth:`state` gave. Raises ``InputError`` where it is not that.
+        """Make metrics from a state of :meth:`state`.
 
-        States of earlier versions call the dataset a set, and have no keys of their frames; of these, only the numbers
-        of pixels are compared.
+        In states of earlier versions the dataset is named ``set``, and keys of frames are missing; such frames are
+        compared by their pixel counts only.
+
+        Args:
+            header: Values of the state.
+            arrays: Arrays of the state.
+            memory_budget: Bytes that exact mode may use before it uses disk space; or a shared
+                :class:`anomaly.metrics.ledger.Ledger`.
+            spill_dir: Folder of the temporary file; by default that of the system.
+
+        Raises:
+            InputError: A setting or an array of the state is not valid.
         """
         settings = {"dataset" if name == "set" else name: value for name, value in header["settings"].items()}
         metrics = cls(**settings, memory_budget=memory_budget, spill_dir=spill_dir)
@@ -317,7 +349,8 @@ class PixelMetrics:
         if isinstance(self._scores, ExactScores):
             return self._scores
         raise InputError(
-            f"score {self.name!r}: this needs every pixel's score, and binned mode keeps only counts; use mode='exact'"
+            f"score {self.name!r}: this needs the score of every pixel, and binned mode keeps only counts; use "
+            "mode='exact'"
         )
 
     def _check_mergeable(self, other: PixelMetrics) -> None:

@@ -1,4 +1,4 @@
-"""Sorted scores, one run per frame and class, in memory or on disk, read by value."""
+"""Runs of sorted scores, one for the known and one for the anomaly pixels of a frame, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FrameScores:
-    """The scores of one frame's pixels.
+    """Sorted scores of the pixels of one frame.
 
     Args:
-        known: Of its known pixels, ascending.
-        anomaly: Of its anomaly pixels, ascending.
-        ignored: Number of its pixels left out.
+        known: Scores of the known pixels, ascending.
+        anomaly: Scores of the anomaly pixels, ascending.
+        ignored: Number of ignored pixels.
 
     Shape:
         known ``(N,)``, anomaly ``(P,)``.
@@ -33,7 +33,7 @@ class FrameScores:
 
 
 class MemoryRun:
-    """Ascending scores in memory."""
+    """A run of ascending scores in memory."""
 
     def __init__(self, scores: Scores) -> None:
         self._scores = scores
@@ -42,20 +42,28 @@ class MemoryRun:
         self.dtype = scores.dtype
 
     def samples(self, stride: int) -> Scores:
-        """Every ``stride``-th score, the first included."""
+        """Return every ``stride``-th score, starting with the first."""
         return self._scores[::stride]
 
     def positions(self, values: Scores) -> Positions:
-        """Count the scores below each of the values. Shape: ``(V,)`` to ``(V,)``."""
+        """Count the scores below each value. Shape ``(V,)`` to ``(V,)``."""
         return np.searchsorted(self._scores, _of_type(values, self.dtype), side="left")
 
     def read(self, start: int = 0, stop: int | None = None) -> Scores:
-        """The scores ``start:stop``, not to be written to."""
+        """Return the scores ``start:stop``; do not write to them."""
         return self._scores[start:stop]
 
 
 class FileRun:
-    """Ascending scores in a spill file; of every ``stride`` scores one stays in memory, to find the others by."""
+    """A run of ascending scores in a spill file.
+
+    Every ``stride``-th score stays in memory, to search the run.
+
+    Args:
+        scores: Ascending scores.
+        file: File to store them in.
+        stride: Distance of the scores that stay in memory.
+    """
 
     def __init__(self, scores: Scores, file: SpillFile, stride: int) -> None:
         self._samples = scores[::stride].copy()
@@ -66,21 +74,21 @@ class FileRun:
         self.dtype = scores.dtype
 
     def samples(self, stride: int) -> Scores:
-        """Every ``stride``-th score, the first included; ``stride`` is a multiple of the run's own."""
+        """Return every ``stride``-th score, starting with the first; ``stride`` is a multiple of the run's stride."""
         return self._samples[:: stride // self._stride]
 
     def positions(self, values: Scores) -> Positions:
-        """Count the scores below each of the values. Shape: ``(V,)`` to ``(V,)``."""
+        """Count the scores below each value. Shape ``(V,)`` to ``(V,)``."""
         values = _of_type(values, self.dtype)
-        found = np.searchsorted(self._samples, values, side="left")
-        for i in np.flatnonzero(found):
-            start = (int(found[i]) - 1) * self._stride
+        below = np.searchsorted(self._samples, values, side="left")
+        for i in np.flatnonzero(below):
+            start = (int(below[i]) - 1) * self._stride
             window = self.read(start, min(start + self._stride, self.size))
-            found[i] = start + np.searchsorted(window, values[i], side="left")
-        return found
+            below[i] = start + np.searchsorted(window, values[i], side="left")
+        return below
 
     def read(self, start: int = 0, stop: int | None = None) -> Scores:
-        """The scores ``start:stop``."""
+        """Read the scores ``start:stop``."""
         return self._file.read(self._stored, start, self.size if stop is None else stop)
 
 
@@ -88,9 +96,9 @@ Run = MemoryRun | FileRun
 
 
 def _of_type(values: Scores, dtype: np.dtype[Any]) -> Scores:
-    """Give values in the scores' own type, those between two of its numbers as the upper: as many scores are below.
+    """Convert values to the type of the scores, rounded up, so that the number of scores below each stays the same.
 
-    Searching with another type would copy all the scores.
+    Searching with values of another type would copy all scores.
     """
     if values.dtype == dtype:
         return values

@@ -1,4 +1,4 @@
-"""What a report shows of one score on one set beside its figures: curves, bands, histograms, levels."""
+"""Curves, bands and histograms of a score on a dataset, for the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anomaly.metrics.bootstrap import FrameTable
 from anomaly.metrics.pixel import PixelMetrics, PixelResult
 
 BINS = 80
-BY_FPR, BY_TPR = 140, 110  # levels; with nothing and everything their codes fit into a byte
+BY_FPR, BY_TPR = 140, 110  # numbers of levels; the codes between them fit into a byte
 LEAST_FPR = 1e-4
 DRAWS = 1000
 _TAIL = 0.005
@@ -25,22 +25,24 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class ScoreCurves:
-    """One score on one set, as plain numbers.
+    """Curves, bands and histogram of a score on a dataset, as plain numbers.
 
     Args:
-        thresholds: Of the thinned curve, from the highest down; see :class:`anomaly.metrics.functional.thinned.Curve`.
-        tpr: At these thresholds.
-        fpr: At these thresholds.
-        precision: At these thresholds.
+        thresholds: Thresholds of the thinned curve, descending; see
+            :class:`anomaly.metrics.functional.thinned.Curve`.
+        tpr: True-positive rates at ``thresholds``.
+        fpr: False-positive rates at ``thresholds``.
+        precision: Precisions at ``thresholds``.
         bands: Fields of :class:`anomaly.metrics.bands.CurveBands`.
-        edges: Of the histogram's bins, ascending; what lies beyond them is in the outermost bins.
+        edges: Edges of the histogram's bins, ascending. The outermost bins include scores beyond the edges.
         known: Share of the known pixels in each bin.
         anomaly: Share of the anomaly pixels in each bin.
-        levels: Thresholds that codes tell apart, strictly ascending, at most 255; see :func:`choose_levels`.
-        level_tpr: Share of the set's anomaly pixels at or above each level, exact.
-        level_fpr: Share of the set's known pixels at or above each level, exact.
-        closed_iou: By class, on the set, nothing called anomalous; empty where it was not measured.
-        open_iou: By class, on the set, anomalies being a further class; likewise.
+        levels: Thresholds that the codes of score maps distinguish, strictly ascending, at most 255; see
+            :func:`choose_levels`.
+        level_tpr: Exact share of the dataset's anomaly pixels at or above each level.
+        level_fpr: Exact share of the dataset's known pixels at or above each level.
+        closed_iou: IoU of each class with nothing flagged; empty if it was not measured.
+        open_iou: IoU of each class with anomaly as a further class; empty if it was not measured.
     """
 
     thresholds: Numbers
@@ -68,15 +70,15 @@ class ScoreCurves:
         closed_iou: Mapping[str, float] | None = None,
         open_iou: Mapping[str, float] | None = None,
     ) -> ScoreCurves:
-        """Take them from exact metrics.
+        """Compute curves, bands and histogram from metrics in exact mode.
 
         Args:
-            metrics: With at least one known and one anomaly pixel.
-            result: What ``metrics.compute()`` gave.
-            table: Of the metrics.
-            replicates: Draws for the bands; 0 takes 1000.
-            closed_iou: See above.
-            open_iou: See above.
+            metrics: Metrics with at least one known and one anomaly pixel.
+            result: Output of ``metrics.compute()``.
+            table: Bootstrap table of the metrics.
+            replicates: Number of draws for the bands; 0 uses 1000.
+            closed_iou: IoU of each class with nothing flagged, if it was measured.
+            open_iou: IoU of each class with anomaly as a further class, if it was measured.
         """
         levels = choose_levels(table)
         tp, fp = metrics.counts_at(levels)
@@ -84,7 +86,10 @@ class ScoreCurves:
         known, anomaly = _histogram(metrics, edges)
         curve = result.curve
         return cls(
-            *(curve.thresholds, curve.tpr, curve.fpr, curve.precision),
+            thresholds=curve.thresholds,
+            tpr=curve.tpr,
+            fpr=curve.fpr,
+            precision=curve.precision,
             bands=asdict(curve_bands(table, replicates=replicates or DRAWS)),
             edges=tuple(edges.tolist()),
             known=tuple((known / metrics.num_known).tolist()),
@@ -97,33 +102,41 @@ class ScoreCurves:
         )
 
     def record(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """Return all fields as values that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: Any) -> ScoreCurves:
-        """Make them of what :meth:`record` gave. Raises ``ValueError`` or ``KeyError`` where it is not that."""
-        found: dict[str, Any] = {}
+        """Make curves from the output of :meth:`record`.
+
+        Raises:
+            KeyError: A field is missing.
+            ValueError: A value is not a finite number.
+        """
+        values: dict[str, Any] = {}
         for one in fields(cls):
             value = record[one.name]
-            found[one.name] = _numbers(value) if str(one.type) == "Numbers" else {str(k): value[k] for k in value}
-        bands = found["bands"]
-        found["bands"] = {
+            values[one.name] = _numbers(value) if str(one.type) == "Numbers" else {str(k): value[k] for k in value}
+        bands = values["bands"]
+        values["bands"] = {
             k: _numbers(v, finite=False) if isinstance(v, (list, tuple)) else float(v) for k, v in bands.items()
         }
         for name in ("closed_iou", "open_iou"):
-            found[name] = {key: float(value) for key, value in found[name].items()}
-        return cls(**found)
+            values[name] = {key: float(value) for key, value in values[name].items()}
+        return cls(**values)
 
 
 def choose_levels(table: FrameTable) -> npt.NDArray[np.float64]:
-    """Choose thresholds for a picture's codes, so that both low false-positive rates and recall are resolved.
+    """Choose thresholds for the codes of score maps, so that low false-positive rates and recall are both resolved.
 
-    About half of them are the lowest whose share of known pixels called anomalous is at most a rate, for rates that
-    grow by a factor from 1e-4 to 1; the others the highest that catch a share of the anomaly pixels, for even shares.
+    About half of them are the lowest thresholds that stay within a false-positive rate, for rates spaced geometrically
+    from 1e-4 to 1. The others are the highest thresholds that reach a recall, for evenly spaced recalls.
+
+    Args:
+        table: Bootstrap table of the score.
 
     Returns:
-        Ascending, finite, at most 250.
+        Finite thresholds, ascending, at most 250.
     """
     tp, fp = (count.sum(0) for count in (table.counts.tp, table.counts.fp))
     by_fpr = np.searchsorted(fp, np.geomspace(LEAST_FPR, 1, BY_FPR) * fp[-1], side="right") - 1
@@ -134,7 +147,7 @@ def choose_levels(table: FrameTable) -> npt.NDArray[np.float64]:
 
 
 def _edges(table: FrameTable) -> npt.NDArray[np.float64]:
-    """Bins between the outer half percents of either kind of pixel."""
+    """Choose bins that cover all but the outermost 0.5 % of the known and of the anomaly pixels."""
     thresholds, ends = table.counts.thresholds.astype(np.float64), []
     finite = thresholds[np.isfinite(thresholds)]
     for count in (table.counts.tp, table.counts.fp):
@@ -155,7 +168,7 @@ def _histogram(
 
 
 def _numbers(values: Any, *, finite: bool = True) -> Numbers:
-    found = tuple(float(value) for value in values)
-    if finite and not all(math.isfinite(value) for value in found):
-        raise ValueError("numbers that should all be finite")
-    return found
+    numbers = tuple(float(value) for value in values)
+    if finite and not all(math.isfinite(value) for value in numbers):
+        raise ValueError("expected finite numbers")
+    return numbers

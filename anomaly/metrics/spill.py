@@ -1,4 +1,4 @@
-"""A place on disk for what does not fit into memory, gone when it is closed or when the process dies."""
+"""A temporary file for arrays that do not fit into memory; it vanishes when it is closed or when the process ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anomaly.errors import InputError
 
 @dataclass(frozen=True)
 class Stored:
-    """Where an array lies in a :class:`SpillFile`: its first byte, its type and its shape."""
+    """Position of an array in a :class:`SpillFile`: its first byte, type and shape."""
 
     offset: int
     dtype: np.dtype[Any]
@@ -30,12 +30,12 @@ class Stored:
 
 
 class SpillFile:
-    """A temporary file without a name, so that nothing is left of it, whatever happens to the process.
+    """A temporary file without a name, so that nothing is left behind, whatever happens to the process.
 
-    Reading is safe from several threads; writing is for one.
+    Several threads may read at the same time; only one may write.
 
     Args:
-        folder: Where the disk space is taken; the system's folder for temporary files by default.
+        folder: Folder whose disk space is used; by default the system's folder for temporary files.
 
     Raises:
         InputError: The folder cannot be written to.
@@ -44,19 +44,22 @@ class SpillFile:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = Path(folder or tempfile.gettempdir())
         try:
-            self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115  lives as long as this
+            self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115  lives as long as self
         except OSError as error:
             raise InputError(
-                f"{self.folder}: expected a folder that can hold temporary files, found: {error.strerror}; "
-                "name another folder, or raise the memory budget"
+                f"{self.folder}: expected a folder for temporary files, found an error: {error.strerror}; give another "
+                "folder, or raise the memory budget"
             ) from error
         self._end = 0
 
     def write(self, array: npt.NDArray[Any]) -> Stored:
         """Append an array.
 
+        Returns:
+            Its position in the file.
+
         Raises:
-            InputError: The disk is full, or a limit on file sizes is reached. What was written before stays readable.
+            InputError: The disk is full, or a limit on file sizes is reached. Arrays written before stay readable.
         """
         stored = Stored(self._end, array.dtype, array.shape)
         data = _bytes(np.ascontiguousarray(array))
@@ -64,22 +67,22 @@ class SpillFile:
             self._write(data)
         except OSError as error:
             raise InputError(
-                f"{self.folder}: expected room for {array.nbytes:,} more bytes of temporary data beside "
-                f"{self._end:,} written, found: {error.strerror}; free some space, name a folder on a larger disk, "
-                "or raise the memory budget"
+                f"{self.folder}: expected room for {array.nbytes:,} more bytes of temporary data after "
+                f"{self._end:,} written, found an error: {error.strerror}; free some space, give a folder on a larger "
+                "disk, or raise the memory budget"
             ) from error
         self._end += array.nbytes
         return stored
 
     def read(self, stored: Stored, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Read the elements ``start:stop`` of an array, flat; ``stored.shape`` has its shape."""
+        """Read the elements ``start:stop`` of an array as a flat array; ``stored.shape`` is its original shape."""
         stop = stored.size if stop is None else stop
-        found = np.empty(stop - start, stored.dtype)
-        data, offset = _bytes(found), stored.offset + start * stored.dtype.itemsize
+        values = np.empty(stop - start, stored.dtype)
+        data, offset = _bytes(values), stored.offset + start * stored.dtype.itemsize
         while data:
             count = os.preadv(self._file.fileno(), [data], offset)
             data, offset = data[count:], offset + count
-        return found
+        return values
 
     def _write(self, data: memoryview) -> None:
         self._file.seek(self._end)
@@ -87,10 +90,10 @@ class SpillFile:
             data = data[self._file.write(data) :]
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Delete the file."""
         self._file.close()
 
 
 def _bytes(array: npt.NDArray[Any]) -> memoryview:
-    """The memory of a contiguous array."""
+    """Return the memory of a contiguous array."""
     return array.reshape(-1).view(np.uint8).data

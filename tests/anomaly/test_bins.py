@@ -151,7 +151,7 @@ def test_a_frame_that_cannot_be_told_apart_any_more_is_refused(monkeypatch):
     monkeypatch.setattr(binned, "OPEN", 1)
     parts = [filled(frames[:4], mode="binned"), filled(frames[2:], mode="binned")]
     before = compute(parts[0])
-    with pytest.raises(InputError, match=r"frame '3/2' \(2 in all\) was seen by both parts"):
+    with pytest.raises(InputError, match=r"frame '3/2' \(2 in all\) is in both parts"):
         parts[0].merge(parts[1])
     np.testing.assert_equal(compute(parts[0]).values, before.values)
     half = filled(frames[4:], mode="binned")

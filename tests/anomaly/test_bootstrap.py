@@ -202,7 +202,7 @@ def test_frames_that_are_all_alike_have_an_interval_of_no_width_at_the_exact_val
     table = FrameTable.of(metrics)
     near = weighted_figures(table.counts, np.ones((1, 3), np.int64), metrics.levels)["ap"][0]
     assert near != table.values["ap"]
-    with pytest.warns(DegenerateBootstrapWarning, match="percentiles"):
+    with pytest.warns(DegenerateBootstrapWarning, match="percentile intervals"):
         found = bootstrap(table)["ap"]
     assert (found.low, found.high) == pytest.approx((table.values["ap"], table.values["ap"]), abs=1e-12)
 
@@ -239,7 +239,7 @@ def test_constant_scores_have_an_interval_of_no_width():
     metrics = PixelMetrics()
     for index, (score, label) in enumerate(made(6)[1]):
         metrics.update(str(index), np.zeros_like(score), label)
-    with pytest.warns(DegenerateBootstrapWarning, match="percentiles"):
+    with pytest.warns(DegenerateBootstrapWarning, match="percentile intervals"):
         found = bootstrap(FrameTable.of(metrics))
     assert (found["auroc"].low, found["auroc"].high, found["auroc"].method) == (0.5, 0.5, "percentile")
     assert found["ap"].low < metrics.compute()["ap"] < found["ap"].high  # the share of anomaly pixels differs
@@ -247,14 +247,14 @@ def test_constant_scores_have_an_interval_of_no_width():
 
 def test_refuses_what_cannot_be_paired():
     a = FrameTable.of(made(4, name="a")[0])
-    with pytest.raises(InputError, match="1 frames, such as 'frame004', are of one"):
+    with pytest.raises(InputError, match="1 frames, such as 'frame004', belong to only one"):
         paired_bootstrap(a, FrameTable.of(made(5, name="b")[0]))
     with pytest.raises(InputError, match="frame 'frame000' has"):
         paired_bootstrap(a, FrameTable.of(made(4, seed=1, name="b")[0]))
     other = PixelMetrics(tpr=0.9)
     for index, (score, label) in enumerate(made(4)[1]):
         other.update(f"frame{index:03}", score, label)
-    with pytest.raises(InputError, match="measure both alike"):
+    with pytest.raises(InputError, match=r"cannot compare \(dataset, tpr, fpr\)"):
         paired_bootstrap(a, FrameTable.of(other))
 
 

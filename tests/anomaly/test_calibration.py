@@ -126,10 +126,10 @@ def test_constant_scores_and_zeros_of_either_sign():
     assert choose_threshold(metrics, "fpr").value == np.nextafter(np.float32(0), np.float32(1))
 
 
-def test_nothing_called_is_undefined_precision():
+def test_precision_is_undefined_with_nothing_flagged():
     metrics = filled(made(5))
     other = filled([("z", np.full((1, 2), -1e6, np.float32), np.uint8([[0, 1]]))])
-    with pytest.warns(UndefinedMetricWarning, match="no called pixels"):
+    with pytest.warns(UndefinedMetricWarning, match="no flagged pixels"):
         achieved = apply_threshold(choose_threshold(metrics), other)
     assert math.isnan(achieved.precision)
     assert (achieved.tpr, achieved.f1) == (0, 0)
@@ -143,7 +143,7 @@ def test_refuses_what_makes_no_threshold():
         ("tpr", 1.1, "tpr"),
         ("fpr", 1.0, "fpr"),
         ("fpr", -0.1, "fpr"),
-        ("best_f1", 0.5, "best_f1 has none"),
+        ("best_f1", 0.5, "best_f1 takes none"),
     ):
         with pytest.raises(InputError, match=message):
             choose_threshold(metrics, rule, level)

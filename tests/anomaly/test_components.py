@@ -173,7 +173,7 @@ def test_merging_and_duplicates(threshold):
     "changes", [{"track": TRACKS["anomaly_track"]}, {"threshold": 0.25}, {"name": "msp"}, {"dataset": "other"}]
 )
 def test_only_parts_of_one_evaluation_merge(changes):
-    with pytest.raises(InputError, match=f"cannot merge component metrics of {next(iter(changes))}"):
+    with pytest.raises(InputError, match=f"cannot merge component metrics with {next(iter(changes))}"):
         filled([0]).merge(filled([1], **changes))
 
 

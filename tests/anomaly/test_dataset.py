@@ -58,7 +58,7 @@ def test_halves_are_sets_of_their_own_and_leave_nothing_out(tmp_path):
     assert first.files + second.files == dataset.files
     with pytest.raises(InputError, match="camvid_ood-first: expected at least 2 frames"):
         first.half("second")
-    with pytest.raises(InputError, match="unknown set 'camvid_ood-third'"):
+    with pytest.raises(InputError, match="unknown dataset 'camvid_ood-third'"):
         load_dataset("camvid_ood-third", tmp_path)
 
 

@@ -72,11 +72,11 @@ def test_read_label_takes_16_bit_files_that_fit(tmp_path):
     [
         (photo(), "mode 'RGB'.*colour"),
         (np.dstack([photo(), photo()[..., :1]]), "mode 'RGBA'.*colour"),
-        (np.full((4, 4), 256, np.uint16), "found 256 to 256"),
+        (np.full((4, 4), 256, np.uint16), "found values from 256 to 256"),
     ],
 )
 def test_read_label_refuses_what_is_no_class_id_map(tmp_path, pixels, found):
-    with pytest.raises(InputError, match=rf"color\.png: expected a class-id map.*{found}"):
+    with pytest.raises(InputError, match=rf"color\.png: expected a map of class indices.*{found}"):
         read_label(write(tmp_path / "color.png", pixels))
 
 

@@ -327,7 +327,7 @@ def test_a_write_that_fails_is_an_error_and_can_be_gone_on_with(tmp_path):
         download = Download(site.url, "data.zip")
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
-            with pytest.raises(InputError, match=r"data\.zip\.part: .*too large; make room"):
+            with pytest.raises(InputError, match=r"data\.zip\.part: .*too large; free some space"):
                 fetch(download, tmp_path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

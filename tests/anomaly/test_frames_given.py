@@ -197,7 +197,7 @@ def test_integers_that_a_float_cannot_tell_apart_are_refused_everywhere(kind):
 @pytest.mark.parametrize("shape", [(600,), (1, 20, 30), (20, 30, 1), (0, 5)])
 def test_components_need_height_and_width(kind, shape):
     size = int(np.prod(shape))
-    with pytest.raises(InputError, match=r"frame 'a': expected a label of height and width"):
+    with pytest.raises(InputError, match=r"frame 'a': expected a label of shape \(H, W\)"):
         figures(kind, np.zeros(600, np.float32)[:size].reshape(shape), np.zeros(600, np.uint8)[:size].reshape(shape))
 
 

@@ -296,7 +296,7 @@ def test_words_are_checked_when_they_are_given():
         (lambda: PixelMetrics(7), "name: expected a str"),
         (lambda: PixelMetrics(dataset=Path("a")), "dataset: expected a str"),
         (lambda: ComponentMetrics(TRACKS["obstacle_track"], name=7), "name: expected a str"),
-        (lambda: OpenIoUMetrics("abc", 0.5), "classes: expected a list of names"),
+        (lambda: OpenIoUMetrics("abc", 0.5), "classes: expected a list of distinct names"),
         (lambda: OpenIoUMetrics((1, 2), 0.5), "classes: expected a str"),
     ):
         with pytest.raises(InputError, match=message):

@@ -50,7 +50,7 @@ def test_an_image_of_another_size_is_told_without_decoding_it(tmp_path):
     with pytest.raises(InputError, match=r"one size, found 6x4 in .*f0.png and 4x4"):
         count_labels(dataset)
     (tmp_path / "images/f0.png").write_text("no image")
-    with pytest.raises(InputError, match=r"f0.png: expected a whole image"):
+    with pytest.raises(InputError, match=r"f0.png: expected a complete image"):
         count_labels(dataset)
 
 

@@ -138,7 +138,7 @@ def test_undefined_without_anomalies():
     ("place", "value", "message"),
     [
         (1, np.full((4, 4), 5), "prediction of 0 to 4"),
-        (1, np.zeros((4, 5), int), "prediction of integers and of shape"),
+        (1, np.zeros((4, 5), int), "prediction of integers with the label's shape"),
         (1, np.zeros((4, 4)), "prediction of integers"),
         (2, np.full((4, 4), np.nan), "NaN"),
         (2, np.zeros((2, 2)), "resize the score map"),

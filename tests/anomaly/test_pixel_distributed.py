@@ -64,4 +64,4 @@ def test_many_processes_equal_one_and_refuse_what_cannot_be_merged(tmp_path, wor
     for case, settings in CASES.items():
         assert first[case] == filled(range(FRAMES), **settings).compute()
         assert [other[case] for other in others] == [True] * (world - 1)  # the others keep theirs
-    assert all("cannot merge pixel metrics of tpr 0.5" in found["refused"] for found in (first, *others))
+    assert all("cannot merge pixel metrics with tpr 0.5" in found["refused"] for found in (first, *others))

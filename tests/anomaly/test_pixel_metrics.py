@@ -147,9 +147,9 @@ def test_other_sizes_and_labels_are_refused_and_leave_no_trace():
 
 
 def test_only_parts_of_one_evaluation_merge():
-    with pytest.raises(InputError, match="pixel metrics of score 'msp' into pixel metrics of score 'energy'"):
+    with pytest.raises(InputError, match="pixel metrics with score 'msp' into pixel metrics with score 'energy'"):
         PixelMetrics("energy").merge(PixelMetrics("msp"))
-    with pytest.raises(InputError, match=r"of tpr 0\.9 into"):
+    with pytest.raises(InputError, match=r"with tpr 0\.9 into"):
         PixelMetrics("msp").merge(PixelMetrics("msp", tpr=0.9))
 
 

@@ -15,7 +15,7 @@ from anomaly.metrics.repeats import SAMPLE, FrameKey, sample_places
 from anomaly.utils import state_file
 
 SIZE = (60, 90)
-WAYS = r"a name of its own, such as its path; .* call reset\(\) between the two passes"
+WAYS = r"give each its own name, such as its path; .* call reset\(\) between the two passes"
 
 
 def frame(seed, size=SIZE):
@@ -294,7 +294,7 @@ def test_fingerprints_refuse_another_label_of_a_name():
     fingerprint.add("a", frame(0)[1])
     fingerprint.add("a", frame(0)[1])
     before = fingerprint.hexdigest()
-    with pytest.raises(InputError, match="frame 'a' was seen before with another label; give every frame a name"):
+    with pytest.raises(InputError, match="frame 'a' was seen before with another label; give every frame its own name"):
         fingerprint.add("a", frame(1)[1])
     assert fingerprint.hexdigest() == before
 

@@ -326,9 +326,7 @@ def test_other_content_is_refused_and_kept(tmp_path, rendered):
     root = tmp_path / "set"
     root.mkdir()
     (root / "thesis.txt").write_text("years of work")
-    with pytest.raises(
-        InputError, match=r"set: expected nothing or generated street scenes, found other files; delete"
-    ):
+    with pytest.raises(InputError, match=r"set: expected an empty folder or street scenes, found other files; delete"):
         write_street_scenes(root, train=1, val=0, open_world=0, size=(32, 48))
     assert (root / "thesis.txt").read_text() == "years of work"
     with pytest.raises(InputError, match="found a file"):
@@ -338,11 +336,11 @@ def test_other_content_is_refused_and_kept(tmp_path, rendered):
 def test_a_set_of_other_settings_or_with_lost_files_is_refused(tmp_path, rendered):
     root = tmp_path / "set"
     write_street_scenes(root, train=2, val=1, open_world=1, size=(32, 48))
-    with pytest.raises(InputError, match=r"expected street scenes with train=3, found a set with train=2; delete it"):
+    with pytest.raises(InputError, match=r"expected street scenes with train=3, found some with train=2; delete it"):
         write_street_scenes(root, train=3, val=1, open_world=1, size=(32, 48))
     lost = next(root.glob("gtFine/val/*/*.png"))
     lost.unlink()
-    with pytest.raises(InputError, match=f"1 files of the set are missing, the first {lost.relative_to(root)}"):
+    with pytest.raises(InputError, match=f"1 are missing, the first {lost.relative_to(root)}"):
         write_street_scenes(root, train=2, val=1, open_world=1, size=(32, 48))
 
 

@@ -157,7 +157,7 @@ def test_names_that_lead_outside_or_are_absurd_are_refused(tmp_path, kind, name)
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_is_there_twice_is_refused(tmp_path, kind, first, second):
-    refused(make(kind, tmp_path / "a", [(first, b"1"), (second, b"2")]), "whose name is also that of '")
+    refused(make(kind, tmp_path / "a", [(first, b"1"), (second, b"2")]), "whose name equals that of '")
 
 
 LINKS = {
@@ -234,7 +234,7 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path, kind):
     for end in [0, 1, 7, *range(512, content - 1, step), *([len(whole) - 1] if kind != "tar" else [])]:
         archive = tmp_path / "a"
         archive.write_bytes(whole[:end])
-        refused(archive, "damaged, cut short or of another kind")
+        refused(archive, "damaged, truncated or of another kind")
     archive.unlink()
 
 
@@ -244,7 +244,7 @@ def test_a_changed_byte_is_noticed(tmp_path, kind):
     data[len(data) // 2] ^= 0x10
     archive = tmp_path / "a"
     archive.write_bytes(data)
-    refused(archive, "damaged, cut short or of another kind")
+    refused(archive, "damaged, truncated or of another kind")
 
 
 def test_the_checksum_at_the_end_of_a_tgz_is_looked_at(tmp_path):
@@ -288,7 +288,7 @@ def test_absurd_sizes_in_a_tar_are_refused(tmp_path, kind, size):
 )
 def test_what_is_no_archive_is_refused(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
-    refused(tmp_path / "a", "expected a whole zip|expected at least one file")
+    refused(tmp_path / "a", "expected a complete zip|expected at least one file")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -326,7 +326,7 @@ def test_a_write_that_fails_is_an_error(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "chmod", fail)
-    with pytest.raises(InputError, match=r"No space left on device.*make room"):
+    with pytest.raises(InputError, match=r"No space left on device.*free some space"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -1,1 +1,1 @@
-"""Pure functions on arrays of scores."""
+"""Metrics as pure functions of arrays."""

@@ -1,10 +1,10 @@
-"""A histogram of any real numbers in a fixed number of bins, and what it says for certain about a curve.
+"""A histogram of real numbers in a fixed number of bins, and the bounds of a curve that it gives.
 
-Bins are narrow where floating-point numbers lie close together and wide far out, and only as wide as the range of
-scores seen demands. With ``bits`` the integer that the bits of a float64 spell, the key of a score is
-``sign(x) (bits(|x| + c) - bits(c))``, linear for ``|x|`` far below ``c = 2^-10`` and logarithmic above. A bin holds the
-scores whose keys agree but for their last ``shift`` bits. ``shift`` is the smallest with which the range fits, a
-function of lowest and highest score alone, so that histograms add up to the same one in any order and grouping.
+Bins are narrow near 0 and grow with the distance from it, and they are only as wide as the range of the scores
+requires. Let ``bits(x)`` be the bit pattern of a float64, read as an integer. The key of a score is
+``sign(x) (bits(|x| + c) - bits(c))`` with ``c = 2^-10``: linear for ``|x|`` far below ``c``, logarithmic above. A bin
+holds the scores whose keys agree except in their last ``shift`` bits. ``shift`` is the smallest value with which the
+range fits. It depends on the lowest and the highest score only, so histograms can be added in any order and grouping.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy.typing as npt
 from anomaly.metrics.functional.curve import OperatingPoints, Scores
 
 BINS = 2**21
-PART = 2**18  # operating points that are given at a time
+PART = 2**18  # operating points per part of a curve
 _CORE = np.array([2.0**-10])
 _CORE_BITS = int(_CORE.view(np.int64)[0])
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many known and anomaly pixels have scores in each bin.
+    """Numbers of known and anomaly pixels with scores in each bin.
 
     Args:
         lowest: Key of the lowest score.
         highest: Key of the highest score.
         known: Known pixels per bin, bins ascending; int32 for one frame, int64 for a sum.
-        anomaly: Anomaly pixels per bin, likewise.
+        anomaly: Anomaly pixels per bin, in the same order and of the same type.
 
     Shape:
         known and anomaly ``((highest >> shift) - (lowest >> shift) + 1,)``, at most ``BINS``.
@@ -44,20 +44,20 @@ class Histogram:
 
     @property
     def shift(self) -> int:
-        """Bits of a key that its bin does not tell."""
+        """Number of the lowest bits of a key that its bin does not resolve."""
         return _shift(self.lowest, self.highest)
 
     def check(self, known: int, anomaly: int) -> None:
-        """Raise ``ValueError`` unless these are counts of so many known and so many anomaly pixels."""
+        """Raise ``ValueError`` unless the counts are consistent and add up to these numbers of pixels."""
         fits = -(2**63) <= self.lowest <= self.highest < 2**63
         for counts, total in ((self.known, known), (self.anomaly, anomaly)):
             fits = fits and counts.dtype in (np.int32, np.int64) and counts.shape == (_bins(self.lowest, self.highest),)
             fits = fits and counts.min() >= 0 and counts.sum(dtype=np.int64) == total
         if not fits:
-            raise ValueError(f"counts that are not those of {known} known and {anomaly} anomaly pixels")
+            raise ValueError(f"the counts do not add up to {known} known and {anomaly} anomaly pixels")
 
     def lower_ends(self, bins: npt.NDArray[np.int64]) -> Scores:
-        """The lowest scores of bins given by their places in the arrays, float64. Shape: ``(B,)`` to ``(B,)``."""
+        """Return the lowest score of each bin, given by its position in the arrays. Shape: ``(B,)`` to ``(B,)``."""
         return from_bin_keys(((self.lowest >> self.shift) + bins) << self.shift)
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -69,21 +69,21 @@ class Histogram:
         return total
 
     def __iadd__(self, other: Histogram) -> Histogram:
-        """Add in place where the range allows; only to a sum, which alone has room."""
+        """Add in place if the range allows it and the counts are int64, else make a new histogram."""
         if self.known.dtype != np.int64 or other.lowest < self.lowest or other.highest > self.highest:
             return self + other
         self._add(other)
         return self
 
     def _add(self, part: Histogram) -> None:
-        """Add counts in place, from a range within this one's."""
+        """Add counts in place; the range of ``part`` must lie within that of this histogram."""
         first, counts = part._coarser(self.shift)
         start = first - (self.lowest >> self.shift)
         for total, added in zip((self.known, self.anomaly), counts, strict=True):
             total[start : start + len(added)] += added
 
     def _coarser(self, shift: int) -> tuple[int, list[npt.NDArray[np.integer]]]:
-        """The first bin, and known and anomaly pixels from it on, where bins tell ``shift`` bits less."""
+        """Return the first bin and the counts from there on, with bins that do not resolve ``shift`` bits."""
         first, counts = self.lowest >> self.shift, [self.known, self.anomaly]
         for _ in range(shift - self.shift):
             counts = [_pairs(each, odd=first % 2) for each in counts]
@@ -92,7 +92,15 @@ class Histogram:
 
 
 def histogram(known: Scores, anomaly: Scores) -> Histogram | None:
-    """Count finite scores in bins; None if there is none. Shape: known ``(N,)``, anomaly ``(P,)``, in any order."""
+    """Count finite scores in bins.
+
+    Args:
+        known: Scores of known pixels, in any order. Shape ``(N,)``.
+        anomaly: Scores of anomaly pixels, in any order. Shape ``(P,)``.
+
+    Returns:
+        The histogram; ``None`` if there are no scores.
+    """
     keys = [bin_keys(scores) for scores in (known, anomaly)]
     if not known.size and not anomaly.size:
         return None
@@ -107,7 +115,11 @@ def histogram(known: Scores, anomaly: Scores) -> Histogram | None:
 
 
 def bin_keys(scores: Scores) -> npt.NDArray[np.int64]:
-    """Map finite scores to integers, never reversing their order: see this module's description."""
+    """Map finite scores to integer keys without changing their order. Shape ``(N,)``, to int64.
+
+    The key of ``x`` is ``sign(x) (bits(|x| + c) - bits(c))`` with ``c = 2^-10``, where ``bits`` reads the bit pattern
+    of a float64 as an integer.
+    """
     size = np.abs(scores).astype(np.float64)
     size += _CORE[0]
     keys = size.view(np.int64)
@@ -117,24 +129,31 @@ def bin_keys(scores: Scores) -> npt.NDArray[np.int64]:
 
 
 def from_bin_keys(keys: npt.NDArray[np.int64]) -> Scores:
-    """Give a score of each key, float64, up to rounding."""
+    """Map keys back to scores in float64, up to rounding. Shape ``(N,)``."""
     size = (np.abs(keys) + _CORE_BITS).view(np.float64) - _CORE[0]
     return np.where(keys < 0, -size, size)
 
 
 class BinnedCurve:
-    """The operating points that scores in these bins could have.
+    """The operating points that scores in given bins could have.
 
-    Of the scores of a bin nothing is known but their number. ``ties`` takes them as equal: these points are on the true
-    curve, those at the bins' lower ends. ``best`` takes a bin's anomaly scores as equal and above its known ones,
-    ``worst`` as all different and below them. At equal numbers of anomaly pixels the true curve has at least as many
-    known ones as ``best`` and at most as many as ``worst``, so that every figure which more true and fewer false
-    positives never make worse lies between those of the two.
+    A bin gives only the number of its scores.
+
+    - ``ties`` treats the scores of a bin as equal. Its points lie on the true curve, at the lower ends of the bins.
+    - ``best`` treats the anomaly scores of a bin as equal and above its known scores.
+    - ``worst`` treats the anomaly scores of a bin as all different and below its known scores.
+
+    At equal numbers of true positives, the true curve has at least as many false positives as ``best`` and at most as
+    many as ``worst``. So the exact value of any metric that improves with more true and with fewer false positives
+    lies between the values of these two.
+
+    Args:
+        counts: Pixels per bin.
     """
 
     def __init__(self, counts: Histogram) -> None:
         filled = np.flatnonzero(counts.anomaly > 0)[::-1]
-        below = np.cumsum(counts.known, dtype=counts.known.dtype)  # known pixels in the bins up to each
+        below = np.cumsum(counts.known, dtype=counts.known.dtype)  # known pixels up to each bin
         self._totals = int(below[-1]), int(counts.anomaly.sum(dtype=np.int64))
         self._hits, self._ties = (each[filled].astype(np.int64) for each in (counts.anomaly, counts.known))
         self._tp = np.cumsum(self._hits)
@@ -142,16 +161,16 @@ class BinnedCurve:
         self._thresholds = counts.lower_ends(filled)
 
     def ties(self) -> Iterator[OperatingPoints]:
-        """See the class; one part."""
+        """Yield the points with the scores of each bin equal, in one part."""
         yield OperatingPoints(self._thresholds, self._tp, self._fp, self._hits, self._ties, *self._totals)
 
     def best(self) -> Iterator[OperatingPoints]:
-        """See the class; one part."""
+        """Yield the points of the best possible order within each bin, in one part."""
         none = np.zeros_like(self._ties)
         yield OperatingPoints(self._thresholds, self._tp, self._fp - self._ties, self._hits, none, *self._totals)
 
     def worst(self) -> Iterator[OperatingPoints]:
-        """See the class; in parts, from the highest threshold down."""
+        """Yield the points of the worst possible order within each bin, in parts, from the highest threshold down."""
         for start in range(0, self._totals[1], PART):
             stop = min(start + PART, self._totals[1])
             tp = np.arange(start + 1, stop + 1)
@@ -163,7 +182,7 @@ class BinnedCurve:
 
 
 def _pairs(counts: npt.NDArray[np.integer], odd: int) -> npt.NDArray[np.integer]:
-    """Join bins two by two; ``odd`` is 1 where the first is the second of its pair."""
+    """Join bins in pairs; ``odd`` is 1 if the first bin is the second one of its pair."""
     joined = np.zeros((len(counts) + odd + 1) // 2, counts.dtype)
     even = counts[odd::2]  # the first of their pairs
     joined[odd : odd + len(even)] = even

@@ -1,4 +1,4 @@
-"""How well the connected components of a prediction match those of the label (Chan et al., SegmentMeIfYouCan, 2021)."""
+"""Matching of predicted connected components with those of the label (Chan et al., SegmentMeIfYouCan, 2021)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Track:
-    """The sizes below which components do not count.
+    """Sizes below which components do not count.
 
     Args:
-        name: In results.
-        min_predicted: Predicted components with fewer pixels are taken out of the prediction.
-        min_truth: Label components with fewer pixels are ignored, with what is predicted on them.
+        name: Name in results.
+        min_predicted: Predicted components with fewer pixels are removed from the prediction.
+        min_truth: Label components with fewer pixels are ignored, together with the predicted pixels on them.
 
     Raises:
-        InputError: A size is negative, or no whole number.
+        InputError: A size is negative or not a whole number.
     """
 
     name: str
@@ -44,13 +44,13 @@ TRACKS = {track.name: track for track in (Track("anomaly_track", 500, 100), Trac
 
 @dataclass(frozen=True)
 class FrameComponents:
-    """The components of one frame, each a fraction in 0..1, higher is better.
+    """Values of the components of one frame; fractions in 0..1, higher is better.
 
     Args:
-        siou: Adjusted IoU of each component of the label.
+        siou: Adjusted IoU of each label component.
         ppv: Precision of each predicted component: the share of its pixels that are anomalous.
-        siou_predicted: Adjusted IoU of each predicted component, the mirror image of ``siou``. SegmentMeIfYouCan
-            computes it, but its F1 is made with ``ppv``.
+        siou_predicted: Adjusted IoU of each predicted component, with the roles of label and prediction exchanged.
+            SegmentMeIfYouCan computes it too, but not for F1, which uses ``ppv``.
 
     Shape:
         siou ``(K,)``, ppv and siou_predicted ``(K',)``, float64.
@@ -62,31 +62,32 @@ class FrameComponents:
 
 
 def frame_components(predicted: npt.NDArray[np.bool_], label: Label, track: Track) -> FrameComponents:
-    r"""Match the components (8 neighbours) of a prediction with those of the label.
+    r"""Match the connected components (8 neighbours) of a prediction with those of the label.
 
-    Ignored pixels are cut out of the prediction before its components are found. Predicted components that are too
-    small are dropped; label components that are too small are ignored from then on, so that a predicted component may
-    lose pixels, but is still one. With :math:`\hat K(k)` all pixels of predicted components that touch the component
-    :math:`k` of the label, and :math:`A(k)` those of them inside other components of the label,
+    Ignored pixels are removed from the prediction before its components are found. Predicted components that are too
+    small are dropped. The pixels of label components that are too small are then ignored as well; a predicted
+    component may lose pixels by this, but is not split. Let :math:`\hat K(k)` be the pixels of all predicted components
+    that touch the label component :math:`k`, and :math:`A(k)` those of them inside other label components. Then
 
     .. math:: sIoU(k) = \frac{|k \cap \hat K(k)|}{|k \cup \hat K(k)| - |A(k)|}, \qquad
               PPV(\hat k) = \frac{|\hat k \cap \bigcup k|}{|\hat k|}
 
-    (Chan et al., NeurIPS 2021 data sets and benchmarks, equations 2 to 4). Nothing is looped over: both follow from how
-    many pixels each pair of components shares.
+    Both follow from the number of pixels that each pair of components shares.
 
     Args:
-        predicted: What is called anomalous.
+        predicted: Whether each pixel is flagged as anomalous.
         label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel.
-        track: Which components count.
+        track: Sizes below which components do not count.
 
     Shape:
         predicted and label ``(H, W)``.
+
+    Source: Chan et al., SegmentMeIfYouCan (NeurIPS 2021 Datasets and Benchmarks), equations 2 to 4.
     """
     from scipy import sparse
 
     of_truth, of_found = label == ANOMALY, predicted & (label != IGNORE)
-    somewhere = np.flatnonzero(of_truth | of_found)  # a pixel of a component
+    somewhere = np.flatnonzero(of_truth | of_found)  # pixels of any component
     truth, found = _numbers(of_truth)[somewhere], _numbers(of_found)[somewhere]
     small, dropped = (
         np.bincount(truth, minlength=1) < track.min_truth,
@@ -99,7 +100,7 @@ def frame_components(predicted: npt.NDArray[np.bool_], label: Label, track: Trac
     pairs = sparse.coo_array((np.ones(truth.size, np.int64), (truth, found)), shape=shape).tocsr()
     truth_pixels, found_pixels = pairs.sum(axis=1)[1:], pairs.sum(axis=0)[1:]
     overlap = pairs[1:, 1:]
-    present = found_pixels > 0  # a component wholly on small ones of the label is gone
+    present = found_pixels > 0  # drops predicted components that lie completely on small label components
     overlap, found_pixels = overlap[:, present], found_pixels[present]
     return FrameComponents(
         siou=_adjusted_iou(overlap, truth_pixels, found_pixels),
@@ -109,7 +110,7 @@ def frame_components(predicted: npt.NDArray[np.bool_], label: Label, track: Trac
 
 
 def _numbers(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Number the components of a mask from 1 on; 0 elsewhere. Shape: ``(H, W)`` to ``(H * W,)``."""
+    """Number the components of a mask from 1; the background is 0. Shape ``(H, W)`` to ``(H * W,)``."""
     import cv2
 
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1].ravel()
@@ -118,7 +119,16 @@ def _numbers(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
 def _adjusted_iou(
     overlap: sparse.csr_array, pixels: npt.NDArray[np.int64], other_pixels: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """See ``frame_components``. Shape: overlap ``(K, K')``, pixels ``(K,)``, other_pixels ``(K',)`` to ``(K,)``."""
+    """Compute the adjusted IoU of components on one side of a match.
+
+    Args:
+        overlap: Pixels that each pair of components shares. Shape ``(K, K')``.
+        pixels: Sizes of the components. Shape ``(K,)``.
+        other_pixels: Sizes of the components on the other side. Shape ``(K',)``.
+
+    Returns:
+        Adjusted IoU. Shape ``(K,)``.
+    """
     touches = (overlap > 0).astype(np.int64)
     shared = overlap.sum(axis=1)
     union = touches @ other_pixels + pixels - shared

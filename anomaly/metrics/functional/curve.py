@@ -1,4 +1,4 @@
-"""Operating points: what a threshold on the score catches, for every threshold that can matter."""
+"""Operating points of a score: counts of flagged pixels at every threshold that affects a metric."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from anomaly.errors import InputError
 
 Scores = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
-DENSE = 4  # keys between the ends of a list, per score in it, up to which counting beats sorting
+DENSE = 4  # range of keys per score up to which counting is faster than sorting
 
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """Counts at each distinct anomaly score used as threshold, from the highest to the lowest.
+    """Counts with each distinct anomaly score as threshold, from the highest to the lowest.
 
-    A pixel is called anomalous when ``score >= threshold``. Between two anomaly scores recall stands still,
-    so these points are all that average precision and FPR at TPR need. They may be one part of a curve too long
-    for memory: ``tp`` and ``fp`` then count all pixels of the curve at or above the threshold.
+    A pixel is flagged as anomalous when ``score >= threshold``. Recall is constant between two anomaly scores, so
+    these points suffice for AUROC, average precision, F1 and FPR at TPR. They may be one part of a curve that is too
+    long for memory; ``tp`` and ``fp`` still count all pixels of the curve at or above the threshold.
 
     Args:
         thresholds: Distinct anomaly scores, strictly descending.
-        tp: Anomaly pixels called anomalous, int64, strictly ascending.
-        fp: Known pixels called anomalous, int64, ascending.
+        tp: Flagged anomaly pixels, int64, strictly ascending.
+        fp: Flagged known pixels, int64, ascending.
         hits: Anomaly pixels whose score equals the threshold, int64.
         ties: Known pixels whose score equals the threshold, int64.
-        num_known: N, all known pixels of the curve.
-        num_anomaly: P, all anomaly pixels of the curve.
+        num_known: Number of known pixels of the whole curve, N.
+        num_anomaly: Number of anomaly pixels of the whole curve, P.
 
     Shape:
-        The arrays ``(T,)`` with ``T`` the number of distinct anomaly scores.
+        The arrays ``(T,)``, where T is the number of distinct anomaly scores.
     """
 
     thresholds: Scores
@@ -48,12 +48,12 @@ class OperatingPoints:
 def operating_points(known: Scores, anomaly: Scores) -> OperatingPoints:
     """Find the operating points of two sorted lists of scores.
 
-    Costs two passes over the lists and one binary search per distinct anomaly score (two where it ties with a
-    known one); nothing is sorted.
+    This takes two passes over the lists, and one binary search for each distinct anomaly score (two where it ties
+    with a known score). Nothing is sorted.
 
     Args:
-        known: Scores of all known pixels, ascending. May be empty.
-        anomaly: Scores of all anomaly pixels, ascending. May be empty: no points.
+        known: Scores of all known pixels, ascending; may be empty.
+        anomaly: Scores of all anomaly pixels, ascending; if empty, there are no points.
 
     Shape:
         known ``(N,)``, anomaly ``(P,)``.
@@ -70,16 +70,16 @@ def operating_points(known: Scores, anomaly: Scores) -> OperatingPoints:
 def part_of_curve(
     known: Scores, anomaly: Scores, above: tuple[int, int], num_known: int, num_anomaly: int
 ) -> OperatingPoints:
-    """Find the operating points between two scores, from all pixels between them.
+    """Find the operating points in a range of scores, from all pixels in this range.
 
-    Where the scores lie close together, as floating-point numbers go, known ones are counted instead of sorted.
+    If the scores cover few distinct floating-point numbers, known scores are counted instead of sorted.
 
     Args:
-        known: Their known pixels' scores, in any order, without ``-0.0``; may be sorted in place.
-        anomaly: Their anomaly pixels' scores, in any order, without ``-0.0``; sorted in place.
-        above: Numbers of anomaly and of known pixels with higher scores.
-        num_known: N, all known pixels of the curve.
-        num_anomaly: P, all anomaly pixels of the curve.
+        known: Scores of known pixels in the range, in any order, without ``-0.0``; may be sorted in place.
+        anomaly: Scores of anomaly pixels in the range, in any order, without ``-0.0``; sorted in place.
+        above: Numbers of anomaly and of known pixels with scores above the range.
+        num_known: Number of known pixels of the whole curve, N.
+        num_anomaly: Number of anomaly pixels of the whole curve, P.
 
     Shape:
         known ``(N',)``, anomaly ``(P',)``.
@@ -97,9 +97,9 @@ def part_of_curve(
 
 
 def ordered_keys(scores: Scores) -> npt.NDArray[Any]:
-    """Map float32 to int32, or float64 to int64, so that the order stays and neighbouring floats are 1 apart.
+    """Map float32 to int32, or float64 to int64, preserving the order; adjacent floats get adjacent integers.
 
-    ``-0.0`` and ``0.0`` get neighbouring keys. :func:`from_ordered_keys` maps back.
+    ``-0.0`` and ``0.0`` get adjacent keys. :func:`from_ordered_keys` is the inverse.
     """
     bits = 8 * scores.dtype.itemsize
     keys = scores.view(f"i{scores.dtype.itemsize}")
@@ -107,28 +107,28 @@ def ordered_keys(scores: Scores) -> npt.NDArray[Any]:
 
 
 def from_ordered_keys(keys: npt.NDArray[Any]) -> Scores:
-    """Invert :func:`ordered_keys`, which is its own inverse on the bits."""
+    """Map keys of :func:`ordered_keys` back to floats."""
     bits = 8 * keys.dtype.itemsize
     return (keys ^ ((keys >> (bits - 1)) & keys.dtype.type(2 ** (bits - 1) - 1))).view(f"f{keys.dtype.itemsize}")
 
 
 def check_ascending(name: str, scores: Scores) -> None:
-    """Raise ``InputError`` unless ``scores`` is 1-D and ascending (equal neighbours allowed) without NaN."""
+    """Raise ``InputError`` unless ``scores`` is 1-D, ascending (equal neighbours are allowed) and without NaN."""
     if scores.ndim != 1 or not np.all(scores[1:] >= scores[:-1]) or (scores.size == 1 and np.isnan(scores[0])):
         raise InputError(
             f"{name}: expected a 1-D array of ascending scores without NaN, found shape {scores.shape}"
-            f"{' out of order or with NaN' if scores.ndim == 1 else ''}; flatten and np.sort it first"
+            f"{' not ascending or with NaN' if scores.ndim == 1 else ''}; flatten and np.sort it first"
         )
 
 
 def _distinct(scores: Scores) -> tuple[Scores, Counts]:
-    """Distinct values of an ascending list, ascending, and how often each occurs."""
+    """Return the distinct values of an ascending list, ascending, and how often each occurs."""
     first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1])[: scores.size])
     return scores[first], np.diff(first, append=scores.size)
 
 
 def _search(known: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
-    """Count the scores of an ascending list below and at each threshold."""
+    """Count the scores below each threshold and those equal to it, in an ascending list."""
     below = np.searchsorted(known, thresholds, side="left")
     ties = np.zeros_like(below)
     if known.size:
@@ -138,7 +138,11 @@ def _search(known: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
 
 
 def _count(known: Scores, thresholds: Scores) -> tuple[Counts, Counts] | None:
-    """Do as ``_search`` on a list in any order, by counting how often each key occurs; None where keys are too many."""
+    """Count the scores below each threshold and those equal to it, in a list in any order, by counting each key.
+
+    Returns:
+        Both counts; ``None`` if the range of keys is too large, or the types differ.
+    """
     if not known.size or not thresholds.size or known.dtype != thresholds.dtype:
         return None
     keys, at = ordered_keys(known), ordered_keys(thresholds)
@@ -154,7 +158,7 @@ def _count(known: Scores, thresholds: Scores) -> tuple[Counts, Counts] | None:
 def _points(
     thresholds: Scores, hits: Counts, below: Counts, ties: Counts, num_known: int, num_anomaly: int
 ) -> OperatingPoints:
-    """Turn counts at ascending thresholds round."""
+    """Make operating points, with descending thresholds, from counts at ascending thresholds."""
     hits = hits[::-1]
     return OperatingPoints(
         thresholds[::-1], np.cumsum(hits), num_known - below[::-1], hits, ties[::-1], num_known, num_anomaly

@@ -1,4 +1,4 @@
-"""Confusion of classes with and without an anomaly class, and the IoU of both."""
+"""Confusion matrices with and without an anomaly class, and the IoU of each class."""
 
 from __future__ import annotations
 
@@ -12,42 +12,50 @@ Floats = npt.NDArray[np.float64]
 
 
 def count_decisions(
-    truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], called: Bools, c: int
+    truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], flagged: Bools, c: int
 ) -> Counts:
-    """Count pixels by what they are, what the network says, and whether they are called anomalous.
+    """Count pixels by true class, predicted class, and whether they are flagged as anomalous.
 
     Args:
-        truth: Class of each pixel that counts, 0 to c - 1, or c for an anomaly.
-        prediction: The network's class, 0 to c - 1, whether or not the pixel is called anomalous.
-        called: Whether it is called anomalous.
-        c: C, the number of known classes.
+        truth: True class of each pixel, 0 to C - 1, or C for an anomaly.
+        prediction: Class predicted by the network, 0 to C - 1, whether or not the pixel is flagged.
+        flagged: Whether the pixel is flagged as anomalous.
+        c: Number of known classes, C.
+
+    Returns:
+        Counts by flag (0 not flagged, 1 flagged), truth and prediction. Shape ``(2, C + 1, C)``, int64.
 
     Shape:
-        truth, prediction and called ``(N,)``, to ``(2, C + 1, C)`` int64: not called and called, truth, prediction.
+        truth, prediction and flagged ``(N,)``.
     """
-    places = (called * (c + 1) + truth.astype(np.int64)) * c + prediction
+    places = (flagged * (c + 1) + truth.astype(np.int64)) * c + prediction
     return np.bincount(places, minlength=2 * (c + 1) * c).reshape(2, c + 1, c)
 
 
 def closed_confusion(decisions: Counts) -> Counts:
-    """Known pixels by class and prediction, nothing called anomalous: ``(2, C + 1, C)`` to ``(C, C)``."""
+    """Compute the confusion of known pixels with nothing flagged. Shape ``(2, C + 1, C)`` to ``(C, C)``."""
     return decisions.sum(0)[:-1]
 
 
 def open_confusion(decisions: Counts) -> Counts:
-    """All pixels by class and decision, anomaly the last of both: ``(2, C + 1, C)`` to ``(C + 1, C + 1)``."""
+    """Compute the confusion of all pixels with anomaly as the last class; flagged pixels are predicted as anomaly.
+
+    Shape:
+        ``(2, C + 1, C)`` to ``(C + 1, C + 1)``; rows are the truth.
+    """
     return np.concatenate([decisions[0], decisions[1].sum(1, keepdims=True)], axis=1)
 
 
 def iou(confusion: Counts) -> Floats:
-    """``IoU_k = TP_k / (TP_k + FP_k + FN_k)``; NaN for a class in neither truth nor decisions.
+    """Compute ``IoU_k = TP_k / (TP_k + FP_k + FN_k)``; NaN for a class in neither truth nor prediction.
 
-    Of :func:`open_confusion` this is the open-IoU of Grcić & Šegvić (Hybrid open-set segmentation with synthetic
-    negative data, arXiv 2301.08555): anomalies that pass for class k are among FP_k, and pixels of class k that are
-    called anomalous among FN_k.
+    For the matrix of :func:`open_confusion` it is the open-IoU: anomalies that are predicted as class k count in FP_k,
+    and pixels of class k that are flagged as anomalous count in FN_k.
 
     Shape:
-        ``(K, K)``, rows the truth, to ``(K,)``.
+        ``(K, K)``, rows are the truth, to ``(K,)``.
+
+    Source: Grcić & Šegvić, Hybrid open-set segmentation with synthetic negative data, arXiv 2301.08555.
     """
     hits = np.diag(confusion)
     union = confusion.sum(0) + confusion.sum(1) - hits

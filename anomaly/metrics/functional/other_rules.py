@@ -1,7 +1,7 @@
-"""Rules by which other projects take FPR95 and AP from a curve, and the curve of SegmentMeIfYouCan's bins.
+"""Rules of other projects for FPR95 and AP, and the binned curve of SegmentMeIfYouCan.
 
-Higher = more anomalous, and anomaly is the positive class. Operating points are those of
-:func:`anomaly.metrics.functional.curve.operating_points`, with at least one known and one anomaly pixel.
+Higher = more anomalous, and anomaly is the positive class. All functions expect operating points of
+:func:`anomaly.metrics.functional.curve.operating_points` with at least one known and one anomaly pixel.
 """
 
 from __future__ import annotations
@@ -22,25 +22,29 @@ QUANTILES = 384  # of each class and frame, SegmentMeIfYouCan's PixBinaryClass
 
 
 def fpr_above_tpr(points: OperatingPoints, tpr: float = TPR) -> float:
-    """FPR at the first point with true-positive rate ``> tpr`` of scikit-learn's ``roc_curve``, as RbA takes it.
+    """Compute the FPR at the first point of scikit-learn's ``roc_curve`` with a true-positive rate ``> tpr``.
 
-    That curve leaves points out that lie on a straight line between their neighbours (``drop_intermediate``), so that
-    with tied scores the first point left may lie further on.
+    That curve leaves out points on a straight line between their neighbours (``drop_intermediate``). With tied scores
+    the first remaining point may therefore lie further along the curve.
+
+    Source: the code of RbA.
     """
     first = np.flatnonzero(points.tp / points.num_anomaly > tpr)
     if not first.size:
         return math.nan
     alike = (points.hits[1:] == points.hits[:-1]) & (points.ties[1:] == points.ties[:-1])
     left_out = np.append(alike & (points.fp[1:] - points.ties[1:] == points.fp[:-1]), False)
-    left_out[0] &= points.fp[0] != points.ties[0]  # a curve's first point stays
+    left_out[0] &= points.fp[0] != points.ties[0]  # the first point of a curve is always kept
     return float(points.fp[first[~left_out[first]][0]] / points.num_known)
 
 
 def fpr_nearest_tpr(points: OperatingPoints, tpr: float = TPR) -> float:
-    """FPR where the true-positive rate is nearest to ``tpr``, above or below, by Hendrycks' ``fpr_and_fdr_at_recall``.
+    """Compute the FPR at the true-positive rate nearest to ``tpr``, above or below it.
 
-    Among thresholds of equal distance it takes the lowest one, so of equal recall the one with the most false
-    positives: that just above the next anomaly pixel's score.
+    Of several thresholds at the same distance the lowest is used. At equal recall this is the one with the most false
+    positives, just above the next anomaly score.
+
+    Source: ``fpr_and_fdr_at_recall`` of Hendrycks et al.
     """
     distance = np.abs(points.tp / points.num_anomaly - tpr)
     nearest = distance.size - 1 - int(np.argmin(distance[::-1]))
@@ -49,20 +53,22 @@ def fpr_nearest_tpr(points: OperatingPoints, tpr: float = TPR) -> float:
 
 
 def fpr_interpolated(points: OperatingPoints, tpr: float = TPR) -> float:
-    """FPR where straight lines between the points of the ROC curve reach ``tpr``, by ood-metrics' ``fpr_at_95_tpr``.
+    """Compute the FPR at ``tpr``, interpolated linearly between the points of the ROC curve.
 
-    Where a threshold reaches ``tpr`` exactly, the largest FPR with that rate is taken, as ``numpy.interp`` does.
-    ood-metrics gives 0 where no point reaches ``tpr``, which a whole curve always does.
+    If a threshold reaches ``tpr`` exactly, the largest FPR with that rate is used, as in ``numpy.interp``. ood-metrics
+    returns 0 if no point reaches ``tpr``; a complete curve always reaches it.
+
+    Source: ``fpr_at_95_tpr`` of ood-metrics.
     """
     tp, fp = corners(points)
     return float(np.interp(tpr, tp / points.num_anomaly, fp / points.num_known))
 
 
 def average_precision_trapezoid(points: OperatingPoints) -> float:
-    """Area under straight lines between the points of the precision-recall curve: ``auc(recall, precision)``.
+    """Compute the area under the precision-recall curve by the trapezoid rule: ``auc(recall, precision)``.
 
-    Every score is a threshold, those of known pixels too, and the curve starts at recall 0 with precision 1. The lines
-    pass through points that no threshold reaches (Davis & Goadrich 2006).
+    Every score is a threshold, including those of known pixels, and the curve starts at recall 0 with precision 1. The
+    straight lines pass through points that no threshold reaches (Davis & Goadrich 2006).
     """
     tp, fp = corners(points)
     precision = np.divide(tp, tp + fp, out=np.ones(tp.size), where=tp + fp > 0)
@@ -70,7 +76,9 @@ def average_precision_trapezoid(points: OperatingPoints) -> float:
 
 
 def corners(points: OperatingPoints) -> tuple[Counts, Counts]:
-    """True and false positives before and at each anomaly score: with straight lines between, the whole ROC curve.
+    """Return true and false positives before and at each anomaly score.
+
+    Straight lines between these points give the whole ROC curve.
 
     Shape:
         Two arrays ``(2 T + 1,)``.
@@ -83,12 +91,12 @@ def corners(points: OperatingPoints) -> tuple[Counts, Counts]:
 
 @dataclass(frozen=True)
 class SmiycCurve:
-    """The curve of SegmentMeIfYouCan's bins, from the highest threshold down.
+    """A curve over the bins of SegmentMeIfYouCan, from the highest threshold down.
 
     Args:
-        thresholds: The lower edges of bins.
-        tp: Anomaly pixels in all bins so far.
-        fp: Known pixels likewise.
+        thresholds: Lower edges of the bins.
+        tp: Anomaly pixels at or above each threshold.
+        fp: Known pixels at or above each threshold.
 
     Shape:
         Each ``(T,)``.
@@ -99,21 +107,26 @@ class SmiycCurve:
     fp: Counts
 
     def best_f1(self) -> tuple[float, float]:
-        """The largest F1 of any threshold, and that threshold (the highest, if several)."""
+        """Return the largest F1 of any threshold, and that threshold (the highest, if several)."""
         f1 = 2 * self.tp / (self.tp + self.fp + self.tp[-1])
         return float(f1.max()), float(self.thresholds[np.argmax(f1)])
 
 
 def smiyc_curve(frames: Iterable[FrameScores]) -> SmiycCurve | None:
-    """SegmentMeIfYouCan's ``PixBinaryClass`` (Chan et al. 2021, code as of August 2023), to its last detail.
+    """Compute the curve of SegmentMeIfYouCan's ``PixBinaryClass``, in every detail.
 
-    Each frame's float16 scores are counted in bins whose edges are up to 384 quantiles of its anomaly pixels and as
-    many of its known pixels, with one edge below and one above them all. A bin's pixels then count as if they had the
-    score of its lower edge, and the frames' bins are put in one order. Of equal thresholds the last is kept, and the
-    very first in any case.
+    The float16 scores of each frame are counted in bins. Their edges are up to 384 quantiles of the frame's anomaly
+    pixels, as many of its known pixels, and one edge below and one above all of them. Each pixel then counts at the
+    lower edge of its bin, and the bins of all frames are sorted together. Of equal thresholds the last is kept, and
+    also the very first of the curve.
+
+    Args:
+        frames: Sorted scores of each frame.
 
     Returns:
-        The curve, or None where a score is infinite as float16: its quantiles have no value.
+        The curve; ``None`` if a score is infinite in float16, so that quantiles are undefined.
+
+    Source: Chan et al., SegmentMeIfYouCan (2021), code of August 2023.
     """
     every: list[tuple[Floats, Counts, Counts]] = []
     for frame in frames:
@@ -135,7 +148,12 @@ def smiyc_curve(frames: Iterable[FrameScores]) -> SmiycCurve | None:
 
 
 def binned_curve(thresholds: Floats, hits: Counts, ties: Counts) -> SmiycCurve:
-    """Add bins up, the highest first; of equal thresholds keep the last, and keep the very first.
+    """Sum up bins from the highest threshold down; of equal thresholds keep the last, and also the very first.
+
+    Args:
+        thresholds: Lower edges of the bins, descending.
+        hits: Anomaly pixels in each bin.
+        ties: Known pixels in each bin.
 
     Shape:
         Each ``(T,)``.

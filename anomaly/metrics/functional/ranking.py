@@ -1,12 +1,12 @@
-"""Figures from the operating points of a score: exact, ties included.
+"""Metrics of a ranking, from the operating points of a score; exact, including ties.
 
-Each function takes what :func:`anomaly.metrics.functional.curve.operating_points` finds in the sorted scores of
-all N known and all P anomaly pixels. Higher = more anomalous, and anomaly is the positive class. Counts are int64
-and ratios float64 whatever the scores' type. Where N or P is 0 the result is NaN with an
+Each function takes the operating points that :func:`anomaly.metrics.functional.curve.operating_points` finds in the
+sorted scores of N known and P anomaly pixels. Higher = more anomalous, and anomaly is the positive class. Counts are
+int64 and ratios float64, whatever the type of the scores. If N or P is 0, the result is NaN with an
 ``UndefinedMetricWarning``.
 
-Behind each function is a class that takes a curve in parts, from the highest threshold down, for curves that do not
-fit into memory: ``add`` each part, then ask for the ``value``, which is NaN, without a warning, where N or P is 0.
+Each function has a class for curves that do not fit into memory. It takes a curve in parts, from the highest threshold
+down: ``add`` each part, then call ``value``. If N or P is 0, the value is NaN, without a warning.
 """
 
 from __future__ import annotations
@@ -23,81 +23,81 @@ from anomaly.utils.given import real
 
 
 class UndefinedMetricWarning(UserWarning):
-    """A metric has no value on this input and is NaN."""
+    """A metric is undefined for this input and is NaN."""
 
 
 class CurveFigure(Protocol):
-    """A figure of a curve that comes in parts."""
+    """A metric that is computed from the parts of a curve."""
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part, its thresholds below those of all before."""
+        """Add the next part, whose thresholds are below those of all earlier parts."""
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the value over all parts."""
 
 
 class Auroc:
-    """See :func:`auroc`."""
+    """Accumulates :func:`auroc` over the parts of a curve."""
 
     def __init__(self) -> None:
         self._twice_wins = 0
         self._twice_pairs = 0
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part."""
+        """Add the next part."""
         self._twice_pairs = 2 * part.num_known * part.num_anomaly
         self._twice_wins += int(part.hits @ (2 * (part.num_known - part.fp) + part.ties))
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the value over all parts."""
         return self._twice_wins / self._twice_pairs if self._twice_pairs else math.nan
 
 
 class AveragePrecision:
-    """See :func:`average_precision`."""
+    """Accumulates :func:`average_precision` over the parts of a curve."""
 
     def __init__(self) -> None:
         self._sum = 0.0
         self._num_anomaly = 0
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part."""
+        """Add the next part."""
         self._num_anomaly = part.num_anomaly if part.num_known else 0
         self._sum += float(np.sum(part.hits * (part.tp / (part.tp + part.fp))))
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the value over all parts."""
         return self._sum / self._num_anomaly if self._num_anomaly else math.nan
 
 
 class FprAtTpr:
-    """See :func:`fpr_at_tpr`."""
+    """Accumulates :func:`fpr_at_tpr` over the parts of a curve."""
 
     def __init__(self, tpr: float) -> None:
         self._tpr = tpr
         self._fpr = math.nan
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part."""
+        """Add the next part."""
         if math.isnan(self._fpr) and part.tp.size and part.num_known:
             reached = np.searchsorted(part.tp / part.num_anomaly, self._tpr, side="left")
             if reached < part.tp.size:
                 self._fpr = float(part.fp[reached] / part.num_known)
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the value over all parts."""
         return self._fpr
 
 
 class RecallAtFpr:
-    """See :func:`recall_at_fpr`."""
+    """Accumulates :func:`recall_at_fpr` over the parts of a curve."""
 
     def __init__(self, fpr: float) -> None:
         self._fpr = fpr
         self._recall = math.nan
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part."""
+        """Add the next part."""
         if not part.num_known or not part.num_anomaly:
             return
         within = np.searchsorted(part.fp / part.num_known, self._fpr, side="right")
@@ -105,19 +105,19 @@ class RecallAtFpr:
         self._recall = max(recall, 0.0 if math.isnan(self._recall) else self._recall)
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the value over all parts."""
         return self._recall
 
 
 class BestF1:
-    """See :func:`best_f1`."""
+    """Accumulates the F1 of :func:`best_f1`, and its ``threshold``, over the parts of a curve."""
 
     def __init__(self) -> None:
         self._f1 = math.nan
         self.threshold = math.nan
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part."""
+        """Add the next part."""
         if not part.tp.size or not part.num_known:
             return
         f1 = 2 * part.tp / (part.tp + part.fp + part.num_anomaly)
@@ -126,29 +126,35 @@ class BestF1:
             self._f1, self.threshold = float(f1[best]), float(part.thresholds[best])
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the value over all parts."""
         return self._f1
 
 
 class BestF1Threshold(BestF1):
-    """The threshold of :func:`best_f1`."""
+    """Accumulates the threshold of :func:`best_f1` over the parts of a curve."""
 
     def value(self) -> float:
-        """The figure of all parts."""
+        """Return the threshold over all parts."""
         return self.threshold
 
 
 def auroc(points: OperatingPoints) -> float:
-    """Area under the ROC curve: the chance that an anomaly pixel outscores a known one, a tie counting half.
+    """Compute the area under the ROC curve.
 
-    This is the Mann-Whitney statistic ``(#{k < a} + #{k = a} / 2) / (N P)`` (Hanley & McNeil 1982), an exact
-    quotient of integers, equal to the trapezoid area under the curve.
+    It is the probability that an anomaly pixel has a higher score than a known pixel, where a tie counts half. This is
+    the Mann-Whitney statistic ``(#{k < a} + #{k = a} / 2) / (N P)``, an exact quotient of integers, and equals the area
+    under the curve by the trapezoid rule.
 
     Args:
-        points: Of the score.
+        points: Operating points of the score.
 
     Returns:
-        A fraction in 0..1, 0.5 for a useless score, or NaN where N or P is 0.
+        A fraction in 0..1, higher is better, 0.5 for an uninformative score; NaN if N or P is 0.
+
+    Warns:
+        UndefinedMetricWarning: N or P is 0.
+
+    Source: Hanley & McNeil (1982).
 
     Examples:
         >>> from anomaly.metrics.functional.curve import operating_points
@@ -159,16 +165,19 @@ def auroc(points: OperatingPoints) -> float:
 
 
 def average_precision(points: OperatingPoints) -> float:
-    """Average precision: the step sum ``sum_i (R_i - R_{i-1}) P_i`` over descending thresholds.
+    """Compute average precision, the step sum ``sum_i (R_i - R_{i-1}) P_i`` over descending thresholds.
 
-    Not the trapezoid under the precision-recall curve, which interpolates to points no threshold reaches
-    (Davis & Goadrich 2006). Pixels of equal score are called anomalous together.
+    It is not the area by the trapezoid rule, which interpolates to points that no threshold reaches (Davis & Goadrich
+    2006). Pixels of equal score are flagged together.
 
     Args:
-        points: Of the score.
+        points: Operating points of the score.
 
     Returns:
-        A fraction in 0..1, about ``P / (N + P)`` for a useless score, or NaN where N or P is 0.
+        A fraction in 0..1, higher is better, about ``P / (N + P)`` for an uninformative score; NaN if N or P is 0.
+
+    Warns:
+        UndefinedMetricWarning: N or P is 0.
 
     Examples:
         >>> from anomaly.metrics.functional.curve import operating_points
@@ -179,20 +188,23 @@ def average_precision(points: OperatingPoints) -> float:
 
 
 def fpr_at_tpr(points: OperatingPoints, tpr: float = 0.95) -> float:
-    """False-positive rate at the first threshold, from the highest down, with true-positive rate ``>= tpr``.
+    """Compute the false-positive rate at the highest threshold with a true-positive rate ``>= tpr``.
 
-    No interpolation between thresholds. TPR is compared as the correctly rounded quotient ``tp / P``, so that
-    19 of 20 reach 0.95.
+    There is no interpolation between thresholds. The true-positive rate is compared as the correctly rounded quotient
+    ``tp / P``, so that 19 of 20 reach 0.95.
 
     Args:
-        points: Of the score.
-        tpr: Level to reach, ``0 < tpr <= 1``.
+        points: Operating points of the score.
+        tpr: True-positive rate to reach, ``0 < tpr <= 1``.
 
     Returns:
-        A fraction in 0..1, lower is better, or NaN where N or P is 0.
+        A fraction in 0..1, lower is better; NaN if N or P is 0.
 
     Raises:
         InputError: ``tpr`` is out of range.
+
+    Warns:
+        UndefinedMetricWarning: N or P is 0.
 
     Examples:
         >>> from anomaly.metrics.functional.curve import operating_points
@@ -205,20 +217,24 @@ def fpr_at_tpr(points: OperatingPoints, tpr: float = 0.95) -> float:
 
 
 def recall_at_fpr(points: OperatingPoints, fpr: float = 0.05) -> float:
-    """The largest recall (true-positive rate) of any threshold with false-positive rate ``<= fpr``.
+    """Compute the largest recall (true-positive rate) of any threshold with a false-positive rate ``<= fpr``.
 
-    FPR is compared as the correctly rounded quotient ``fp / N``. No interpolation between thresholds.
+    There is no interpolation between thresholds. The false-positive rate is compared as the correctly rounded quotient
+    ``fp / N``.
 
     Args:
-        points: Of the score.
-        fpr: Level not to exceed, ``0 <= fpr < 1``.
+        points: Operating points of the score.
+        fpr: Largest false-positive rate, ``0 <= fpr < 1``.
 
     Returns:
-        A fraction in 0..1, 0 where no threshold that catches an anomaly pixel keeps the level, or NaN where N or
-        P is 0.
+        A fraction in 0..1, higher is better; 0 if every threshold that flags an anomaly pixel exceeds ``fpr``; NaN if
+        N or P is 0.
 
     Raises:
         InputError: ``fpr`` is out of range.
+
+    Warns:
+        UndefinedMetricWarning: N or P is 0.
 
     Examples:
         >>> from anomaly.metrics.functional.curve import operating_points
@@ -229,14 +245,17 @@ def recall_at_fpr(points: OperatingPoints, fpr: float = 0.05) -> float:
 
 
 def best_f1(points: OperatingPoints) -> tuple[float, float]:
-    """The largest F1 of any threshold, ``2 TP / (2 TP + FP + FN)``, and that threshold (the highest, if several).
+    """Compute the largest F1 of any threshold, ``2 TP / (2 TP + FP + FN)``, and that threshold.
 
     Args:
-        points: Of the score.
+        points: Operating points of the score.
 
     Returns:
-        F1, a fraction in 0..1, and an anomaly pixel's score: a pixel is called anomalous when ``score >=`` it.
-        Both NaN where N or P is 0.
+        F1, a fraction in 0..1, higher is better, and the threshold (the highest, if several): pixels with
+        ``score >= threshold`` are flagged. Both are NaN if N or P is 0.
+
+    Warns:
+        UndefinedMetricWarning: N or P is 0.
 
     Examples:
         >>> from anomaly.metrics.functional.curve import operating_points
@@ -248,7 +267,7 @@ def best_f1(points: OperatingPoints) -> tuple[float, float]:
 
 
 def check_tpr(tpr: float) -> float:
-    """Give the level as a Python float; raise ``InputError`` unless ``0 < tpr <= 1``."""
+    """Return the level as a Python float; raise ``InputError`` unless ``0 < tpr <= 1``."""
     tpr = real("tpr", tpr, "a fraction above 0 and up to 1")
     if not 0 < tpr <= 1:
         raise InputError(f"tpr: expected a fraction above 0 and up to 1, found {tpr}; 0.95 is the usual level")
@@ -256,7 +275,7 @@ def check_tpr(tpr: float) -> float:
 
 
 def check_fpr(fpr: float) -> float:
-    """Give the level as a Python float; raise ``InputError`` unless ``0 <= fpr < 1``."""
+    """Return the level as a Python float; raise ``InputError`` unless ``0 <= fpr < 1``."""
     fpr = real("fpr", fpr, "a fraction from 0 and below 1")
     if not 0 <= fpr < 1:
         raise InputError(f"fpr: expected a fraction from 0 and below 1, found {fpr}; 0.05 is a usual level")
@@ -264,7 +283,7 @@ def check_fpr(fpr: float) -> float:
 
 
 def missing_pixels(num_known: int, num_anomaly: int) -> str:
-    """Say which pixels there are none of: ``known``, ``anomaly``, both, or nothing."""
+    """Name the kinds of pixels that are missing: ``known``, ``anomaly``, ``known and anomaly``, or an empty text."""
     return " and ".join(name for name, count in (("known", num_known), ("anomaly", num_anomaly)) if count == 0)
 
 

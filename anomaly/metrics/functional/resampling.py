@@ -1,4 +1,4 @@
-"""Figures of many weighted selections of frames at once, from counts at shared thresholds."""
+"""Metrics of many weighted selections of frames at once, from counts at shared thresholds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from anomaly.metrics.definitions import FIGURES, Levels
 from anomaly.metrics.functional.curve import Counts, Scores
 
 Floats = npt.NDArray[np.float64]
-_CHUNK = 2**18  # thresholds times selections that are handled together
+_CHUNK = 2**18  # thresholds times selections processed at a time
 
 
 @dataclass(frozen=True)
 class SharedCounts:
-    """For each frame, what each of some thresholds catches. A pixel is called anomalous when ``score >= threshold``.
+    """Counts of each frame at thresholds shared by all frames; pixels with ``score >= threshold`` are flagged.
 
     Args:
-        thresholds: Strictly descending; the last is minus infinity, which catches everything.
+        thresholds: Strictly descending; the last is minus infinity, which flags every pixel.
         tp: Anomaly pixels at or above each threshold.
         fp: Known pixels at or above each threshold.
         ties: Known pixels whose score equals the threshold.
-        alone: Whether all anomaly pixels from the threshold up to below the one before it, in all frames, have the
-            threshold as their score, so that nothing is lost between the two.
+        alone: Whether, in all frames, every anomaly pixel between this threshold (included) and the next higher one
+            has exactly this threshold as its score. The counts are then complete between the two.
 
     Shape:
         thresholds and alone ``(K,)``; tp, fp and ties ``(F, K)``, int64.
@@ -38,30 +38,31 @@ class SharedCounts:
 
 
 def weighted_figures(counts: SharedCounts, weights: Counts, levels: Levels) -> dict[str, Floats]:
-    """Pooled figures of the frames when frame f counts ``weights[b, f]`` times, for each b.
+    """Compute pooled metrics for B selections; in selection b, frame f counts ``weights[b, f]`` times.
 
-    The counts at the thresholds are exact. Between two thresholds anomaly and known pixels are taken to be evenly
-    mixed, unless all anomaly pixels there have one score. So figures are exact where every distinct score of an
-    anomaly pixel is a threshold, and otherwise the better the closer the thresholds lie.
+    Counts at the thresholds are exact. Between two thresholds, anomaly and known pixels are assumed to be evenly mixed,
+    unless all anomaly pixels there have the same score. So values are exact if every distinct anomaly score is a
+    threshold, and otherwise improve with the density of the thresholds.
 
     Args:
-        counts: Of F frames.
+        counts: Counts of F frames.
         weights: How often each frame counts, integers from 0.
-        levels: Where to take the figures; a threshold has to be one of the counts' thresholds.
+        levels: Levels of the metrics; ``levels.threshold`` must be one of the thresholds in ``counts``.
 
     Shape:
-        weights ``(B, F)``, to ``(B,)`` for each figure.
+        weights ``(B, F)``, to ``(B,)`` for each metric.
 
     Returns:
-        By the names of :class:`anomaly.metrics.PixelResult`; NaN where a selection has no known or no anomaly pixel.
+        Values by the metric names of :class:`anomaly.metrics.PixelResult`; NaN where a selection has no known or no
+        anomaly pixel.
     """
     rows = max(1, _CHUNK // len(counts.thresholds))
-    parts = [_figures(counts, weights[i : i + rows], levels) for i in range(0, len(weights), rows)]
+    parts = [_values(counts, weights[i : i + rows], levels) for i in range(0, len(weights), rows)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class _Curves:
-    """The weighted counts of B selections, each ``(B, K)``; ``before`` are those at the next higher threshold."""
+    """Weighted counts of B selections, each ``(B, K)``; ``..._before`` are those at the next higher threshold."""
 
     def __init__(self, counts: SharedCounts, weights: Counts) -> None:
         share = weights.astype(np.float64)  # counts below 2^53 stay exact
@@ -81,8 +82,8 @@ def _auroc(curves: _Curves, levels: Levels) -> Floats:
 
 def _average_precision(curves: _Curves, levels: Levels) -> Floats:
     precision = curves.tp / np.maximum(curves.tp + curves.fp, 1)
-    called_before = curves.tp_before + curves.fp_before
-    before = np.where(called_before > 0, curves.tp_before / np.maximum(called_before, 1), precision)
+    flagged_before = curves.tp_before + curves.fp_before
+    before = np.where(flagged_before > 0, curves.tp_before / np.maximum(flagged_before, 1), precision)
     mean = np.where(curves.alone, precision, (before + precision) / 2)
     return ((curves.tp - curves.tp_before) * mean).sum(1) / curves.num_anomaly[:, 0]
 
@@ -96,7 +97,7 @@ def _fpr_at_tpr(curves: _Curves, levels: Levels) -> Floats:
 
 
 def _recall_at_fpr(curves: _Curves, levels: Levels) -> Floats:
-    first = np.argmax(curves.fp / curves.num_known > levels.fpr, axis=1)  # there is one: the last catches everything
+    first = np.argmax(curves.fp / curves.num_known > levels.fpr, axis=1)  # exists: the last one flags every pixel
     tp, tp_before, fp, fp_before = _take(first, curves.tp, curves.tp_before, curves.fp, curves.fp_before)
     share = (levels.fpr * curves.num_known[:, 0] - fp_before) / np.maximum(fp - fp_before, 1)
     share = np.where(curves.alone[first], 0, np.clip(share, 0, 1))
@@ -116,20 +117,20 @@ _BY_NAME = {
 }
 
 
-def _figures(counts: SharedCounts, weights: Counts, levels: Levels) -> dict[str, Floats]:
+def _values(counts: SharedCounts, weights: Counts, levels: Levels) -> dict[str, Floats]:
     curves = _Curves(counts, weights)
-    with np.errstate(divide="ignore", invalid="ignore"):  # of selections without a kind of pixel, NaN below
-        found = {
+    with np.errstate(divide="ignore", invalid="ignore"):  # selections without known or anomaly pixels are NaN below
+        by_name = {
             figure.at(levels): _BY_NAME[figure.name](curves, levels) for figure in FIGURES if figure.name in _BY_NAME
         }
         if levels.threshold is not None:
             at = int(np.flatnonzero(counts.thresholds == levels.threshold)[0])
-            tp, called = curves.tp[:, at], curves.fp[:, at] + curves.num_anomaly[:, 0]
-            found |= {"f1": 2 * tp / (tp + called), "iou": tp / called}
+            tp, union = curves.tp[:, at], curves.fp[:, at] + curves.num_anomaly[:, 0]
+            by_name |= {"f1": 2 * tp / (tp + union), "iou": tp / union}
     defined = (curves.num_known > 0) & (curves.num_anomaly > 0)
-    return {name: np.where(defined[:, 0], values, np.nan) for name, values in found.items()}
+    return {name: np.where(defined[:, 0], values, np.nan) for name, values in by_name.items()}
 
 
 def _take(at: npt.NDArray[np.intp], *counts: Floats) -> tuple[Floats, ...]:
-    """From each row of each array the column that belongs to it. Shape: ``(B,)`` and ``(B, K)`` to ``(B,)``."""
+    """Take column ``at[b]`` from row b of each array. Shape ``(B,)`` and ``(B, K)`` to ``(B,)``."""
     return tuple(np.take_along_axis(count, at[:, None], axis=1)[:, 0] for count in counts)

@@ -1,4 +1,4 @@
-"""A curve with as many points as a plot needs."""
+"""A curve reduced to the points that a plot needs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ TOLERANCE = 2e-3
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of a ROC and a precision-recall curve, from the highest threshold down; recall is ``tpr``.
+    """Points of a ROC curve and a precision-recall curve, from the highest threshold down.
 
-    For every operating point left out there is one in here, the last before it, from which it differs by less than
-    ``tolerance`` in each of ``tpr``, ``fpr`` and ``precision``. The first and the last operating point are kept. ROC
-    curves start at (0, 0) and end at (1, 1), which are no operating points and not in here. All empty where there is
-    no known or no anomaly pixel.
+    The first and the last operating point are kept. Every point left out differs from the last kept point before it by
+    less than ``tolerance`` in ``tpr``, ``fpr`` and ``precision``. The ends (0, 0) and (1, 1) of a ROC curve are not
+    operating points and are not included. All fields are empty if there is no known or no anomaly pixel.
 
     Args:
-        thresholds: Scores; a pixel is called anomalous when its score is at least that.
-        tpr: True-positive rates, fractions.
+        thresholds: Scores; pixels with ``score >= threshold`` are flagged as anomalous.
+        tpr: True-positive rates (recall), fractions.
         fpr: False-positive rates, fractions.
-        precision: Fractions.
-        tolerance: See above.
+        precision: Precisions, fractions.
+        tolerance: Largest difference between a point left out and the kept point that represents it.
     """
 
     thresholds: tuple[float, ...]
@@ -36,7 +35,11 @@ class Curve:
 
 
 class ThinnedCurve:
-    """Takes a curve in parts and keeps what a plot needs; see :class:`Curve`."""
+    """Reduces a curve, given in parts, to a :class:`Curve` for a plot.
+
+    Args:
+        tolerance: Largest difference between a point left out and the kept point that represents it.
+    """
 
     def __init__(self, tolerance: float = TOLERANCE) -> None:
         self._tolerance = tolerance
@@ -45,7 +48,7 @@ class ThinnedCurve:
         self._last = np.empty((0, 4))
 
     def add(self, part: OperatingPoints) -> None:
-        """Take the next part."""
+        """Add the next part, whose thresholds are below those of all earlier parts."""
         if not part.tp.size or not part.num_known:
             return
         rates = np.stack([part.tp / part.num_anomaly, part.fp / part.num_known, part.tp / (part.tp + part.fp)], 1)
@@ -57,11 +60,11 @@ class ThinnedCurve:
         self._last = points[-1:] if not new[-1] else points[:0]
 
     def value(self) -> float:
-        """The number of points kept."""
+        """Return the number of points kept so far."""
         return float(sum(len(points) for points in self._kept))
 
     def curve(self) -> Curve:
-        """The points kept, and the last one."""
+        """Return the points kept, and the last point of the curve."""
         points = np.concatenate([np.empty((0, 4)), *self._kept, self._last])
         thresholds, tpr, fpr, precision = (tuple(column) for column in points.T.tolist())
         return Curve(thresholds, tpr, fpr, precision, self._tolerance)
