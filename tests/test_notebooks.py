@@ -118,7 +118,7 @@ def test_failing_cell_is_told(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_code_cell("value = 1"), nbformat.v4.new_code_cell("value / 0")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "broken.ipynb")
     before = (tmp_path / "broken.ipynb").read_bytes()
-    with pytest.raises(InputError, match=r"expected a notebook, found no file"):
+    with pytest.raises(InputError, match=r"expected a notebook, found no such file"):
         run_notebooks.execute(tmp_path / "none.ipynb", tmp_path)
     with pytest.raises(InputError, match=r"broken.ipynb: a cell fails, correct it: ZeroDivisionError"):
         run_notebooks.execute(tmp_path / "broken.ipynb", tmp_path)
