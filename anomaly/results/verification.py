@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from anomaly.results.records import COUNTS, PARTS, DatasetResult, EvaluationRecord, ScoreResult
 
-PLAIN = ("frames", "layout", "version", "published_frames", "notes")
+PLAIN = ("frames", "layout", "version", "published_frames")
 """Fields of a dataset's record that must be equal."""
 
 
@@ -109,6 +109,8 @@ def _dataset(entry: DatasetResult, other: DatasetResult, tolerance: float) -> It
     if entry.fingerprint:
         plain = [_differs(name, getattr(entry, name), getattr(other, name)) for name in PLAIN]
         faults += [fault for fault in plain if fault]
+        if len(entry.notes) != len(other.notes):  # each is a sentence, which another version may word differently
+            faults.append(_differs("notes", entry.notes, other.notes))
     if entry.fingerprint and entry.fingerprint != other.fingerprint:
         faults.append(f"fingerprint: recorded {entry.fingerprint}, found {other.fingerprint}: other frames or labels")
     yield Agreement(f"{entry.dataset}, its frames and labels", 0.0, tuple(faults))
