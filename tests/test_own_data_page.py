@@ -74,7 +74,7 @@ def test_from_folders_to_the_report(place):
     ("option", "words"),
     [
         ("model.decode_head.num_classes=3", "set num_classes=4"),
-        ("train_dataloader.dataset.data_root=nowhere", "which is no folder with files"),
+        ("train_dataloader.dataset.data_root=nowhere", "which is not a folder with files"),
     ],
 )
 @pytest.mark.usefixtures("place")

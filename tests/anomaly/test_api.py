@@ -219,7 +219,7 @@ def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path
         ({"scores": ["energy", "energy"]}, "scores of different names, found 'energy' 2 times"),
         ({"scores": "gmm_nll"}, "'gmm_nll' needs the network's class_log_likelihood .* gives only logits"),
         ({"scores": "knn"}, "'knn' needs the network's features"),
-        ({"data": "road_anomly"}, "unknown set 'road_anomly'; correct it to one of .* road_anomaly"),
+        ({"data": "road_anomly"}, "unknown dataset 'road_anomly'; give one of .* road_anomaly"),
         ({"data": 3}, "data: expected a dataset or its name, found int"),
         ({"data": []}, "expected at least one dataset, .*found none"),
         ({"model": "nothing"}, "model: expected a config and a checkpoint, or file.py:name, found 'nothing'"),

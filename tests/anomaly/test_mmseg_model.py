@@ -252,7 +252,7 @@ def test_a_link_to_nothing_in_the_closed_set_is_refused(config, tmp_path):
 
 def test_unreadable_closed_set_frame_is_named(config, network, tmp_path):
     (tmp_path / "closed" / "labels" / "2.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"closed/labels/2\.png: expected a whole image"):
+    with pytest.raises(InputError, match=r"closed/labels/2\.png: expected a complete image"):
         evaluate_closed_set(config, network, open_closed_set(config))
     (tmp_path / "closed" / "images" / "1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"closed/images/1\.png"):
@@ -274,7 +274,7 @@ def test_truncated_closed_set_file_is_named(config, network, tmp_path, monkeypat
     path.write_bytes(encoded[: len(encoded) * 3 // 4])
     lenient = cv2.imdecode  # some versions of OpenCV give None for a truncated PNG, some fill it up
     monkeypatch.setattr(cv2, "imdecode", lambda data, flags: whole if (d := lenient(data, flags)) is None else d)
-    with pytest.raises(InputError, match=rf"closed/{folder}/1\.png: expected a whole image"):
+    with pytest.raises(InputError, match=rf"closed/{folder}/1\.png: expected a complete image"):
         evaluate_closed_set(config, network, open_closed_set(config))
 
 
@@ -297,7 +297,7 @@ def test_undefined_closed_set_label_is_named(config, network, tmp_path, value):
 
 def test_closed_set_label_above_255_does_not_wrap(config, network, tmp_path):
     cv2.imwrite(str(tmp_path / "closed" / "labels" / "1.png"), np.full((48, 64), 256, np.uint16))
-    with pytest.raises(InputError, match=r"labels/1\.png: .*0 to 255, found 256"):
+    with pytest.raises(InputError, match=r"labels/1\.png: .*0 to 255, found values from 256"):
         evaluate_closed_set(config, network, open_closed_set(config))
 
 
