@@ -229,7 +229,7 @@ except InputError as error:
 
 def test_a_spill_folder_that_is_not_there_is_named(tmp_path):
     metrics = PixelMetrics(memory_budget=1, spill_dir=tmp_path / "gone")
-    with pytest.raises(InputError, match=r"gone: expected a folder that can hold temporary files"):
+    with pytest.raises(InputError, match=r"gone: expected a folder for temporary files"):
         metrics.update(*next(frames_of("float32")))
     assert metrics.num_known == 0
 

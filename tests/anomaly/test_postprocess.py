@@ -287,7 +287,7 @@ def test_masks_that_do_not_fit(tmp_path):
         parse_chain(f"roi:mask={tmp_path}")(score, around)
     cv2.imwrite(str(tmp_path / "whole.png"), photo((6, 8)))
     (tmp_path / "f.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-40])
-    with pytest.raises(InputError, match=r"f\.png: expected a whole image, found one that cannot be decoded"):
+    with pytest.raises(InputError, match=r"f\.png: expected a complete image, found one that cannot be decoded"):
         parse_chain(f"roi:mask={tmp_path}")(score, around)
     with pytest.raises(InputError, match=r"names of the network's classes \(a, b, c\), found 'sky'"):
         parse_chain("never:names=sky")(score, around)
