@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import InputError
-from anomaly.metrics.convention_rules import Figures, Frames
+from anomaly.metrics.convention_rules import ConventionValues, Frames
 from anomaly.metrics.conventions import CONVENTIONS, Convention, convention_table
 
 _FIGURES = ("auroc", "ap", "fpr95")
@@ -30,7 +30,7 @@ class MeasuredSet:
 
     dataset: str
     score: str
-    values: dict[str, Figures]
+    values: dict[str, ConventionValues]
 
     @classmethod
     def of(cls, dataset: str, score: str, frames: Frames) -> MeasuredSet:
@@ -38,7 +38,7 @@ class MeasuredSet:
         return cls(dataset, score, {convention.name: figures for convention, figures in convention_table(frames)})
 
 
-def conventions_markdown(measured: MeasuredSet, more: Iterable[tuple[str, str, Figures]] = ()) -> str:
+def conventions_markdown(measured: MeasuredSet, more: Iterable[tuple[str, str, ConventionValues]] = ()) -> str:
     """Lay out one set as a Markdown table: a row for each convention, figures in percent, differences to ours behind.
 
     Args:
@@ -97,7 +97,7 @@ def _measured(record: dict[str, Any]) -> MeasuredSet:
     figures = {}
     for name, found in record["figures"].items():
         values = [math.nan if found[figure] is None else float(found[figure]) for figure in _FIGURES]
-        figures[name] = Figures(values[0], values[1], values[2], int(found["frames"]))
+        figures[name] = ConventionValues(values[0], values[1], values[2], int(found["frames"]))
     if "ours" not in figures:
         raise KeyError("ours")
     return MeasuredSet(record["set"], record["score"], figures)
