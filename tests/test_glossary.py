@@ -10,7 +10,7 @@ import pytest
 
 import anomaly
 from anomaly.datasets.street_scenes import write_street_scenes
-from anomaly.metrics.definitions import FIGURES
+from anomaly.metrics.definitions import PIXEL_METRICS
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.report.glossary import TERMS, explain_columns, explain_scores
 from anomaly.report.table import FURTHER, HEADLINE
@@ -56,7 +56,9 @@ def test_page_explains_every_score(name):
 
 def test_every_column_of_a_table_has_a_meaning():
     pixels = [
-        one.title.format(tpr="95", fpr="95") for one in FIGURES if HEADLINE.fullmatch(one.name.format(tpr="95", fpr=""))
+        one.title.format(tpr="95", fpr="95")
+        for one in PIXEL_METRICS
+        if HEADLINE.fullmatch(one.name.format(tpr="95", fpr=""))
     ]
     titles = [*pixels, *(column.title for column in FURTHER), "closed-set mIoU"]
     assert len(explain_columns(titles)) == len(titles) == len(TERMS)

@@ -11,8 +11,17 @@ from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 CLASSES = (
-    *("sky", "building", "pole", "road", "pavement", "tree"),
-    *("sign symbol", "fence", "car", "pedestrian", "bicyclist"),
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign symbol",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
 )
 ENCODING = {**dict.fromkeys(range(len(CLASSES)), KNOWN), 11: IGNORE, 12: ANOMALY}
 

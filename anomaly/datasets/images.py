@@ -17,8 +17,27 @@ from anomaly.frames import Image, Label
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 UNREAD_SUFFIXES = (
-    *(".bmp", ".dib", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".jfif", ".jp2", ".j2k"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".exr", ".hdr", ".dng"),
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jpe",
+    ".jfif",
+    ".jp2",
+    ".j2k",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".tga",
+    ".exr",
+    ".hdr",
+    ".dng",
 )
 """Suffixes of image formats that are not supported, so that such files are reported and not skipped."""
 _PHOTO_MODES = ("RGB", "RGBA", "L", "P")

@@ -11,8 +11,19 @@ from anomaly.frames import ANOMALY, IGNORE, KNOWN
 
 _URL = "https://people.eecs.berkeley.edu/~hendrycks/"
 CLASSES = (
-    *("unlabeled", "building", "fence", "other", "pedestrian", "pole", "road line", "road", "sidewalk"),
-    *("vegetation", "car", "wall", "traffic sign"),
+    "unlabeled",
+    "building",
+    "fence",
+    "other",
+    "pedestrian",
+    "pole",
+    "road line",
+    "road",
+    "sidewalk",
+    "vegetation",
+    "car",
+    "wall",
+    "traffic sign",
 )
 
 

@@ -32,8 +32,16 @@ _COMPRESSED: dict[bytes, Callable[[Path, Literal["rb"]], Any]] = {
 }
 _FOLDER = None  # stands for the data of an entry that is a folder
 _DAMAGED = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error),
-    *(RuntimeError, ValueError, ArithmeticError, LookupError),  # raised while reading broken headers
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    struct.error,
+    RuntimeError,  # this and the following are raised while reading broken headers
+    ValueError,
+    ArithmeticError,
+    LookupError,
 )
 
 

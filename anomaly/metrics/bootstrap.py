@@ -19,7 +19,7 @@ import numpy.typing as npt
 from anomaly.errors import InputError
 from anomaly.metrics.definitions import Levels
 from anomaly.metrics.functional.curve import Scores
-from anomaly.metrics.functional.resampling import Floats, SharedCounts, weighted_figures
+from anomaly.metrics.functional.resampling import Floats, SharedCounts, weighted_metrics
 from anomaly.metrics.measured import FrameCounts
 from anomaly.metrics.pixel import PixelMetrics, PixelResult
 from anomaly.utils.given import choice, real, whole
@@ -284,8 +284,8 @@ class _Sampled:
 
 def _replicates(table: FrameTable, weights: npt.NDArray[np.int64]) -> dict[str, Floats]:
     """Compute the values of draws, corrected by the error that the shared thresholds cause over all frames."""
-    values = weighted_figures(table.counts, weights, table.levels)
-    approximate = weighted_figures(table.counts, np.ones((1, len(table.frames)), np.int64), table.levels)
+    values = weighted_metrics(table.counts, weights, table.levels)
+    approximate = weighted_metrics(table.counts, np.ones((1, len(table.frames)), np.int64), table.levels)
     return {name: np.clip(values[name] - approximate[name] + table.values[name], 0, 1) for name in values}
 
 

@@ -45,7 +45,7 @@ CUT_POINTS = 10_000  # ObsNet
 
 
 @dataclass(frozen=True)
-class Figures:
+class ConventionValues:
     """Values under one convention, as fractions; NaN where undefined.
 
     Args:
@@ -61,7 +61,7 @@ class Figures:
     frames: int
 
 
-class SetScores:
+class DatasetScores:
     """The scores of a dataset, by frame and pooled; pooling is done once for all conventions.
 
     Args:
@@ -108,42 +108,42 @@ class SetScores:
         return [frame for frame in self.frames.values() if frame.known.size and frame.anomaly.size]
 
 
-def ours(scores: SetScores) -> Figures:
+def ours(scores: DatasetScores) -> ConventionValues:
     """Pool all pixels, exactly; AP is the step sum, FPR95 is taken at the first TPR >= 0.95."""
     return _pooled(scores)
 
 
-def strict(scores: SetScores) -> Figures:
+def strict(scores: DatasetScores) -> ConventionValues:
     """Take FPR95 at the first TPR > 0.95, by :func:`fpr_above_tpr`."""
     return _pooled(scores, fpr95=fpr_above_tpr)
 
 
-def nearest(scores: SetScores) -> Figures:
+def nearest(scores: DatasetScores) -> ConventionValues:
     """Take FPR95 at the TPR nearest to 0.95, by :func:`fpr_nearest_tpr`."""
     return _pooled(scores, fpr95=fpr_nearest_tpr)
 
 
-def trapezoid(scores: SetScores) -> Figures:
+def trapezoid(scores: DatasetScores) -> ConventionValues:
     """Compute AP by :func:`average_precision_trapezoid`."""
     return _pooled(scores, ap=average_precision_trapezoid)
 
 
-def ood_metrics(scores: SetScores) -> Figures:
+def ood_metrics(scores: DatasetScores) -> ConventionValues:
     """Compute AP by the trapezoid rule and FPR95 by interpolation, with :func:`fpr_interpolated`."""
     return _pooled(scores, ap=average_precision_trapezoid, fpr95=fpr_interpolated)
 
 
-def per_image(scores: SetScores) -> Figures:
+def per_image(scores: DatasetScores) -> ConventionValues:
     """Average over the frames with known and anomaly pixels."""
     return _mean_of_frames(scores.with_both)
 
 
-def hendrycks(scores: SetScores) -> Figures:
+def hendrycks(scores: DatasetScores) -> ConventionValues:
     """Average over the frames with known and anomaly pixels, with FPR95 by :func:`fpr_nearest_tpr`."""
     return _mean_of_frames(scores.with_both, fpr95=fpr_nearest_tpr)
 
 
-def pytorch_ood(scores: SetScores) -> Figures:
+def pytorch_ood(scores: DatasetScores) -> ConventionValues:
     """Average over the frames with known and anomaly pixels, after a sigmoid, with AP by the trapezoid rule.
 
     pytorch-ood itself raises an error for a frame without known or without anomaly pixels; it is left out here.
@@ -151,26 +151,26 @@ def pytorch_ood(scores: SetScores) -> Figures:
     return _mean_of_frames([_sigmoid(frame) for frame in scores.with_both], ap=average_precision_trapezoid)
 
 
-def anomalous_frames(scores: SetScores) -> Figures:
+def anomalous_frames(scores: DatasetScores) -> ConventionValues:
     """Pool the pixels of the frames with at least one anomaly pixel."""
     kept = {name: frame for name, frame in scores.frames.items() if frame.anomaly.size}
-    return _pooled(scores if len(kept) == len(scores.frames) else SetScores(kept))
+    return _pooled(scores if len(kept) == len(scores.frames) else DatasetScores(kept))
 
 
-def torchmetrics(scores: SetScores) -> Figures:
+def torchmetrics(scores: DatasetScores) -> ConventionValues:
     """Apply a sigmoid to the pooled scores if any of them is outside [0, 1]."""
     squeezed = _sigmoid(FrameScores(scores.known, scores.anomaly, 0))
     return _of(operating_points(squeezed.known, squeezed.anomaly), len(scores.frames))
 
 
-def float16(scores: SetScores) -> Figures:
+def float16(scores: DatasetScores) -> ConventionValues:
     """Round scores to float16, which has about 3 digits and is infinite beyond 65504."""
     with np.errstate(over="ignore"):
         known, anomaly = (part.astype(np.float16).astype(np.float32) for part in (scores.known, scores.anomaly))
     return _of(operating_points(known, anomaly), len(scores.frames))
 
 
-def smiyc(scores: SetScores) -> Figures:
+def smiyc(scores: DatasetScores) -> ConventionValues:
     """Count float16 scores of each frame in up to 769 bins between quantiles, by :func:`smiyc_curve`.
 
     Values are NaN if a score is infinite in float16.
@@ -178,7 +178,7 @@ def smiyc(scores: SetScores) -> Figures:
     return _of_curve(smiyc_curve(scores.frames.values()), scores)
 
 
-def smiyc_uniform(scores: SetScores) -> Figures:
+def smiyc_uniform(scores: DatasetScores) -> ConventionValues:
     """Count float16 scores in 4096 uniform bins over [-0.01, 1.01]; scores outside [0, 1] are rescaled first."""
     with np.errstate(over="ignore"):
         known, anomaly = (part.astype(np.float16).astype(np.float64) for part in (scores.known, scores.anomaly))
@@ -191,7 +191,7 @@ def smiyc_uniform(scores: SetScores) -> Figures:
     return _of_curve(binned_curve(edges[-2::-1], hits, ties), scores)
 
 
-def meta_ood(scores: SetScores) -> Figures:
+def meta_ood(scores: DatasetScores) -> ConventionValues:
     """Count scores in 100 bins over [0, 1]; scores outside are rescaled first.
 
     Meta-OOD scales the counts of the histogram, rounded down: to 1e5 pixels of each class for AUROC and FPR95, and to
@@ -213,7 +213,7 @@ def meta_ood(scores: SetScores) -> Figures:
     )
     both = whole[META_OOD_BINS:].any() and whole[:META_OOD_BINS].any()  # otherwise a class is rounded to 0 pixels
     fpr, tpr, _ = sklearn_metrics.roc_curve(labels, bins, sample_weight=equal)
-    return Figures(
+    return ConventionValues(
         auroc=float(sklearn_metrics.auc(fpr, tpr)),
         ap=float(sklearn_metrics.average_precision_score(labels, bins, sample_weight=whole)) if both else math.nan,
         fpr95=float(fpr[np.argmin(np.abs(tpr - TPR))]),
@@ -221,7 +221,7 @@ def meta_ood(scores: SetScores) -> Figures:
     )
 
 
-def balanced(scores: SetScores) -> Figures:
+def balanced(scores: DatasetScores) -> ConventionValues:
     """Sample equally many known and anomaly pixels with seed 0: 1e5 of each, fewer if a class has fewer."""
     generator = np.random.default_rng(0)
     size = min(DRAWN, scores.known.size, scores.anomaly.size)
@@ -232,7 +232,7 @@ def balanced(scores: SetScores) -> Figures:
     return _of(operating_points(known, anomaly), len(scores.frames))
 
 
-def obsnet(scores: SetScores) -> Figures:
+def obsnet(scores: DatasetScores) -> ConventionValues:
     """Treat known as the positive class, accepted from the lowest score up to each of 9,999 cuts of all pixels.
 
     FPR95 is taken at the first cut with a TPR in 0.9495..0.9505; it is 0 if there is none. AP is the trapezoid of
@@ -249,7 +249,7 @@ def obsnet(scores: SetScores) -> Figures:
     wrong = cuts - accepted
     tpr, fpr = accepted / points.num_known, wrong / points.num_anomaly
     inside = np.flatnonzero((tpr >= 0.9495) & (tpr <= 0.9505))
-    return Figures(
+    return ConventionValues(
         auroc=float(np.trapezoid(tpr, fpr)),
         ap=float(np.trapezoid(accepted / np.maximum(cuts, 1), tpr)),
         fpr95=float(fpr[inside[0]]) if inside.size else 0.0,
@@ -257,14 +257,14 @@ def obsnet(scores: SetScores) -> Figures:
     )
 
 
-def _of_curve(curve: SmiycCurve | None, scores: SetScores) -> Figures:
+def _of_curve(curve: SmiycCurve | None, scores: DatasetScores) -> ConventionValues:
     """Compute AUROC by the trapezoid rule, AP as step sum, and FPR95 at the first TPR >= 0.95."""
     if curve is None:
-        return Figures(math.nan, math.nan, math.nan, len(scores.frames))
+        return ConventionValues(math.nan, math.nan, math.nan, len(scores.frames))
     tp, fp = np.append(0, curve.tp), np.append(0, curve.fp)
     tpr, fpr = tp / tp[-1], fp / fp[-1]
     precision = np.divide(tp, tp + fp, out=np.ones(tp.size), where=tp + fp > 0)
-    return Figures(
+    return ConventionValues(
         auroc=float(np.trapezoid(tpr, fpr)),
         ap=float(np.sum(np.diff(tpr) * precision[1:])),
         fpr95=float(fpr[np.searchsorted(tpr, TPR)]),
@@ -278,20 +278,24 @@ def _pool(parts: list[Scores]) -> Scores:
     return pooled
 
 
-def _of(points: OperatingPoints, frames: int, *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> Figures:
-    return Figures(auroc(points), ap(points), fpr95(points), frames)
+def _of(
+    points: OperatingPoints, frames: int, *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr
+) -> ConventionValues:
+    return ConventionValues(auroc(points), ap(points), fpr95(points), frames)
 
 
-def _pooled(scores: SetScores, *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> Figures:
+def _pooled(scores: DatasetScores, *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> ConventionValues:
     return _of(scores.points, len(scores.frames), ap=ap, fpr95=fpr95)
 
 
-def _mean_of_frames(frames: list[FrameScores], *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr) -> Figures:
+def _mean_of_frames(
+    frames: list[FrameScores], *, ap: _Rule = average_precision, fpr95: _Rule = fpr_at_tpr
+) -> ConventionValues:
     if not frames:
-        return Figures(math.nan, math.nan, math.nan, 0)
+        return ConventionValues(math.nan, math.nan, math.nan, 0)
     each = [_of(operating_points(frame.known, frame.anomaly), 1, ap=ap, fpr95=fpr95) for frame in frames]
     means = [math.fsum(getattr(one, name) for one in each) / len(each) for name in ("auroc", "ap", "fpr95")]
-    return Figures(means[0], means[1], means[2], len(each))
+    return ConventionValues(means[0], means[1], means[2], len(each))
 
 
 def _sigmoid(frame: FrameScores) -> FrameScores:

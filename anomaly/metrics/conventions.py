@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anomaly.metrics import convention_rules as rules
-from anomaly.metrics.convention_rules import Figures, Frames, SetScores
+from anomaly.metrics.convention_rules import ConventionValues, DatasetScores, Frames
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 
 
@@ -29,7 +29,7 @@ class Convention:
         differs: Differences from the values of this package.
     """
 
-    measure: Callable[[SetScores], Figures]
+    measure: Callable[[DatasetScores], ConventionValues]
     title: str
     used_by: str
     differs: str
@@ -39,11 +39,11 @@ class Convention:
         """Name in tables and files, which is the name of the function."""
         return self.measure.__name__
 
-    def __call__(self, frames: Frames | SetScores) -> Figures:
+    def __call__(self, frames: Frames | DatasetScores) -> ConventionValues:
         """Compute the values of a dataset.
 
         Args:
-            frames: Sorted scores of each frame, by its id; or :class:`SetScores`, to share pooled scores between
+            frames: Sorted scores of each frame, by its id; or :class:`DatasetScores`, to share pooled scores between
                 conventions.
 
         Returns:
@@ -56,10 +56,10 @@ class Convention:
         Warns:
             UndefinedMetricWarning: A value is NaN.
         """
-        scores = frames if isinstance(frames, SetScores) else SetScores(frames)
+        scores = frames if isinstance(frames, DatasetScores) else DatasetScores(frames)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)  # one warning follows below
-            undefined = Figures(math.nan, math.nan, math.nan, len(scores.frames))
+            undefined = ConventionValues(math.nan, math.nan, math.nan, len(scores.frames))
             values = self.measure(scores) if scores.known.size and scores.anomaly.size else undefined
         if math.isnan(values.auroc + values.ap + values.fpr95):
             message = f"convention {self.name!r}: a value is NaN, because it is undefined on this dataset"
@@ -152,7 +152,7 @@ _LINES = (
 CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention in _LINES}
 
 
-def convention_table(frames: Frames) -> list[tuple[Convention, Figures]]:
+def convention_table(frames: Frames) -> list[tuple[Convention, ConventionValues]]:
     """Compute the values of a dataset under every convention.
 
     Args:
@@ -167,5 +167,5 @@ def convention_table(frames: Frames) -> list[tuple[Convention, Figures]]:
     Warns:
         UndefinedMetricWarning: A convention is undefined on this dataset, and its values are NaN.
     """
-    scores = SetScores(frames)
+    scores = DatasetScores(frames)
     return [(convention, convention(scores)) for convention in CONVENTIONS.values()]

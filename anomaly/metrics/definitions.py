@@ -17,7 +17,7 @@ from anomaly.metrics.functional.ranking import (
     AveragePrecision,
     BestF1,
     BestF1Threshold,
-    CurveFigure,
+    CurveMetric,
     FprAtTpr,
     RecallAtFpr,
     check_fpr,
@@ -56,7 +56,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricDefinition:
     """A metric of a curve.
 
     Args:
@@ -70,7 +70,7 @@ class Figure:
     name: str
     title: str
     better: Callable[[Iterable[float]], float] | None
-    make: Callable[[Levels], CurveFigure]
+    make: Callable[[Levels], CurveMetric]
     per_image: bool = True
 
     def at(self, levels: Levels) -> str:
@@ -89,13 +89,15 @@ def _percent(level: float) -> str:
     return text
 
 
-FIGURES: tuple[Figure, ...] = (
-    Figure("auroc", "AUROC", max, lambda levels: Auroc()),
-    Figure("ap", "AP", max, lambda levels: AveragePrecision()),
-    Figure("fpr{tpr}", "FPR{tpr}", min, lambda levels: FprAtTpr(levels.tpr)),
-    Figure("best_f1", "best F1", max, lambda levels: BestF1()),
-    Figure("best_f1_threshold", "its threshold", None, lambda levels: BestF1Threshold(), per_image=False),
-    Figure("recall_at_fpr{fpr}", "recall at FPR {fpr}", max, lambda levels: RecallAtFpr(levels.fpr)),
+PIXEL_METRICS: tuple[MetricDefinition, ...] = (
+    MetricDefinition("auroc", "AUROC", max, lambda levels: Auroc()),
+    MetricDefinition("ap", "AP", max, lambda levels: AveragePrecision()),
+    MetricDefinition("fpr{tpr}", "FPR{tpr}", min, lambda levels: FprAtTpr(levels.tpr)),
+    MetricDefinition("best_f1", "best F1", max, lambda levels: BestF1()),
+    MetricDefinition(
+        "best_f1_threshold", "threshold of best F1", None, lambda levels: BestF1Threshold(), per_image=False
+    ),
+    MetricDefinition("recall_at_fpr{fpr}", "recall at FPR {fpr}", max, lambda levels: RecallAtFpr(levels.fpr)),
 )
 
 
@@ -106,21 +108,21 @@ def title_of(name: str) -> tuple[str, Callable[[Iterable[float]], float] | None]
         name: Name with its level, such as ``fpr95``.
 
     Returns:
-        The title, and ``max``, ``min`` or ``None`` as in :class:`Figure`.
+        The title, and ``max``, ``min`` or ``None`` as in :class:`MetricDefinition`.
 
     Raises:
         InputError: There is no metric of that name.
     """
-    for figure in FIGURES:
-        pattern = re.escape(figure.name).replace(r"\{tpr\}", r"([\d.]+)").replace(r"\{fpr\}", r"([\d.]+)")
+    for metric in PIXEL_METRICS:
+        pattern = re.escape(metric.name).replace(r"\{tpr\}", r"([\d.]+)").replace(r"\{fpr\}", r"([\d.]+)")
         if found := re.fullmatch(pattern, name):
             level = found[1] if found.groups() else ""
-            return figure.title.format(tpr=level, fpr=level), figure.better
-    raise InputError(f"unknown metric {name!r}; the metrics are {', '.join(figure.name for figure in FIGURES)}")
+            return metric.title.format(tpr=level, fpr=level), metric.better
+    raise InputError(f"unknown metric {name!r}; the metrics are {', '.join(metric.name for metric in PIXEL_METRICS)}")
 
 
 def measure(
-    curve: Iterable[OperatingPoints], levels: Levels, *, per_image: bool = False, more: Sequence[CurveFigure] = ()
+    curve: Iterable[OperatingPoints], levels: Levels, *, per_image: bool = False, more: Sequence[CurveMetric] = ()
 ) -> dict[str, float]:
     """Compute every metric in one pass over a curve.
 
@@ -133,11 +135,11 @@ def measure(
     Returns:
         Values by name; NaN if there is no known or no anomaly pixel.
     """
-    taken = {figure.at(levels): figure.make(levels) for figure in FIGURES if figure.per_image or not per_image}
+    taken = {metric.at(levels): metric.make(levels) for metric in PIXEL_METRICS if metric.per_image or not per_image}
     for part in curve:
-        for figure in (*taken.values(), *more):
-            figure.add(part)
-    return {name: figure.value() for name, figure in taken.items()}
+        for metric in (*taken.values(), *more):
+            metric.add(part)
+    return {name: metric.value() for name, metric in taken.items()}
 
 
 def at_threshold(tp: int, fp: int, num_anomaly: int) -> dict[str, float]:

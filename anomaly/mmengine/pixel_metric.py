@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.frames import Label, ScoreMap
-from anomaly.metrics.definitions import FIGURES, PER_IMAGE
+from anomaly.metrics.definitions import PER_IMAGE, PIXEL_METRICS
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.pixel import MEMORY_BUDGET, Mode, PixelMetrics
 from anomaly.mmengine.metric_base import AnomalyMetric, chosen, on_main
@@ -72,8 +72,8 @@ class PixelAnomalyMetric(AnomalyMetric):
         if levels.threshold is not None:
             self._check_one_score(levels.threshold)
         at_threshold = [] if threshold is None else ["f1", "iou"]
-        means = [figure.at(levels) for figure in FIGURES if figure.per_image] + at_threshold
-        pooled = [figure.at(levels) for figure in FIGURES] + at_threshold
+        means = [metric.at(levels) for metric in PIXEL_METRICS if metric.per_image] + at_threshold
+        pooled = [metric.at(levels) for metric in PIXEL_METRICS] + at_threshold
         self.values = chosen(figures, pooled[:3], pooled + [name + PER_IMAGE for name in means])
         self._metrics: dict[str, PixelMetrics] = {}
 

@@ -1,1 +1,1 @@
-"""Post-processing of score maps: pure functions, (H, W) float32 in and out, higher = more anomalous."""
+"""Post-processing of score maps: pure functions of ``(H, W)`` float32 maps; higher = more anomalous."""

@@ -1,4 +1,4 @@
-"""Boundary suppression: scores are high along the borders of known things, where nothing is odd."""
+"""Boundary suppression: lowers the high scores along boundaries between known classes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from anomaly.frames import ScoreMap
 def boundary(score: ScoreMap, classes: npt.NDArray[np.integer], *, width: int = 8) -> ScoreMap:
     """Replace scores along boundaries of the predicted classes by those of their surroundings, iteratively.
 
-    The boundary is first ``width`` pixels wide, half of them on either side of a change of class, and 2 pixels narrower
-    in every iteration, down to 2. In each, a pixel of the boundary gets the mean of those pixels in its 3x3
-    neighbourhood that are outside the boundary, and keeps its score where there are none. So the surroundings grow
-    inwards by a pixel an iteration, from the outer edge of the boundary to its middle.
+    The boundary starts ``width`` pixels wide, half of them on each side of a change of class. It gets 2 pixels narrower
+    in every iteration, down to 2. In each iteration, a boundary pixel gets the mean of the pixels in its 3x3
+    neighbourhood that are outside the boundary; it keeps its score if there are none. So the surroundings grow by one
+    pixel per iteration, from the outer edge of the boundary to its middle.
 
-    The default is the paper's: width 8, narrower by 2 in each of 4 iterations (the published code counts one side, 4).
-    There, pixels with a diagonal neighbour of a lower class number belong to the boundary too, and the outermost pixels
-    of the image are repeated beyond it; here neighbours share a side, and means are over what is there.
+    The default follows the paper: width 8, narrower by 2 in each of 4 iterations (the published code counts one side,
+    4). The published code also counts pixels with a diagonal neighbour of a lower class index as boundary, and repeats
+    the outermost pixels of the image. Here neighbours share a side, and means use only pixels inside the image.
 
     Args:
-        score: Shape ``(H, W)``, float32.
-        classes: The network's class of every pixel. Shape ``(H, W)``.
-        width: In pixels across the boundary, even, 2 to 200.
+        score: Score map. Shape ``(H, W)``, float32.
+        classes: Class index that the network predicts for each pixel. Shape ``(H, W)``.
+        width: Width of the boundary in pixels, even, from 2 to 200.
 
     Returns:
-        Shape ``(H, W)``, float32.
+        Score map. Shape ``(H, W)``, float32.
 
     Raises:
         InputError: ``width`` is out of range.
@@ -36,7 +36,7 @@ def boundary(score: ScoreMap, classes: npt.NDArray[np.integer], *, width: int = 
     Source: Jung et al., Standardized Max Logits (ICCV 2021), "iterative boundary suppression".
     """
     if width % 2 or not 2 <= width <= 200:
-        raise InputError(f"boundary: expected an even width from 2 to 200 pixels, found {width}")
+        raise InputError(f"boundary: expected an even width from 2 to 200 pixels, found {width}; correct it")
     values = score.astype(np.float64)
     distance = _distance_to_change(classes)
     for reach in range(width // 2, 0, -1):
@@ -52,7 +52,7 @@ def _sum_3x3(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _distance_to_change(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-    """City-block distance to the nearest pixel beside one of another class; 1 for such a pixel itself. ``(H, W)``."""
+    """Compute the city-block distance to the nearest pixel beside another class, from 1. Shape ``(H, W)``."""
     same = np.ones(classes.shape, np.uint8)
     across, down = classes[:, 1:] != classes[:, :-1], classes[1:] != classes[:-1]
     same[:, 1:][across] = same[:, :-1][across] = 0

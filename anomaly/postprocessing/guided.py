@@ -1,4 +1,4 @@
-"""Smoothing that keeps to the edges of the image."""
+"""Smoothing that preserves the edges of the image."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from anomaly.frames import Image, ScoreMap
 
 
 def guided(score: ScoreMap, image: Image, *, radius: int = 8, eps: float = 1e-3) -> ScoreMap:
-    """Guided filter: within every window the score is a linear function of the image's brightness.
+    """Guided filter: within every window, the score is approximated by a linear function of the image brightness.
 
-    Box filters alone, so the time does not depend on the radius; windows end at the borders. At an edge the result can
-    leave the range of the scores.
+    It consists of box filters, so its time does not depend on the radius. Windows end at the borders. At an edge the
+    result can exceed the range of the scores.
 
     Args:
-        score: Shape ``(H, W)``, float32.
-        image: RGB image, the guide. Shape ``(H, W, 3)``, uint8.
-        radius: A window reaches so many pixels to each side, 1 to 500.
+        score: Score map. Shape ``(H, W)``, float32.
+        image: RGB image that guides the filter. Shape ``(H, W, 3)``, uint8.
+        radius: Pixels from the centre to each side of a window, from 1 to 500.
         eps: Variance of the brightness (0 to 1) below which a window counts as flat and is averaged, above 0.
 
     Returns:
-        Shape ``(H, W)``, float32.
+        Score map. Shape ``(H, W)``, float32.
 
     Raises:
         InputError: A parameter is out of range.
@@ -31,7 +31,9 @@ def guided(score: ScoreMap, image: Image, *, radius: int = 8, eps: float = 1e-3)
     Source: He et al., Guided Image Filtering (TPAMI 2013), eq. 5, 6 and 8.
     """
     if not 1 <= radius <= 500 or not 0 < eps < np.inf:
-        raise InputError(f"guided: expected radius from 1 to 500 and eps above 0, found {radius} and {eps}")
+        raise InputError(
+            f"guided: expected radius from 1 to 500 and eps above 0, found {radius} and {eps}; correct them"
+        )
     size = (2 * radius + 1, 2 * radius + 1)
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
     values = score.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Where nothing is anomalous: outside a region of interest, or on classes that never are."""
+"""Masks for pixels that cannot be anomalous: outside a region of interest, or of certain classes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from anomaly.frames import ScoreMap
 
 
 def roi(score: ScoreMap, frame: str, *, mask: Path) -> ScoreMap:
-    """Give pixels outside a region of interest the smallest score of the map.
+    """Set pixels outside a region of interest to the smallest score of the map.
 
     Args:
-        score: Shape ``(H, W)``, float32.
+        score: Score map. Shape ``(H, W)``, float32.
         frame: Name of the frame.
-        mask: Picture of the map's size, of any type but without loss; outside is where all channels but alpha are 0.
-            Or a folder of such pictures, ``FRAME.png``.
+        mask: Lossless image file of the map's size. A pixel is outside if all its channels except alpha are 0. Or a
+            folder with one such image per frame, ``FRAME.png``.
 
     Returns:
-        Shape ``(H, W)``, float32.
+        Score map. Shape ``(H, W)``, float32.
 
     Raises:
-        InputError: The mask is missing, unreadable, of another size, or has nothing inside.
+        InputError: The mask is missing, unreadable, of another size, or 0 everywhere.
     """
     path = mask / f"{frame}.png" if mask.is_dir() else mask
     inside = _nonzero(path)
@@ -33,12 +33,12 @@ def roi(score: ScoreMap, frame: str, *, mask: Path) -> ScoreMap:
         (h, w), (height, width) = inside.shape, score.shape
         raise InputError(
             f"roi: expected a mask of the image's size, {width}x{height}, for frame {frame!r}, found {w}x{h} in "
-            f"{path} (width x height); resize the mask, or name a folder with one for each frame"
+            f"{path} (width x height); resize the mask, or give a folder with one mask for each frame"
         )
     if not inside.any():
         raise InputError(
-            f"roi: expected a region of interest in {path}, found a mask that is 0 everywhere; draw the region "
-            "in another value"
+            f"roi: expected a region of interest in {path}, found a mask that is 0 everywhere; set the region to "
+            "another value"
         )
     return np.where(inside, score, score.min())
 
@@ -54,23 +54,23 @@ def _nonzero(path: Path) -> npt.NDArray[np.bool_]:
 def never(
     score: ScoreMap, classes: npt.NDArray[np.integer], class_names: tuple[str, ...], *, names: tuple[str, ...]
 ) -> ScoreMap:
-    """Give pixels of classes that are never anomalous, such as sky, the smallest score of the map.
+    """Set pixels of classes that are never anomalous, such as sky, to the smallest score of the map.
 
     Args:
-        score: Shape ``(H, W)``, float32.
-        classes: The network's class of every pixel. Shape ``(H, W)``.
-        class_names: The network's classes in order.
-        names: Those that are never anomalous.
+        score: Score map. Shape ``(H, W)``, float32.
+        classes: Class index that the network predicts for each pixel. Shape ``(H, W)``.
+        class_names: Names of the network's classes, in order.
+        names: Names of the classes that are never anomalous.
 
     Returns:
-        Shape ``(H, W)``, float32.
+        Score map. Shape ``(H, W)``, float32.
 
     Raises:
-        InputError: The network's classes have no names, or not these.
+        InputError: ``names`` is empty, or holds a name that is not a class of the network.
     """
     if unknown := [name for name in names if name not in class_names] or ([] if names else ["none"]):
         raise InputError(
             f"never: expected names of the network's classes ({', '.join(class_names) or 'it has no names'}), found "
-            f"{unknown[0]!r}"
+            f"{unknown[0]!r}; correct the names"
         )
     return np.where(np.isin(classes, [class_names.index(name) for name in names]), score.min(), score)

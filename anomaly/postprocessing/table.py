@@ -1,6 +1,7 @@
-"""Every step of post-processing by name. A new one is a function in a file here, its test and a line of this table.
+"""The table of post-processing steps by name.
 
-Nothing here imports OpenCV: a step's function is imported when it is first needed.
+To add a step, write a function in a module of this folder, its test, and a line in this table. This module does not
+import OpenCV: the function of a step is imported when it is first called.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from anomaly.utils.parameters import bind, parse_call
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may want beside the score.
+    """Inputs of a step besides the score.
 
     Args:
         frame: Name of the frame.
-        image: RGB image. Shape: ``(H, W, 3)``, uint8.
-        classes: The network's class of every pixel, where the chain needs it. Shape: ``(H, W)``.
+        image: RGB image. Shape ``(H, W, 3)``, uint8.
+        classes: Class index that the network predicts for each pixel; ``None`` if there is none. Shape ``(H, W)``.
         class_names: Names of the classes.
     """
 
@@ -42,10 +43,11 @@ class Step:
     """A kind of post-processing.
 
     Args:
-        name: On the command line and in results.
-        function: Takes the score, then the fields of a :class:`Context` that it ``needs``, then parameters by keyword.
+        name: Name on the command line and in results.
+        function: Function of the score map and the fields of a :class:`Context` that it ``needs``, with parameters as
+            keyword arguments.
         needs: Names of these fields.
-        source: The paper it comes from.
+        source: Paper that introduced it.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Step:
 
 
 def _lazy(place: str) -> LazyFunction:
-    """A function of a module of this folder, ``"module:function"``."""
+    """Refer to a function of a module of this folder as ``"module:function"``, imported on first use."""
     return LazyFunction(f"anomaly.postprocessing.{place}")
 
 
@@ -74,11 +76,11 @@ STEPS: dict[str, Step] = by_name(
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps, one after the other; without any it leaves a score as it is.
+    """A sequence of steps; an empty chain does not change scores.
 
     Args:
-        name: As it was written, and as results record it.
-        steps: Kind and function with its parameters of each.
+        name: Text from which it was parsed, as results record it.
+        steps: Kind of each step, and its function with parameters.
     """
 
     name: str = ""
@@ -86,19 +88,26 @@ class Chain:
 
     @property
     def needs(self) -> set[str]:
-        """Fields of a :class:`Context` that its steps want."""
+        """Fields of a :class:`Context` that its steps need."""
         return {name for step, _ in self.steps for name in step.needs}
 
     def __call__(self, score: ScoreMap, context: Context) -> ScoreMap:
-        """Post-process one score map. Shape: ``(H, W)``, float32.
+        """Post-process a score map.
+
+        Args:
+            score: Score map. Shape ``(H, W)``, float32.
+            context: Frame, image and classes.
+
+        Returns:
+            Score map. Shape ``(H, W)``, float32.
 
         Raises:
-            InputError: There is no class map where one is needed (scores that are stored have none), or a step's own.
+            InputError: A step needs predicted classes and there are none (stored scores have none), or a step fails.
         """
         if "classes" in self.needs and context.classes is None:
             raise InputError(
-                f"post-processing {self.name!r} needs the network's classes, and stored scores have none; give config "
-                "and checkpoint, or choose steps that need none"
+                f"post-processing {self.name!r} needs the network's classes, and stored scores have none; give a "
+                "model, or choose steps that need no classes"
             )
         for step, function in self.steps:
             score = function(score, *(getattr(context, name) for name in step.needs)).astype(np.float32, copy=False)
@@ -106,11 +115,14 @@ class Chain:
 
 
 def parse_chain(text: str) -> Chain:
-    """Read ``STEP,STEP:KEY=VALUE`` such as ``boundary,smooth:sigma=2``; ``none`` is the chain without steps.
+    """Parse a chain such as ``boundary,smooth:sigma=2``.
+
+    Args:
+        text: Steps ``STEP`` or ``STEP:KEY=VALUE``, separated by commas; ``none`` for a chain without steps.
 
     Raises:
-        InputError: There is no such step (the message lists all, the closest first), or a parameter that it does not
-            have or that is out of range.
+        InputError: A step is unknown (the message lists all steps, the closest first), or a parameter is unknown or
+            out of range.
     """
     if text == "none":
         return Chain()
@@ -124,7 +136,7 @@ def _parse_step(text: str) -> tuple[Step, Callable[..., ScoreMap]]:
         raise InputError(f"unknown post-processing {name!r}; the steps are {', '.join(closest)}")
     step = STEPS[name]
     values = bind(step.function, words, f"post-processing {name}")
-    if not {"frame", "class_names"} & set(step.needs):  # what is out of range is told before a frame is read
+    if not {"frame", "class_names"} & set(step.needs):  # reports values out of range before any frame is read
         blank = Context("", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int64))
         step.function(np.zeros((1, 1), np.float32), *(getattr(blank, need) for need in step.needs), **values)
     return step, partial(step.function, **values)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import InputError
-from anomaly.metrics.convention_rules import Figures, Frames
+from anomaly.metrics.convention_rules import ConventionValues, Frames
 from anomaly.metrics.conventions import CONVENTIONS, Convention, convention_table
 
 _METRICS = ("auroc", "ap", "fpr95")
@@ -30,7 +30,7 @@ class MeasuredDataset:
 
     dataset: str
     score: str
-    values: dict[str, Figures]
+    values: dict[str, ConventionValues]
 
     @classmethod
     def of(cls, dataset: str, score: str, frames: Frames) -> MeasuredDataset:
@@ -38,7 +38,7 @@ class MeasuredDataset:
         return cls(dataset, score, {convention.name: values for convention, values in convention_table(frames)})
 
 
-def conventions_markdown(measured: MeasuredDataset, more: Iterable[tuple[str, str, Figures]] = ()) -> str:
+def conventions_markdown(measured: MeasuredDataset, more: Iterable[tuple[str, str, ConventionValues]] = ()) -> str:
     """Format the metrics of one dataset as a Markdown table.
 
     Each convention has a row with its metrics in percent, followed by the differences to the package's own in
@@ -100,7 +100,7 @@ def _measured(record: dict[str, Any]) -> MeasuredDataset:
     measured = {}
     for name, found in record["figures"].items():
         values = [math.nan if found[metric] is None else float(found[metric]) for metric in _METRICS]
-        measured[name] = Figures(values[0], values[1], values[2], int(found["frames"]))
+        measured[name] = ConventionValues(values[0], values[1], values[2], int(found["frames"]))
     if "ours" not in measured:
         raise KeyError("ours")
     return MeasuredDataset(record["set"], record["score"], measured)

@@ -1,4 +1,4 @@
-"""Anomaly scores: pure functions of a network's output, higher = more anomalous."""
+"""Anomaly scores: pure functions of a network's output; higher = more anomalous."""
 
 from anomaly.scores.registry import SCORES, Score, get_scores
 

@@ -1,4 +1,4 @@
-"""Sums of scores that have different scales, made comparable by how each is distributed over training pixels."""
+"""Combinations of scores with different scales, made comparable by their distributions over training pixels."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from anomaly.scores.spread import rounding_of
 
 _ENDS = torch.tensor([0.0, 1.0], dtype=torch.float64)
 LEVELS = torch.cat([_ENDS[:1], torch.linspace(-9, 9, 181, dtype=torch.float64).sigmoid(), _ENDS[1:]])
-"""Ranks at which the distribution of a score is kept: denser towards both ends, which are there."""
+"""Ranks at which the distribution of a score is stored, denser towards both ends; 0 and 1 are included."""
 
 
 def rank_average(scores: Tensor, *, quantiles: Tensor) -> Tensor:
-    """Mean over scores of a pixel's rank among training pixels, their share with a lower score.
+    """Average the ranks of a pixel over several scores; a rank is the share of training pixels with a lower score.
 
-    Above the largest training score a rank goes on rising, by 1 for each distance from the median to that, or for a
-    tenth of the training scores' range where that is more: what is beyond all training pixels is what anomalies should
-    be told apart by. Below the smallest it falls alike. Between two of ``LEVELS`` ranks are linear in the score, so
-    that a monotone map of a score changes them by less than these are apart, and one with a slope not at all.
+    Ranks continue beyond the training scores, because anomalies should be distinguishable there. Above the largest
+    training score, a rank rises by 1 per step, where a step is the distance from the median to the largest score, or a
+    tenth of the range of training scores if that is larger. Below the smallest training score it falls by 1 per step.
+    Between two of ``LEVELS``, ranks are linear in the score. An affine map of a score does not change them, and any
+    monotone map changes them by less than the distance of two levels.
 
     Args:
-        scores: Finite.
-        quantiles: Of each score on training pixels, at ``LEVELS``; the last is above the first.
+        scores: The scores, finite.
+        quantiles: Quantiles of each score over training pixels, at ``LEVELS``; the last is above the first.
 
     Shape:
         ``(S, B, h, w)`` and ``(S, 183)`` -> ``(B, h, w)``.
@@ -44,7 +45,12 @@ def rank_average(scores: Tensor, *, quantiles: Tensor) -> Tensor:
 
 
 def zscore_sum(scores: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
-    """Sum over scores of ``(s - mean) / std``, both over training pixels, the deviation above 0.
+    """Sum several scores, each standardised on training pixels: ``sum_s (s - mean_s) / std_s``.
+
+    Args:
+        scores: The scores, finite.
+        mean: Mean of each score over training pixels.
+        std: Standard deviation of each score over training pixels, above 0.
 
     Shape:
         ``(S, B, h, w)``, ``(S,)``, ``(S,)`` -> ``(B, h, w)``.
@@ -57,11 +63,14 @@ def zscore_sum(scores: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def fit_distribution(score: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """How a score is distributed: ``quantiles (183,)`` at ``LEVELS``, ``mean ()`` and ``std ()``.
+    """Compute the distribution of a score over training pixels.
 
     Args:
-        score: Of training pixels. Shape ``(n,)``.
-        weights: How many pixels each stands for. Shape ``(n,)``.
+        score: Scores of training pixels. Shape ``(n,)``.
+        weights: Number of pixels that each of them represents. Shape ``(n,)``.
+
+    Returns:
+        ``quantiles (183,)`` at ``LEVELS``, ``mean ()`` and ``std ()``, all float32.
     """
     score, weights = score.double(), weights.double()
     mean = (weights * score).sum() / weights.sum()
@@ -71,5 +80,9 @@ def fit_distribution(score: Tensor, weights: Tensor) -> dict[str, Tensor]:
 
 
 def is_constant(quantiles: Tensor) -> bool:
-    """Whether a score is the same on all training pixels, up to rounding: no other score can be added to it then."""
+    """Return whether a score is equal for all training pixels, up to rounding, and so cannot be combined.
+
+    Args:
+        quantiles: Quantiles of the score at ``LEVELS``.
+    """
     return bool(quantiles[-1] - quantiles[0] <= rounding_of(quantiles))

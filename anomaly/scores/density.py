@@ -1,10 +1,10 @@
-"""Scores from densities of a generative classifier over the embedding.
+"""Scores from the densities of a generative classifier over the embedding.
 
-``class_log_likelihood (B, C, h, w)`` is ``log p(x|c)`` of each pixel's embedding, in nats, before any normalisation
-over classes; ``component_log_prob (B, C, P, h, w)`` is ``log(w_cp N(x; cp))`` of each class's components with their
-weights. The first is the largest of the second over P for GMMSeg (as in the paper), and the log of their sum for
-mixtures that were fitted afterwards; scores of components take the sum. All must be finite, or minus infinity where a
-class has no such component.
+``class_log_likelihood (B, C, h, w)`` is ``log p(x|c)`` of the embedding of each pixel, in nats, before any
+normalisation over classes. ``component_log_prob (B, C, P, h, w)`` is ``log(w_cp N(x; cp))`` for each component,
+including its weight. For GMMSeg, the class log-likelihood is the maximum over the components, as in the paper; for
+mixtures fitted after training, it is the logarithm of their sum. Scores that use components always sum them. Values
+must be finite, or minus infinity for components that a class does not have.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from anomaly.scores.sample import PixelSample
 
 
 def gmm_nll(class_log_likelihood: Tensor) -> Tensor:
-    """Negative of the largest class log-likelihood, ``-max_c log p(x|c)`` (Liang et al., NeurIPS 2022).
+    """Negative of the largest class log-likelihood, ``-max_c log p(x|c)``.
 
     Args:
-        class_log_likelihood: In nats, finite.
+        class_log_likelihood: Class log-likelihoods in nats, finite.
 
     Shape:
         ``(B, C, h, w)`` -> ``(B, h, w)``.
 
     Returns:
         float32, unbounded, higher = more anomalous.
+
+    Source: Liang et al., GMMSeg (NeurIPS 2022).
     """
     return -class_log_likelihood.amax(dim=1).float()
 
@@ -36,11 +38,15 @@ def gmm_nll(class_log_likelihood: Tensor) -> Tensor:
 def predicted_nll(class_log_likelihood: Tensor, logits: Tensor) -> Tensor:
     """Negative log-likelihood of the class that the network predicts, ``-log p(x|c*)``, ``c* = argmax_c l_c``.
 
-    It differs from :func:`gmm_nll` where the logits are not ordered as the likelihoods (GMMSeg's have a LayerNorm
-    with a weight and a bias for each class between).
+    It differs from :func:`gmm_nll` where logits and likelihoods are ordered differently. In GMMSeg a LayerNorm with a
+    weight and a bias for each class lies between them.
+
+    Args:
+        class_log_likelihood: Class log-likelihoods in nats, finite.
+        logits: Class logits of any float type, finite.
 
     Shape:
-        twice ``(B, C, h, w)`` -> ``(B, h, w)``.
+        ``(B, C, h, w)`` and ``(B, C, h, w)`` -> ``(B, h, w)``.
 
     Returns:
         float32, unbounded, higher = more anomalous.
@@ -51,6 +57,9 @@ def predicted_nll(class_log_likelihood: Tensor, logits: Tensor) -> Tensor:
 def likelihood_ratio(class_log_likelihood: Tensor) -> Tensor:
     """Negative log-ratio of the two largest class likelihoods, ``-(log p(x|c1) - log p(x|c2))``.
 
+    Args:
+        class_log_likelihood: Class log-likelihoods in nats, finite.
+
     Shape:
         ``(B, C, h, w)`` -> ``(B, h, w)``.
 
@@ -58,13 +67,16 @@ def likelihood_ratio(class_log_likelihood: Tensor) -> Tensor:
         float32, at most 0, higher = more anomalous.
 
     Raises:
-        InputError: There is but one class.
+        InputError: There is only one class.
     """
     return -top_two_margin(class_log_likelihood, "likelihood_ratio")
 
 
 def marginal_nll(component_log_prob: Tensor) -> Tensor:
-    """``-log p(x)``, components and classes summed, all classes equally likely: ``-log 1/C sum_c p(x|c)``.
+    """Negative log-likelihood under all classes with equal priors, ``-log 1/C sum_c p(x|c)``.
+
+    Args:
+        component_log_prob: Log-densities of the components in nats, including their weights.
 
     Shape:
         ``(B, C, P, h, w)`` -> ``(B, h, w)``.
@@ -77,11 +89,11 @@ def marginal_nll(component_log_prob: Tensor) -> Tensor:
 
 
 def empirical_nll(component_log_prob: Tensor, *, log_prior: Tensor) -> Tensor:
-    """``-log p(x)`` with the classes as frequent as in the training labels: ``-log sum_c pi_c p(x|c)``.
+    """Negative log-likelihood with class priors from the training labels, ``-log sum_c pi_c p(x|c)``.
 
     Args:
-        component_log_prob: See the head of this file.
-        log_prior: ``log pi_c``, minus infinity for a class that does not occur.
+        component_log_prob: Log-densities of the components in nats, including their weights.
+        log_prior: ``log pi_c``; minus infinity for a class that does not occur.
 
     Shape:
         ``(B, C, P, h, w)`` and ``(C,)`` -> ``(B, h, w)``.
@@ -94,7 +106,14 @@ def empirical_nll(component_log_prob: Tensor, *, log_prior: Tensor) -> Tensor:
 
 
 def fit_prior(sample: PixelSample) -> dict[str, Tensor]:
-    """Class frequencies. ``log_prior (C,)``: minus infinity for a class that does not occur."""
+    """Compute class frequencies.
+
+    Args:
+        sample: Training pixels.
+
+    Returns:
+        ``log_prior (C,)``; minus infinity for a class that does not occur.
+    """
     classes = sample.classes
     mass = torch.zeros(classes, dtype=torch.float64).index_add_(0, sample.labels, sample.weights.double())
     return {"log_prior": (mass / mass.sum()).log().float()}
@@ -103,11 +122,11 @@ def fit_prior(sample: PixelSample) -> dict[str, Tensor]:
 def nearest_component(component_log_prob: Tensor, component_peak: Tensor) -> Tensor:
     """Squared Mahalanobis distance to the nearest component of all classes, ``min_cp sum_d (x_d - mu_d)^2 / var_d``.
 
-    A density divides by the volume of its component, a distance does not.
+    Unlike a density, a distance is not divided by the volume of its component.
 
     Args:
-        component_log_prob: See the head of this file.
-        component_peak: The same at the component's mean: its largest value.
+        component_log_prob: Log-densities of the components in nats, including their weights.
+        component_peak: Their values at the means of the components, which are the largest.
 
     Shape:
         ``(B, C, P, h, w)`` and ``(C, P)`` -> ``(B, h, w)``.
@@ -121,10 +140,17 @@ def nearest_component(component_log_prob: Tensor, component_peak: Tensor) -> Ten
 
 
 def top_two_margin(values: Tensor, name: str) -> Tensor:
-    """How far the largest of C values is above the second. Shape: ``(B, C, h, w)`` -> ``(B, h, w)``, float32.
+    """Compute the difference between the largest and the second largest of C values.
+
+    Args:
+        values: Values of each class. Shape ``(B, C, h, w)``.
+        name: Name of the score, for the message.
+
+    Returns:
+        Shape ``(B, h, w)``, float32.
 
     Raises:
-        InputError: There is but one class; ``name`` is the score that wants two.
+        InputError: There is only one class.
     """
     if values.shape[1] < 2:
         raise InputError(f"score {name!r} needs at least two classes, found {values.shape[1]}; choose another score")

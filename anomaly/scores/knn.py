@@ -1,4 +1,4 @@
-"""Distance to training features."""
+"""Distances to training features."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from anomaly.scores.sample import PixelSample
 from anomaly.scores.spread import ROUNDING
 
 CORESET = 2000
-"""Training features that are kept, at most."""
+"""Largest number of training features that are kept."""
 _CHUNK = 1 << 14
 
 
 def knn(features: Tensor, *, coreset: Tensor, k: int = 1) -> Tensor:
-    """Distance of the unit feature to its k-th nearest training feature (Sun et al., ICML 2022).
+    """Distance of the unit feature to its k-th nearest training feature.
 
     Args:
-        features: Finite; scaled to unit length here.
+        features: Features, finite; they are scaled to unit length here.
         coreset: Unit features of training pixels.
-        k: Which neighbour. Of a coreset, whose members lie apart from each other, the first tells most.
+        k: Number of the neighbour, from 1. The features of a coreset lie far apart, so the nearest is most informative.
 
     Shape:
         ``(B, D, h, w)`` and ``(M, D)`` -> ``(B, h, w)``.
@@ -30,12 +30,14 @@ def knn(features: Tensor, *, coreset: Tensor, k: int = 1) -> Tensor:
         float32 in [0, 2], higher = more anomalous.
 
     Raises:
-        InputError: The coreset has not k features.
+        InputError: ``k`` is below 1, or the coreset has fewer than k features.
+
+    Source: Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors (ICML 2022).
     """
     check(k=k, coreset=coreset)
     batch, dim, height, width = features.shape
     coreset = coreset.to(features.device)
-    centre = coreset.mean(0)  # distances of features that point nearly the same way: from a nearby origin
+    centre = coreset.mean(0)  # a nearby origin keeps distances of almost parallel features accurate
     flat = F.normalize(features.movedim(1, -1).reshape(-1, dim).float(), dim=1) - centre
     coreset = coreset - centre
     parts = [_distances(chunk, coreset, k) for chunk in flat.split(_CHUNK)]
@@ -43,30 +45,43 @@ def knn(features: Tensor, *, coreset: Tensor, k: int = 1) -> Tensor:
 
 
 def _distances(features: Tensor, coreset: Tensor, k: int) -> Tensor:
-    """To the k-th nearest. Shape: ``(n, D)``, ``(M, D)`` -> ``(n,)``."""
-    squares = torch.addmm(coreset.square().sum(1), features, coreset.T, alpha=-2)  # less that of the feature itself
-    found = squares.topk(k, dim=1, largest=False).indices[:, -1]
-    distances = (features - coreset[found]).norm(dim=1)
-    return torch.where(distances > ROUNDING, distances, 0)  # of a feature to itself
+    """Compute distances to the k-th nearest feature. Shape ``(n, D)``, ``(M, D)`` -> ``(n,)``."""
+    squares = torch.addmm(coreset.square().sum(1), features, coreset.T, alpha=-2)  # up to the feature's own square
+    neighbour = squares.topk(k, dim=1, largest=False).indices[:, -1]
+    distances = (features - coreset[neighbour]).norm(dim=1)
+    return torch.where(distances > ROUNDING, distances, 0)  # exactly 0 for a feature of the coreset
 
 
 def check(*, k: int = 1, coreset: Tensor | None = None) -> None:
-    """Refuse a neighbour that the coreset, or the largest that there is, has not.
+    """Check the number of the neighbour.
+
+    Args:
+        k: Number of the neighbour, from 1.
+        coreset: The training features; ``None`` checks against the largest possible coreset.
 
     Raises:
-        InputError: It has not.
+        InputError: ``k`` is below 1 or above the number of training features.
     """
     kept = CORESET if coreset is None else len(coreset)
     if not 1 <= k <= kept:
-        raise InputError(f"knn: expected k between 1 and the {kept} features that are kept, found {k}")
+        raise InputError(
+            f"knn: expected k between 1 and the {kept} features that are kept, found {k}; choose another k"
+        )
 
 
 def fit(sample: PixelSample) -> dict[str, Tensor]:
-    """``coreset (M, D)``: unit features that leave none far from all, by greedy k-center.
+    """Choose a coreset of training features by greedy k-center.
 
-    The first is the one nearest to their mean, each other the one farthest from those chosen before (Sener & Savarese,
-    Active Learning for CNNs, ICLR 2018; as in PatchCore, Roth et al., CVPR 2022). It ends early where the rest are
-    within a thousandth of the sample's extent from one of those.
+    The first feature is the one nearest to the mean, each further one is the farthest from those chosen before. The
+    search stops early when all remaining features are within a thousandth of the sample's extent from a chosen one.
+
+    Args:
+        sample: Training pixels.
+
+    Returns:
+        ``coreset (M, D)``, unit features.
+
+    Source: Sener & Savarese, Active Learning for CNNs (ICLR 2018); used in PatchCore, Roth et al. (CVPR 2022).
     """
     unit = F.normalize(sample.rows("features"), dim=1)
     features = (unit - unit.mean(0)).float()

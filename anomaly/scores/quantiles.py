@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def weighted_quantiles(values: Tensor, weights: Tensor, levels: Sequence[float] | Tensor) -> Tensor:
-    """Values below which given shares of the weight lie, linear between the middles of the values' own shares.
+    """Compute weighted quantiles, with linear interpolation between the centres of the values' weights.
 
-    With equal weights this is numpy's method ``hazen``.
+    With equal weights it equals the method ``hazen`` of ``numpy.quantile``.
 
     Args:
-        values: At least one. Shape ``(n,)``.
-        weights: Above 0. Shape ``(n,)``.
-        levels: In [0, 1]. Shape ``(q,)``.
+        values: Values, at least one. Shape ``(n,)``.
+        weights: Weight of each value, above 0. Shape ``(n,)``.
+        levels: Levels in [0, 1]. Shape ``(q,)``.
 
     Returns:
-        Shape ``(q,)``, float64.
+        Quantiles. Shape ``(q,)``, float64.
     """
     values, order = values.double().sort()
     weights = weights.double()[order]

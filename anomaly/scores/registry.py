@@ -1,6 +1,7 @@
-"""Every score by name. A new one is a function in a file of this folder, its test and one line here.
+"""The registry of scores by name.
 
-Nothing here imports torch: a score's function is imported when it is first called.
+To add a score, write a function in a module of this folder, its test, and a line here. This module does not import
+torch: the function of a score is imported when it is first called.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
 
 
 def _lazy(place: str) -> LazyFunction:
-    """A function of a module of this folder, ``"module:function"``."""
+    """Refer to a function of a module of this folder as ``"module:function"``, imported on first use."""
     return LazyFunction(f"anomaly.scores.{place}", "torch")
 
 
@@ -38,19 +39,20 @@ class Score:
 
     Args:
         name: Name on the command line, in results and in plots.
-        function: Takes the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``, then parameters and
-            statistics by keyword; gives ``(B, h, w)`` float32, higher = more anomalous.
+        function: Function of the fields of a :class:`~anomaly.models.base.Prediction` that it ``needs``. Parameters and
+            statistics are keyword arguments. It returns ``(B, h, w)`` float32, higher = more anomalous.
         needs: Names of these fields.
-        source: The paper it comes from.
-        formula: In one line; :data:`SYMBOLS` says what its letters mean.
-        description: What it measures, for the glossary and the report.
-        fit: Computes its statistics from pixels of training images; None where there are none.
-        check: Refuses parameters that are out of range, with statistics or without; None where the function does.
-        usual: Whether it is computed where no scores are named.
-        parts: The scores that a combination is of; its function takes them stacked, ``(S, B, h, w)``.
-        parameters: That differ from the function's defaults.
-        statistics: What was fitted.
-        learned_from: :func:`anomaly.frames.image_hash` of the images that it was fitted on; an evaluation refuses them.
+        source: Paper that introduced it.
+        formula: Formula in one line; :data:`SYMBOLS` explains the symbols.
+        description: Short explanation, for the glossary and the report.
+        fit: Function that computes its statistics from training pixels; ``None`` if it needs none.
+        check: Function that checks parameters, with or without statistics; ``None`` if the score's function does.
+        usual: Whether it is computed by default.
+        parts: Scores of a combination, whose function takes them stacked, ``(S, B, h, w)``.
+        parameters: Parameters that differ from the defaults of the function.
+        statistics: Fitted statistics.
+        learned_from: Hashes (:func:`anomaly.frames.image_hash`) of the images used for fitting; evaluating them is an
+            error.
     """
 
     name: str
@@ -68,24 +70,24 @@ class Score:
     learned_from: frozenset[str] = frozenset()
 
     def __call__(self, prediction: Prediction) -> Tensor:
-        """Score every pixel. Shape: ``(B, h, w)``, float32."""
+        """Compute the score of every pixel. Shape ``(B, h, w)``, float32, higher = more anomalous."""
         if self.parts:
             import torch
 
-            taken: list[Any] = [torch.stack([part(prediction) for part in self.parts])]
+            inputs: list[Any] = [torch.stack([part(prediction) for part in self.parts])]
         else:
-            taken = [getattr(prediction, name) for name in self.needs]
-        found: Tensor = self.function(*taken, **self.parameters, **self.statistics)
-        return found
+            inputs = [getattr(prediction, name) for name in self.needs]
+        score: Tensor = self.function(*inputs, **self.parameters, **self.statistics)
+        return score
 
     @property
     def base(self) -> str:
-        """Its name without parameters."""
+        """Name without parameters."""
         return self.name.partition(":")[0]
 
     @property
     def fitted(self) -> bool:
-        """Whether it needs statistics."""
+        """Whether it needs statistics of training images."""
         return self.fit is not None or bool(self.parts)
 
 
@@ -286,50 +288,59 @@ SYMBOLS = (
     "c is a class, l_c its logit and p_c its softmax probability. p(x|c) is the likelihood of the pixel's embedding x "
     "under class c. f is the feature that the last layer classifies, and c* the class with the largest value."
 )
-"""What the letters of the formulas mean."""
+"""Explanation of the symbols in the formulas."""
 
 
 def given_score(name: str) -> Score:
-    """The score that a model computes itself, under a name of its own."""
+    """Return a score that the model computes itself, under a given name."""
     return Score(name, lambda score: score, ("score",), "computed by the model")
 
 
 def stored_scores(names: Iterable[str]) -> list[Score]:
-    """Scores that are read from a store and never computed."""
+    """Return scores that are read from stored score maps and cannot be computed."""
 
     def function(output: Tensor) -> Tensor:
-        raise InputError("expected scores that are stored, found a network's output; name scores that can be computed")
+        raise InputError("expected stored score maps, found a network's output; name scores that can be computed")
 
     return [Score(name, function, (_LOGITS,), "stored") for name in names]
 
 
 def get_scores(texts: Iterable[str]) -> list[Score]:
-    """Look scores up as they are written on the command line, in the order given.
+    """Look up scores by name.
 
-    ``NAME``, ``NAME:PARAMETER=VALUE`` such as ``energy:temperature=2``, or a combination of others by their default
-    parameters, ``rank_average:of=gmm_nll+energy``.
+    Args:
+        texts: Each is ``NAME``, ``NAME:PARAMETER=VALUE`` such as ``energy:temperature=2``, or a combination of scores
+            with default parameters such as ``rank_average:of=gmm_nll+energy``.
+
+    Returns:
+        The scores, in the given order.
 
     Raises:
-        InputError: There is no score of that name (the message lists all, the closest name first), one is there twice,
-            or a parameter that it does not have or that is out of range.
+        InputError: A name is unknown (the message lists all names, the closest first) or occurs twice, or a parameter
+            is unknown or out of range.
     """
-    found = list(texts)
-    check_distinct(found, "scores", "name each once")
-    return [_get_score(text) for text in found]
+    names = list(texts)
+    check_distinct(names, "scores", "name each once")
+    return [_get_score(text) for text in names]
 
 
 def check_not_learned(scores: Iterable[Score], frame: str, image: str) -> None:
-    """Refuse an image that a score was fitted on, by :func:`anomaly.frames.image_hash`.
+    """Check that no score was fitted on an image.
+
+    Args:
+        scores: The scores.
+        frame: Name of the frame, for the message.
+        image: Hash of its image, from :func:`anomaly.frames.image_hash`.
 
     Raises:
-        InputError: It is one.
+        InputError: A score was fitted on this image.
     """
     for score in scores:
         check_unseen(frame, image, score.learned_from, "the scores' statistics")
 
 
 def serves(score: Score, gives: Iterable[str]) -> bool:
-    """Whether a network that gives these fields can be scored so."""
+    """Return whether a score can be computed for a network that gives these fields."""
     return set(score.needs) <= set(gives)
 
 
@@ -343,7 +354,7 @@ def _get_score(text: str) -> Score:
     if name in COMBINATIONS:
         return _combined(score, text, words)
     parameters = bind(score.function, words, f"score {name!r}")
-    if score.check is not None:  # what is out of range is told before a frame is read
+    if score.check is not None:  # reports values out of range before any frame is read
         score.check(**parameters)
     elif parameters and not score.fitted:
         with needs("torch"):
@@ -358,6 +369,6 @@ def _combined(score: Score, text: str, words: dict[str, str]) -> Score:
         raise InputError(
             f"{text}: expected at least two scores of {', '.join(SCORES)}, such as {score.name}:of=gmm_nll+energy"
         )
-    found = tuple(get_scores(parts))
-    needs = tuple(dict.fromkeys(name for part in found for name in part.needs))
-    return replace(score, name=text, parts=found, needs=needs)
+    scores = tuple(get_scores(parts))
+    fields = tuple(dict.fromkeys(name for part in scores for name in part.needs))
+    return replace(score, name=text, parts=scores, needs=fields)

@@ -1,4 +1,4 @@
-"""Pixels of training images with all that a network says of them, from which scores are fitted."""
+"""Samples of training pixels with the outputs of a network, to which scores are fitted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class PixelSample:
     """Labelled pixels, drawn evenly from each class of each image.
 
     Args:
-        prediction: What the network says of them, as if they were an image of n rows and one column.
-        labels: Their classes. Shape ``(n,)``, int64.
-        weights: How many of the images' pixels each stands for. Shape ``(n,)``, float32.
-        linear: Weight ``(C, D)`` and bias ``(C,)`` by which the network's last layer makes logits of features, where
-            it has one.
+        prediction: Outputs of the network for these pixels, as an image of n rows and one column.
+        labels: Classes of the pixels. Shape ``(n,)``, int64.
+        weights: Number of pixels that each of them represents. Shape ``(n,)``, float32.
+        linear: Weight ``(C, D)`` and bias ``(C,)`` of the network's last layer, which computes logits from features;
+            ``None`` if there is no such layer.
 
     Raises:
-        InputError: A label is no class, or a weight not a finite number above 0.
+        InputError: A label is not a class, or a weight is not a finite number above 0.
     """
 
     prediction: Prediction
@@ -36,38 +36,40 @@ class PixelSample:
         count, classes = self.prediction.field("logits").shape[-2], self.classes
         labels, weights = self.labels, self.weights
         if labels.shape != (count,) or labels.dtype != torch.int64 or not ((labels >= 0) & (labels < classes)).all():
-            found = f"{labels.dtype} of shape {tuple(labels.shape)} with the values {labels.unique().tolist()[:8]}"
+            values = f"{labels.dtype} of shape {tuple(labels.shape)} with the values {labels.unique().tolist()[:8]}"
             raise InputError(
-                f"pixel sample: expected int64 labels from 0 to {classes - 1}, of shape ({count},), found {found}; "
+                f"pixel sample: expected int64 labels from 0 to {classes - 1}, of shape ({count},), found {values}; "
                 "leave out pixels without a class"
             )
         if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
-            raise InputError(f"pixel sample: expected finite weights above 0, of shape ({count},), found others")
+            raise InputError(
+                f"pixel sample: expected finite weights above 0, of shape ({count},), found others; correct them"
+            )
 
     def rows(self, name: str) -> Tensor:
-        """A field of the prediction with the pixels first, such as logits. Shape ``(n, C)``, float64."""
-        found = self.prediction.field(name)
-        return found[0, ..., 0].movedim(-1, 0).double()
+        """Return a field of the prediction with the pixels as rows, for example logits ``(n, C)``, in float64."""
+        maps = self.prediction.field(name)
+        return maps[0, ..., 0].movedim(-1, 0).double()
 
     @property
     def classes(self) -> int:
-        """C, the number of classes."""
+        """Number of classes, C."""
         return self.prediction.field("logits").shape[1]
 
 
 def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator: torch.Generator) -> list[PixelSample]:
-    """Draw pixels of one image, as many of each class that occurs.
+    """Draw pixels of one image, equally many of each class that occurs.
 
-    Where classes are more than pixels, some are drawn, and stand for all.
+    If there are more classes than pixels to draw, classes are sampled, and weighted to represent the others.
 
     Args:
-        views: What a network says of each part of the image, at any resolution; and the class of every pixel
-            there, -1 where there is none, or where another part has the pixel. Shape ``(h, w)``, int64.
-        most: Pixels in all.
-        generator: Of the CPU.
+        views: Output of the network for each view of the image, at any resolution, and the class of every pixel there,
+            -1 if it has none or belongs to another view. Shape ``(h, w)``, int64.
+        most: Largest number of pixels.
+        generator: CPU generator.
 
     Returns:
-        Those of each view.
+        The drawn pixels of each view.
     """
     labels = torch.cat([classes.flatten() for _, classes in views])
     present = labels[labels >= 0].unique()
@@ -82,7 +84,7 @@ def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator
 
 
 def _picked(prediction: Prediction, labels: Tensor, weights: Tensor) -> PixelSample:
-    """The pixels whose weight is above 0."""
+    """Return the pixels whose weight is above 0."""
     index = weights.nonzero().squeeze(1)
     picked = {
         name: maps.flatten(-2)[..., index.to(maps.device)][..., None].float().cpu()
@@ -93,14 +95,14 @@ def _picked(prediction: Prediction, labels: Tensor, weights: Tensor) -> PixelSam
 
 
 def join(samples: Iterable[PixelSample]) -> PixelSample:
-    """Put samples of several images together.
+    """Concatenate the samples of several images.
 
     Raises:
-        InputError: There is no pixel in them.
+        InputError: The samples have no pixel.
     """
     parts = [sample for sample in samples if len(sample.labels)]
     if not parts:
-        raise InputError("expected labelled pixels in the training images, found none; give others")
+        raise InputError("expected labelled pixels in the training images, found none; use other images")
     first = parts[0]
     maps = {
         name: torch.cat([getattr(part.prediction, name) for part in parts], dim=-2)

@@ -1,4 +1,4 @@
-"""Scores against what is usual for the predicted class on training images: mean and deviation of a value."""
+"""Scores that standardise a value with its mean and deviation over the training pixels of the predicted class."""
 
 from __future__ import annotations
 
@@ -9,44 +9,53 @@ from anomaly.scores.sample import PixelSample
 from anomaly.scores.spread import cannot_be_fitted, rounding_of
 
 FEW = 20
-"""Different values of a class that tell nothing of its deviation."""
+"""Number of distinct values of a class up to which its standard deviation is not used."""
 
 
 def sml(logits: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
-    """Standardized max logit, ``-(l_c* - mean_c*) / std_c*`` (Jung et al., ICCV 2021, eq. 4 and 5).
+    """Negative standardised max logit, ``-(l_c* - mean_c*) / std_c*`` with ``c* = argmax_c l_c``.
 
     Args:
         logits: Class logits of any float type, finite.
-        mean: Of the largest logit of training pixels of each predicted class.
-        std: Likewise, above 0.
+        mean: Mean of the largest logit over the training pixels of each predicted class.
+        std: Standard deviation of the largest logit over the same pixels, above 0.
 
     Shape:
         ``(B, C, h, w)``, ``(C,)``, ``(C,)`` -> ``(B, h, w)``.
 
     Returns:
         float32, unbounded, higher = more anomalous.
+
+    Source: Jung et al., Standardized Max Logits (ICCV 2021), eq. 4 and 5.
     """
     return _standardised(logits, mean, std)
 
 
 def fit_sml(sample: PixelSample) -> dict[str, Tensor]:
-    """``mean``, ``std (C,)`` of the largest logit by predicted class.
+    """Compute mean and standard deviation of the largest logit for each predicted class.
 
-    A class never predicted takes both of all pixels, and one with at most ``FEW`` different values the deviation.
+    A class that is never predicted gets the mean and deviation of all pixels. A class with at most ``FEW`` distinct
+    values gets the deviation of all pixels.
+
+    Args:
+        sample: Training pixels.
+
+    Returns:
+        ``mean (C,)`` and ``std (C,)``.
 
     Raises:
-        InputError: The largest logit of all pixels is the same.
+        InputError: All pixels have the same largest logit.
     """
     return _moments(sample, "logits", "sml")
 
 
 def nll(class_log_likelihood: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
-    """The largest class log-likelihood likewise standardised, ``-(log p(x|c*) - mean_c*) / std_c*``.
+    """Negative standardised log-likelihood, ``-(log p(x|c*) - mean_c*) / std_c*`` with ``c* = argmax_c log p(x|c)``.
 
     Args:
-        class_log_likelihood: In nats, finite.
-        mean: Of the largest log-likelihood of training pixels, by the class that has it.
-        std: Likewise, above 0.
+        class_log_likelihood: Class log-likelihoods in nats, finite.
+        mean: Mean of the largest log-likelihood over the training pixels of each likeliest class.
+        std: Standard deviation of the largest log-likelihood over the same pixels, above 0.
 
     Shape:
         ``(B, C, h, w)``, ``(C,)``, ``(C,)`` -> ``(B, h, w)``.
@@ -58,10 +67,19 @@ def nll(class_log_likelihood: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def fit_nll(sample: PixelSample) -> dict[str, Tensor]:
-    """``mean``, ``std (C,)`` of the largest log-likelihood, as :func:`fit_sml`.
+    """Compute mean and standard deviation of the largest log-likelihood for each likeliest class.
+
+    A class that is never the likeliest gets the mean and deviation of all pixels. A class with at most ``FEW`` distinct
+    values gets the deviation of all pixels.
+
+    Args:
+        sample: Training pixels.
+
+    Returns:
+        ``mean (C,)`` and ``std (C,)``.
 
     Raises:
-        InputError: The largest log-likelihood of all pixels is the same.
+        InputError: All pixels have the same largest log-likelihood.
     """
     return _moments(sample, "class_log_likelihood", "standardised_nll")
 

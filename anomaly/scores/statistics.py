@@ -1,4 +1,4 @@
-"""What scores learn from training images, in a file, with the fingerprint of what was seen."""
+"""Statistics of scores over training images, stored in a file together with the origin of the images."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from anomaly.utils.state_file import read_state, write_state
 KIND = "score statistics"
 DISTRIBUTION = "distribution"
 LOOKING = ("window", "scales", "resolution", "precision")
-"""Settings of inference on which it depends how scores are distributed."""
+"""Settings of inference that affect the distribution of scores."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of scores.
+    """Statistics of scores over training pixels.
 
     Args:
-        fitted: By score, what its ``fit`` gives; empty for a score that needs none.
-        distributions: By score, how it is distributed over training pixels; combinations are made of these.
+        fitted: Output of ``fit`` of each score, by its name; empty for a score that needs no statistics.
+        distributions: Distribution of each score over training pixels, by its name, for combinations.
         network: SHA-256 of the network's weights.
-        classes: Names of its classes.
-        images: :func:`image_hash` of every image seen.
-        origin: What else is worth knowing: command, seed, counts; what JSON can hold.
+        classes: Names of the network's classes.
+        images: Hashes (:func:`anomaly.frames.image_hash`) of the training images.
+        origin: Further information such as command, seed and counts, as values that JSON can hold.
     """
 
     fitted: dict[str, dict[str, Tensor]]
@@ -58,19 +58,20 @@ class Statistics:
         origin: dict[str, Any],
         all_of_them: bool = True,
     ) -> Statistics:
-        """Fit scores to training pixels, and keep how each is distributed over them.
+        """Fit scores to training pixels, and store the distribution of each.
 
         Args:
-            sample: The pixels.
-            scores: Of combinations their parts are fitted; parameters do not count (:func:`bases`).
-            network: As above.
-            classes: As above.
-            images: As above.
-            origin: As above.
-            all_of_them: Refuse where one cannot be fitted to these pixels; else it is left out, with a warning.
+            sample: The training pixels.
+            scores: Scores to fit. Combinations are fitted by fitting their parts; parameters are ignored
+                (see :func:`bases`).
+            network: SHA-256 of the network's weights.
+            classes: Names of the network's classes.
+            images: Hashes of the training images.
+            origin: Further information, as values that JSON can hold.
+            all_of_them: Raise an error if a score cannot be fitted; otherwise it is left out with a warning.
 
         Raises:
-            InputError: The pixels tell nothing about what a score measures.
+            InputError: A score cannot be fitted, because the training pixels do not differ enough.
         """
         fitted: dict[str, dict[str, Tensor]] = {}
         distributions = {}
@@ -87,10 +88,13 @@ class Statistics:
         return cls(fitted, distributions, network, classes, frozenset(images), origin)
 
     def save(self, path: Path) -> None:
-        """Write to a ``.npz`` file, which appears whole or not at all.
+        """Write the statistics to a ``.npz`` file, whole or not at all.
+
+        Args:
+            path: The file; its name must end in ``.npz``.
 
         Raises:
-            InputError: The name has another ending, or the file cannot be written.
+            InputError: The name has another suffix, or the file cannot be written.
         """
         tensors = [*_named(self.fitted, ""), *_named(self.distributions, f"{DISTRIBUTION}/")]
         header = {
@@ -105,10 +109,13 @@ class Statistics:
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
-        """Read what :meth:`save` wrote; plain arrays, nothing that runs code.
+        """Read statistics that :meth:`save` wrote; no code from the file is run.
+
+        Args:
+            path: The file.
 
         Raises:
-            InputError: The file is missing, damaged or something else.
+            InputError: The file is missing, damaged or of another kind.
         """
         with read_state(path, KIND) as (header, arrays):
             fitted: dict[str, dict[str, Tensor]] = {str(name): {} for name in header["scores"]}
@@ -116,7 +123,7 @@ class Statistics:
             for name in header["tensors"]:
                 array = next(arrays)
                 if array.dtype != np.float32 or not (np.isfinite(array) | np.isneginf(array)).all():
-                    raise ValueError(f"{name} is not of finite float32")
+                    raise ValueError(f"{name} does not hold finite float32 values")
                 score, _, part = str(name).removeprefix(f"{DISTRIBUTION}/").rpartition("/")
                 into = distributions if str(name).startswith(f"{DISTRIBUTION}/") else fitted
                 into.setdefault(score, {})[part] = torch.from_numpy(array)
@@ -130,11 +137,11 @@ class Statistics:
             )
 
     def attach(self, scores: Iterable[Score]) -> list[Score]:
-        """Give scores their statistics; those that need none stay as they are.
+        """Return scores with their statistics attached; scores that need none are unchanged.
 
         Raises:
-            InputError: A score's statistics are not there, or do not go with its parameters, or a part of a combination
-                is the same for all training pixels.
+            InputError: Statistics of a score are missing or do not fit its parameters, or a part of a combination is
+                equal for all training pixels.
         """
         return [self._attach(score) for score in scores]
 
@@ -144,15 +151,15 @@ class Statistics:
         if score.parts:
             missing = [part.name for part in score.parts if part.name not in self.distributions]
             self._require(missing, score)
-            found = [self.distributions[part.name] for part in score.parts]
-            for part, each in zip(score.parts, found, strict=True):
+            distributions = [self.distributions[part.name] for part in score.parts]
+            for part, each in zip(score.parts, distributions, strict=True):
                 if is_constant(each["quantiles"]):
                     raise InputError(
                         f"score {score.name!r}: expected parts that differ over training pixels, found that "
-                        f"{part.name} is the same, {each['quantiles'][0]:.6g}, of all training pixels; leave it out"
+                        f"{part.name} is {each['quantiles'][0]:.6g} for all training pixels; leave it out"
                     )
-            wanted = ("quantiles",) if score.name.startswith("rank_average") else ("mean", "std")
-            statistics = {name: torch.stack([each[name] for each in found]) for name in wanted}
+            names = ("quantiles",) if score.name.startswith("rank_average") else ("mean", "std")
+            statistics = {name: torch.stack([each[name] for each in distributions]) for name in names}
             parts = tuple(self.attach(score.parts))
             return replace(score, parts=parts, statistics=statistics, learned_from=self.images)
         self._require([] if score.base in self.fitted else [score.base], score)
@@ -164,37 +171,55 @@ class Statistics:
         if missing:
             raise InputError(
                 f"score {score.name!r} needs statistics of {missing[0]}, and the file has those of "
-                f"{', '.join(self.fitted) or 'none'}; fit it too, by anomaly fit-scores"
+                f"{', '.join(self.fitted) or 'none'}; fit this score too, with anomaly fit-scores"
             )
 
     def check(self, network: str, classes: tuple[str, ...], path: Path) -> None:
-        """Refuse statistics of another network or class list.
+        """Check that the statistics belong to a network.
+
+        Args:
+            network: SHA-256 of the network's weights.
+            classes: Names of the network's classes.
+            path: File of the statistics, for the message.
 
         Raises:
-            InputError: They are.
+            InputError: The statistics belong to another network, or to other classes.
         """
         if self.classes != tuple(classes):
             raise InputError(
                 f"{path}: expected statistics of a network with the classes {', '.join(classes)}, found "
-                f"{', '.join(self.classes)}; fit the scores to this network, by anomaly fit-scores"
+                f"{', '.join(self.classes)}; fit the scores to this network, with anomaly fit-scores"
             )
         if self.network != network:
             raise InputError(
                 f"{path}: expected statistics of this network (weights {network[:12]}), found those of another "
-                f"({self.network[:12]}); fit the scores to this network, by anomaly fit-scores"
+                f"({self.network[:12]}); fit the scores to this network, with anomaly fit-scores"
             )
 
     def differences(self, inference: Inference) -> str:
-        """Name what was otherwise when the scores were fitted, ``window 64x64 (here the whole)``; empty for nothing."""
+        """Describe settings that differ from those of fitting, such as ``window 64x64 (here the whole)``.
+
+        Args:
+            inference: The current settings.
+
+        Returns:
+            A text; empty if nothing differs.
+        """
         fitted, here = self.origin.get("inference") or {}, inference.record()
         names = [name for name in LOOKING if name in fitted and fitted[name] != here[name]]
-        return ", ".join(f"{name} {_told(fitted[name])} (here {_told(here[name])})" for name in names)
+        return ", ".join(f"{name} {_in_words(fitted[name])} (here {_in_words(here[name])})" for name in names)
 
 
 def weights_hash(state: dict[str, Tensor]) -> str:
-    """Name a network by its tensors, wherever they are and whatever file they came from.
+    """Compute a hash of a network's tensors, independent of device and file.
 
-    What only training uses (``.em.``: GMMSeg's memory, which a file may leave out) does not count.
+    Tensors that only training uses (``.em.``, the EM state of GMMSeg, which a file may lack) are left out.
+
+    Args:
+        state: State dict of the network.
+
+    Returns:
+        SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
     for name in sorted(name for name in state if ".em." not in name):
@@ -205,23 +230,23 @@ def weights_hash(state: dict[str, Tensor]) -> str:
 
 
 def fittable(gives: Iterable[str]) -> list[Score]:
-    """All scores that a network with these outputs can be scored by."""
+    """List all scores that can be computed for a network with these outputs."""
     gives = set(gives)
     return [score for score in SCORES.values() if serves(score, gives)]
 
 
 def bases(scores: Iterable[Score]) -> list[Score]:
-    """What statistics are of: the parts of combinations, and scores without their parameters; each once."""
+    """List the scores to fit: parts of combinations and scores without their parameters, each once."""
     parts = [part for score in scores for part in score.parts or (score,)]
     return list({part.base: replace(part, name=part.base, parameters={}) for part in parts}.values())
 
 
 def _named(tensors: dict[str, dict[str, Tensor]], prefix: str) -> list[tuple[str, Tensor]]:
-    return [(f"{prefix}{score}/{name}", value) for score, found in tensors.items() for name, value in found.items()]
+    return [(f"{prefix}{score}/{name}", value) for score, values in tensors.items() for name, value in values.items()]
 
 
-def _told(setting: Any) -> str:
-    """Say a window, scales, or a word."""
+def _in_words(setting: Any) -> str:
+    """Format a window, scales or a word."""
     if not isinstance(setting, list):
         return "the whole" if setting is None else str(setting)
     return ("x" if isinstance(setting[0], int) else " ").join(map(str, setting))

@@ -1,4 +1,4 @@
-"""Pictures of scores: small objects that draw one thing each, and figures for notebooks and papers."""
+"""Pictures of scores: objects that draw one thing each, and matplotlib figures for notebooks and papers."""
 
 from anomaly.visualize.contours import Contours
 from anomaly.visualize.curves import precision_recall_figure, roc_figure

@@ -1,4 +1,4 @@
-"""Outlines of a mask on an image."""
+"""Outlines of a mask, drawn on an image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from anomaly.visualize.palette import INK, RGB, SKY
 
 @dataclass(frozen=True)
 class Contours:
-    """Draws the outlines of what a mask covers, bright with a dark rim, to be seen on any image.
+    """Draws the outlines of a mask as bright lines with a dark rim, which are visible on any image.
 
     Args:
-        colour: RGB.
-        width: Of the bright line, in pixels.
+        colour: RGB colour of the line.
+        width: Width of the bright line in pixels.
 
     Raises:
         InputError: ``width`` is below 1.
@@ -31,20 +31,24 @@ class Contours:
 
     def __post_init__(self) -> None:
         if self.width < 1:
-            raise InputError(f"contours: expected a width of 1 pixel or more, found {self.width}")
+            raise InputError(f"contours: expected a width of 1 pixel or more, found {self.width}; correct it")
 
     def draw(self, image: Image, mask: npt.NDArray[np.bool_]) -> Image:
-        """Outline all regions of ``mask``, holes too.
+        """Outline all regions of a mask, including holes.
 
-        Shape:
-            ``(H, W, 3)``, uint8, and ``(H, W)``, bool. Returns a new picture of that size.
+        Args:
+            image: RGB image. Shape ``(H, W, 3)``, uint8.
+            mask: The mask. Shape ``(H, W)``, bool.
+
+        Returns:
+            A new image of the same size.
 
         Raises:
-            InputError: The sizes differ, or one is of another kind.
+            InputError: The sizes differ, or an argument is not of this kind.
         """
         image, mask = as_image(image, "contours"), as_mask(mask, "contours")
         if image.shape[:2] != mask.shape:
-            raise InputError(f"contours: expected a mask of {image.shape[:2]} pixels, found {mask.shape}")
+            raise InputError(f"contours: expected a mask of {image.shape[:2]} pixels, found {mask.shape}; resize it")
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         canvas = np.ascontiguousarray(image.copy())
         for colour, width in ((INK, self.width + 2), (self.colour, self.width)):

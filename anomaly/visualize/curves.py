@@ -14,32 +14,32 @@ from anomaly.visualize.palette import series
 
 
 def roc_figure(results: Mapping[str, PixelResult]) -> Figure:
-    """Draw TPR over FPR of each method, with its AUROC, and where FPR95 is read.
+    """Draw the ROC curve of each score, with its AUROC and the point of FPR95.
 
     Args:
-        results: By the name of the method.
+        results: Results by the name that the legend shows.
 
     Raises:
-        InputError: There is none.
+        InputError: ``results`` is empty.
     """
     figure, axis = _axis(results, "false-positive rate", "true-positive rate")
     for (name, result), colour in zip(results.items(), series(len(results)), strict=True):
         curve: Curve = result.curve
         axis.plot([0, *curve.fpr, 1], [0, *curve.tpr, 1], color=colour, label=f"{name}: AUROC {result['auroc']:.1%}")
         axis.plot(result["fpr95"], 0.95, "o", color=colour, ms=5)
-    axis.axhline(0.95, color="0.5", lw=0.8, ls=":", label="where FPR95 is read")
+    axis.axhline(0.95, color="0.5", lw=0.8, ls=":", label="TPR of FPR95")
     axis.legend(loc="lower right", fontsize="small")
     return figure
 
 
 def precision_recall_figure(results: Mapping[str, PixelResult]) -> Figure:
-    """Draw precision over recall of each method, with its average precision, and what chance gives.
+    """Draw the precision-recall curve of each score, with its average precision and the precision of chance.
 
     Args:
-        results: By the name of the method; of one set.
+        results: Results on one dataset, by the name that the legend shows.
 
     Raises:
-        InputError: There is none.
+        InputError: ``results`` is empty.
     """
     figure, axis = _axis(results, "recall", "precision")
     for (name, result), colour in zip(results.items(), series(len(results)), strict=True):
@@ -52,7 +52,7 @@ def precision_recall_figure(results: Mapping[str, PixelResult]) -> Figure:
 
 def _axis(results: Mapping[str, PixelResult], x: str, y: str) -> tuple[Figure, Axes]:
     if not results:
-        raise InputError("curves: expected the figures of at least one method, found none")
+        raise InputError("curves: expected at least one result, found none; pass results by name")
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axis = figure.add_subplot()
     axis.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.01))

@@ -1,4 +1,4 @@
-"""Where a threshold is right and wrong."""
+"""Correct and wrong decisions at a threshold, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from anomaly.visualize.palette import BLUE, INK, PAPER, RGB, VERMILION, YELLOW
 
 @dataclass(frozen=True)
 class ErrorMap:
-    """Colours what a threshold finds, misses and mistakes; a pixel is flagged when its score is at least that.
+    """Colours detected anomalies, false alarms and missed anomalies at a threshold.
 
-    The colours are those of the report's masks.
+    Pixels with ``score >= threshold`` are flagged as anomalous. The colours are those of the report.
 
     Args:
-        threshold: The score.
+        threshold: The threshold.
     """
 
     threshold: float
@@ -33,17 +33,23 @@ class ErrorMap:
     }
 
     def draw(self, score: ScoreMap, label: Label) -> Image:
-        """Colour each pixel by what becomes of it.
+        """Colour each pixel by its label and its decision.
 
-        Shape:
-            ``(H, W)`` both. Returns ``(H, W, 3)``, RGB uint8.
+        Args:
+            score: Score map. Shape ``(H, W)``.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel. Shape ``(H, W)``.
+
+        Returns:
+            RGB image. Shape ``(H, W, 3)``, uint8.
 
         Raises:
-            InputError: The sizes differ, a score is not finite, or a label means nothing.
+            InputError: The sizes differ, a score is not finite, or a label has another value.
         """
         score, label = as_score_map(score, "error map"), as_label(label, "error map")
         if score.shape != label.shape:
-            raise InputError(f"error map: expected score and label of one size, found {score.shape} and {label.shape}")
+            raise InputError(
+                f"error map: expected score and label of one size, found {score.shape} and {label.shape}; resize one"
+            )
         flagged, anomaly = score >= self.threshold, label == ANOMALY
         kinds = np.where(anomaly, np.where(flagged, 0, 2), np.where(flagged, 1, 3))
         kinds[label == IGNORE] = 4

@@ -1,4 +1,4 @@
-"""ScoreMap maps as colours: one fixed scale per score, so that two pictures can be compared."""
+"""Score maps as colours, with a fixed scale per score, so that pictures can be compared."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ INFERNO: npt.NDArray[np.uint8] = (matplotlib.colormaps["inferno"](np.arange(256)
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Colours a score by the perceptually uniform ``inferno`` map: dark = known, bright = anomalous.
+    """Colours a score map with the perceptually uniform ``inferno`` palette: dark = known, bright = anomalous.
 
     Args:
-        low: Scores up to this get the first colour.
-        high: Scores from this on get the last.
+        low: Scores up to this value get the first colour.
+        high: Scores from this value on get the last colour.
 
     Raises:
-        InputError: ``high`` is not above ``low``, or one is not finite.
+        InputError: ``high`` is not above ``low``, or one of them is not finite.
     """
 
     low: float
@@ -33,30 +33,39 @@ class Heatmap:
 
     def __post_init__(self) -> None:
         if not -np.inf < self.low < self.high < np.inf:
-            raise InputError(f"expected a colour scale from a score to a higher one, found {self.low} to {self.high}")
+            raise InputError(
+                f"heatmap: expected a colour scale from a score to a higher one, found {self.low} to {self.high}; "
+                "correct the limits"
+            )
 
     @classmethod
     def of(cls, scores: Sequence[ScoreMap]) -> Heatmap:
-        """The scale from the 1st to the 99th percentile of all values of ``scores`` together.
+        """Make a heatmap with a scale from the 1st to the 99th percentile of all values together.
 
-        A constant score has no range; its scale is then one unit wide, starting at the constant.
+        For a constant score the scale starts at the constant and is one unit wide.
 
-        Shape:
-            ``scores``: any number (>= 1) of ``(H, W)`` arrays, sizes may differ.
+        Args:
+            scores: At least one score map. Shape ``(H, W)`` each; sizes may differ.
 
         Raises:
-            InputError: There is none, or a value is not finite.
+            InputError: ``scores`` is empty, or a value is not finite.
         """
         if not len(scores):
-            raise InputError("heatmap: expected at least one score map to find a scale for, found none")
+            raise InputError("heatmap: expected at least one score map for the scale, found none; pass score maps")
         low, high = np.percentile(np.concatenate([as_score(s, "heatmap").ravel() for s in scores]), (1, 99)).tolist()
         return cls(low, high if high > low else low + 1.0)
 
     def draw(self, score: ScoreMap) -> Image:
-        """Colour a score map. Shape: ``(H, W)``, finite -> ``(H, W, 3)``, RGB uint8.
+        """Colour a score map.
+
+        Args:
+            score: Score map, finite. Shape ``(H, W)``.
+
+        Returns:
+            RGB image. Shape ``(H, W, 3)``, uint8.
 
         Raises:
-            InputError: It is no such map.
+            InputError: ``score`` is not a finite map.
         """
         index = np.clip((as_score_map(score, "heatmap") - self.low) * (255.0 / (self.high - self.low)), 0, 255)
         return INFERNO[np.rint(index).astype(np.uint8)]

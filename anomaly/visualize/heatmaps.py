@@ -31,18 +31,18 @@ class _Cells(NamedTuple):
 class HeatmapCallback(Callback):
     """Writes ``FOLDER/DATASET/SCORE/FRAME.png`` for every frame; a context manager.
 
-    Each score has one colour scale for all frames: the 1st to 99th percentile of those that an evaluation visits first
-    (:func:`anomaly.evaluation.callbacks.first_frames` of every dataset), pooled; these are held, at picture size, until
-    all of them are there. One background thread draws; :meth:`on_frame` waits only when that is several frames behind.
-    Leaving the context drops what is not yet drawn.
+    Each score has one colour scale for all frames: the 1st to the 99th percentile over the frames that an evaluation
+    visits first (:func:`anomaly.evaluation.callbacks.first_frames` of every dataset). These frames are kept at picture
+    size until the scale is known. A background thread draws; :meth:`on_frame` waits only when it is several frames
+    behind. Leaving the context drops pictures that are not drawn yet.
 
     Args:
-        folder: Made when the first picture is written.
+        folder: Folder for the pictures; made when the first picture is written.
         scores: Names of the scores to draw; all by default.
-        profile: Gets the seconds the background thread is busy.
+        profile: Gets the seconds in which the background thread is busy.
 
     Attributes:
-        scales: The colour scale of each score, when the first frames are there.
+        scales: Colour scale of each score; empty until the first frames are complete.
     """
 
     def __init__(self, folder: Path, scores: Sequence[str] | None = None, profile: Profile | None = None) -> None:
@@ -56,32 +56,38 @@ class HeatmapCallback(Callback):
 
     @property
     def colour_scales(self) -> dict[str, list[float]]:
-        """Both ends of each score's colour scale, for a record."""
+        """Lower and upper end of each score's colour scale, for a record."""
         return {name: [scale.low, scale.high] for name, scale in self.scales.items()}
 
     def on_start(self, datasets: Sequence[Dataset], scores: Sequence[str]) -> None:
-        """Learn how many frames the colour scales are taken from."""
+        """Count the frames that determine the colour scales."""
         self._scores = tuple(scores) if self._scores is None else self._scores
         self._waited_for = sum(len(first_frames(len(dataset))) for dataset in datasets)
 
     def on_frame(self, result: FrameResult) -> None:
-        """Draw a frame, or hold it until the colour scales are known."""
+        """Draw a frame, or keep it until the colour scales are known."""
         self._waited_for -= 1
         self.add(result.dataset, result.frame, result.scores)
         if self._waited_for == 0:
             self.fix_scales()
 
     def on_end(self) -> None:
-        """Wait until every picture is written; raises what went wrong in the background."""
+        """Wait until every picture is written, and raise any error of the background thread."""
         self._worker.finish()
 
     def add(self, dataset: str, frame: Frame, scores: Mapping[str, ScoreMap]) -> None:
-        """Take one frame; ``scores`` maps names to maps ``(h, w)`` of any size, with the frame's aspect."""
+        """Add a frame.
+
+        Args:
+            dataset: Name of the dataset.
+            frame: The frame.
+            scores: Score maps ``(h, w)`` by name, of any size with the aspect of the frame.
+        """
         names = self._scores if self._scores is not None else tuple(scores)
         self._worker.submit(self._take, dataset, frame, {name: scores[name] for name in names})
 
     def fix_scales(self) -> None:
-        """Fix ``scales`` from the frames added so far (at least one) and draw those frames."""
+        """Set ``scales`` from the frames added so far (at least one), and draw these frames."""
         self._worker.submit(self._fix)
 
     def __enter__(self) -> HeatmapCallback:
@@ -92,7 +98,7 @@ class HeatmapCallback(Callback):
     ) -> None:
         self._worker.__exit__(kind, error, trace)
 
-    # Below: only the background thread runs these, one after another, so they share state without locks.
+    # Only the background thread runs the following methods, one at a time, so they need no locks.
 
     def _take(self, dataset: str, frame: Frame, scores: dict[str, ScoreMap]) -> None:
         with self._profile.stage("pictures", background=True):

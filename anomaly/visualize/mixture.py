@@ -1,4 +1,4 @@
-"""A mixture of Gaussians for each class, seen in two dimensions, as a matplotlib figure."""
+"""The mixtures of all classes in two dimensions, as a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ Array = npt.NDArray[np.floating]
 def mixture_figure(
     means: Array, stds: Array, shares: Array, classes: Sequence[str], features: Array | None = None
 ) -> Figure:
-    r"""Draw all components where they lie, and the share that each has of its class's pixels.
+    r"""Draw all components in a plane, and the share of each in the pixels of its class.
 
-    The plane is that of the two directions in which the means vary most (principal components of the means). A
-    component is its mean and the ellipse of one standard deviation: of a diagonal Gaussian with deviations
-    :math:`\sigma_d`, projected by orthonormal :math:`v_1, v_2`, the covariance is
-    :math:`\sum_d \sigma_d^2 v_{id} v_{jd}`.
+    The plane is spanned by the first two principal components of the means. Each component is drawn as its mean and
+    the ellipse of one standard deviation. A diagonal Gaussian with standard deviations :math:`\sigma_d`, projected by
+    orthonormal :math:`v_1, v_2`, has the covariance :math:`\sum_d \sigma_d^2 v_{id} v_{jd}`.
 
     Args:
-        means: Shape: ``(C, P, D)``, D at least 2.
-        stds: Standard deviations. Shape: ``(C, P, D)``.
-        shares: Of each component in its class, 0 to 1. Shape: ``(C, P)``.
-        classes: Names, C of them.
-        features: Some embeddings to show as dots. Shape: ``(N, D)``.
+        means: Means of the components. Shape ``(C, P, D)``, D at least 2.
+        stds: Standard deviations of the components. Shape ``(C, P, D)``.
+        shares: Share of each component in its class, 0 to 1. Shape ``(C, P)``.
+        classes: Names of the C classes.
+        features: Embeddings to draw as dots; ``None`` for none. Shape ``(N, D)``.
 
     Raises:
-        InputError: The shapes do not fit together.
+        InputError: The shapes do not match.
     """
     means, stds, shares = np.asarray(means), np.asarray(stds), np.asarray(shares)
     count, parts, dim = means.shape if means.ndim == 3 else (0, 0, 0)
     if stds.shape != means.shape or shares.shape != (count, parts) or len(classes) != count or dim < 2:
         raise InputError(
             f"mixture: expected means and deviations (C, P, D), D >= 2, shares (C, P), C names, found {means.shape}, "
-            f"{stds.shape}, {shares.shape} and {len(classes)} names"
+            f"{stds.shape}, {shares.shape} and {len(classes)} names; correct the shapes"
         )
     centre = means.reshape(-1, dim).mean(0)
     plane = np.linalg.svd(means.reshape(-1, dim) - centre, full_matrices=True)[2][:2]
@@ -55,7 +54,7 @@ def mixture_figure(
         axis.scatter(*places.T, s=18, color=colours[k], label=name, zorder=3)
         for place, std in zip(places, stds[k], strict=True):
             axis.add_patch(_ellipse(place, plane * std, colours[k]))
-    axis.set(title="means and one deviation, on their principal plane", xticks=[], yticks=[], aspect="equal")
+    axis.set(title="means and one standard deviation, principal plane", xticks=[], yticks=[], aspect="equal")
     axis.legend(fontsize="x-small", ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
     left = np.zeros(count)
     for p in range(parts):
@@ -67,7 +66,7 @@ def mixture_figure(
 
 
 def _ellipse(place: Array, spread: Array, colour: str) -> Ellipse:
-    """One standard deviation around a place; ``spread (2, D)`` is the plane's directions times the deviations."""
+    """Draw one standard deviation around a point; ``spread (2, D)`` is the plane's directions times the deviations."""
     values, vectors = np.linalg.eigh(spread @ spread.T)
     width, height = 2 * np.sqrt(values[::-1])
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))

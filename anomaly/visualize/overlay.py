@@ -1,4 +1,4 @@
-"""A picture laid over an image."""
+"""Blending of a picture with an image."""
 
 from __future__ import annotations
 
@@ -14,29 +14,34 @@ from anomaly.visualize.arrays import as_image, as_mask
 
 @dataclass(frozen=True)
 class Overlay:
-    """Lays a picture over an image.
+    """Blends a picture, such as a heatmap, with an image.
 
     Args:
-        opacity: Of the picture, from 0 (not seen) to 1 (hides the image).
+        opacity: Opacity of the picture, from 0 (invisible) to 1 (covers the image).
 
     Raises:
-        InputError: ``opacity`` lies outside.
+        InputError: ``opacity`` is not between 0 and 1.
     """
 
     opacity: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
-            raise InputError(f"opacity: expected a number from 0 to 1, found {self.opacity}")
+            raise InputError(f"opacity: expected a number from 0 to 1, found {self.opacity}; correct it")
 
     def draw(self, image: Image, picture: Image, where: npt.NDArray[np.bool_] | None = None) -> Image:
-        """Mix both, everywhere or only ``where``.
+        """Blend both, everywhere or in a mask.
 
-        Shape:
-            ``(H, W, 3)``, uint8 both; ``where (H, W)``, bool. Returns a new picture of that size.
+        Args:
+            image: RGB image. Shape ``(H, W, 3)``, uint8.
+            picture: RGB picture. Shape ``(H, W, 3)``, uint8.
+            where: Mask of the pixels to blend; ``None`` for all pixels. Shape ``(H, W)``, bool.
+
+        Returns:
+            A new image of the same size.
 
         Raises:
-            InputError: The sizes differ, or one is of another kind.
+            InputError: The sizes differ, or an argument is not of this kind.
         """
         image, picture = as_image(image, "overlay"), as_image(picture, "overlay")
         where = None if where is None else as_mask(where, "overlay")

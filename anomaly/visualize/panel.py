@@ -1,4 +1,4 @@
-"""One picture of one frame: image, score and label side by side."""
+"""A picture of a frame with image, score and label side by side."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ LABEL_NAMES = {KNOWN: "known", ANOMALY: "anomaly", IGNORE: "ignored"}
 
 
 def cell_size(height: int, width: int) -> tuple[int, int]:
-    """``(height, width)`` at which a frame is shown: at most 288 x 400, never enlarged, aspect kept."""
+    """Compute height and width of a frame in a panel: at most 288 x 400, never enlarged, with the same aspect."""
     scale = min(MAX_HEIGHT / height, MAX_WIDTH / width, 1.0)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize to ``(height, width)``: by area averages when smaller, bilinearly when larger."""
+    """Resize an image or score map to ``(height, width)``, by area averages or, to enlarge, bilinearly."""
     height, width = size
     smaller = pixels.shape[0] >= height and pixels.shape[1] >= width
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
 def shrink_label(label: Label, size: tuple[int, int]) -> Label:
-    """Resize a label map to ``(height, width)`` by the nearest pixel: no new values."""
+    """Resize a label map to ``(height, width)`` by the nearest pixel, so that no new values appear."""
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
 
 
@@ -50,33 +50,33 @@ class Panel:
     """Draws image, heatmap and label side by side, with titles, a colour bar and a legend.
 
     Args:
-        name: The score's name, written over the heatmap.
-        heatmap: The score's colours.
+        name: Name of the score, written above the heatmap.
+        heatmap: Colour scale of the score.
     """
 
     name: str
     heatmap: Heatmap
 
     def draw(self, image: Image, score: ScoreMap, label: Label, title: str) -> Image:
-        """Draw one frame.
+        """Draw a frame.
 
         Args:
-            image: RGB. Shape: ``(h, w, 3)``, uint8.
-            score: Higher = more anomalous. Shape: ``(h, w)``.
-            label: ``KNOWN``, ``ANOMALY``, ``IGNORE``. Shape: ``(h, w)``.
-            title: Written over the image: the set and the frame.
+            image: RGB image. Shape ``(h, w, 3)``, uint8.
+            score: Score map, higher = more anomalous. Shape ``(h, w)``.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel. Shape ``(h, w)``.
+            title: Text above the image, such as dataset and frame.
 
         Returns:
-            RGB picture, wider and taller than three frames side by side by fixed margins, uint8.
+            RGB picture, uint8, larger than three frames side by side by fixed margins.
 
         Raises:
-            InputError: The sizes differ, or one is of another kind.
+            InputError: The sizes differ, or an argument is not of this kind.
         """
         image, label = as_image(image, "panel"), as_label(label, "panel")
         if not image.shape[:2] == np.shape(score) == label.shape:
             raise InputError(
                 f"panel: expected image, score and label of one size, found {image.shape}, {np.shape(score)} "
-                f"and {label.shape}"
+                f"and {label.shape}; resize them"
             )
         height, width = label.shape
         canvas = _frame(height, width, self.name, self.heatmap).copy()
@@ -91,14 +91,14 @@ class Panel:
 
 
 def encode_png(picture: Image) -> bytes:
-    """PNG bytes of an RGB picture; compressed lightly, because encoding is most of the cost of a panel."""
+    """Encode an RGB picture as PNG, with light compression because encoding dominates the cost of a panel."""
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 @lru_cache(maxsize=32)
 def _frame(height: int, width: int, name: str, scale: Heatmap) -> Image:
-    """Everything that pictures of one size and score have in common."""
+    """Draw the parts that all pictures of one size and score share."""
     image = PillowImage.new("RGB", (4 * GAP + 3 * width, HEADER + height + FOOTER), PAPER)
     draw = ImageDraw.Draw(image)
     heat, mask = 2 * GAP + width, 3 * GAP + 2 * width
@@ -132,7 +132,7 @@ def _write(strip: Image, text: str) -> None:
 
 
 def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, room: int, anchor: str) -> None:
-    """Write ``text`` at ``at`` in one line, cut with an ellipsis where it needs more than ``room`` pixels."""
+    """Write ``text`` at ``at`` in one line, shortened with an ellipsis if it is wider than ``room`` pixels."""
     font = _font()
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if draw.textlength(text, font) > room:

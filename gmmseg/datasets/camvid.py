@@ -27,12 +27,30 @@ class CamVidDataset(BaseSegDataset):
 
     METAINFO: ClassVar[dict[str, Any]] = {
         "classes": (
-            *("sky", "building", "pole", "road", "pavement", "tree"),
-            *("sign symbol", "fence", "car", "pedestrian", "bicyclist"),
+            "sky",
+            "building",
+            "pole",
+            "road",
+            "pavement",
+            "tree",
+            "sign symbol",
+            "fence",
+            "car",
+            "pedestrian",
+            "bicyclist",
         ),
         "palette": [
-            *([128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0]),
-            *([192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]),
+            [128, 128, 128],
+            [128, 0, 0],
+            [192, 192, 128],
+            [128, 64, 128],
+            [60, 40, 222],
+            [128, 128, 0],
+            [192, 128, 128],
+            [64, 64, 128],
+            [64, 0, 128],
+            [64, 64, 0],
+            [0, 128, 192],
         ],
     }
 

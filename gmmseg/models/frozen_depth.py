@@ -120,7 +120,10 @@ def frozen_config(config: Config, *, stage: int, channels: int, num_components: 
     config = copy.deepcopy(config)
     config.model.frozen = {
         "backbone": {k: v for k, v in config.model.backbone.items() if k not in ("pretrained", "init_cfg")},
-        **{"stage": stage, "channels": channels, "scales": list(SCALES), "num_components": num_components},
+        "stage": stage,
+        "channels": channels,
+        "scales": list(SCALES),
+        "num_components": num_components,
         "weight": embed_dim / (channels * len(SCALES)),
     }
     return config

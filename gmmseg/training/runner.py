@@ -49,8 +49,15 @@ _SETUP_ERRORS = (
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Starts of log messages that go to the log file only: hundreds of lines before the first useful one.
 _LOG_FILE_ONLY = (
-    *("paramwise_options", "Traceback", "Config:\n", "Hooks will be executed", "\n" + "-" * 60),
-    *("The prefix is not set in metric", '"FileClient" will be', '"HardDiskBackend" is', "Distributed training is not"),
+    "paramwise_options",
+    "Traceback",
+    "Config:\n",
+    "Hooks will be executed",
+    "\n" + "-" * 60,
+    "The prefix is not set in metric",
+    '"FileClient" will be',
+    '"HardDiskBackend" is',
+    "Distributed training is not",
 )
 
 

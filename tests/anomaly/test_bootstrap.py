@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.bootstrap import DegenerateBootstrapWarning, FrameTable, bootstrap, holm, paired_bootstrap
-from anomaly.metrics.functional.resampling import weighted_figures
+from anomaly.metrics.functional.resampling import weighted_metrics
 
 
 def frame(random, size=(12, 20), share=0.2):
@@ -57,7 +57,7 @@ def test_a_small_dataset_is_recomputed_exactly(grid):
     metrics, frames = made(6, grid=grid)
     table = FrameTable.of(metrics)
     weights = np.array([[1, 1, 1, 1, 1, 1], [6, 0, 0, 0, 0, 0], [0, 2, 0, 3, 0, 1]])
-    found = weighted_figures(table.counts, weights, metrics.levels)
+    found = weighted_metrics(table.counts, weights, metrics.levels)
     for row, times in enumerate(weights):
         drawn = [frame for frame, count in zip(frames, times, strict=True) for _ in range(count)]
         expected = by_sklearn(drawn)
@@ -73,7 +73,7 @@ def test_error_of_the_shared_thresholds(share, grid):
     assert len(table.counts.thresholds) < 10_000
     random = np.random.default_rng(3)
     weights = random.multinomial(8, [1 / 8] * 8, size=4)
-    found = weighted_figures(table.counts, weights, metrics.levels)
+    found = weighted_metrics(table.counts, weights, metrics.levels)
     for row, times in enumerate(weights):
         drawn = [frame for frame, count in zip(frames, times, strict=True) for _ in range(count)]
         for name, expected in by_sklearn(drawn).items():
@@ -200,7 +200,7 @@ def test_frames_that_are_all_alike_have_an_interval_of_no_width_at_the_exact_val
     for name in "abc":
         metrics.update(name, *each)
     table = FrameTable.of(metrics)
-    near = weighted_figures(table.counts, np.ones((1, 3), np.int64), metrics.levels)["ap"][0]
+    near = weighted_metrics(table.counts, np.ones((1, 3), np.int64), metrics.levels)["ap"][0]
     assert near != table.values["ap"]
     with pytest.warns(DegenerateBootstrapWarning, match="percentile intervals"):
         found = bootstrap(table)["ap"]

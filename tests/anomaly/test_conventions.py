@@ -13,7 +13,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from anomaly.errors import InputError
 from anomaly.metrics import UndefinedMetricWarning
-from anomaly.metrics.convention_rules import SetScores
+from anomaly.metrics.convention_rules import DatasetScores
 from anomaly.metrics.conventions import CONVENTIONS, convention_table
 from anomaly.metrics.functional.other_rules import fpr_above_tpr, smiyc_curve
 from anomaly.metrics.runs import FrameScores
@@ -156,7 +156,7 @@ def test_pooled_on_tiny_sets(name, data):
 def test_first_above_a_low_level(pairs):
     score, label = np.array([*pairs, (3, 0), (3, 1)], np.float32).T
     fpr, tpr, _ = roc_curve(label, score)
-    points = SetScores({"a": frame(score, label)}).points
+    points = DatasetScores({"a": frame(score, label)}).points
     assert fpr_above_tpr(points, 0.2) == close(next(f for f, t in zip(fpr, tpr, strict=True) if t > 0.2))
 
 
@@ -345,9 +345,9 @@ def test_constant_scores_and_no_frames():
 def test_bad_frames():
     good, bad = np.float32([1, 2]), np.float32([2, 1])
     with pytest.raises(InputError, match="'second', anomaly"):
-        SetScores([("first", FrameScores(good, good, 0)), ("second", FrameScores(good, bad, 0))])
+        DatasetScores([("first", FrameScores(good, good, 0)), ("second", FrameScores(good, bad, 0))])
     with pytest.raises(InputError, match=r"'first'.*finite known"):
-        SetScores({"first": FrameScores(np.float32([1, np.inf]), good, 0)})
+        DatasetScores({"first": FrameScores(np.float32([1, np.inf]), good, 0)})
 
 
 def test_table_names_every_convention():

@@ -14,7 +14,7 @@ from anomaly.errors import InputError
 from anomaly.frames import Frame
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics
 from anomaly.metrics.calibration import choose_threshold
-from anomaly.metrics.convention_rules import SetScores
+from anomaly.metrics.convention_rules import DatasetScores
 from anomaly.metrics.conventions import CONVENTIONS
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.runs import FrameScores
@@ -234,7 +234,7 @@ def test_other_ids_are_refused_at_the_door(kind, name):
     with pytest.raises(InputError, match=message):
         Fingerprint().add(name, label)
     with pytest.raises(InputError, match=message):
-        SetScores({name: FrameScores(score[0], score[0], 0)})
+        DatasetScores({name: FrameScores(score[0], score[0], 0)})
 
 
 def test_frames_refuse_arrays_that_are_none():
@@ -260,6 +260,6 @@ def test_conventions_take_each_frame_once_and_any_array():
     expected = CONVENTIONS["ours"]({"a": FrameScores(known, anomaly, 0)})
     assert CONVENTIONS["ours"]([("a", FrameScores(known.tolist(), torch.from_numpy(anomaly), 0))]) == expected
     with pytest.raises(InputError, match="frame 'a': expected every frame once, found it twice"):
-        SetScores([("a", FrameScores(known, anomaly, 0)), ("a", FrameScores(known[:5], anomaly, 0))])
+        DatasetScores([("a", FrameScores(known, anomaly, 0)), ("a", FrameScores(known[:5], anomaly, 0))])
     with pytest.raises(InputError, match="frame 'a': expected a plain array"):
-        SetScores({"a": FrameScores(np.ma.array(known), anomaly, 0)})
+        DatasetScores({"a": FrameScores(np.ma.array(known), anomaly, 0)})

@@ -355,7 +355,7 @@ def test_a_combination_with_neighbours_that_are_the_training_pixels_themselves_i
     for name in ("zscore_sum:of=msp+knn", "rank_average:of=msp+knn"):
         (score,) = get_scores([name])
         fitted = Statistics.of(sample, [score], network="", classes=(), images=[], origin={})
-        with pytest.raises(InputError, match="knn is the same, 0, of all training pixels"):
+        with pytest.raises(InputError, match="knn is 0 for all training pixels"):
             fitted.attach([score])
 
 

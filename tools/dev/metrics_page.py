@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from anomaly.cli.parser import command_parser
 from anomaly.cli.process import run
 from anomaly.errors import InputError
-from anomaly.metrics.convention_rules import Figures
+from anomaly.metrics.convention_rules import ConventionValues
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.report.conventions import MeasuredDataset, conventions_markdown, differences_markdown, read_conventions
 
@@ -66,12 +66,12 @@ def made_table(maps: Maps) -> str:
     return conventions_markdown(made, [("scikit-learn", "on all pixels in one list", by_sklearn(maps))])
 
 
-def by_sklearn(maps: Maps) -> Figures:
+def by_sklearn(maps: Maps) -> ConventionValues:
     """Values of scikit-learn for all pixels together."""
     score, label = (np.concatenate([one[part][one[1] < 255] for one in maps.values()]) for part in (0, 1))
     fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
     fpr95 = float(fpr[np.argmax(tpr >= 0.95)])
-    return Figures(roc_auc_score(label, score), average_precision_score(label, score), fpr95, len(maps))
+    return ConventionValues(roc_auc_score(label, score), average_precision_score(label, score), fpr95, len(maps))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The parts of the generated street scenes: camera, light, surfaces, things, lens."""
+"""Parts of the synthetic street scenes: camera, light, surfaces, objects and lens."""

@@ -26,7 +26,7 @@ _WALLS = np.array(
 class _House:
     """A box from ``near`` to ``far`` along the street and from ``wall`` to ``back`` (signed) beside it.
 
-    With ``party`` its near wall adjoins the house before and is blind; ``panes`` picks what windows show.
+    With ``party``, its near wall adjoins the previous house and has no windows. ``panes`` selects the look of windows.
     """
 
     near: float
@@ -117,7 +117,7 @@ class _House:
 
 
 class _Panel:
-    """An upright wall over a line between two ground points, with places at (share of length, metres up)."""
+    """An upright wall over a line between two ground points; positions are (share of length, metres up)."""
 
     def __init__(self, camera: Camera, foot: Points) -> None:
         self.camera = camera
@@ -128,7 +128,7 @@ class _Panel:
         self.seen = bool(ends[:, 0].max() > 0 and ends[:, 0].min() < camera.size[1])
 
     def quads(self, start: npt.ArrayLike, end: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> Points:
-        """Rectangles on the wall in pixels, shape ``(N, 4, 2)``."""
+        """Project rectangles on the wall to pixels. Shape ``(N, 4, 2)``."""
         share = np.empty((np.size(start), 4, 1))
         share[:, ::3, 0] = np.reshape(start, (-1, 1))
         share[:, 1:3, 0] = np.reshape(end, (-1, 1))
@@ -185,7 +185,7 @@ def _item(house: _House, light: Light) -> Item:
     middle, depth = (house.wall + house.back) / 2, abs(house.back - house.wall) / 2
     base = rectangle(middle, (house.near + house.far) / 2, depth, (house.far - house.near) / 2)
     return Item(
-        # Sorted by its far end: whatever stands beside it is nearer to the road and is painted over it.
+        # Sorted by its far end, because objects beside it are nearer to the road and are painted over it.
         s=middle, z=house.far, half_width=depth, height=house.height, draw=house.draw,
         shadows=[shadow_of(base, house.height, light)], ends=(house.near, house.far),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """A pinhole camera above a road that may bend.
 
-Places are given in road coordinates ``(s, y, z)`` in metres: ``s`` to the right of the road's centre line,
-``y`` above the ground, ``z`` ahead of the camera. The centre line bends by ``bend * z**2`` to the right.
+Positions are given in road coordinates ``(s, y, z)`` in metres: ``s`` to the right of the road's centre line, ``y``
+above the ground, ``z`` ahead of the camera. The centre line bends by ``bend * z**2`` to the right.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 NEAREST = 1.0
-"""Points nearer than this many metres are projected as if they were at this distance."""
+"""Distance in metres at which nearer points are projected."""
 
 Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the picture is taken from.
+    """Position and optics of the camera.
 
     Args:
-        size: ``(H, W)`` of the picture in pixels.
+        size: Height and width of the image in pixels.
         focal: Focal length in pixels.
-        height: Metres above the road.
+        height: Height above the road in metres.
         horizon: Row of the horizon.
-        centre: Column of the direction of the road at the camera.
-        bend: Curvature term of the centre line, per metre; positive bends to the right.
-        offset: Metres of the camera to the right of the centre line.
+        centre: Column that corresponds to the direction of the road at the camera.
+        bend: Curvature of the centre line, per metre; positive bends to the right.
+        offset: Distance of the camera from the centre line in metres, positive to the right.
     """
 
     size: tuple[int, int]
@@ -42,8 +42,11 @@ class Camera:
     def project(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Project road coordinates to pixels.
 
-        Shape:
-            points: ``(..., 3)`` of ``(s, y, z)`` in metres. Returns ``(..., 2)`` of ``(column, row)``.
+        Args:
+            points: Points ``(s, y, z)`` in metres. Shape ``(..., 3)``.
+
+        Returns:
+            Pixels ``(column, row)``. Shape ``(..., 2)``.
         """
         place = np.asarray(points, dtype=np.float64)
         z = np.maximum(place[..., 2], NEAREST)
@@ -54,10 +57,10 @@ class Camera:
         return pixels
 
     def board(self, s: float, z: float) -> tuple[float, float, float]:
-        """The picture of an upright plane that faces the camera at ``(s, z)``.
+        """Project an upright plane that faces the camera at ``(s, z)``.
 
         Returns:
-            ``(column, row, scale)``: the pixel of its foot and the pixels per metre on it.
+            Column and row of its foot, and its scale in pixels per metre.
         """
         scale = self.focal / max(z, NEAREST)
         return (
@@ -67,10 +70,10 @@ class Camera:
         )
 
     def ground(self) -> tuple[int, Floats, Floats]:
-        """Road coordinates of every pixel below the horizon.
+        """Compute the road coordinates of every pixel below the horizon.
 
         Returns:
-            ``(top, s, z)``: the first row of the ground, ``s`` ``(H - top, W)`` and ``z`` ``(H - top, 1)``.
+            First row of the ground, ``s`` of shape ``(H - top, W)`` and ``z`` of shape ``(H - top, 1)``.
         """
         height, width = self.size
         top = int(np.floor(self.horizon)) + 1
@@ -81,7 +84,7 @@ class Camera:
         return top, s.astype(np.float32), z
 
     def eye(self, z: float) -> npt.NDArray[np.float64]:
-        """The camera's place as seen from an object ``z`` metres ahead, with the road's bend undone."""
+        """Return the position of the camera relative to an object ``z`` metres ahead, without the road's bend."""
         return np.array([self.offset - self.bend * z * z, self.height, 0.0])
 
 

@@ -1,4 +1,4 @@
-"""The picture being painted, back to front: colours with soft edges, class ids and depths with crisp ones."""
+"""The canvas, painted from back to front: colours with antialiased edges, class indices and depths with hard edges."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Points = npt.NDArray[np.floating]
 
 
 def _fixed(points: npt.ArrayLike) -> npt.NDArray[np.int32]:
-    # OpenCV counts from pixel centres, the camera from pixel corners: half a pixel between them.
+    # OpenCV counts from pixel centres, the camera from pixel corners, half a pixel apart.
     return (np.asarray(points) * (1 << _SHIFT) - (1 << _SHIFT) / 2).astype(np.int32)
 
 
 class Canvas:
-    """Image, label and depth of one scene; start with nothing and paint far things first.
+    """Image, label and depth of one scene. It starts empty; paint distant objects first.
 
     Attributes:
-        image: ``(H, W, 3)`` uint8 RGB, without haze and lens.
-        label: ``(H, W)`` uint8 class ids.
-        depth: ``(H, W)`` float32, metres from the camera.
+        image: RGB image without haze and lens effects. Shape ``(H, W, 3)``, uint8.
+        label: Class indices. Shape ``(H, W)``, uint8.
+        depth: Distance from the camera in metres. Shape ``(H, W)``, float32.
     """
 
     def __init__(self, camera: Camera, light: Light) -> None:
@@ -40,60 +40,60 @@ class Canvas:
         self.depth: npt.NDArray[np.float32] = np.full(camera.size, 1e4, np.float32)
 
     def pen(self, depth: float, label: int) -> Pen:
-        """A pen for one thing ``depth`` metres away."""
+        """Return a pen for one object at a distance of ``depth`` metres."""
         return Pen(self, depth, label)
 
 
 @dataclass(frozen=True)
 class Board:
-    """Paints flat shapes ``(N, 2)`` of ``(right, up)`` metres that stand upright and face the camera."""
+    """Paints flat shapes on an upright plane that faces the camera; points are ``(right, up)`` in metres."""
 
     pen: Pen
     foot: npt.NDArray[np.float64]
     scale: float
 
     def fill(self, shape: npt.ArrayLike, colour: npt.ArrayLike) -> None:
-        """As ``Pen.fill``."""
+        """Fill a shape ``(N, 2)`` with class and colour, as :meth:`Pen.fill` does."""
         self.pen.fill(self.foot + np.asarray(shape) * (self.scale, -self.scale), colour)
 
     def detail(self, shape: npt.ArrayLike, colour: npt.ArrayLike) -> None:
-        """As ``Pen.detail`` with one shape."""
+        """Fill a shape ``(N, 2)`` with colour only, as :meth:`Pen.detail` does."""
         self.pen.detail([self.foot + np.asarray(shape) * (self.scale, -self.scale)], colour)
 
 
 @dataclass(frozen=True)
 class Pen:
-    """Paints one thing: ``fill`` and ``stamp`` set class and colour, ``detail`` only the colour."""
+    """Paints one object: ``fill`` and ``stamp`` set class and colour, ``detail`` sets only the colour."""
 
     canvas: Canvas
     depth: float
     label: int
 
     def fill(self, points: npt.ArrayLike, colour: npt.ArrayLike) -> None:
-        """Fill a polygon given in pixels, shape ``(N, 2)``."""
+        """Fill a polygon given in pixels. Shape ``(N, 2)``."""
         outline = _fixed(points)
         cv2.fillPoly(self.canvas.image, [outline], _rgb(colour), cv2.LINE_AA, _SHIFT)
         cv2.fillPoly(self.canvas.label, [outline], int(self.label), cv2.LINE_8, _SHIFT)
         cv2.fillPoly(self.canvas.depth, [outline], float(self.depth), cv2.LINE_8, _SHIFT)
 
     def detail(self, polygons: Sequence[npt.ArrayLike] | Points, colour: npt.ArrayLike) -> None:
-        """Fill polygons that lie apart and within what this pen has filled."""
+        """Fill polygons with colour only; they must not overlap, and lie inside an area that this pen has filled."""
         if len(polygons):
             outlines = [_fixed(points) for points in polygons]
             cv2.fillPoly(self.canvas.image, outlines, _rgb(colour), cv2.LINE_AA, _SHIFT)
 
     def board(self, s: float, z: float) -> Board:
-        """An upright plane at ``(s, z)``, metres."""
+        """Return a board at ``(s, z)``, in metres."""
         column, row, scale = self.canvas.camera.board(s, z)
         return Board(self, np.array([column, row]), scale)
 
     def stamp(self, colour: npt.NDArray[np.float32], cover: npt.NDArray[np.float32], corners: npt.ArrayLike) -> None:
-        """Lay a picture on a quadrilateral.
+        """Paint a texture onto a quadrilateral.
 
         Args:
-            colour: ``(h, w, 3)``, 0..255.
-            cover: ``(h, w)``, 0 (transparent) to 1; pixels covered by half or more get the pen's label.
-            corners: Where top left, top right, bottom right and bottom left go, in pixels, shape ``(4, 2)``.
+            colour: Texture, 0..255. Shape ``(h, w, 3)``.
+            cover: Opacity, 0 (transparent) to 1; pixels with at least 0.5 get the pen's label. Shape ``(h, w)``.
+            corners: Pixels of the top left, top right, bottom right and bottom left corner. Shape ``(4, 2)``.
         """
         quad = np.asarray(corners, dtype=np.float32)
         height, width = self.canvas.label.shape

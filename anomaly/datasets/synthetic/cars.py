@@ -1,4 +1,4 @@
-"""Cars: a side view drawn out across the car's width, seen from wherever the camera is."""
+"""Cars: a side view extruded across the car's width, seen from the position of the camera."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _PAINTS = np.array(
 
 @dataclass(frozen=True)
 class _Body:
-    """Side view of a car, front to the right, metres.
+    """Side view of a car with its front to the right; lengths are in metres.
 
     Args:
-        outline: From rear bumper over the roof to front bumper, ``(N, 3)``: along, up, share of width.
-        glass: Which strips between consecutive points are windows.
-        lamps: The strips with the rear and the front lamps.
-        panes: Side windows, polygons of along and up.
-        half_width: Metres.
-        axles: Where the wheels are along the car.
+        outline: Points (along, up, share of width) from the rear bumper over the roof to the front bumper. Shape
+            ``(N, 3)``.
+        glass: Strips between consecutive points that are windows.
+        lamps: Strips with the rear and the front lamps.
+        panes: Side windows, as polygons of (along, up).
+        half_width: Half of the width.
+        axles: Positions of the wheels along the car.
         wheel: Radius of a wheel.
     """
 
@@ -95,7 +96,7 @@ class _Car:
     paint: npt.NDArray[np.float64]
 
     def place(self, along: npt.ArrayLike, up: npt.ArrayLike, right: npt.ArrayLike) -> Points:
-        """From the car's own axes to road coordinates, shape ``(..., 3)``."""
+        """Convert positions in the car's axes to road coordinates. Shape ``(..., 3)``."""
         along, right = np.asarray(along), np.asarray(right)
         sin, cos = math.sin(self.heading), math.cos(self.heading)
         s = self.s + along * sin + right * cos
@@ -106,7 +107,7 @@ class _Car:
         return points
 
     def turn(self, along: npt.ArrayLike, up: npt.ArrayLike, right: npt.ArrayLike) -> Points:
-        """A direction from the car's own axes to road coordinates, shape ``(3, ...)``."""
+        """Convert a direction in the car's axes to road coordinates. Shape ``(3, ...)``."""
         along, up, right = np.asarray(along), np.asarray(up), np.asarray(right)
         sin, cos = math.sin(self.heading), math.cos(self.heading)
         return np.array([along * sin + right * cos, up, along * cos - right * sin])
@@ -200,7 +201,7 @@ def _glass(light: Light, sky: float) -> npt.NDArray[np.float64]:
 
 
 def _part(corners: Points, left: float, right: float, low: float, high: float) -> Points:
-    """A rectangle of a quadrilateral whose corners go low left, low right, high right, high left."""
+    """Return a rectangle inside a quadrilateral with the corners low left, low right, high right, high left."""
     (a, b, c, d) = corners
     u = np.array([left, right, right, left])[:, None]
     v = np.array([low, low, high, high])[:, None]
@@ -208,7 +209,7 @@ def _part(corners: Points, left: float, right: float, low: float, high: float) -
 
 
 def make_car(rng: np.random.Generator, s: float, z: float, heading: float, light: Light) -> Item:
-    """A car at ``(s, z)``; ``heading`` 0 drives away from the camera, pi towards it, radians to the right."""
+    """Make a car at ``(s, z)``; ``heading`` is in radians to the right, 0 away from the camera, pi towards it."""
     body = _BODIES[rng.choice(len(_BODIES), p=[0.34, 0.34, 0.22, 0.1])]
     paint = np.clip(_PAINTS[rng.integers(len(_PAINTS))] * rng.uniform(0.85, 1.1) + rng.uniform(-6, 6, 3), 8, 245)
     car = _Car(body, s, z, heading, paint)

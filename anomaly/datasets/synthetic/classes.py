@@ -1,4 +1,4 @@
-"""The classes of a generated street scene, in the order of their train ids, with Cityscapes-like colours."""
+"""Classes of the synthetic street scenes, in the order of their indices, with colours like those of Cityscapes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Class(IntEnum):
-    """Train ids written to label files."""
+    """Class indices in label files."""
 
     ROAD = 0
     LANE_MARK = 1
@@ -22,7 +22,7 @@ class Class(IntEnum):
 
 
 NOTHING = 255
-"""Label of pixels of no class: those of an anomalous object."""
+"""Label of pixels without a class, which are those of anomalous objects."""
 
 CLASSES: tuple[str, ...] = tuple(c.name.lower() for c in Class)
 

@@ -26,7 +26,7 @@ _LAMPS = np.array([(235.0, 50, 40), (245, 180, 40), (60, 220, 120)])
 
 
 def make_lamp(rng: np.random.Generator, s: float, z: float, light: Light) -> Item:
-    """A street lamp whose arm reaches over the road."""
+    """Make a street lamp whose arm reaches over the road."""
     height, reach = rng.uniform(5.5, 8.5), -np.sign(s) * rng.uniform(0.8, 2.2)
     grey = _GREY * rng.uniform(0.5, 1.2)
 
@@ -42,7 +42,7 @@ def make_lamp(rng: np.random.Generator, s: float, z: float, light: Light) -> Ite
 
 
 def make_traffic_light(rng: np.random.Generator, s: float, z: float, light: Light) -> Item:
-    """A pole with three lamps, one of them lit."""
+    """Make a pole with three lamps, one of them lit."""
     height, lit = rng.uniform(2.6, 3.4), int(rng.integers(3))
 
     def draw(canvas: Canvas) -> None:
@@ -59,7 +59,7 @@ def make_traffic_light(rng: np.random.Generator, s: float, z: float, light: Ligh
 
 
 def make_sign(rng: np.random.Generator, s: float, z: float, light: Light) -> Item:
-    """A pole with a round, triangular, square or long sign."""
+    """Make a pole with a round, triangular, square or long sign."""
     height, radius = rng.uniform(2.1, 2.9), rng.uniform(0.3, 0.42)
     outline, ground, inner, mark = _PLATES[rng.integers(len(_PLATES))]
 

@@ -1,4 +1,4 @@
-"""Road, lane marks, pavements and grass, coloured pixel by pixel where the view meets the ground."""
+"""Road, lane marks, pavements and grass, painted pixel by pixel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Map = npt.NDArray[np.float32]
 
 
 class _Ground:
-    """The pixels below the horizon: road coordinates, size of a pixel there, colours and labels so far."""
+    """The pixels below the horizon, with road coordinates, pixel sizes, colours and labels."""
 
     def __init__(self, canvas: Canvas) -> None:
         self.light = canvas.light
@@ -28,7 +28,7 @@ class _Ground:
         self.label: npt.NDArray[np.uint8] = np.zeros(self.s.shape, np.uint8)
 
     def band(self, start: float, end: float) -> Map:
-        """Share of each pixel with ``start <= s < end``, shape ``(h, W)``."""
+        """Compute the share of each pixel with ``start <= s < end``. Shape ``(h, W)``."""
         away = np.abs(self.s - np.float32((start + end) / 2))
         np.subtract(np.float32((end - start) / 2), away, out=away)
         away *= self.per_pixel_s
@@ -36,19 +36,19 @@ class _Ground:
         return np.clip(away, 0, np.minimum(1, (end - start) * self.per_pixel_s), out=away)
 
     def stretch(self, start: float, end: float) -> Map:
-        """Share of each row with ``start <= z < end``, shape ``(h, 1)``."""
+        """Compute the share of each row with ``start <= z < end``. Shape ``(h, 1)``."""
         away = (end - start) / 2 - np.abs(self.z - (start + end) / 2)
         return np.clip(away / self.pixel_z + 0.5, 0, np.minimum(1, (end - start) / self.pixel_z))
 
     def dashes(self, length: float, period: float, shift: float) -> Map:
-        """Share of each row on dashes of ``length`` every ``period`` metres, shape ``(h, 1)``."""
+        """Compute the share of each row on dashes of ``length`` every ``period`` metres. Shape ``(h, 1)``."""
         phase = np.mod(self.z + shift, period)
         near = np.minimum(phase, period - phase) - (period - length) / 2
         blurred = np.clip((self.pixel_z - period / 2) / period, 0, 1)
         return np.clip(near / self.pixel_z + 0.5, 0, 1) * (1 - blurred) + blurred * (length / period)
 
     def lay(self, cover: Map, colour: npt.ArrayLike, label: int) -> None:
-        """Paint with ``colour`` before light where ``cover`` is 1, in part where it is less."""
+        """Paint with an unlit ``colour``, with ``cover`` as the opacity from 0 to 1."""
         paint = self.light.shade(colour, UP).tolist()
         at = np.flatnonzero(cover > 0)
         share = cover.ravel()[at]
@@ -58,12 +58,12 @@ class _Ground:
         self.label.ravel()[at[share >= 0.5]] = label
 
     def dim(self, loss: Map) -> None:
-        """Darken by a share."""
+        """Darken every pixel by a share."""
         self.colour *= 1 - loss
 
 
 def paint_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
-    """Paint everything that lies flat."""
+    """Paint road, lane marks, pavements and grass."""
     ground = _Ground(canvas)
     for side in (street.left, street.right):
         _lay_side(ground, side, rng)
@@ -150,9 +150,12 @@ def _grain(ground: _Ground, rng: np.random.Generator) -> None:
 
 
 def cast_shadows(canvas: Canvas, shadows: list[Points], contacts: list[Points]) -> None:
-    """Darken the ground where the sun is hidden (``shadows``) and under things (``contacts``).
+    """Darken the ground in shadows and under objects; call it before the objects are painted.
 
-    Both are polygons on the ground, shape ``(N, 2)`` of ``(s, z)`` in metres. Call this before things.
+    Args:
+        canvas: The canvas.
+        shadows: Polygons ``(s, z)`` on the ground where the sun is hidden, in metres. Shape ``(N, 2)`` each.
+        contacts: Polygons ``(s, z)`` under objects, in metres. Shape ``(N, 2)`` each.
     """
     camera, light = canvas.camera, canvas.light
     dark = np.zeros(camera.size, np.uint8)

@@ -1,4 +1,4 @@
-"""What every thing in a scene is to the painter, and the flat shapes that things are made of."""
+"""Objects of a scene, and the flat shapes that they are made of."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Item:
-    """A thing that stands on the ground.
+    """An object that stands on the ground; lengths are in metres.
 
     Args:
-        s: Metres right of the centre line.
-        z: Metres ahead; things are painted from the largest to the smallest.
-        half_width: Half its extent across the view, metres.
-        height: Metres.
-        draw: Paints it.
+        s: Distance to the right of the centre line.
+        z: Distance ahead; objects are painted from the largest to the smallest.
+        half_width: Half of its width across the view.
+        height: Height.
+        draw: Function that paints it.
         shadows: Ground polygons ``(N, 2)`` where it hides the sun.
         contacts: Ground polygons ``(N, 2)`` that it stands on.
-        ends: Metres to its nearest and farthest ends, where these are not about ``z``; at least 1.
+        ends: Distances of its nearest and farthest end, if they differ from ``z``; at least 1.
     """
 
     s: float
@@ -42,11 +42,11 @@ class Item:
 
     @property
     def near(self) -> float:
-        """Metres to its nearest end."""
+        """Distance of its nearest end in metres."""
         return self.ends[0] if self.ends else self.z
 
     def box(self, camera: Camera) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the thing in the picture, pixels."""
+        """Compute the left, top, right and bottom of the object in the image, in pixels."""
         boxes = []
         for z in self.ends or (self.z,):
             column, row, scale = camera.board(self.s, z)
@@ -57,7 +57,7 @@ class Item:
 
 
 def rectangle(s: float, z: float, half_s: float, half_z: float) -> Points:
-    """Ground rectangle about ``(s, z)``, shape ``(4, 2)``."""
+    """Return a ground rectangle around ``(s, z)``. Shape ``(4, 2)``."""
     return np.array(
         [
             (s - half_s, z - half_z),
@@ -69,7 +69,7 @@ def rectangle(s: float, z: float, half_s: float, half_z: float) -> Points:
 
 
 def shadow_of(base: Points, height: float, light: Light, bottom: float = 0.0) -> Points:
-    """Shadow on the ground of an upright prism over ``base``, ``bottom`` to ``height``, shape ``(N, 2)``."""
+    """Compute the ground shadow of an upright prism over ``base``, from ``bottom`` to ``height``. Shape ``(N, 2)``."""
     both = np.concatenate([base + light.reach(bottom), base + light.reach(height)])
     return cv2.convexHull(both.astype(np.float32))[:, 0].astype(np.float64)
 
@@ -84,12 +84,12 @@ _BACK_HALF = _circle(5, np.pi / 2, 3 * np.pi / 2)
 
 
 def disc(centre: tuple[float, float], radius: float, corners: int = 14) -> Points:
-    """Outline of a regular polygon of 6, 8, 10, 14 or 18 corners, shape ``(corners, 2)``."""
+    """Return the outline of a regular polygon with 6, 8, 10, 14 or 18 corners. Shape ``(corners, 2)``."""
     return _CIRCLES[corners] * radius + centre
 
 
 def capsule(p: tuple[float, float], q: tuple[float, float], start: float, end: float) -> Points:
-    """Outline of a limb from ``p`` to ``q`` with radii ``start`` and ``end``, shape ``(10, 2)``."""
+    """Return the outline of a limb from ``p`` to ``q`` with radii ``start`` and ``end``. Shape ``(10, 2)``."""
     right, up = q[0] - p[0], q[1] - p[1]
     length = max(float(np.hypot(right, up)), 1e-9)
     cap = _BACK_HALF @ np.array([(right, up), (-up, right)]) / length

@@ -1,4 +1,4 @@
-"""From light to file: haze, exposure, colour cast, blur, vignette and sensor noise over the whole picture."""
+"""Effects of air, lens and sensor on the whole image: haze, exposure, colour cast, blur, vignette and noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anomaly.datasets.synthetic.texture import noise_tile, tiled
 
 
 def take_picture(canvas: Canvas, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """The image of a painted canvas, ``(H, W, 3)`` uint8 RGB."""
+    """Render the RGB image of a painted canvas. Shape ``(H, W, 3)``, uint8."""
     height, width = canvas.label.shape
     through = np.exp(np.float32(-canvas.light.haze) * canvas.depth)
     through[canvas.label == Class.SKY] = 1.0

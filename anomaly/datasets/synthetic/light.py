@@ -1,4 +1,4 @@
-"""Weather and time of day: what the sun, the sky and the air do to a colour."""
+"""Weather and time of day: the effects of sun, sky and air on colours."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Light:
     Args:
         sun: Unit vector towards the sun, in road coordinates ``(s, y, z)``.
         direct: Strength of direct sunlight, 0 (overcast) to about 1.
-        ambient: Strength of the light from everywhere.
+        ambient: Strength of ambient light.
         tint: Colour of sunlight as three factors about 1.
         zenith: Colour of the sky overhead.
-        skyline: Colour of the sky at the horizon, which is also that of haze.
-        clouds: Share of the sky that clouds cover, 0..1.
+        skyline: Colour of the sky at the horizon and of haze.
+        clouds: Share of the sky covered by clouds, 0..1.
         haze: Extinction per metre.
         lamps: Whether lamps and windows are lit.
     """
@@ -43,7 +43,7 @@ class Light:
     lamps: bool
 
     def shade(self, colour: npt.ArrayLike, normal: Iterable[float] | None = None) -> Colour:
-        """Colour of a matt surface; ``normal`` is ``(s, y, z)`` of any length, by default to the camera."""
+        """Compute the colour of a matt surface; ``normal`` is ``(s, y, z)`` of any length, by default to the camera."""
         return np.asarray(colour, dtype=np.float64) * (self._front if normal is None else self._lit(*normal))
 
     @cached_property
@@ -57,7 +57,7 @@ class Light:
         return self.ambient * (0.88 + 0.12 * up / length) + self.direct * facing * self.tint
 
     def reach(self, height: float) -> npt.NDArray[np.float64]:
-        """How far off the shadow of a point ``height`` metres up falls: ``(s, z)`` metres, at most 30."""
+        """Compute the offset ``(s, z)`` of the shadow of a point at a height, in metres, at most 30."""
         shift = -self.sun[[0, 2]] / max(self.sun[1], 0.15) * height
         return shift * min(1.0, 30.0 / max(float(np.hypot(*shift)), 1e-9))
 

@@ -1,4 +1,4 @@
-"""Silhouettes and patterns of the objects that no training scene holds."""
+"""Silhouettes and patterns of the anomalous objects, which no training scene contains."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from anomaly.datasets.synthetic.item import Points, capsule, disc
 from anomaly.datasets.synthetic.texture import Field, fbm
 
 SIDE = 128
-"""Pixels along each side of a silhouette or pattern."""
+"""Side length of a silhouette or pattern in pixels."""
 
 Mask = npt.NDArray[np.uint8]
 
 
 def _draw(parts: list[Points]) -> Mask:
-    """Union of polygons in a unit square whose ``y`` goes up from the ground, as 0 or 255."""
+    """Draw the union of polygons in a unit square, with ``y`` upwards from the ground, as a mask of 0 and 255."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     for part in parts:
         pixels = np.asarray(part) * (SIDE, -SIDE) + (0, SIDE)
@@ -157,11 +157,11 @@ SILHOUETTES: tuple[tuple[Callable[[np.random.Generator], Mask], float, float], .
     (_plush, 1.1, 0.9),
     (_debris, 0.8, 1.6),
 )
-"""Who draws it, its usual height in metres, its width over its height."""
+"""Drawing function, usual height in metres, and ratio of width to height of each silhouette."""
 
 
 def _waves(rng: np.random.Generator, bands: float) -> Field:
-    """A field that rises by ``bands`` across the square in some direction, a little wavy."""
+    """Make a slightly wavy field that rises by ``bands`` across the square in a random direction."""
     y, x = np.mgrid[0 : 1 : SIDE * 1j, 0 : 1 : SIDE * 1j].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     bend = np.float32(rng.uniform(0, 0.06)) * fbm(rng, (SIDE, SIDE), SIDE / 3, 1)
@@ -208,7 +208,7 @@ _PATTERNS = (_stripes, _checkers, _dots, _patches, _fur, _zigzag, _planks)
 
 
 def sample_pattern(rng: np.random.Generator) -> Field:
-    """Draw a pattern of two colours, ``(128, 128, 3)`` RGB 0..255 before light."""
+    """Draw a pattern of two unlit RGB colours, 0..255. Shape ``(128, 128, 3)``."""
     mix = _PATTERNS[rng.integers(len(_PATTERNS))](rng)[..., None]
     colours = rng.uniform(20, 240, (2, 3)).astype(np.float32)
     colours[1] = np.where(np.abs(colours[1] - colours[0]).sum() < 120, 255 - colours[0], colours[1])

@@ -1,4 +1,4 @@
-"""Objects of no class on and beside the road: rounded things and things made of boxes."""
+"""Anomalous objects on and beside the road: rounded objects, and objects made of boxes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _FURNITURE = (_CRATE, _SLAB, _TOWER, _SOFA, _PILE, _TABLE)
 
 
 def _relief(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Normals of a body blown up within a silhouette, ``(3, h, w)`` of (right, up, towards the camera)."""
+    """Compute the normals (right, up, towards the camera) of a body inflated in a silhouette. Shape ``(3, h, w)``."""
     inside = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5)
     inside = inside[1:-1, 1:-1]
     radius = max(float(inside.max()), 1.0)
@@ -56,7 +56,7 @@ def _relief(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _make_round(rng: np.random.Generator, s: float, z: float, height: float, kind: int, light: Light) -> Item:
-    """A rounded thing with one of the silhouettes."""
+    """Make a rounded object with one of the silhouettes."""
     silhouette, _, aspect = SILHOUETTES[kind]
     mask = silhouette(rng)
     if rng.random() < 0.5:
@@ -83,7 +83,7 @@ def _make_round(rng: np.random.Generator, s: float, z: float, height: float, kin
 
 @dataclass(frozen=True)
 class _Boxes:
-    """Boxes within a cube of ``size`` metres that is turned by ``heading`` about its middle at ``(s, z)``."""
+    """Boxes in a cube of ``size`` metres, rotated by ``heading`` about its centre at ``(s, z)``."""
 
     boxes: tuple[tuple[float, ...], ...]
     s: float
@@ -93,7 +93,7 @@ class _Boxes:
     pattern: Field
 
     def place(self, corners: Points) -> Points:
-        """From the unit cube to road coordinates, shape ``(..., 3)``."""
+        """Convert positions in the unit cube to road coordinates. Shape ``(..., 3)``."""
         x, y, deep = np.moveaxis((corners - (0.5, 0, 0.5)) * self.size, -1, 0)
         sin, cos = np.sin(self.heading), np.cos(self.heading)
         return np.stack([self.s + x * cos + deep * sin, y, self.z - x * sin + deep * cos], axis=-1)
@@ -128,7 +128,7 @@ class _Boxes:
 
 
 def _make_boxes(rng: np.random.Generator, s: float, z: float, size: float, kind: int, light: Light) -> Item:
-    """A thing made of boxes."""
+    """Make an object of boxes."""
     boxes = _FURNITURE[kind][0]
     thing = _Boxes(boxes, s, z, size, rng.uniform(-0.7, 0.7), sample_pattern(rng))
     shadows, contacts = [], []
@@ -152,9 +152,9 @@ def _stamp(canvas: Canvas, z: float, colour: npt.NDArray[np.floating], cover: Fi
 def place_oddities(
     rng: np.random.Generator, count: int, street: Street, camera: Camera, light: Light, things: list[Item]
 ) -> list[Item]:
-    """Draw ``count`` objects of no class with more than half of each in sight past ``things`` and one another.
+    """Draw ``count`` anomalous objects, each more than half visible behind ``things`` and the other objects.
 
-    The square root of the area of each is spread evenly in logarithm, from 1/26 to 1/3 of the picture's height.
+    The square roots of their areas are log-uniform, from 1/26 to 1/3 of the image height.
     """
     odd: list[Item] = []
     for _ in range(count):
@@ -194,7 +194,7 @@ def _sample_oddity(rng: np.random.Generator, street: Street, camera: Camera, lig
 
 
 def _hidden(item: Item, camera: Camera, things: list[Item]) -> float:
-    """Upper bound of the share of an item's box that nearer things cover or that lies outside the picture."""
+    """Compute an upper bound of the share of an object's box that is hidden by nearer objects or outside the image."""
     left, top, right, bottom = item.box(camera)
     area = (right - left) * (bottom - top)
 

@@ -36,7 +36,7 @@ Part = tuple[npt.ArrayLike, npt.NDArray[np.float64]]
 
 
 def _parts(rng: np.random.Generator, light: Light) -> list[Part]:
-    """Outlines for a person 1 high, with colours before light, in the order of painting."""
+    """Make the outlines of a person of height 1 with unlit colours, in the order of painting."""
     stride, swing = rng.uniform(0.02, 0.13), rng.uniform(-0.1, 0.1)
     skin, hair = _SKINS[rng.integers(len(_SKINS))], _HAIRS[rng.integers(len(_HAIRS))]
     top, legs = _CLOTHES[rng.integers(len(_CLOTHES))], _CLOTHES[rng.integers(len(_CLOTHES))] * 0.8
@@ -62,7 +62,7 @@ def _parts(rng: np.random.Generator, light: Light) -> list[Part]:
 
 
 def make_person(rng: np.random.Generator, s: float, z: float, light: Light) -> Item:
-    """A person at ``(s, z)``, seen from the front or the back."""
+    """Make a person at ``(s, z)``, seen from the front or the back."""
     height = rng.uniform(1.55, 1.9) if rng.random() < 0.85 else rng.uniform(1.05, 1.4)
     build = rng.uniform(0.9, 1.2)
     parts = _parts(rng, light)

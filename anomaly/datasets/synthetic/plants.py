@@ -1,4 +1,4 @@
-"""Trees, bushes and hedges: clumps of leaves with light from the sun's side."""
+"""Trees, bushes and hedges: clumps of leaves, lit from the side of the sun."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAVES = np.array([(70.0, 102, 40), (54, 86, 36), (92, 116, 48), (60, 92, 58), 
 
 @lru_cache(maxsize=2 * _CROWNS)
 def _crown(seed: int, cone: bool) -> tuple[Field, Field]:
-    """A crown, broad or a cone, ``(96, 96)``: how far inside it a pixel is, and the shades of its leaves."""
+    """Make a broad or conical crown: how far inside it each pixel is, and the shades of leaves. Shape ``(96, 96)``."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : _CROWN * 1j, -1 : 1 : _CROWN * 1j].astype(np.float32)
     clumps = fbm(rng, (_CROWN, _CROWN), _CROWN / 5, 4)
@@ -37,7 +37,7 @@ def _crown(seed: int, cone: bool) -> tuple[Field, Field]:
 
 @dataclass(frozen=True)
 class _Foliage:
-    """Leaves within ``half`` metres right and left of ``s``, from ``bottom`` to ``top`` metres up."""
+    """Leaves within ``half`` metres of ``s``, from ``bottom`` to ``top`` metres above the ground."""
 
     seed: int
     s: float
@@ -71,7 +71,7 @@ class _Foliage:
 
 
 def make_tree(rng: np.random.Generator, s: float, z: float, light: Light) -> Item:
-    """A tree with a trunk, broad or conical."""
+    """Make a broad or conical tree with a trunk."""
     cone = bool(rng.random() < 0.2)
     height = rng.uniform(5.0, 11.0)
     half = height * (rng.uniform(0.16, 0.22) if cone else rng.uniform(0.26, 0.4))
@@ -100,7 +100,7 @@ def make_tree(rng: np.random.Generator, s: float, z: float, light: Light) -> Ite
 
 
 def make_bush(rng: np.random.Generator, s: float, z: float, light: Light) -> Item:
-    """A bush or a piece of hedge."""
+    """Make a bush or a piece of hedge."""
     height, half = rng.uniform(0.6, 1.9), rng.uniform(0.5, 1.8)
     leaf = _LEAVES[rng.integers(len(_LEAVES))] * rng.uniform(0.8, 1.2)
     foliage = _Foliage(int(rng.integers(2**31)), s, z, half, -0.15, height, leaf, cone=False)

@@ -1,4 +1,4 @@
-"""One generated street scene."""
+"""Rendering of a synthetic street scene."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from anomaly.errors import InputError
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with the truth about it.
+    """An image with its labels.
 
     Args:
-        image: RGB. Shape: ``(H, W, 3)``, uint8.
-        label: Class ids, 255 where an anomalous object is seen. Shape: ``(H, W)``, uint8.
-        anomaly: Where an anomalous object is seen. Shape: ``(H, W)``, bool.
+        image: RGB image. Shape ``(H, W, 3)``, uint8.
+        label: Class indices; 255 for pixels of anomalous objects. Shape ``(H, W)``, uint8.
+        anomaly: Whether a pixel belongs to an anomalous object. Shape ``(H, W)``, bool.
     """
 
     image: npt.NDArray[np.uint8]
@@ -39,22 +39,22 @@ class Scene:
 
 
 def render_scene(seed: int, size: tuple[int, int] = (360, 480), anomalies: int = 0) -> Scene:
-    """Render one scene; the same arguments always give the same bytes.
+    """Render a scene; the same arguments always give the same bytes.
 
-    The street of a seed is the same with and without anomalies: they are added to it, with their shadows.
+    The street of a seed is the same with and without anomalies, which are added with their shadows.
 
     Args:
-        seed: 0 or more.
-        size: ``(H, W)`` in pixels, 32 or more each.
-        anomalies: How many objects of no class are put on and beside the road.
+        seed: Seed, 0 or more.
+        size: Height and width in pixels, at least 32 each.
+        anomalies: Number of anomalous objects to place on and beside the road.
 
     Raises:
-        InputError: An argument is out of its range.
+        InputError: An argument is out of range.
     """
     if seed < 0 or anomalies < 0 or min(size) < 32:
         raise InputError(
             f"render_scene: expected seed >= 0, anomalies >= 0 and a size of at least 32x32, "
-            f"found seed={seed}, anomalies={anomalies}, size={size[0]}x{size[1]}"
+            f"found seed={seed}, anomalies={anomalies}, size={size[0]}x{size[1]}; correct these values"
         )
     rng = np.random.default_rng([seed, 0])
     street = sample_street(rng)
@@ -78,7 +78,7 @@ def render_scene(seed: int, size: tuple[int, int] = (360, 480), anomalies: int =
 def _sample_items(
     rng: np.random.Generator, street: Street, light: Light, own_lane: float
 ) -> tuple[list[Item], list[Item]]:
-    """Houses, and whatever stands between them."""
+    """Draw the houses, and the objects between them."""
     houses, things = [], []
     for side in (street.left, street.right):
         houses += sample_buildings(rng, side, light)

@@ -1,4 +1,4 @@
-"""The sky with its clouds, and the far skyline that closes the street."""
+"""The sky with clouds, and the skyline at the end of the street."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from anomaly.datasets.synthetic.classes import Class
 from anomaly.datasets.synthetic.texture import fbm
 
 _SKYLINE = 260.0
-"""Metres to the skyline."""
+"""Distance of the skyline in metres."""
 
 
 def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Cover the picture down to the horizon with sky: a gradient, the glow of the sun, clouds."""
+    """Paint the sky down to the horizon: a gradient, the glow of the sun, and clouds."""
     light, camera = canvas.light, canvas.camera
     width, rows = camera.size[1], int(camera.horizon) + 2
     y, x = np.ogrid[:rows, :width]
@@ -39,7 +39,7 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Close the view with a far line of trees, and roofs before it."""
+    """Paint a distant line of trees with roofs in front of it."""
     camera, light = canvas.camera, canvas.light
     width = camera.size[1]
     columns = np.linspace(-2, width + 2, max(16, width // 3))

@@ -1,4 +1,4 @@
-"""The plan of one street: how wide its road and pavements are and what stands along them."""
+"""The plan of a street: widths of road and pavements, and the surroundings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Style = Literal["town", "suburb", "park"]
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the street, from the kerb outwards; widths in metres.
+    """One side of the street, from the kerb outwards; widths are in metres.
 
     Args:
         sign: -1 on the left, +1 on the right.
         kerb: Distance from the centre line to the kerb.
         pavement: Width of the pavement.
         verge: Width of the grass between the pavement and the houses, 0 in town.
-        style: What stands there.
+        style: ``town``, ``suburb`` or ``park``, which decides about houses and plants.
     """
 
     sign: int
@@ -30,17 +30,17 @@ class Side:
 
     @property
     def wall(self) -> float:
-        """Distance from the centre line to the fronts of the houses."""
+        """Distance from the centre line to the fronts of the houses, in metres."""
         return self.kerb + self.pavement + self.verge
 
 
 @dataclass(frozen=True)
 class Street:
-    """Lanes and the two sides.
+    """Lanes and both sides of a street.
 
     Args:
-        lanes: Centres of the lanes, metres right of the centre line; traffic keeps right.
-        lane_width: Metres.
+        lanes: Centres of the lanes in metres to the right of the centre line; traffic keeps right.
+        lane_width: Width of a lane in metres.
         parking: Whether cars park along the kerbs, on strips 2.2 m wide beside the lanes.
         left: The left side.
         right: The right side.

@@ -12,16 +12,16 @@ Field = npt.NDArray[np.float32]
 
 
 def fbm(rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 3) -> Field:
-    """Sum of smooth noises, each with half the grain and 0.55 times the strength of the one before.
+    """Sum smooth noises, each with half the grain and 0.55 times the strength of the previous one.
 
     Args:
-        rng: Where the noise comes from.
-        shape: ``(h, w)`` of the result.
+        rng: Random generator.
+        shape: Height and width of the result.
         cell: Grain of the coarsest noise in pixels.
-        octaves: How many noises are summed.
+        octaves: Number of noises.
 
     Returns:
-        Shape ``(h, w)``, mean about 0, standard deviation about 1.
+        Noise with a mean of about 0 and a standard deviation of about 1. Shape ``(h, w)``.
     """
     h, w = shape
     total = np.zeros(shape, np.float32)
@@ -36,7 +36,7 @@ def fbm(rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: 
 
 @lru_cache(maxsize=4)
 def noise_tile(cell: float) -> Field:
-    """A fixed seamless tile of noise, ``(512, 512)``, deviation 1, grain ``cell``; do not write to it."""
+    """Return a fixed seamless tile of noise with standard deviation 1. Shape ``(512, 512)``; do not write to it."""
     rng = np.random.default_rng(round(cell * 1000))
     noise = rng.standard_normal((512, 512), dtype=np.float32)
     if not cell:
@@ -46,7 +46,7 @@ def noise_tile(cell: float) -> Field:
 
 
 def tiled(tile: Field, rng: np.random.Generator, shape: tuple[int, int]) -> Field:
-    """A piece of a seamless tile from a random place, repeated as needed, shape ``(h, w)``."""
+    """Cut a piece from a random position of a seamless tile, repeated as needed. Shape ``(h, w)``."""
     top, left = rng.integers(0, tile.shape, 2)
     rows = (np.arange(shape[0]) + top) % tile.shape[0]
     columns = (np.arange(shape[1]) + left) % tile.shape[1]
@@ -54,6 +54,6 @@ def tiled(tile: Field, rng: np.random.Generator, shape: tuple[int, int]) -> Fiel
 
 
 def sample_tile(tile: Field, x: Field, y: Field) -> Field:
-    """Values of a seamless tile at the places ``(x, y)``, which broadcast to one shape."""
+    """Sample a seamless tile at the positions ``(x, y)``, which broadcast to one shape."""
     x, y = np.broadcast_arrays(np.mod(x, tile.shape[1] - 1), np.mod(y, tile.shape[0] - 1))
     return cv2.remap(tile, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""Who is on the street: cars in lanes and along kerbs, people on pavements and crossings, lamps and signs."""
+"""Traffic: cars in lanes and along kerbs, people on pavements and on the road, lamps and signs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anomaly.datasets.synthetic.street import Street
 
 
 def sample_cars(rng: np.random.Generator, street: Street, light: Light, own_lane: float) -> list[Item]:
-    """Draw moving and parked cars; the camera's own lane is free for the first metres."""
+    """Draw moving and parked cars; the first metres of the camera's own lane are free."""
     items = []
     for lane in street.lanes:
         z = rng.uniform(9, 40) if lane == own_lane else rng.uniform(7, 35)
@@ -34,7 +34,7 @@ def sample_cars(rng: np.random.Generator, street: Street, light: Light, own_lane
 
 
 def sample_people(rng: np.random.Generator, street: Street, light: Light) -> list[Item]:
-    """Draw people on the pavements, now and then one on the road."""
+    """Draw people on the pavements, and occasionally on the road."""
     items = []
     for side in (street.left, street.right):
         busy = {"town": 7, "suburb": 2, "park": 3}[side.style]

@@ -26,7 +26,7 @@ class UndefinedMetricWarning(UserWarning):
     """A metric is undefined for this input and is NaN."""
 
 
-class CurveFigure(Protocol):
+class CurveMetric(Protocol):
     """A metric that is computed from the parts of a curve."""
 
     def add(self, part: OperatingPoints) -> None:
@@ -161,7 +161,7 @@ def auroc(points: OperatingPoints) -> float:
         >>> auroc(operating_points(np.array([0.0, 1.0, 1.0, 2.0]), np.array([1.0, 3.0])))
         0.75
     """
-    return _figure("AUROC", Auroc(), points)
+    return _value("AUROC", Auroc(), points)
 
 
 def average_precision(points: OperatingPoints) -> float:
@@ -184,7 +184,7 @@ def average_precision(points: OperatingPoints) -> float:
         >>> average_precision(operating_points(np.array([0.0, 2.0]), np.array([1.0, 3.0])))  # (1/1 + 2/3) / 2
         0.8333333333333333
     """
-    return _figure("average precision", AveragePrecision(), points)
+    return _value("average precision", AveragePrecision(), points)
 
 
 def fpr_at_tpr(points: OperatingPoints, tpr: float = 0.95) -> float:
@@ -213,7 +213,7 @@ def fpr_at_tpr(points: OperatingPoints, tpr: float = 0.95) -> float:
         >>> fpr_at_tpr(operating_points(np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.5, 4.0])))
         0.25
     """
-    return _figure("FPR at TPR", FprAtTpr(check_tpr(tpr)), points)
+    return _value("FPR at TPR", FprAtTpr(check_tpr(tpr)), points)
 
 
 def recall_at_fpr(points: OperatingPoints, fpr: float = 0.05) -> float:
@@ -241,7 +241,7 @@ def recall_at_fpr(points: OperatingPoints, fpr: float = 0.05) -> float:
         >>> recall_at_fpr(operating_points(np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.5, 4.0])), fpr=0.1)
         0.5
     """
-    return _figure("recall at FPR", RecallAtFpr(check_fpr(fpr)), points)
+    return _value("recall at FPR", RecallAtFpr(check_fpr(fpr)), points)
 
 
 def best_f1(points: OperatingPoints) -> tuple[float, float]:
@@ -262,8 +262,8 @@ def best_f1(points: OperatingPoints) -> tuple[float, float]:
         >>> best_f1(operating_points(np.array([0.0, 2.0]), np.array([1.0, 3.0])))
         (0.8, 1.0)
     """
-    figure = BestF1()
-    return _figure("best F1", figure, points), figure.threshold
+    metric = BestF1()
+    return _value("best F1", metric, points), metric.threshold
 
 
 def check_tpr(tpr: float) -> float:
@@ -287,8 +287,8 @@ def missing_pixels(num_known: int, num_anomaly: int) -> str:
     return " and ".join(name for name, count in (("known", num_known), ("anomaly", num_anomaly)) if count == 0)
 
 
-def _figure(name: str, figure: CurveFigure, points: OperatingPoints) -> float:
+def _value(name: str, metric: CurveMetric, points: OperatingPoints) -> float:
     if missing := missing_pixels(points.num_known, points.num_anomaly):
         warnings.warn(f"{name} is NaN: there are no {missing} pixels", UndefinedMetricWarning, stacklevel=3)
-    figure.add(points)
-    return figure.value()
+    metric.add(points)
+    return metric.value()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.metrics.definitions import FIGURES, Levels
+from anomaly.metrics.definitions import PIXEL_METRICS, Levels
 from anomaly.metrics.functional.curve import Counts, Scores
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ class SharedCounts:
     alone: npt.NDArray[np.bool_]
 
 
-def weighted_figures(counts: SharedCounts, weights: Counts, levels: Levels) -> dict[str, Floats]:
+def weighted_metrics(counts: SharedCounts, weights: Counts, levels: Levels) -> dict[str, Floats]:
     """Compute pooled metrics for B selections; in selection b, frame f counts ``weights[b, f]`` times.
 
     Counts at the thresholds are exact. Between two thresholds, anomaly and known pixels are assumed to be evenly mixed,
@@ -121,7 +121,9 @@ def _values(counts: SharedCounts, weights: Counts, levels: Levels) -> dict[str, 
     curves = _Curves(counts, weights)
     with np.errstate(divide="ignore", invalid="ignore"):  # selections without known or anomaly pixels are NaN below
         by_name = {
-            figure.at(levels): _BY_NAME[figure.name](curves, levels) for figure in FIGURES if figure.name in _BY_NAME
+            metric.at(levels): _BY_NAME[metric.name](curves, levels)
+            for metric in PIXEL_METRICS
+            if metric.name in _BY_NAME
         }
         if levels.threshold is not None:
             at = int(np.flatnonzero(counts.thresholds == levels.threshold)[0])

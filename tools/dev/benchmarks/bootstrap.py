@@ -10,7 +10,7 @@ from anomaly.metrics import PixelMetrics
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.definitions import measure as measure_points
 from anomaly.metrics.functional.curve import operating_points
-from anomaly.metrics.functional.resampling import weighted_figures
+from anomaly.metrics.functional.resampling import weighted_metrics
 
 CRITERIA = {"all_s": ("at most", 30.0), "largest_error": ("at most", 1e-4)}
 FRAMES, HEIGHT, WIDTH, REPLICATES, RECOMPUTED = 100, 1024, 2048, 2000, 3
@@ -47,7 +47,7 @@ def measure() -> dict[str, float | int]:
     bootstrap(table, replicates=REPLICATES)
     times.append(time.perf_counter())
     weights = np.random.default_rng(0).multinomial(FRAMES, np.full(FRAMES, 1 / FRAMES), size=RECOMPUTED)
-    found = weighted_figures(table.counts, weights, metrics.levels)
+    found = weighted_metrics(table.counts, weights, metrics.levels)
     start = time.perf_counter()
     exact = [recomputed(metrics, drawn) for drawn in weights]
     recomputing_s = (time.perf_counter() - start) / RECOMPUTED * REPLICATES
