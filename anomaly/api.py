@@ -395,6 +395,7 @@ class Result:
             write_results(self.record, stage)
             if self._views is not None:
                 shutil.copytree(self._views, stage / VIEWS)
+                (stage / VIEWS).chmod(0o755)  # a temporary folder is its owner's alone
         return out / "results.json"
 
     def report(self, path: str | Path, *, megabytes: float = MEGABYTES) -> Path:

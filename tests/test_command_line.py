@@ -51,7 +51,7 @@ def test_a_tool_is_the_command_in_a_line_or_two(tool):
         (("--help",), 0, "export-scores"),
         (("--version",), 0, "anomaly 0."),
         (("evaluat",), 2, "unknown command 'evaluat'"),
-        (("evaluate", "--flop"), 2, "unrecognized arguments: --flop; anomaly evaluate --help lists the options"),
+        (("evaluate", "--flop"), 2, "unrecognized arguments: --flop; did you mean --flip?"),
     ],
 )
 def test_the_commands_own_words(words, status, said, capfd):

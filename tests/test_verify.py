@@ -59,7 +59,7 @@ def test_result_that_comes_out_again(call, result, maps):
     status, printed, _ = call("anomaly verify", result, "--predictions", maps)
     assert status == 0
     assert printed.splitlines() == [
-        "config and checkpoint: matches (largest difference 0.0e+00)",
+        "model and its files: matches (largest difference 0.0e+00)",
         "protocol: matches (largest difference 0.0e+00)",
         "street_scenes, its frames and labels: matches (largest difference 0.0e+00)",
         "street_scenes, predictions: matches (largest difference 0.0e+00)",

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomaly.cli.options import result_path
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
 from anomaly.report.formats import FORMATS
@@ -33,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Read results and print their table."""
     parser = command_parser(__doc__, "anomaly compare")
     add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate")
+    add("results", nargs="+", type=result_path, metavar="RESULTS", help="results.json of anomaly evaluate")
     kept = "; needs the files that anomaly evaluate --save-states writes beside results.json, or takes such .npz files"
     add(
         "--paired",

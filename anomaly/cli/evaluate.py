@@ -171,6 +171,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Check names and files, load the model, measure, and print the table."""
     args = parse(words)
     _check_together(args)
+    check_source(args)
     datasets = read_datasets(args)
     metrics, calibration = _metrics(args), _calibration(args)
     frames = FRAMES if args.report_frames is None else args.report_frames
@@ -238,6 +239,17 @@ def _run(
     return result
 
 
+def check_source(args: argparse.Namespace) -> None:
+    """Raise ``InputError`` unless exactly one of a model and score maps is named."""
+    words = model_words(args)
+    if bool(words) == (args.predictions is not None):
+        found = "both" if words else "neither"
+        raise InputError(
+            "expected a model (CONFIG and CHECKPOINT, or --model) or --predictions DIR, found "
+            f"{found}; name one of them"
+        )
+
+
 def choose_source(
     args: argparse.Namespace, datasets: Sequence[Dataset], metrics: MetricConfig, calibration: Calibration | None
 ) -> Source:
@@ -246,11 +258,7 @@ def choose_source(
     Raises:
         InputError: Neither a model nor score maps are named, or both, or they cannot be read.
     """
-    words = model_words(args)
-    if bool(words) == (args.predictions is not None):
-        raise InputError(
-            "expected a model (CONFIG and CHECKPOINT, or --model) or --predictions DIR, found both or neither; name one"
-        )
+    check_source(args)
     every = [*datasets, *([] if calibration is None else [calibration.dataset])]
     if args.predictions is not None:
         return _stored(args, every, metrics, calibration)

@@ -175,6 +175,12 @@ def _size(option: str, text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def result_path(text: str) -> Path:
+    """The ``results.json`` that an argument names, itself or by its folder."""
+    path = Path(text)
+    return path / "results.json" if (path / "results.json").is_file() else path
+
+
 # ---- datasets
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -54,7 +56,10 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise one sentence instead of printing the usage."""
-        raise InputError(f"{message}; {self.prog} --help lists the options")
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError(f"{message}; {hint}{self.prog} --help lists the options")
 
     def _parse_optional(self, arg_string: str) -> Any:
         with contextlib.suppress(ValueError):

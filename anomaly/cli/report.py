@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from anomaly.cli.options import result_path
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
 
@@ -18,7 +19,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Write the page."""
     parser = command_parser(__doc__, "anomaly report")
     add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULTS", help="results.json of anomaly evaluate --report")
+    add("results", nargs="+", type=result_path, metavar="RESULTS", help="results.json of anomaly evaluate --report")
     add(
         "--out",
         type=Path,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anomaly.cli.evaluate import choose_source
-from anomaly.cli.options import add_model, data_root, read_datasets
+from anomaly.cli.options import add_model, data_root, read_datasets, result_path
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
 
@@ -22,7 +22,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Repeat the measurement with the record's settings; exit with status 1 if the result does not match."""
     parser = command_parser(__doc__, "anomaly verify")
     add = parser.add_argument
-    add("results", type=Path, metavar="RESULTS", help="results.json of `anomaly evaluate`")
+    add("results", type=result_path, metavar="RESULTS", help="results.json of `anomaly evaluate`")
     add_model(parser)
     add("--predictions", type=Path, metavar="DIR", help="score maps of the result, instead of a model")
     add(
@@ -57,17 +57,13 @@ def main(words: Sequence[str] | None = None) -> None:
 
     record = read_results(args.results)
     again = repeated(record)
-    if len(again.own) != int(args.folder is not None):
-        found = (
-            f"{' and '.join(again.own)}, which are not in the catalogue"
-            if again.own
-            else "only datasets of the catalogue"
-        )
-        wanted = "one dataset" if args.folder is not None else "no dataset"
+    if len(again.own) > int(args.folder is not None):
         raise InputError(
-            f"expected a result with {wanted} of two folders (--folder IMAGES LABELS), found {found}; "
-            f"{'omit --folder' if args.folder is not None and not again.own else 'name its folders'}"
+            f"{args.results}: expected --folder IMAGES LABELS for {' and '.join(again.own)}, which is not in the "
+            "catalogue, found none; give the folders"
         )
+    if args.folder is not None and not again.own:
+        raise InputError(f"--folder: {args.results} has only datasets of the catalogue; omit it")
     inference = again.inference
     args.sets, args.scores, args.post = again.datasets, again.scores, again.postprocessing
     args.limit, args.as_found = again.limit, again.as_found

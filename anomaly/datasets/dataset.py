@@ -244,7 +244,8 @@ class Dataset:
             raise InputError(
                 f"{path}: expected only the label values that {self.name} defines, "
                 f"{describe(self.encoding)}; found also {undefined}; use the original label maps of class indices (not "
-                "instance, colour or converted ones), or declare the values of your own folder with --label-values"
+                "instance, colour or converted ones), or declare the values of your own folder with "
+                "--label-values (in Python, label_values=)"
             )
         label: Label = cv2.LUT(values, table)
         return label if self.roi is None else self._within(label, read_label(self.roi))

@@ -154,7 +154,7 @@ def _undeclared(labels: Path, maps: Iterable[Path]) -> str:
         example = " ".join(f"{value}=known|anomaly|ignore" for value in sorted(counts)[:4])
     return (
         f"{labels}: expected a meaning for each label value, because it is never guessed, found none for the values "
-        f"{shares_of(counts)}; declare their meaning, such as --label-values {example}"
+        f"{shares_of(counts)}; declare their meaning, such as --label-values {example} (in Python, label_values=)"
     )
 
 

@@ -20,6 +20,8 @@ from anomaly.utils.given import real, whole
 from anomaly.utils.names import check_distinct
 
 Channels = tuple[float, float, float]
+MOST_MEAN = 4.0
+"""Larger means are of images from 0 to 255."""
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:
@@ -105,6 +107,10 @@ class TorchModel:
         self._asked = False
         mean, std = (0.0, 0.0, 0.0) if mean is None else mean, (1.0, 1.0, 1.0) if std is None else std
         self._mean, self._std = _channels("mean", mean), _channels("std", std)
+        if (self._mean.abs() > MOST_MEAN).any():
+            raise InputError(
+                f"mean: expected values for images scaled to 0..1, found {tuple(mean)}; divide mean and std by 255"
+            )
         if not (self._std > 0).all():
             raise InputError(f"std: expected three numbers above 0, found {std}; correct them")
         self._size = None if size is None else _sides(size)
@@ -194,7 +200,7 @@ class TorchModel:
         if not isinstance(found, Mapping):
             raise InputError(
                 f"model: expected a tensor of logits, or tensors by name, found {_entries(found)}; name the logits "
-                "with output=, or wrap the network in a function that selects them"
+                "with output= of anomaly.TorchModel, or wrap the network in a function that selects them"
             )
         if found.keys() != self.gives:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ def results_frame(records: Sequence[EvaluationRecord]) -> DataFrame:
     from pandas import DataFrame
 
     rows = [{"model": record.model["name"], **row} for record in records for row in record.rows()]
+    rows = [{**row, "miou": math.nan if row["miou"] == "" else row["miou"]} for row in rows]
     columns = dict.fromkeys(column for row in rows for column in row if column != "miou")
     return DataFrame(rows, columns=[*columns, "miou"])
 

@@ -81,13 +81,16 @@ def not_measured(recorded: EvaluationRecord, again: EvaluationRecord) -> list[st
 
 
 def _inputs(recorded: EvaluationRecord, again: EvaluationRecord) -> Agreement:
-    """Whether config, checkpoint and statistics are the files that the record names (or that of its score maps)."""
+    """Whether the model and its files are those that the record names (or that of its score maps)."""
     faults = []
-    for name in ("config", "checkpoint", "statistics"):
+    if not {"predictions"} & (recorded.provenance.keys() | again.provenance.keys()):
+        keys = [key for key in {**recorded.model, **again.model} if key in recorded.model and key != "name"]
+        faults = [fault for key in keys if (fault := _differs(key, recorded.model[key], again.model.get(key)))]
+    for name in ("config", "checkpoint", "model", "statistics"):
         mine, theirs = _hash(recorded, name), _hash(again, name)
         if mine and theirs and mine != theirs:
             faults.append(f"{name}: another file (SHA-256 recorded {mine}, found {theirs})")
-    return Agreement("config and checkpoint", 0.0, tuple(faults))
+    return Agreement("model and its files", 0.0, tuple(faults))
 
 
 def _hash(result: EvaluationRecord, name: str) -> str:

@@ -538,3 +538,20 @@ def test_results_are_not_changed_by_what_is_asked_of_them(result, tmp_path):
     str(result), result.to_frame(), result.save(tmp_path / "out"), result.report(tmp_path / "r.html")
     shutil.rmtree(tmp_path / "out")
     assert result.record.to_json() == before
+
+
+def test_another_model_is_found_out_though_its_file_has_the_same_name(root):
+    dataset = load_dataset("road_anomaly", root)
+    first = anomaly.evaluate(model_of(), dataset, "energy", report_images=0)
+    other = anomaly.TorchModel(
+        lambda images: torch.cat([images, -images], 1), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    )
+    told = str(anomaly.verify(first, other, dataset))
+    assert "model and its files: DIFFERS" in told
+    assert "std: recorded" in told
+
+
+def test_a_table_has_numbers_where_miou_was_not_measured(root):
+    table = anomaly.evaluate(model_of(), "road_anomaly", "energy", root=root, report_images=0).to_frame()
+    assert table["miou"].isna().all()
+    assert table["miou"].dtype == float

@@ -295,3 +295,8 @@ def test_numbers_of_any_precision_normalise_in_float32():
     assert (prepared.dtype, prepared.unique().tolist(), model.classes) == (torch.float32, [0.25], ("a", "b", "c"))
     with pytest.raises(InputError, match=r"expected \(H, W, 3\) of uint8"):
         model.prepare(np.zeros((2, 2, 3), np.float32))
+
+
+def test_a_normalisation_of_images_from_0_to_255_is_refused():
+    with pytest.raises(InputError, match=r"mean: expected values for images scaled to 0\.\.1, found \(123\.675"):
+        TorchModel(lambda images: images, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

@@ -42,7 +42,7 @@ DEVELOPMENT = (
 )
 HEAD = """# Command line
 
-`pip install ".[mmseg]"` installs two commands, `anomaly` and `gmmseg`. In a clone, each file of `tools/` is
+`pip install .` installs two commands, `anomaly` and `gmmseg`. In a clone, each file of `tools/` is
 the same as one of their subcommands, with the same options:
 
 | in a clone | installed |
