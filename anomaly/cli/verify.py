@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "catalogue, found none; give the folders"
         )
     if args.folder is not None and not again.own:
-        raise InputError(f"--folder: {args.results} has only datasets of the catalogue; omit it")
+        raise InputError(f"--folder: {args.results} has only datasets of the catalogue; omit --folder")
     inference = again.inference
     args.sets, args.scores, args.post = again.datasets, again.scores, again.postprocessing
     args.limit, args.as_found = again.limit, again.as_found
