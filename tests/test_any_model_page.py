@@ -29,6 +29,7 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     (net,) = [block for block in blocks("python") if block.startswith("# net.py")]

@@ -156,6 +156,7 @@ def every_key(node, path=()):
             yield from every_key(child, (*path, key))
 
 
+@pytest.mark.slow
 def test_no_key_of_a_config_that_is_run_is_refused(read):
     """Of ours, and of mmseg's with other heads, backbones and constructors, where these are installed."""
     from mmengine.config import Config

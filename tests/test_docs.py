@@ -84,6 +84,7 @@ def write_what_a_user_has(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @by_name
 def test_python_blocks(document, tmp_path, monkeypatch):
     write_what_a_user_has(tmp_path)

@@ -27,6 +27,7 @@ end(int(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [0, 2, 130])
 @pytest.mark.parametrize(("kind", "last"), [("one", ["interpreter's end"]), ("many", [])])
 def test_a_process_of_many_keeps_its_output_and_status_and_skips_the_interpreters_end(kind, last, status):

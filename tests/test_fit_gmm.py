@@ -50,6 +50,7 @@ def scenes(tmp_path):
     tiny_segmentor.write_checkpoint(tmp_path / "net.pth", Config.fromfile(tmp_path / "net.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_fit_evaluate_and_test(call, tmp_path):
     status, err = call("fit_gmm", "net.py", "net.pth", "--out", "made/fitted", "--images", 3, "--components", 2)
@@ -78,6 +79,7 @@ def test_fit_evaluate_and_test(call, tmp_path):
     assert json.loads(Path("test.json").read_text())["mIoU"] == pytest.approx(100 * old.closed_set.miou, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_frozen_copy_of_the_backbone(call, tmp_path):
     status, err = call("fit_gmm", "net.py", "net.pth", "--out", "made", "--frozen")
@@ -107,6 +109,7 @@ def test_frozen_copy_of_the_backbone(call, tmp_path):
     assert scores[0]["gmm_nll"] != scores[1]["gmm_nll"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_a_seed_decides_all(call):
     made = {}
@@ -174,6 +177,7 @@ def naive_class_means(slide):
     return sums / counts[:, None], counts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("slide", [None, {"mode": "slide", "crop_size": (32, 40), "stride": (20, 24)}])
 def test_features_meet_the_labels_of_their_own_pixels(call, slide):
@@ -247,6 +251,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, name):
@@ -262,6 +267,7 @@ def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(call, tmp_path, n
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 @pytest.mark.parametrize(
     ("tool", "part", "words"),

@@ -28,6 +28,7 @@ def results(path="out"):
     return json.loads(Path(path, "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_all_scores_with_their_statistics(fitted):
     combined = "rank_average:of=entropy+mahalanobis"
     words = ("net.py", "net.pth", *QUICK, "--statistics", "made/scores.npz", "--out", "out")
@@ -41,6 +42,7 @@ def test_all_scores_with_their_statistics(fitted):
     assert len({round(figure, 6) for figure in figures}) > 8
 
 
+@pytest.mark.slow
 def test_views_and_post_processing_are_recorded_and_verified(fitted):
     how = ("--flip", "--scales", 1, 0.75, "--window", "64x64", "--stride", "32x48", "--batch", 3)
     post = ("--post", "none", "boundary:width=4,smooth:sigma=1.5", "--save-scores", "maps")
@@ -64,6 +66,7 @@ def test_views_and_post_processing_are_recorded_and_verified(fitted):
     assert "needs the network's classes, and stored scores have none" in err
 
 
+@pytest.mark.slow
 def test_what_is_refused(fitted, tmp_path):
     words = ("net.py", "net.pth", *QUICK, "--out", "out")
     refused = {
@@ -91,6 +94,7 @@ def test_what_is_refused(fitted, tmp_path):
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_stored_maps_belong_to_their_statistics(fitted):
     fit = ("net.py", "net.pth", "--images", 3, "--pixels", 600, "--scores", "sml", "--seed", 5)
     assert fitted("fit_scores", *fit, "--out", "made/other.npz")[0] == 0
@@ -106,6 +110,7 @@ def test_stored_maps_belong_to_their_statistics(fitted):
     assert fitted("ood_eval", *words, "--statistics", "made/scores.npz")[0] == 0
 
 
+@pytest.mark.slow
 def test_photographs_that_were_learned_from_are_refused(fitted):
     for folder, ending, name in (
         ("leftImg8bit", "_leftImg8bit", "images"),
@@ -150,6 +155,7 @@ def test_bad_arguments(call, scenes, extra, message):
     assert not Path("s.npz").exists()
 
 
+@pytest.mark.slow
 def test_classes_in_another_order(call, scenes):
     checkpoint = torch.load("net.pth", weights_only=True)
     names = list(STREET_CLASSES)
@@ -162,6 +168,7 @@ def test_classes_in_another_order(call, scenes):
         assert call(tool, "net.py", "right.pth", *words, "--scores", "msp")[0] == 0
 
 
+@pytest.mark.slow
 def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call, scenes):
     combined = "zscore_sum:of=entropy+sml"
     fit = ("net.py", "net.pth", "--out", "s.npz", "--images", 2, "--window", "64x64")

@@ -59,6 +59,7 @@ def test_import_contracts(monkeypatch, capsys):
     assert not failed, capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "needing"),
     [((*MM, *PRETRAINED), NEEDS_MM), (("torch", *MM, *PRETRAINED), NEEDS_TORCH)],

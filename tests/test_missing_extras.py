@@ -90,6 +90,7 @@ NEED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "extra", "package"),
     [
@@ -122,6 +123,7 @@ def test_package_of_no_extra_is_an_error_as_it_is():
         import no_such_package  # noqa: F401
 
 
+@pytest.mark.slow
 def test_stored_maps_are_evaluated_without_torch(folder):
     results = "here/results.json"
     cases = [
@@ -143,6 +145,7 @@ def test_stored_maps_are_evaluated_without_torch(folder):
     assert datasets_of(folder / results) == datasets_of(folder / "there/results.json")
 
 
+@pytest.mark.slow
 def test_torch_alone_is_enough_for_functions(folder):
     cases = [
         ["anomaly", "evaluate", "--model", "mine.py:score", *FOLDERS, "--out", "out"],

@@ -63,6 +63,7 @@ def tree(folder):
 GOOD = ("tiny.py", "tiny.pth", "--sets", "road_anomaly", "--out", "out/run")
 
 
+@pytest.mark.slow
 def test_results_table_and_pictures(place):
     command = [sys.executable, str(ROOT / "tools/ood_eval.py"), *GOOD, "--profile", "--limit", "2"]
     done = subprocess.run(
@@ -92,6 +93,7 @@ def test_results_table_and_pictures(place):
     assert os.listdir(out.parent) == ["run"]
 
 
+@pytest.mark.slow
 def test_new_results_replace_old_ones_and_nothing_else(place, monkeypatch):
     assert call(monkeypatch, *GOOD, "--no-closed-set", "--heatmaps", "first", "--scores", "energy", "msp") == 0
     out = place / "out" / "run"
@@ -104,6 +106,7 @@ def test_new_results_replace_old_ones_and_nothing_else(place, monkeypatch):
     assert list(result["datasets"][0]["scores"]) == ["msp"]
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_measured(place, monkeypatch, capsys):
     write_set(place / "data" / "road_anomaly", frames=6)
     arguments = [
@@ -286,6 +289,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_sentence_status_2_and_leaves_nothing(place, monkeypatch, capfd, name):
     spoil, arguments, message = BAD[name]

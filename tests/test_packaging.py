@@ -129,6 +129,7 @@ def test_pins_satisfy_the_declared_ranges(python):
         assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
 
 
+@pytest.mark.slow
 def test_every_import_is_declared():
     known = {canonicalize_name(need.name) for need in declared()}
     owners = packages_distributions()

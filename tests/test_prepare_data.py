@@ -38,6 +38,7 @@ def test_street_scenes_are_written_to_data_by_default(tmp_path):
     assert len(list(root.glob("open_world/frames/*.labels/labels_semantic.png"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.commands import status_of
 
@@ -23,6 +25,7 @@ def test_config_has_one_checksum_wherever_the_data_are(tmp_path, monkeypatch):
     assert config_record(tmp_path / "tiny.py", text.format("elsewhere", root, ""))["sha256"] not in found
 
 
+@pytest.mark.slow
 def test_stopped_run_goes_on_by_another_path_to_the_data(tmp_path, monkeypatch):
     from mmengine.config import Config
 

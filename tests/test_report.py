@@ -59,6 +59,7 @@ def runs(tmp_path, monkeypatch):
     return split, [first, write_run(tmp_path / "b", split, seed=2, generative=False, name=HOSTILE)]
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_report_and_a_run_without_takes_it_away(place, monkeypatch):
     assert call(monkeypatch, *EVALUATE, "--report", "--report-frames", "2", "--bootstrap", "20") == 0
     out = place / "out" / "run"
@@ -99,6 +100,7 @@ def test_the_page_asks_nothing_of_anybody(runs):
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(", page.scripts["script"])
 
 
+@pytest.mark.slow
 def test_two_runs_stand_side_by_side(runs, monkeypatch, capsys):
     _, paths = runs
     out = paths[0].parent.parent / "both.html"
@@ -115,6 +117,7 @@ def test_two_runs_stand_side_by_side(runs, monkeypatch, capsys):
     assert f"This page shows 3 of the 6 images of {SET}" in " ".join(words.split())
 
 
+@pytest.mark.slow
 def test_runs_of_one_network_are_told_apart_and_share_a_colour_scale(tmp_path):
     split, scores = write_split(tmp_path / "data"), {"seed": 1, "generative": True, "name": "one"}
     first = write_run(tmp_path / "a", split, **scores)
@@ -175,6 +178,7 @@ def test_a_page_keeps_to_its_size(tmp_path):
     assert (tmp_path / "small.html").stat().st_size < whole
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shown_is_refused(runs, place, monkeypatch, capsys):
     split, (first, second) = runs
 

@@ -107,6 +107,7 @@ def shown_mask(page, number):
     return np.where(pixels[..., 3] > 0, np.array(list(MASK))[np.argmin(distance, 0)], "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "large", "without anomaly"])
 def test_the_slider_moves_masks_and_numbers_which_are_numpys(page, results, name):
     go(page, name)
@@ -175,6 +176,7 @@ def test_the_inspector_shows_what_is_stored(page, results):
     )
 
 
+@pytest.mark.slow
 def test_keys_search_and_order(page):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -258,6 +260,7 @@ def test_every_picture_has_a_text(page):
     assert page.execute_script("return document.querySelector('figure[data-kind=photo] img').alt").startswith("Image ")
 
 
+@pytest.mark.slow
 def test_harmful_names_do_nothing_and_nothing_is_asked_of_the_network(page):
     for name in FRAMES:
         go(page, name)

@@ -52,6 +52,7 @@ def test_maps_of_a_folder_and_a_stopped_run(place, call, monkeypatch):
     np.testing.assert_array_equal(open_scores(place / "maps").read("msp", "town 1/x"), before)
 
 
+@pytest.mark.slow
 def test_hidden_test_split(place, call):
     images = place / "data/dataset_AnomalyTrack/images"
     for i in range(100):
@@ -67,6 +68,7 @@ def test_hidden_test_split(place, call):
     assert "expected 100 images, found 99" in complaint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -140,6 +142,7 @@ def test_maps_of_a_folder_serve_the_set_and_the_folder_whatever_is_renamed(place
         assert figures(place) == expected
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_after_its_images_were_renamed_or_replaced(place, tool):
     words = ("--scores", "msp", "--out", "maps")
     assert tool("save_scores", "--images", FRAMES, *words)[0] == 0

@@ -46,6 +46,7 @@ def test_small_safe_and_whole(model):
     assert b"/home" not in CHECKPOINT.read_bytes()
 
 
+@pytest.mark.slow
 def test_finds_what_is_unknown_on_scenes_it_never_saw(model):
     from anomaly.models.mmseg import MMSegModel
     from anomaly.models.views import predict_image

@@ -161,6 +161,7 @@ def test_an_undefined_value_in_the_last_label_is_told_before_the_network_is_aske
     assert "f8.png" in refused(*NETWORK, *words, *QUICK)
 
 
+@pytest.mark.slow
 def test_shares_are_told_before_a_run_and_a_record_repeats_what_was_declared(call, place):
     write_folder(place / "mine", (0, 3, 3, 9))
     words = ("--folder", "mine/images", "mine/labels")
@@ -244,6 +245,7 @@ def test_a_record_tells_its_images_and_those_of_the_threshold(call, place):
     assert record["provenance"]["calibration"] == {"dataset": "road_anomaly-first", "images": sorted(names[:2])}
 
 
+@pytest.mark.slow
 def test_images_that_mixtures_were_fitted_on_are_refused(refused, call, place):
     bases = [str(ROOT / "configs/_base_" / name) for name in ("datasets/street_scenes.py", "default_runtime.py")]
     write_street_scenes(place / "data/street_scenes", train=3, val=2, open_world=2, size=(64, 96), seed=3)
@@ -344,6 +346,7 @@ def test_statistics_that_no_score_uses(refused, place):
     assert "--statistics has no effect on" in refused(*NETWORK, *words)
 
 
+@pytest.mark.slow
 def test_a_score_beside_all_is_not_dropped(refused, call, place):
     words = ("--sets", "road_anomaly", *QUICK)
     assert "'vim' needs statistics" in refused(*NETWORK, *words, "--scores", "all", "vim")
@@ -355,6 +358,7 @@ def test_a_score_beside_all_is_not_dropped(refused, call, place):
 # ---- numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", ["-5e-06", "-.5", "-1e3", "0.25"])
 def test_negative_thresholds_in_every_notation_and_their_verification(call, place, threshold):
     words = (
@@ -417,6 +421,7 @@ def test_other_levels_have_options_and_are_in_the_record(call, place):
     assert call("verify", "out/run/results.json", "--predictions", "maps")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_class_without_a_labelled_pixel_is_named(call, place):
     """Of the closed set of ``place`` no pixel is labelled ``tree``."""
     words = ("--sets", "road_anomaly", "--scores", "msp", "--heatmaps", "none", "--report", "--out", "out/run")

@@ -133,6 +133,7 @@ def test_bad_checkpoint(call, capsys, tmp_path):
     _ends_with_one_sentence(capsys, "other.pth belongs to another network", "missing backbone.stem.weight")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_unknown_mixture_setting(call, capsys):
     assert call("train", CONFIG, *SMALL, "model.decode_head.mixture.num_prototype=3") == 2
@@ -167,6 +168,7 @@ def test_resuming_runs_no_code_and_restores_every_tensor(call, tmp_path):
     assert all(torch.equal(restored[key], value) for key, value in saved["state_dict"].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -210,6 +212,7 @@ def test_what_cannot_be_trained(call, capsys, monkeypatch, tmp_path, arguments, 
     _ends_with_one_sentence(capsys, message)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_initial_weights_without_a_network(call, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -226,6 +229,7 @@ class Payload:
         return os.mkdir, ("ran",)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_initial_weights_run_no_code(call, capsys, tmp_path):
     torch.save({"state_dict": {"weight": Payload()}}, tmp_path / "hostile.pth")
@@ -289,6 +293,7 @@ def test_no_room_for_a_checkpoint(tmp_path):
     assert not list((tmp_path / "run").glob("*.pth*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
 def test_ctrl_c_while_starting(tmp_path, seconds):
     process = _start(tmp_path, "--work-dir", "run")

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +21,7 @@ def _log(work_dir, start, lines):
     (folder / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@pytest.mark.slow
 def test_log_becomes_a_row_a_step(tmp_path):
     """A step that a resumed training went through again counts once, as the later log has it."""
     run = tmp_path / "net-gmmseg"

@@ -50,6 +50,7 @@ def write_road_anomaly(root):
     set_trees.road_anomaly(root, {f"f{i:02}": (0, 0, 0, 2, 2, 0, 0) for i in range(60)})
 
 
+@pytest.mark.slow
 def test_python(place, capsys):
     import anomaly
 
@@ -66,6 +67,7 @@ def test_python(place, capsys):
     assert {path.name for path in (place / "out").iterdir()} == {"report", "report.html", "results.csv", "results.json"}
 
 
+@pytest.mark.slow
 def test_command(place, capfd):
     words = "evaluate --model tiny.py tiny.pth --data road_anomaly --report --limit 4"
     assert status_of("anomaly", *words.split()) == 0, capfd.readouterr().err

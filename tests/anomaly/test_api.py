@@ -88,6 +88,7 @@ def test_names_are_there_and_nothing_is_loaded_before_they_are_used():
 # evaluate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "names"),
     [
@@ -106,6 +107,7 @@ def test_one_dataset_or_several_by_name_or_not(root, data, names):
     assert anomaly.evaluate(model_of(), data(root), "energy", root=str(root), report_images=0).datasets == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scores", "names"),
     [
@@ -169,6 +171,7 @@ def test_limit_postprocessing_inference_and_metrics(dataset):
     assert found.record.settings["inference"]["flip"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_name", [True, False])
 def test_thresholds_are_chosen_on_one_dataset_and_measured_on_another(root, dataset, by_name):
     other = "street_scenes" if by_name else load_dataset("street_scenes", root)

@@ -64,6 +64,7 @@ def test_a_small_dataset_is_recomputed_exactly(grid):
         assert {name: values[row] for name, values in found.items()} == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.002])
 @pytest.mark.parametrize("grid", [None, 0.25])
 def test_error_of_the_shared_thresholds(share, grid):

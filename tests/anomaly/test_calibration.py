@@ -62,6 +62,7 @@ class TestAgainstEveryScore:
                     assert ((score >= value) == (score.astype(np.float64) >= np.float64(value))).all()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_wide_scores_on_disk_as_in_memory(seed):
     random = np.random.default_rng(seed)

@@ -148,6 +148,7 @@ def test_bounds(auroc, ap, fault):
     assert control.passed == (not fault)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [0, 2])
 def test_a_single_pixel_of_a_kind(tmp_path, few):
     """Labels are dealt out so that there is one of each kind at least."""
@@ -169,6 +170,7 @@ def test_hundreds_of_seeds(tmp_path, anomalies):
     assert all(one.passed for seed in range(100) for one in negative_controls([dataset], seed=seed))
 
 
+@pytest.mark.slow
 def test_real_sets(data_root):
     controls = negative_controls([load_dataset("road_anomaly", data_root).limit(6)])
     assert all(one.passed for one in controls)

@@ -140,6 +140,7 @@ def test_per_image(name, maps):
     assert CONVENTIONS[name](frames_of(maps)).frames == len(maps) - 1
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", POOLED)
@@ -246,6 +247,7 @@ def test_uniform_bins(name):
     assert figures("smiyc_uniform", MAPS[name]) == close(exact(bins, label))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fractions", "likelihoods"])
 def test_meta_ood(name):
     score, label = flat(MAPS[name])

@@ -177,6 +177,7 @@ def unchanged(net, state):
     assert {name: module.training for name, module in net.named_modules()} == flags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_asked_in_evaluation_mode_and_left_as_it_was(way):
     GLOBAL.load_state_dict(trained().state_dict())

@@ -120,6 +120,7 @@ def test_equals_scikit_learn(kind, budget):
         assert result["ap_per_image"] == result.per_frame["2"]["ap"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float32", "heavy ties", "constant", "denormals"])
 def test_disk_and_blocks_change_nothing(kind, monkeypatch):
     expected = filled(frames_of(kind)).compute()

@@ -90,6 +90,7 @@ def checkpoint(tmp_path, config):
     return tiny_segmentor.write_checkpoint(tmp_path / "weights.pth", Config.fromfile(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["two", "a pair", "a list", "texts"])
 def test_a_config_with_its_checkpoint(config, checkpoint, given):
     model = {

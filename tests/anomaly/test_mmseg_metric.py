@@ -355,6 +355,7 @@ def test_bad_component_arguments_are_refused(arguments, message):
         ComponentAnomalyMetric(ANOMALOUS, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [PixelAnomalyMetric, obstacles, ClosedSetIoUMetric])
 def test_values_may_be_numpys(make):
     samples = [data_sample(seed) for seed in range(FRAMES)]
@@ -436,6 +437,7 @@ def test_data_set_without_classes_needs_the_known_values():
         metric.process([data_sample(0)])
 
 
+@pytest.mark.slow
 def test_types_resolve_in_any_mmseg_config():
     """In an interpreter that has not imported the package, with mmseg's scope, through mmengine's own evaluator."""
     code = (

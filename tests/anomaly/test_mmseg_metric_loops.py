@@ -58,6 +58,7 @@ def config(tmp_path):
     return config
 
 
+@pytest.mark.slow
 def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     figures = Runner.from_cfg(config).val()
 
@@ -88,6 +89,7 @@ def test_validation_gives_closed_set_and_open_world_figures(config, tmp_path):
     assert figures["mIoU"] > figures["all/mIoU"]
 
 
+@pytest.mark.slow
 def test_every_validation_of_a_training_starts_afresh(config, tmp_path):
     """And its best checkpoint can be chosen by an anomaly figure."""
     closed = tiny_segmentor.write_closed_set(tmp_path / "closed")

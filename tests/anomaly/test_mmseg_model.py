@@ -159,6 +159,7 @@ def test_nothing_pretrained_is_asked_for(config):
     assert config.model.backbone.init_cfg is not None
 
 
+@pytest.mark.slow
 def test_closed_set_equals_mmengines_validation(config, network, tmp_path):
     dataset = open_closed_set(config)
     ours = evaluate_closed_set(config, network, dataset)
@@ -250,6 +251,7 @@ def test_a_link_to_nothing_in_the_closed_set_is_refused(config, tmp_path):
         open_closed_set(config)
 
 
+@pytest.mark.slow
 def test_unreadable_closed_set_frame_is_named(config, network, tmp_path):
     (tmp_path / "closed" / "labels" / "2.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"closed/labels/2\.png: expected a complete image"):

@@ -171,6 +171,7 @@ def test_results_are_frozen():
         metrics.compute().frames = 1
 
 
+@pytest.mark.slow
 def test_compute_needs_little_beside_the_scores():
     """Neither all scores once more, nor an index for each of them."""
     metrics = PixelMetrics()

@@ -126,6 +126,7 @@ def test_any_size_works(size):
     assert CLASSES.index("sky") in scene.label
 
 
+@pytest.mark.slow
 def test_anomalies_are_seen_and_their_sizes_differ():
     sizes = [render_scene(seed, (180, 240), 1).anomaly.mean() for seed in range(24)]
     assert min(sizes) > 20 / (360 * 480)

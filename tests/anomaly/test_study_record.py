@@ -64,6 +64,7 @@ def ap(work, seed, network, score):
     return average_precision_score(labels, scores)
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_runs(work, record):
     assert record["sets"] == [SET]
     for name in NETWORKS:
@@ -83,6 +84,7 @@ def test_values_are_those_of_the_runs(work, record):
     assert record["ablation"][0]["sets"][SET] == {figure: own[figure] for figure in ("auroc", "ap", "fpr95")}
 
 
+@pytest.mark.slow
 def test_differences_are_against_the_best_of_the_twin(work, record):
     assert len(record["paired"]) >= 3 * len(SEEDS)
     for one in record["paired"]:

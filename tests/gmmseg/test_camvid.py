@@ -16,6 +16,7 @@ def _scope():
     init_default_scope("mmseg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_unlabelled_becomes_ignored(tmp_path, suffix):
     for folder in PREFIX.values():

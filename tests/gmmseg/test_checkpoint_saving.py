@@ -30,6 +30,7 @@ class NoRoom(Hook):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [1, 2])
 def test_no_room_leaves_the_checkpoint_before(root, tmp_path, kept):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -50,6 +51,7 @@ def test_no_room_leaves_the_checkpoint_before(root, tmp_path, kept):
     assert names == ["iter_4.pth", "iter_6.pth"][2 - kept :]
 
 
+@pytest.mark.slow
 def test_a_file_is_in_place_only_when_it_is_whole(root, tmp_path, monkeypatch):
     import gmmseg.training.runner as module
 
@@ -70,6 +72,7 @@ def memory_keys(state):
     return [key for key in state if ".em.memory." in key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [False, True])
 def test_the_memory_is_kept_once_and_only_with_the_optimizer(root, tmp_path, average):
     options = {"custom_hooks": [{"type": "EMAHook"}]} if average else {}

@@ -90,6 +90,7 @@ def test_stream_follows_the_rule(tmp_path, labels):
     assert _fits(second[first == 7], chances)  # a draw does not depend on the last
 
 
+@pytest.mark.slow
 def test_index_follows_the_data_sets_rules(tmp_path, labels):
     assert (class_index.class_index(_dataset(tmp_path)) == _present(labels, 5)).all()
     fewer = {"classes": ("car", "road")}
@@ -118,6 +119,7 @@ def test_real_images(data_root, tmp_path):
     assert _fits(list(islice(sampler, 20_000)), _chances(_present(maps, 11)))
 
 
+@pytest.mark.slow
 def test_index_is_kept_and_made_anew(tmp_path, labels, reads):
     def index(**options):
         reads.clear()
@@ -141,6 +143,7 @@ def test_index_is_kept_and_made_anew(tmp_path, labels, reads):
     assert [p.name for p in kept.parent.iterdir() if p.name.startswith(".")] == [kept.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", b"\x80\x04K\x01.", None])
 def test_damaged_index_is_made_anew(tmp_path, labels, reads, damage):
     class_index.class_index(_dataset(tmp_path))
@@ -154,6 +157,7 @@ def test_damaged_index_is_made_anew(tmp_path, labels, reads, damage):
     assert kept.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_index_goes_to_the_users_cache_where_the_data_cannot_be_written(tmp_path, labels, reads, cache):
     (tmp_path / "data/.ann.class_index.npz").mkdir()  # os.replace fails on it, as on a read-only disk
     class_index.class_index(_dataset(tmp_path))
@@ -212,6 +216,7 @@ def test_missing_class_is_named(tmp_path, labels, monkeypatch):
     assert said == ["ClassBalancedSampler: no image contains wolf; left out of the stream"]
 
 
+@pytest.mark.slow
 def test_bad_data(tmp_path, labels):
     with pytest.raises(InputError, match="needs class names and a label map for every image"):
         ClassBalancedSampler(BaseSegDataset(data_root=str(tmp_path / "data"), data_prefix={"img_path": "img"}))

@@ -99,6 +99,7 @@ def test_class_that_was_never_fitted_can_still_win():
     assert (fitted[:, :2].amax(1) > fitted[:, 2]).float().mean() > 0.99
 
 
+@pytest.mark.slow
 def test_blocks_of_features_give_the_mixture_of_single_ones():
     """At M = 4,000 in blocks of 4 and with features that drift, the mixture differs by less than 1e-3."""
     mixtures = []

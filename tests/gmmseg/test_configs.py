@@ -331,6 +331,7 @@ def test_street_scene_classes_are_the_generators():
     assert [tuple(colour) for colour in meta.palette] == [tuple(colour) for colour in PALETTE]
 
 
+@pytest.mark.slow
 def test_model_table_is_what_the_tool_writes(tmp_path, monkeypatch):
     document = (ROOT / "docs/models.md").read_text()
     emptied, removed = re.subn(r"(?m)^\|.*gmmseg/.*\n", "", document)

@@ -163,6 +163,7 @@ def convert(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("--config", "config.py")])
 @pytest.mark.parametrize("queue", [True, False])
 def test_tool_gives_what_loading_gives_and_reports_every_key(convert, arguments, queue):

@@ -74,6 +74,7 @@ def processes(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_what_two_processes_gather(processes):
     assert processes[0]["gathered"].tolist() == [[1.0, 1.0]]
     for process in processes:

@@ -71,6 +71,7 @@ def _records(tmp_path):
     return [json.loads(line) for line in (tmp_path / "mixture.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead_share", [0.1, 0.45, 0.9])
 def test_figures(tmp_path, seen, dead_share):
     torch.manual_seed(1)
@@ -104,6 +105,7 @@ def test_figures(tmp_path, seen, dead_share):
     assert runner.iter == STEPS
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without(tmp_path):
     states = []
     for hook in ({"type": "gmmseg.MixtureMonitorHook", "interval": 1}, {"type": "IterTimerHook"}):
@@ -114,6 +116,7 @@ def test_training_is_the_same_with_and_without(tmp_path):
     assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
 
 
+@pytest.mark.slow
 def test_starved_component_is_dead(tmp_path, monkeypatch):
     assign = em.sinkhorn_assign
 
@@ -137,6 +140,7 @@ def test_two_generative_heads_beside_an_ema_copy(tmp_path):
         assert np.sum(record["remembered"]) == em.memory.count.sum() > 0
 
 
+@pytest.mark.slow
 def test_resumed_training_goes_on_with_the_file_and_a_new_one_does_not(tmp_path):
     for steps in (2, 4):
         checkpoint = {"checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 2}}
@@ -146,6 +150,7 @@ def test_resumed_training_goes_on_with_the_file_and_a_new_one_does_not(tmp_path)
     assert [record["step"] for record in _records(tmp_path)] == [2]
 
 
+@pytest.mark.slow
 def test_softmax_network_is_left_alone_with_one_warning(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         runner = _train(tmp_path, {"type": "gmmseg.MixtureMonitorHook"}, segformer(mixture=None))

@@ -41,6 +41,7 @@ class Watch(Hook):
         self.parameters.append({name: value.detach().clone() for name, value in runner.model.named_parameters()})
 
 
+@pytest.mark.slow
 def test_mixed_precision_on_a_cpu(root, tmp_path):
     watch = Watch()
     options = {"optim_wrapper.type": "gmmseg.CPUAmpOptimWrapper"}
@@ -56,6 +57,7 @@ def test_mixed_precision_on_a_cpu(root, tmp_path):
     assert not torch.equal(state[CLASSIFIER + "embed_norm.weight"], plain[CLASSIFIER + "embed_norm.weight"])
 
 
+@pytest.mark.slow
 def test_every_pass_of_accumulated_gradients_is_a_step_of_em(root, tmp_path):
     frozen = {"optim_wrapper.optimizer.lr": 0.0, "optim_wrapper.optimizer.weight_decay": 0.0}
     plain = train(root, tmp_path / "plain", 4, **frozen).model
@@ -65,6 +67,7 @@ def test_every_pass_of_accumulated_gradients_is_a_step_of_em(root, tmp_path):
     assert plain.decode_head.classifier.em.memory.pushed.sum() > 0
 
 
+@pytest.mark.slow
 def test_weights_change_only_when_gradients_are_complete(root, tmp_path):
     watch = Watch()
     train(root, tmp_path, 4, watch, **{"optim_wrapper.accumulative_counts": 2})
@@ -76,6 +79,7 @@ def test_weights_change_only_when_gradients_are_complete(root, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update_buffers", [False, True])
 def test_averaged_weights_with_the_live_memory(root, tmp_path, update_buffers):
     watch, momentum = Watch(), 0.3

@@ -64,6 +64,7 @@ def test_resumed_training_is_that_without_a_stop(root, tmp_path, monkeypatch, va
     assert losses == logged_losses(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_neither_validation_nor_workers_change_the_training(root, tmp_path):
     train(root, tmp_path / "plain")
     workers = {"train_dataloader.num_workers": 2, "train_dataloader.persistent_workers": True}
@@ -72,6 +73,7 @@ def test_neither_validation_nor_workers_change_the_training(root, tmp_path):
     assert_same([plain[part] for part in TRAINED], [validated[part] for part in TRAINED])
 
 
+@pytest.mark.slow
 def test_processes_together_draw_the_samples_of_one(root, tmp_path, monkeypatch):
     import gmmseg.training.random_stream as stream
     from gmmseg.training import SafeRunner
@@ -110,6 +112,7 @@ def test_augmentation_differs_from_sample_to_sample(root, tmp_path):
     assert not torch.equal(image(0, 5), image(1, 5))
 
 
+@pytest.mark.slow
 def test_falls_back_to_the_checkpoint_before_a_truncated_one(root, tmp_path, caplog):
     train(root, tmp_path / "whole", 6)
     work_dir = tmp_path / "run"
@@ -125,6 +128,7 @@ def test_falls_back_to_the_checkpoint_before_a_truncated_one(root, tmp_path, cap
     assert_same([expected[part] for part in TRAINED], [resumed[part] for part in TRAINED])
 
 
+@pytest.mark.slow
 def test_no_readable_checkpoint_is_an_error_and_none_at_all_a_start(root, tmp_path):
     work_dir = tmp_path / "run"
     assert train(root, work_dir, 2, resume="newest").iter == 2
@@ -163,6 +167,7 @@ def test_copied_work_dir_goes_on_from_its_own_checkpoint(tmp_path):
     assert newest_checkpoint(tmp_path / "elsewhere", logger)[0] == tmp_path / "run" / "iter_2.pth"  # an out_dir
 
 
+@pytest.mark.slow
 def test_nothing_left_to_train_is_said(root, tmp_path):
     train(root, tmp_path, 2)
     before = (tmp_path / "iter_2.pth").read_bytes()
@@ -171,6 +176,7 @@ def test_nothing_left_to_train_is_said(root, tmp_path):
     assert (tmp_path / "iter_2.pth").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_without_a_memory_starts_with_an_empty_one(root, tmp_path):
     train(root, tmp_path, 2, **{"default_hooks.checkpoint.save_memory": False})
     assert not [key for key in saved(tmp_path, 2)["state_dict"] if ".em.memory." in key]
@@ -180,6 +186,7 @@ def test_resuming_without_a_memory_starts_with_an_empty_one(root, tmp_path):
     assert runner.model.decode_head.classifier.em.memory.pushed.sum() == 0
 
 
+@pytest.mark.slow
 def test_a_seed_that_changed_is_that_of_the_checkpoint(root, tmp_path):
     train(root, tmp_path / "whole", 4)
     train(root, tmp_path / "run", 2)

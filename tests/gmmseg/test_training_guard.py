@@ -49,6 +49,7 @@ def nan_corner(module, inputs, output):
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["gmm", "softmax"])
 def test_nan_feature(root, tmp_path, head):
     softmax = {"model.type": "EncoderDecoder", "model.decode_head.type": "SegformerHead"}
@@ -91,6 +92,7 @@ def test_nan_in_the_mixture(root, tmp_path):
     assert "decode_head.classifier.mixture.stds holds 3 NaN and 0 infinite of 96 values" in stop(root, tmp_path, spoil)
 
 
+@pytest.mark.slow
 def test_image_that_is_not_finite(root, tmp_path):
     def spoil(model):
         model.data_preprocessor.std[:] = 0
@@ -100,6 +102,7 @@ def test_image_that_is_not_finite(root, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_no_checkpoint_of_a_spoilt_network(root, tmp_path):
     class AfterTheUpdate(Hook):
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -112,12 +115,14 @@ def test_no_checkpoint_of_a_spoilt_network(root, tmp_path):
     assert not list(tmp_path.glob("*.pth*"))
 
 
+@pytest.mark.slow
 def test_guard_can_be_left_out(root, tmp_path):
     hook = Spoil(lambda model: model.backbone.layers[0][0].projection.weight.data.mul_(torch.nan))
     runner = train(root, tmp_path, 3, hook, **{"default_hooks.guard": None})
     assert runner.iter == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "options"), [(3, {}), (0, {"reduce_zero_label": True}), (254, {})])
 def test_label_outside_the_classes(tmp_path, value, options):
     write_images(tmp_path / "data", 1, labels=(1, 2, 255))
@@ -138,6 +143,7 @@ def test_label_outside_the_classes(tmp_path, value, options):
     assert f"in {tmp_path / 'data/images/0.png'} ({path}), found {value};" in str(ended.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["decode_head.num_classes", "decode_head"])
 def test_class_count_of_another_data_set(root, tmp_path, head):
     from tests.gmmseg.tiny_training import network
@@ -149,6 +155,7 @@ def test_class_count_of_another_data_set(root, tmp_path, head):
         train(root, tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_image_that_cannot_be_read_is_named(tmp_path):
     write_images(tmp_path / "data", 1)
     (tmp_path / "data/images/0.png").write_bytes(b"no image")
