@@ -76,13 +76,12 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``import anomaly`` loads nothing else."""
     if name not in _PLACES:
         raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
-    if name in ("TorchModel", "ScoreModel"):
-        from anomaly.utils.optional import needs
-
-        with needs("torch"):
-            found = getattr(importlib.import_module(f"anomaly.{_PLACES[name]}"), name)
-    else:
+    try:
         found = getattr(importlib.import_module(f"anomaly.{_PLACES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from anomaly.utils.optional import raise_missing
+
+        raise_missing(error)
     globals()[name] = found
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,12 +106,10 @@ def evaluate(
             wrong number. The message says what to do.
     """
     model, profile = load_model(model), profile or Profile()
-    datasets = [_dataset(one, root) for one in _several(data)]
-    datasets = datasets if limit is None else [one.limit(limit) for one in datasets]
+    datasets = [_dataset(one, root, limit) for one in _several(data)]
     calibration = None
     if calibrate_on is not None:
-        chosen = _dataset(calibrate_on, root)
-        calibration = parse_calibration(chosen if limit is None else chosen.limit(limit), calibrate_by)
+        calibration = parse_calibration(_dataset(calibrate_on, root, limit), calibrate_by)
     evaluation = configure(
         model,
         scores,
@@ -126,7 +124,6 @@ def evaluate(
         model,
         datasets,
         evaluation,
-        inputs=getattr(model, "inputs", {}),
         closed_set=closed_set,
         limit=limit,
         report_images=report_images,
@@ -252,28 +249,26 @@ def verify(
             "datasets of the result as data="
         )
     names: Any = again.datasets if data is None else _several(data)
-    datasets = [_dataset(one, root, as_found=again.as_found) for one in names]
+    datasets = [_dataset(one, root, again.limit, as_found=again.as_found) for one in names]
     model = load_model(model)
-    chosen = None
+    calibration = None
     if again.calibrate_on is not None:
-        chosen = _dataset(again.calibrate_on, root, as_found=again.as_found)
-        chosen = chosen if again.limit is None else chosen.limit(again.limit)
+        chosen = _dataset(again.calibrate_on, root, again.limit, as_found=again.as_found)
+        calibration = parse_calibration(chosen, again.calibrate_by)
     evaluation = configure(
         model,
         again.scores,
         postprocessing=again.postprocessing,
         inference=again.inference,
         metrics=again.metrics,
-        calibration=None if chosen is None else parse_calibration(chosen, again.calibrate_by),
+        calibration=calibration,
         statistics=statistics,
         settings={"limit": again.limit},
     )
-    datasets = datasets if again.limit is None else [one.limit(again.limit) for one in datasets]
     found = measure(
         model,
         datasets,
         evaluation,
-        inputs=getattr(model, "inputs", {}),
         closed_set=record.closed_set is not None,
         limit=again.limit,
         report_images=0,
@@ -450,12 +445,6 @@ class Result:
 # Shared by the functions of this module and the command line.
 
 
-class HasFitted(Protocol):
-    """A model that knows to which images its mixtures were fitted."""
-
-    fitted_images: frozenset[str]
-
-
 class _Tables(Callback):
     """Keeps the counts of each frame for paired comparisons."""
 
@@ -572,7 +561,7 @@ def measure(
     datasets: Sequence[Dataset],
     evaluation: Evaluation,
     *,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
     record: Mapping[str, Any] | None = None,
     closed_set: bool | None = None,
     limit: int | None = None,
@@ -589,7 +578,8 @@ def measure(
         model: The model; None if all scores are stored.
         datasets: The datasets, already limited.
         evaluation: The configuration, from :func:`configure`.
-        inputs: Files that went into the evaluation with their checksums, for the record.
+        inputs: Files that went into the evaluation with their checksums, for the record; by default those of
+            the model.
         record: Name and type of the model, for the record; by default what the model says.
         closed_set: Whether to measure mIoU on the config's validation data: True demands it, None measures it if the
             data are there.
@@ -604,6 +594,7 @@ def measure(
     Raises:
         InputError: Anything that is wrong with the model, the data or the configuration.
     """
+    inputs = getattr(model, "inputs", {}) if inputs is None else inputs
     origin = provenance({name: dict(one) for name, one in inputs.items()})
     closed, frames = None, 0
     if closed_set is not False and getattr(model, "config", None) is not None:
@@ -653,15 +644,15 @@ def _closed_set(
     return lambda on_frame: whole(on_frame=on_frame), frames
 
 
-def _dataset(one: Any, root: str | Path, *, as_found: bool = False) -> Dataset:
-    if isinstance(one, Dataset):
-        return one
-    if isinstance(one, str):
-        return load_dataset(one, root, as_found=as_found)
-    raise InputError(
-        f"data: expected a dataset or its name, found {type(one).__name__}; see anomaly.load_dataset and "
-        "anomaly.from_folders"
-    )
+def _dataset(one: Any, root: str | Path, limit: int | None, *, as_found: bool = False) -> Dataset:
+    """Return a dataset given by name or as an object, with at most ``limit`` frames."""
+    if not isinstance(one, (Dataset, str)):
+        raise InputError(
+            f"data: expected a dataset or its name, found {type(one).__name__}; see anomaly.load_dataset and "
+            "anomaly.from_folders"
+        )
+    dataset = load_dataset(one, root, as_found=as_found) if isinstance(one, str) else one
+    return dataset if limit is None else dataset.limit(limit)
 
 
 def _several(value: Any) -> list[Any]:

@@ -1,8 +1,13 @@
 """The installed commands, called in this process."""
 
 import importlib
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
+
+PAGE_TOOLS = Path(__file__).resolve().parents[1] / "tools/dev"
 
 TOOLS = {
     "ood_eval": "anomaly evaluate",
@@ -31,3 +36,12 @@ def status_of(command, *words):
     with pytest.raises(SystemExit) as ended:
         main([*first, *map(str, words)])
     return ended.value.code or 0
+
+
+def page_tool_status(monkeypatch, name, *words):
+    """Run a tool of ``tools/dev`` with words; give the status that it ends with."""
+    monkeypatch.syspath_prepend(str(PAGE_TOOLS))
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(PAGE_TOOLS / name), run_name="__main__")
+    return ended.value.code

@@ -1,13 +1,12 @@
 """docs/datasets.md is the catalogue."""
 
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
 from anomaly.datasets.catalog import SETS
+from tests.commands import page_tool_status
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "datasets.md").read_text()
@@ -15,15 +14,7 @@ PAGE = (ROOT / "docs" / "datasets.md").read_text()
 
 @pytest.fixture
 def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
-
-    def call(path):
-        monkeypatch.setattr(sys, "argv", ["datasets_page.py", "--file", str(path)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools/dev" / "datasets_page.py"), run_name="__main__")
-        return end.value.code
-
-    return call
+    return lambda path: page_tool_status(monkeypatch, "datasets_page.py", "--file", path)
 
 
 def test_page_is_up_to_date(tool, tmp_path):

@@ -124,10 +124,7 @@ def test_a_seed_decides_all(call):
 @pytest.fixture
 def tiny(tmp_path, call):
     """A network of four classes, the last of which no label has, and its data; the input is padded to 64x96."""
-    tiny_segmentor.write_closed_set(tmp_path / "closed")
-    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
-    config.write_text(config.read_text() + "train_dataloader = val_dataloader\n")
-    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+    tiny_segmentor.write_all(tmp_path, "train_dataloader = val_dataloader\n")
 
 
 def what_inference_sees(model, inputs, metas):

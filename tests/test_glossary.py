@@ -1,8 +1,6 @@
 """docs/glossary.md and the report explain every score and column, with the texts of the code."""
 
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from anomaly.metrics.functional.components import TRACKS
 from anomaly.report.glossary import TERMS, explain_columns, explain_scores
 from anomaly.report.table import FURTHER, HEADLINE
 from anomaly.scores.registry import COMBINATIONS, SCORES
+from tests.commands import page_tool_status
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "glossary.md").read_text()
@@ -23,15 +22,7 @@ EVERY = {**SCORES, **COMBINATIONS}
 
 @pytest.fixture
 def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
-
-    def call(path):
-        monkeypatch.setattr(sys, "argv", ["glossary_page.py", "--file", str(path)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools/dev" / "glossary_page.py"), run_name="__main__")
-        return end.value.code
-
-    return call
+    return lambda path: page_tool_status(monkeypatch, "glossary_page.py", "--file", path)
 
 
 def test_page_is_up_to_date(tool, tmp_path):

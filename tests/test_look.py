@@ -50,7 +50,10 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     detector = TorchModel(lambda images: torch.cat([images, -images], 1), classes=(*tuple("abcde"), HOSTILE))
     out, seen = tmp_path / "look.html", []
     write_look(
-        *(detector, images, get_scores(["msp"]), out),
+        detector,
+        images,
+        get_scores(["msp"]),
+        out,
         name=HOSTILE,
         record={"name": HOSTILE, "type": "none"},
         provenance={"command": HOSTILE},
@@ -81,7 +84,7 @@ def test_thresholds_call_the_share_of_pixels_that_the_page_says(images, tmp_path
     assert "Precision" not in page.partition('id="b0"')[0]
 
 
-def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(images, tmp_path):
+def test_an_image_that_cannot_be_shown_is_told_before_the_work(images, tmp_path):
     folder, seen = images[0][1].parent, []
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(folder / "z.png")
     (folder / "zz.png").write_text("no picture")
@@ -98,7 +101,7 @@ def test_a_photograph_that_cannot_be_shown_is_told_before_the_work(images, tmp_p
     assert not seen
 
 
-def test_all_photographs_that_cannot_be_read_are_told_at_once(images, tmp_path):
+def test_all_images_that_cannot_be_read_are_told_at_once(images, tmp_path):
     folder = images[0][1].parent
     for name in "wxyz":
         (folder / f"{name}.png").write_text("no picture")

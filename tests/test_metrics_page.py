@@ -2,8 +2,6 @@
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from anomaly.errors import InputError
 from anomaly.metrics import PixelMetrics
 from anomaly.metrics.conventions import CONVENTIONS
 from anomaly.report.conventions import MeasuredDataset, conventions_json, conventions_markdown, read_conventions
-from tests.commands import status_of
+from tests.commands import page_tool_status, status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
@@ -22,15 +20,11 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text()
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Run a tool; give its status, what it printed and what it complained of."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools/dev"))
 
     def call(name, *words):
         if name.startswith("anomaly "):
             return status_of(name, *words), *capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools/dev" / name), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        return page_tool_status(monkeypatch, name, *words), *capsys.readouterr()
 
     return call
 

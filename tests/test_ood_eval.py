@@ -33,12 +33,8 @@ def write_set(root, frames=3, values=LABEL):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with config, checkpoint, closed set and data/road_anomaly; also the working directory."""
-    from mmengine.config import Config
-
     monkeypatch.chdir(tmp_path)
-    tiny_segmentor.write_closed_set(tmp_path / "closed")
-    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
-    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+    tiny_segmentor.write_all(tmp_path)
     write_set(tmp_path / "data" / "road_anomaly")
     return tmp_path
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 
 from anomaly.results.score_store import open_scores
 from tests.anomaly import set_trees, tiny_segmentor
@@ -19,9 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def place(tmp_path, monkeypatch):
     """A folder with config, checkpoint and images; also the working directory."""
     monkeypatch.chdir(tmp_path)
-    tiny_segmentor.write_closed_set(tmp_path / "closed")
-    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
-    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+    tiny_segmentor.write_all(tmp_path)
     for i in range(3):
         set_trees.write(tmp_path / f"photos/town {i}/x.png", set_trees.photo(i, 48, 72))
     return tmp_path

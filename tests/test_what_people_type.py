@@ -1,5 +1,7 @@
 """The lines that the design says people type, as written: Python and the command, on a small network and dataset."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -35,12 +37,8 @@ class Module(torch.nn.Module):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with ``data/road_anomaly``, a config and its checkpoint; also the working directory."""
-    from mmengine.config import Config
-
     monkeypatch.chdir(tmp_path)
-    tiny_segmentor.write_closed_set(tmp_path / "closed")
-    config = tiny_segmentor.write_config(tmp_path / "tiny.py", tmp_path / "closed")
-    tiny_segmentor.write_checkpoint(tmp_path / "tiny.pth", Config.fromfile(config))
+    tiny_segmentor.write_all(tmp_path)
     write_road_anomaly(tmp_path / "data" / "road_anomaly")
     return tmp_path
 
@@ -65,6 +63,16 @@ def test_python(place, capsys):
     assert "energy" in capsys.readouterr().out
     assert (place / "out/report.html").is_file()
     assert {path.name for path in (place / "out").iterdir()} == {"report", "report.html", "results.csv", "results.json"}
+
+
+@pytest.mark.slow
+def test_record_names_the_checkpoint_that_was_loaded(place):
+    import anomaly
+
+    data = anomaly.load_dataset("road_anomaly", root="data", as_found=True)
+    result = anomaly.evaluate(("tiny.py", "tiny.pth"), data, "msp", limit=1, report_images=0, closed_set=False)
+    weights = hashlib.sha256((place / "tiny.pth").read_bytes()).hexdigest()
+    assert result.record.provenance["checkpoint"]["sha256"] == weights
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from anomaly.cli.options import (
     add_datasets,
     add_inference,
     add_model,
+    add_score_scale,
     by_windows,
     data_root,
     model_words,
@@ -94,13 +95,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     chains += "leaves scores unchanged (docs/postprocessing.md)"
     add("--post", nargs="+", default=["none"], metavar="STEP,STEP", help=chains)
     add("--predictions", type=Path, metavar="DIR", help="score maps on disk instead of a model")
-    add(
-        "--score-scale",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="scores of the smallest and the largest integer",
-    )
+    add_score_scale(add)
     add(
         "--save-scores",
         type=Path,
@@ -278,6 +273,7 @@ def network_source(
     """
     from anomaly.api import configure
     from anomaly.cli.config_options import CHECKPOINT_FOLLOWS, CLOSED_SET, LOOKING, Reads
+    from anomaly.models.tiling import Inference
     from anomaly.results.score_store import ScoreWriter
     from anomaly.utils.file_records import file_record
 
@@ -286,7 +282,7 @@ def network_source(
     else:  # the closed set is predicted as test_cfg says, whatever --window is
         reads = Reads((*LOOKING, *CLOSED_SET), CHECKPOINT_FOLLOWS)
     model = read_model(args, reads)
-    inference = read_inference(args, getattr(model, "inference", None) or _default_inference())
+    inference = read_inference(args, getattr(model, "inference", None) or Inference())
     inputs = dict(getattr(model, "inputs", {}))
     stores = {}
     evaluation = configure(
@@ -297,7 +293,6 @@ def network_source(
         metrics=metrics,
         calibration=calibration,
         statistics=args.statistics,
-        settings={},
     )
     if args.statistics is not None:
         learned = next((score.learned_from for score in evaluation.scores if score.learned_from), frozenset())
@@ -311,12 +306,6 @@ def network_source(
     record = getattr(model, "record", None) or {"name": name, "type": type(model).__name__}
     evaluation = replace(evaluation, stores=stores, settings=settings)
     return Source(model, evaluation, record, inputs, Path("work_dirs", name, "ood_eval"))
-
-
-def _default_inference() -> Any:
-    from anomaly.models.tiling import Inference
-
-    return Inference()
 
 
 def _stored(
@@ -428,8 +417,7 @@ def _check_together(args: argparse.Namespace) -> None:
         options = ", ".join(map(option_of, given))
         raise InputError(
             f"{options}: expected no options of a model together with --predictions; omit them, or omit --predictions "
-            "and "
-            "name CONFIG and CHECKPOINT"
+            "and name CONFIG and CHECKPOINT"
         )
     if args.binned and (asked := [name for name in BINNED if name in args.given]):
         raise InputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomaly.cli.options import add_datasets, open_maps, read_datasets
+from anomaly.cli.options import add_datasets, add_score_scale, open_maps, read_datasets
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
 
@@ -35,13 +35,7 @@ def main(words: Sequence[str] | None = None) -> None:
         metavar="DIR",
         help="its DIR_OUTPUTS; files are written to DIR/anomaly_p/METHOD/SET",
     )
-    add(
-        "--score-scale",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="scores of the smallest and the largest integer",
-    )
+    add_score_scale(add)
     add_datasets(parser)
     args = parser.parse_args(words)
 

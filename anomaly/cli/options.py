@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,6 +214,17 @@ def add_datasets(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_score_scale(add: Callable[..., Any]) -> None:
+    """Add the option that gives score maps of integers their scale; ``add`` is the group's ``add_argument``."""
+    add(
+        "--score-scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="scores of the smallest and the largest integer",
+    )
+
+
 def data_root(args: argparse.Namespace) -> Path:
     """The folder that holds the datasets."""
     return args.data_root or Path(os.environ.get("DATA_ROOT", "data"))
@@ -259,8 +270,7 @@ def open_maps(folder: Path, dataset: Dataset, scale: Scale | None) -> StoredScor
     if stored.unused:
         print(
             f"note: {len(stored.unused)} score maps in {stored.folder}, such as {stored.unused[0]}, belong to no frame "
-            "of "
-            f"{dataset.name} and are ignored",
+            f"of {dataset.name} and are ignored",
             file=sys.stderr,
         )
     return stored

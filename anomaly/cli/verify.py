@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anomaly.cli.evaluate import choose_source
-from anomaly.cli.options import add_model, data_root, read_datasets, result_path
+from anomaly.cli.options import add_model, add_score_scale, data_root, read_datasets, result_path
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
 
@@ -25,13 +25,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("results", type=result_path, metavar="RESULTS", help="results.json of `anomaly evaluate`")
     add_model(parser)
     add("--predictions", type=Path, metavar="DIR", help="score maps of the result, instead of a model")
-    add(
-        "--score-scale",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="scores of the smallest and the largest integer",
-    )
+    add_score_scale(add)
     add("--statistics", type=Path, metavar="FILE", help="file of `anomaly fit-scores`, if the result used one")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 
 from anomaly.models.mmseg import build_model
 from tests.anomaly import set_trees
@@ -71,3 +72,10 @@ def write_checkpoint(path: Path, config) -> Path:
     state["decode_head.conv_seg.weight"] = 5 * (weight - weight.mean(1, keepdim=True))
     torch.save({"state_dict": state, "meta": {}}, path)
     return path
+
+
+def write_all(folder: Path, more: str = "") -> None:
+    """Write ``closed``, ``tiny.py`` (with ``more`` at its end) and ``tiny.pth`` into a folder."""
+    config = write_config(folder / "tiny.py", write_closed_set(folder / "closed"))
+    config.write_text(config.read_text() + more)
+    write_checkpoint(folder / "tiny.pth", Config.fromfile(config))
