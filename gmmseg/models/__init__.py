@@ -1,6 +1,6 @@
 """Generative decode heads, segmentors with likelihoods, and a backbone, as mmseg modules."""
 
-from gmmseg.models.efficientnet_lite import EfficientNetLite0
+from gmmseg.models.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
 from gmmseg.models.heads import (
     DepthwiseSeparableASPPGMMSegHead,
     FCNGMMSegHead,
@@ -16,6 +16,8 @@ __all__ = [
     "CascadeGMMSegmentor",
     "DepthwiseSeparableASPPGMMSegHead",
     "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
     "FCNGMMSegHead",
     "GMMHeadMixin",
     "GMMSegmentor",
