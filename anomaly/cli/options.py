@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomaly.errors import InputError
+from anomaly.models.loading import FORMS, load_model, names_huggingface
 from anomaly.scores.registry import SCORES, get_scores
 from anomaly.utils.names import check_distinct
 
@@ -37,8 +38,11 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool = True, positio
     if positional:
         add("config", type=Path, nargs="?", help="a config of mmsegmentation, such as those in configs/")
         add("checkpoint", type=Path, nargs="?", help="a checkpoint of that network")
-    what = "CONFIG CHECKPOINT, or FILE.PY:NAME for a module, a model or a score function in a Python file"
+    what = "CONFIG CHECKPOINT of mmsegmentation, a folder or hub id of Hugging Face, or FILE.PY:NAME for a module, a "
+    what += "model or a score function in a Python file"
     add("--model", nargs="+", metavar="SPEC", help=what + ("" if required else " (default: the shipped network)"))
+    pickled = "read the weights of a Hugging Face network from a pickle (tensors only) if it has no safetensors"
+    add("--allow-pickle", action="store_true", help=pickled)
     add("--device", help="such as cpu or cuda:0 (default: cuda if available)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the config to override")
 
@@ -55,10 +59,8 @@ def model_words(args: argparse.Namespace) -> list[str]:
     if named and args.model:
         raise InputError("model: expected CONFIG CHECKPOINT or --model, found both; name the model once")
     words = named or list(args.model or [])
-    if len(words) > 2 or (len(words) == 1 and ":" not in words[0]):
-        raise InputError(
-            f"model: expected CONFIG and CHECKPOINT, or FILE.PY:NAME, found {' '.join(words)}; use one of these forms"
-        )
+    if len(words) > 2 or (len(words) == 1 and ":" not in words[0] and not names_huggingface(words[0])):
+        raise InputError(f"model: expected {FORMS}, found {' '.join(words)}; use one of these forms")
     if len(words) == 2 and ":" in words[0] and words[0].partition(":")[0].endswith(".py"):
         raise InputError(f"model: expected only {words[0]}, which is a complete model, found {words[1]} too; omit one")
     return words
@@ -74,14 +76,17 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
     Raises:
         InputError: The config, the checkpoint or the file is invalid.
     """
-    from anomaly.models.loading import load_model
-
     words = model_words(args)
     check_score_names(args.scores)
+    if args.allow_pickle and not (len(words) == 1 and names_huggingface(words[0])):
+        raise InputError(
+            f"--allow-pickle: expected a folder or hub id of Hugging Face as the model, found {words[0]}; omit the "
+            "option"
+        )
     if len(words) == 1:
         if args.cfg_options:
             raise InputError(f"--cfg-options: expected a config as the model, found {words[0]}; omit the option")
-        return load_model(words[0], device=args.device)
+        return load_model(words[0], device=args.device, allow_pickle=args.allow_pickle)
     from anomaly.cli.mmseg_config import read_config
 
     config = read_config(Path(words[0]), args.cfg_options, getattr(args, "data_root", None), reads)

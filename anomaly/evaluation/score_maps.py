@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.frames import Frame, ScoreMap
-from anomaly.models.base import Model
+from anomaly.models.base import Model, Prediction
 from anomaly.postprocessing.table import Chain, Context
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import SCORES, Score, serves
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NO_POST = (Chain(),)
 Size = tuple[int, int]
+Kind = Literal["class_log_likelihood", "mask_sum", "log_softmax"]
 
 
 class Store(Protocol):
@@ -58,12 +59,13 @@ class TopClasses:
     """The most likely classes of some pixels.
 
     Args:
-        kind: Kind of the values: log-likelihoods ``log p(x | c)`` of a generative network, else log-softmax.
+        kind: Kind of the values: log-likelihoods ``log p(x | c)`` of a generative network, the sums over masks of a
+            mask classifier, else log-softmax.
         classes: Class indices, the most likely first. Shape: ``(K, rows, columns)``, int64.
         values: Their values. Shape: ``(K, rows, columns)``, float32.
     """
 
-    kind: Literal["class_log_likelihood", "log_softmax"]
+    kind: Kind
     classes: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32]
 
@@ -144,10 +146,11 @@ class ScorePipeline:
 
 
 def predicted_classes(prediction: ImagePrediction, size: Size) -> npt.NDArray[np.int64] | None:
-    """Predicted class of each pixel from logits resized to ``size = (H, W)``, as in mmseg; None without logits."""
-    if prediction.views[0].prediction.logits is None:
+    """Predicted class of each pixel, from class maps resized to ``size = (H, W)``; None without classes."""
+    if not prediction.views[0].prediction.gives_classes:
         return None
-    found: npt.NDArray[np.int64] = _resized(prediction.class_maps("logits"), size).argmax(0).cpu().numpy()
+    maps = prediction.class_maps(Prediction.class_values)
+    found: npt.NDArray[np.int64] = _resized(maps, size).argmax(0).cpu().numpy()
     return found
 
 
@@ -170,16 +173,19 @@ def top_classes(
     import torch
 
     first = prediction.views[0].prediction
-    field: Literal["class_log_likelihood", "logits"] | None = None
-    field = "class_log_likelihood" if first.class_log_likelihood is not None else field
-    field = "logits" if field is None and first.logits is not None else field
-    if field is None:
+    if first.class_log_likelihood is not None:
+        kind: Kind = "class_log_likelihood"
+        maps = prediction.class_maps(lambda one: one.field("class_log_likelihood"))
+    elif first.gives_classes:
+        kind = "mask_sum" if first.logits is None else "log_softmax"
+        maps = prediction.class_maps(Prediction.class_values)
+    else:
         return None
-    maps = _resized(prediction.class_maps(field), size)
+    maps = _resized(maps, size)
     maps = maps[:, torch.from_numpy(rows)][:, :, torch.from_numpy(columns)].float().cpu()
-    generative = field == "class_log_likelihood"
-    values, classes = (maps if generative else maps.log_softmax(0)).topk(min(most, len(maps)), dim=0)
-    return TopClasses("class_log_likelihood" if generative else "log_softmax", classes.numpy(), values.numpy())
+    maps = maps.log_softmax(0) if kind == "log_softmax" else maps
+    values, classes = maps.topk(min(most, len(maps)), dim=0)
+    return TopClasses(kind, classes.numpy(), values.numpy())
 
 
 def _resized(maps: Tensor, size: Size) -> Tensor:
@@ -239,8 +245,12 @@ def _way_to(missing: str, gives: Iterable[str]) -> str:
     """What the user can do about a missing field, or why nothing can be done, for a message."""
     if set(gives) == {"score"}:
         return " (a score function gives only its own score)"
+    if "mask_logits" in gives and missing in ("logits", "class_log_likelihood"):
+        return " (a mask classifier has class probabilities of masks, not of pixels)"
     if missing == "logits":
         return " (with one class they are not informative: the softmax is 1 everywhere)"
+    if missing in ("mask_logits", "query_class_prob"):
+        return " (only mask classifiers, such as Mask2Former, give them)"
     if missing == "component_peak" and "component_log_prob" in gives:
         return " (with a frozen copy of the backbone, components have no mean)"
     return "" if missing == "features" else " (`gmmseg fit` fits mixtures to any network that has none)"

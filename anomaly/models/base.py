@@ -12,9 +12,12 @@ from anomaly.frames import Image
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features", "score")
-FIELDS = (*MAPS, "component_peak")
-"""Names of the fields of a prediction that scores can use."""
+MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features", "score", "mask_logits")
+BATCHED = (*MAPS, "query_class_prob")
+FIELDS = (*BATCHED, "component_peak")
+"""Names of the fields of a prediction: maps, what has an entry for each input, and all that scores can use."""
+MASKS = ("query_class_prob", "mask_logits")
+"""Fields of a mask classifier, which gives both or none."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Prediction:
         features: Input of the last layer, or the embedding of a generative classifier. Shape: ``(B, D, h, w)``,
             float32.
         score: An anomaly score that the model computes itself. Higher = more anomalous. Shape: ``(B, h, w)``, float32.
+        mask_logits: Masks of a mask classifier's queries, before the sigmoid. Shape: ``(B, Q, h, w)``, float32.
+        query_class_prob: Class probabilities of these queries, after the softmax, with the no-object class last. Shape:
+            ``(B, Q, C + 1)``, float32.
         covers: Height and width of the input that the maps cover, if the input was padded below and on the right; None
             without padding.
         align_corners: The ``align_corners`` setting of the network's own decoder, used to resize the maps.
@@ -46,6 +52,8 @@ class Prediction:
     component_peak: Tensor | None = None
     features: Tensor | None = None
     score: Tensor | None = None
+    mask_logits: Tensor | None = None
+    query_class_prob: Tensor | None = None
     covers: tuple[int, int] | None = None
     align_corners: bool = False
 
@@ -67,7 +75,28 @@ class Prediction:
 
     def of(self, start: int, stop: int) -> Prediction:
         """Return the prediction for inputs ``start`` to ``stop - 1`` of the batch."""
-        return self._each(lambda maps: maps[start:stop])
+        return self._each(lambda found: found[start:stop], BATCHED)
+
+    @property
+    def gives_classes(self) -> bool:
+        """Whether the model gives classes: logits, or masks with class probabilities."""
+        return self.logits is not None or (self.mask_logits is not None and self.query_class_prob is not None)
+
+    def class_values(self) -> Tensor:
+        """Values of which the largest is that of the predicted class.
+
+        Returns:
+            The logits, or for a mask classifier the sums over masks ``sum_q p_q(c) sigmoid(m_q)``, without the
+            no-object class. Shape: ``(B, C, h, w)``, float32.
+
+        Raises:
+            InputError: The model gives neither.
+        """
+        if self.logits is not None:
+            return self.logits
+        from anomaly.models.masks import weighted_masks
+
+        return weighted_masks(self.field("query_class_prob")[..., :-1], self.field("mask_logits")).float()
 
     def resized(self, size: tuple[int, int], names: Collection[str] = MAPS) -> Prediction:
         """Resize maps to the resolution of the input and remove the padding.
@@ -106,8 +135,8 @@ class Prediction:
 
         return interpolate(maps, size, mode="bilinear", align_corners=self.align_corners)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Prediction:
-        found = {name: maps for name in MAPS if (maps := getattr(self, name)) is not None}
+    def _each(self, change: Callable[[Tensor], Tensor], names: Collection[str] = MAPS) -> Prediction:
+        found = {name: maps for name in names if (maps := getattr(self, name)) is not None}
         changed = {name: change(maps) for name, maps in found.items()}
         return Prediction(**{**vars(self), **changed})
 
@@ -118,9 +147,10 @@ class Model(Protocol):
 
     Attributes:
         gives: Names of the :class:`Prediction` fields that the model always provides, and that scores can use:
-            ``"logits"`` of at least two classes, ``"features"``, ``"score"``, and for a generative classifier
-            ``"class_log_likelihood"``, ``"component_log_prob"`` and ``"component_peak"``.
-        classes: Names of the classes, in the order of the logits; empty if they are not known.
+            ``"logits"`` of at least two classes, ``"features"``, ``"score"``, for a mask classifier
+            ``"query_class_prob"`` and ``"mask_logits"``, and for a generative classifier ``"class_log_likelihood"``,
+            ``"component_log_prob"`` and ``"component_peak"``.
+        classes: Names of the classes, in the order of the logits or probabilities; empty if they are not known.
     """
 
     gives: frozenset[str]

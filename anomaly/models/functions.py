@@ -13,6 +13,7 @@ from anomaly.errors import InputError
 from anomaly.frames import Image, as_array
 from anomaly.models.base import Prediction
 from anomaly.models.evaluation_mode import evaluation_mode
+from anomaly.models.torch import weights_record
 
 
 class ScoreModel:
@@ -45,7 +46,11 @@ class ScoreModel:
         self._function = function
         own = getattr(function, "__name__", type(function).__name__)
         self.name = str(name or ("score" if own == "<lambda>" else own))
-        self.record = {"name": self.name, "type": "score function"}
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Name, type and a hash of the weights that the function uses, for results."""
+        return {"name": self.name, "type": "score function", **weights_record(self._function)}
 
     def prepare(self, image: Image) -> Tensor:
         """Convert an image to a tensor without scaling its values.

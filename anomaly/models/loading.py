@@ -1,10 +1,11 @@
-"""Load a model from a config and a checkpoint, from ``file.py:name``, from an ``nn.Module``, or from a function."""
+"""Load a model: from mmsegmentation, from Hugging Face, from ``file.py:name``, from a module or a function."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,22 @@ from anomaly.models.base import Model
 from anomaly.utils.file_records import file_record
 from anomaly.utils.optional import needs, raise_missing
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILES = (".py", ".pth", ".pt", ".ckpt", ".onnx", ".safetensors", ".bin", ".json", ".yaml", ".yml")
+"""Endings of files, which no id of the hub has."""
+FORMS = "a config and a checkpoint, a folder or hub id of Hugging Face, or file.py:name"
 
-def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) -> Model:
+
+def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None, allow_pickle: bool = False) -> Model:
     """Load a model from a specification.
 
     Args:
         spec: One of
 
             - ``"config.py"`` together with ``checkpoint``, or the two as a pair: a network of mmsegmentation;
+            - a folder of ``save_pretrained``, or the id of a model on the Hugging Face hub: a network of
+              ``transformers`` for semantic or universal segmentation, with its image processor
+              (:class:`anomaly.HuggingFaceModel`). Code from there is never executed;
             - ``"file.py:name"``: the object ``name`` of a Python file: a model, an ``nn.Module``, a class or function
               that returns one when called without arguments, or a function from an image to its score map. The file is
               executed;
@@ -31,6 +40,8 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) 
         checkpoint: File with the weights, if ``spec`` is a config. Only tensors and plain containers are loaded from
             it, so that it cannot run code.
         device: Device of the network, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
+        allow_pickle: Whether the weights of a Hugging Face network may be read from a pickle where there are no
+            safetensors. Only tensors and plain containers are loaded from it.
 
     Returns:
         The model.
@@ -44,7 +55,7 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) 
             raise InputError(f"model: expected a config and a checkpoint, found {len(spec)} values; pass these two")
         spec, checkpoint = spec
     if isinstance(spec, (str, Path)):
-        return _from_text(str(spec), checkpoint, device)
+        return _from_text(str(spec), checkpoint, device, allow_pickle)
     if checkpoint is not None:
         raise InputError(
             f"checkpoint: expected a config to go with it, found {type(spec).__name__}; omit the checkpoint"
@@ -52,7 +63,12 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None) 
     return _from_object(spec, device, "model")
 
 
-def _from_text(text: str, checkpoint: Any, device: str | None) -> Model:
+def names_huggingface(text: str) -> bool:
+    """Whether a specification is a folder, or may be an id of the Hugging Face hub."""
+    return Path(text).is_dir() or (HUB_ID.fullmatch(text) is not None and not text.endswith(FILES))
+
+
+def _from_text(text: str, checkpoint: Any, device: str | None, allow_pickle: bool) -> Model:
     path, colon, name = text.rpartition(":")
     if colon and path.endswith(".py"):
         if checkpoint is not None:
@@ -72,9 +88,11 @@ def _from_text(text: str, checkpoint: Any, device: str | None) -> Model:
             f"{text}: expected a checkpoint for this config, or {text}:NAME for an object of this file, found neither; "
             "add one"
         )
-    raise InputError(
-        f"model: expected a config and a checkpoint, or file.py:name, found {text!r}; use one of these forms"
-    )
+    if checkpoint is None and names_huggingface(text):
+        with needs("transformers", f"the model {text}"):
+            from anomaly.models.huggingface import load_huggingface
+        return load_huggingface(text, device=device, allow_pickle=allow_pickle)
+    raise InputError(f"model: expected {FORMS}, found {text!r}; use one of these forms")
 
 
 def _named(path: Path, name: str) -> Any:

@@ -1,7 +1,8 @@
-"""Adapter that makes a model of any torch module or function that returns class logits."""
+"""Adapter that makes a model of any torch module or function that returns class logits, or masks with classes."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anomaly.errors import InputError
-from anomaly.frames import Image
-from anomaly.models.base import FIELDS, MAPS, Prediction
-from anomaly.models.evaluation_mode import Steady, evaluation_mode, state_kept
+from anomaly.frames import Image, check_image
+from anomaly.models.base import FIELDS, MASKS, Prediction
+from anomaly.models.checks import check_maps
+from anomaly.models.evaluation_mode import Steady, evaluation_mode, modules_of, state_kept
 from anomaly.utils.given import real, whole
 from anomaly.utils.names import check_distinct
 
@@ -40,7 +42,7 @@ def pick_device(name: str | torch.device | None) -> torch.device:
 
 
 class TorchModel:
-    """Model made of any ``nn.Module``, or function of tensors, that returns class logits.
+    """Model made of any ``nn.Module``, or function of tensors, that returns class logits, or masks with classes.
 
     A module is moved to ``device``. It runs without gradients and in evaluation mode, together with all modules that
     the function uses; their training flags are restored after each call. The first images are predicted twice: a
@@ -48,13 +50,13 @@ class TorchModel:
 
     Args:
         function: Receives a batch of RGB images ``(B, 3, h, w)``, float32, scaled to 0..1 and normalised. Returns
-            logits ``(B, C, h', w')`` of any resolution, with C of at least 2: as a tensor, as the entry ``"logits"`` of
-            a dict, as the entry that ``output`` names, or in a dict of several fields of :class:`anomaly.Prediction`,
-            named in ``gives``.
-        output: Key (or index) of the logits in the dict (or tuple) that the network returns, such as ``"out"`` for the
-            networks of torchvision.
+            logits ``(B, C, h', w')`` of any resolution, with C of at least 2: as a tensor, as the entry ``"logits"`` or
+            ``"out"`` (as the networks of torchvision) of a dict, as the entry that ``output`` names, or in a dict of
+            several fields of :class:`anomaly.Prediction`, named in ``gives``.
+        output: Key (or index) of the logits in the dict (or tuple) that the network returns, if it is another one.
         classes: Names of the classes, in the order of the logits. Default: not known.
-        gives: Names of the fields, if the function returns a dict of several.
+        gives: Names of the fields, if the function returns a dict of several. A mask classifier returns
+            ``"query_class_prob"`` and ``"mask_logits"``.
         mean: Mean of each RGB channel on the scale 0..1, subtracted from the image. Default: 0. A module without
             ``mean`` or ``std`` causes a warning; pass ``mean=(0, 0, 0), std=(1, 1, 1)`` if it needs no normalisation.
         std: Standard deviation of each channel, by which the difference is divided. Default: 1.
@@ -63,8 +65,8 @@ class TorchModel:
         device: Device of a module, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
 
     Raises:
-        InputError: ``gives`` lacks ``"logits"`` or names an unknown field, a value is out of range, or the device does
-            not exist.
+        InputError: ``gives`` has neither ``"logits"`` nor the two fields of a mask classifier, or names an unknown
+            field, a value is out of range, or the device does not exist.
 
     Examples:
         >>> dark = TorchModel(lambda images: torch.cat([images, -images], dim=1))
@@ -86,9 +88,12 @@ class TorchModel:
     ) -> None:
         if isinstance(gives, str):
             gives = (gives,)
-        if "logits" not in gives or (unknown := sorted(set(gives) - set(FIELDS))):
-            named = unknown if "logits" in gives else list(gives)
-            raise InputError(f"gives: expected logits, and optionally others of {', '.join(FIELDS)}, found {named}")
+        unknown, complete = sorted(set(gives) - set(FIELDS)), "logits" in gives or set(MASKS) <= set(gives)
+        if unknown or not complete:
+            raise InputError(
+                f"gives: expected logits, or {' and '.join(MASKS)}, and optionally others of {', '.join(FIELDS)}, "
+                f"found {unknown if complete else list(gives)}"
+            )
         if output is not None and set(gives) != {"logits"}:
             raise InputError(
                 "output: expected it without gives, because both name the entries, found both; pass one of them"
@@ -120,8 +125,17 @@ class TorchModel:
         check_distinct(self.classes, "classes")
         self.gives = frozenset(gives)
         kind = type(function).__name__ if isinstance(function, nn.Module) else getattr(function, "__name__", "function")
-        self.record: dict[str, Any] = {"name": str(kind), "type": type(function).__name__, "output": output}
-        self.record |= {"size": self._size and list(self._size), "mean": [*map(float, mean)], "std": [*map(float, std)]}
+        self._record: dict[str, Any] = {"name": str(kind), "type": type(function).__name__, "output": output}
+        self._record |= {
+            "size": self._size and list(self._size),
+            "mean": [*map(float, mean)],
+            "std": [*map(float, std)],
+        }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Name, type, preprocessing and a hash of the present weights, for results."""
+        return {**self._record, **weights_record(self._function)}
 
     def prepare(self, image: Image) -> Tensor:
         """Scale an image to 0..1, normalise it, and resize it to ``size`` if that was given.
@@ -135,8 +149,7 @@ class TorchModel:
         Raises:
             InputError: ``image`` has another shape or type.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(f"image: expected (H, W, 3) of uint8, found {image.shape} of {image.dtype}; convert it")
+        check_image(image)
         scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
         inputs = (scaled - self._mean) / self._std
         if self._size is not None and tuple(inputs.shape[1:]) != self._size:
@@ -163,23 +176,7 @@ class TorchModel:
 
     def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
         maps = {name: value.float() for name, value in self._fields(self._function(inputs)).items()}
-        shape = tuple(maps["logits"].shape)
-        if len(shape) != 4 or shape[0] != len(inputs) or shape[1] < 2:
-            raise InputError(
-                f"model: expected logits (B, C, h, w) of {len(inputs)} inputs and at least two classes, found shape "
-                f"{shape}" + (" (the softmax of one class is 1 everywhere)" if shape[1:2] == (1,) else "")
-            )
-        if self.classes and len(self.classes) != shape[1]:
-            raise InputError(
-                f"model: expected logits of the {len(self.classes)} classes, found {shape[1]}; name all classes"
-            )
-        for name, value in maps.items():
-            batched = name in MAPS and (value.ndim < (3 if name == "score" else 4) or len(value) != shape[0])
-            if batched or (name == "class_log_likelihood" and value.shape[1] != shape[1]):
-                raise InputError(
-                    f"model: expected {name} of {shape[0]} inputs and {shape[1]} classes, found shape "
-                    f"{tuple(value.shape)}"
-                )
+        check_maps(maps, len(inputs), self.classes)
         return maps
 
     def _fields(self, found: Any) -> dict[str, Tensor]:
@@ -195,8 +192,9 @@ class TorchModel:
             found = {"logits": entry}
         elif isinstance(found, Tensor):
             found = {"logits": found}
-        elif isinstance(found, Mapping) and self.gives == {"logits"} and "logits" in found:
-            found = {"logits": found["logits"]}  # other entries, such as a loss, are ignored
+        elif isinstance(found, Mapping) and self.gives == {"logits"}:
+            named = [name for name in ("logits", "out") if name in found]  # others, such as a loss, are ignored
+            found = {"logits": found[named[0]]} if named else found
         if not isinstance(found, Mapping):
             raise InputError(
                 f"model: expected a tensor of logits, or tensors by name, found {_entries(found)}; name the logits "
@@ -210,6 +208,24 @@ class TorchModel:
         if wrong := [name for name, value in found.items() if not isinstance(value, Tensor)]:
             raise InputError(f"model: expected a tensor as {wrong[0]}, found {type(found[wrong[0]]).__name__}")
         return dict(found)
+
+
+def weights_record(function: object) -> dict[str, str]:
+    """SHA-256 of all weights that a function or module uses, whatever their order, as an entry of a model's record.
+
+    Args:
+        function: A module, or a function that uses modules.
+
+    Returns:
+        ``{"weights": HASH}``; empty if there are no weights.
+    """
+    found = []
+    for module in modules_of(function):
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            found.append(digest.hexdigest())
+    return {"weights": hashlib.sha256("".join(sorted(found)).encode()).hexdigest()} if found else {}
 
 
 def _tell_normalisation(name: str, mean: Channels | None, std: Channels | None) -> None:

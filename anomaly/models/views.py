@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -83,13 +83,13 @@ class ImagePrediction:
         return {score.name: found[:, i] for i, score in enumerate(scores)}
 
     @torch.inference_mode()
-    def class_maps(self, field: Literal["logits", "class_log_likelihood"]) -> Tensor:
-        """Average a field of the predictions over all views, at the size of the inputs. Shape: ``(B, C, h, w)``.
+    def class_maps(self, values: Callable[[Prediction], Tensor]) -> Tensor:
+        """Average maps of the classes over all views, at the size of the inputs. Shape: ``(B, C, h, w)``.
 
         Args:
-            field: Name of a field that the model provides.
+            values: Takes the maps from a prediction, such as :meth:`Prediction.class_values`.
         """
-        return self._blend(lambda prediction, view: prediction.resize(getattr(prediction, field), view.part))
+        return self._blend(lambda prediction, view: prediction.resize(values(prediction), view.part))
 
     def _blend(self, maps: Callable[[Prediction, View], Tensor]) -> Tensor:
         """Average maps ``(B, K, rows, columns)`` over views: windows are blended, scales have equal weight."""

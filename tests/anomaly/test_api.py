@@ -225,7 +225,7 @@ def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path
         ({"data": "road_anomly"}, "unknown dataset 'road_anomly'; give one of .* road_anomaly"),
         ({"data": 3}, "data: expected a dataset or its name, found int"),
         ({"data": []}, "expected at least one dataset, .*found none"),
-        ({"model": "nothing"}, "model: expected a config and a checkpoint, or file.py:name, found 'nothing'"),
+        ({"model": "nothing"}, "model: expected a config and a checkpoint, .* or file.py:name, found 'nothing'"),
         ({"postprocessing": "smoth"}, "smoth"),
         ({"calibrate_on": "street_scenes", "calibrate_by": "fpr=2"}, "fpr"),
         ({"limit": 0}, "limit"),

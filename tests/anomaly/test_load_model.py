@@ -168,7 +168,7 @@ def test_objects_of_python():
             r"broken\.py: expected a file that runs, found ModuleNotFoundError: No module named 'not_there'",
         ),
         ("FILE", r"mine\.py: expected a checkpoint for this config, or .*mine\.py:NAME"),
-        ("a network", "model: expected a config and a checkpoint, or file.py:name, found 'a network'"),
+        ("a network", "model: expected a config and a checkpoint, .* found 'a network'"),
         (("a.py", "b.pth", "c"), "model: expected a config and a checkpoint, found 3 values"),
         (("FILE",), "model: expected a config and a checkpoint, found 1 values"),
         (3, "model: expected a model, an nn.Module or a function of an image, found int"),

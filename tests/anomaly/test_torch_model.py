@@ -99,7 +99,7 @@ def test_logits_are_found_in_what_networks_give(form, output):
     ("form", "output", "message"),
     [
         (lambda logits, other: {"out": logits}, "logits", "output='logits': .* found a dict with out; name one"),
-        (lambda logits, other: {"out": logits}, None, "expected logits, found a dict with out; name the logits with"),
+        (lambda logits, other: {"main": logits}, None, "expected logits, found a dict with main; name the logits with"),
         (lambda logits, other: (logits, other), 2, "output=2: .* found a tuple of 2"),
         (lambda logits, other: (logits, other), "out", "output='out': .* found a tuple of 2"),
         (lambda logits, other: (logits, other), None, "found a tuple of 2; name the logits with output="),
@@ -184,7 +184,10 @@ def test_a_device_that_is_not_there_is_refused(function, name):
 
 def test_what_is_recorded_of_a_model():
     settings = {"mean": (0.5, 0.4, 0.3), "std": (1, 1, 2), "size": (8, 12), "output": "out", "device": "cpu"}
-    assert TorchModel(TwoAnswers(None), **settings).record == {
+    network = TwoAnswers(None)
+    record = TorchModel(network, **settings).record
+    weights = record.pop("weights")
+    assert record == {
         "name": "TwoAnswers",
         "type": "TwoAnswers",
         "output": "out",
@@ -192,6 +195,10 @@ def test_what_is_recorded_of_a_model():
         "mean": [0.5, 0.4, 0.3],
         "std": [1.0, 1.0, 2.0],
     }
+    assert TorchModel(network, **settings).record["weights"] == weights
+    with torch.no_grad():
+        network.layer.bias.add_(1)
+    assert TorchModel(network, **settings).record["weights"] != weights
     assert TorchModel(brightness).record["name"] == "brightness"
 
 

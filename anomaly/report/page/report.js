@@ -187,7 +187,7 @@
       const run = dataset.runs[r], most = frame.runs[r].most, cells = rows * columns;
       const lines = Array.from({ length: most }, (_, i) => [className(run, found.classes[i * cells + at]), number(found.values[i * cells + at], 7)]);
       const said = found.predicted ? `predicted ${className(run, found.predicted[y * width + x])}; most likely classes` : "most likely classes";
-      const value = frame.runs[r].kind === "log_softmax" ? "log-softmax" : "log-likelihood";
+      const value = { log_softmax: "log-softmax", mask_sum: "sum over masks" }[frame.runs[r].kind] ?? "log-likelihood";
       all.append(table(`${dataset.runs.length > 1 ? `${run.letter} ` : ""}${said}`, ["class", value], lines));
     });
     const close = make("button", "close", "×");

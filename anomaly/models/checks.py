@@ -1,0 +1,78 @@
+"""Checks of what a network returns, before anything is computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from anomaly.errors import InputError
+from anomaly.models.base import MAPS
+
+ROUNDING = 1e-2
+"""How far the class probabilities of a query may be from a sum of 1: bfloat16 has 8 bits."""
+
+
+def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], what: str = "model") -> None:
+    """Check the shapes of the fields of a prediction, and that probabilities are some.
+
+    Args:
+        maps: Fields of :class:`anomaly.Prediction` by name: logits, or both fields of a mask classifier, and others.
+        count: Number of inputs, B.
+        classes: Names of the classes; empty if they are not known.
+        what: What returned the maps, for the message.
+
+    Raises:
+        InputError: A shape is wrong, there is one class or one query, or a number of classes or a probability is wrong.
+    """
+    if "logits" in maps:
+        found = _check_logits(maps["logits"], count, classes, what)
+    else:
+        found = _check_masks(maps["query_class_prob"], maps["mask_logits"], count, classes, what)
+    for name, value in maps.items():
+        batched = name in MAPS and (value.ndim < (3 if name == "score" else 4) or len(value) != count)
+        if batched or (name == "class_log_likelihood" and value.shape[1] != found):
+            raise InputError(
+                f"{what}: expected {name} of {count} inputs and {found} classes, found shape {tuple(value.shape)}"
+            )
+
+
+def _check_logits(logits: Tensor, count: int, classes: Sequence[str], what: str) -> int:
+    shape = tuple(logits.shape)
+    if len(shape) != 4 or shape[0] != count or shape[1] < 2:
+        raise InputError(
+            f"{what}: expected logits (B, C, h, w) of {count} inputs and at least two classes, found shape {shape}"
+            + (" (the softmax of one class is 1 everywhere)" if shape[1:2] == (1,) else "")
+        )
+    if classes and len(classes) != shape[1]:
+        raise InputError(
+            f"{what}: expected logits of the {len(classes)} classes, found {shape[1]}; name all classes, in their order"
+        )
+    return shape[1]
+
+
+def _check_masks(prob: Tensor, masks: Tensor, count: int, classes: Sequence[str], what: str) -> int:
+    shape, mask_shape = tuple(prob.shape), tuple(masks.shape)
+    if len(shape) != 3 or len(mask_shape) != 4 or shape[:2] != mask_shape[:2] or shape[0] != count:
+        raise InputError(
+            f"{what}: expected class probabilities (B, Q, C + 1) and masks (B, Q, h, w) of {count} inputs, found "
+            f"shapes {shape} and {mask_shape}"
+        )
+    if shape[1] < 2:
+        raise InputError(
+            f"{what}: expected a mask classifier of at least two queries, found one, so that every score would be that "
+            "of a single mask; use another network"
+        )
+    if shape[2] < 2 or (classes and shape[2] != len(classes) + 1):
+        known = f"{len(classes)} classes" if classes else "at least one class"
+        raise InputError(
+            f"{what}: expected class probabilities of {known} and of no object, which comes last, found "
+            f"{shape[2]} probabilities; a mask classifier without a no-object class is not supported"
+        )
+    low, high, total = float(prob.min()), float(prob.max()), float((prob.sum(2) - 1).abs().max())
+    if low < 0 or high > 1 or total > ROUNDING:  # NaN passes: the check of scores names the frame
+        raise InputError(
+            f"{what}: expected class probabilities that sum to 1 for each query, found values from {low:.3g} to "
+            f"{high:.3g}; return the softmax over all classes and no object"
+        )
+    return shape[2] - 1
