@@ -1,5 +1,6 @@
 """What a result says of its inputs does not depend on where they are."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_config_has_one_checksum_wherever_the_data_are(tmp_path, monkeypatch):
     )
     assert len(found) == 1
     assert config_record(tmp_path / "tiny.py", text.format("elsewhere", root, ""))["sha256"] not in found
+
+
+def test_commit_of_the_checkout_is_recorded():
+    from anomaly.results.provenance import provenance
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("the tests do not run in a checkout")
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert provenance({})["git_commit"].rstrip("+") == head.strip()
 
 
 @pytest.mark.slow

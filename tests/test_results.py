@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from anomaly.report.table import results_markdown
+from anomaly.results.comparison import check_comparable
 from anomaly.results.records import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,23 @@ def test_three_heads(head, kind):
     assert f"| {figures['model']} | {100 * validation:.2f} | {figures['mIoU']:.2f} |" in PAGE
     curve = pd.read_csv(ROOT / "results" / "curves" / f"{head}{kind}.csv").mIoU.dropna()
     assert curve.iloc[-1] == pytest.approx(100 * validation, abs=0.02)
+
+
+def test_network_of_others():
+    names = ("espnetv2_cityscapes", "segformer", "segformer-gmmseg")
+    results = [read_results(ROOT / "results" / f"{name}.json") for name in names]
+    check_comparable(results)  # the same images and labels
+    table = PAGE.split("## A network that nobody here wrote")[1].split("\n## ")[0]
+    for result in results:
+        scores = next(entry.scores for entry in result.datasets if entry.dataset == "road_anomaly")
+        best = {max(scores, key=lambda name: scores[name].values[metric]) for metric in ("auroc", "ap")}
+        best |= {min(scores, key=lambda name: scores[name].values["fpr95"])}
+        for name in scores if result is results[0] else best:
+            cells = [result.model["name"], name]
+            for metric in ("auroc", "ap", "fpr95"):
+                low, high = scores[name].confidence_intervals[metric]
+                cells.append(f"{100 * scores[name].values[metric]:.1f} [{100 * low:.1f}-{100 * high:.1f}]")
+            assert f"| {' | '.join(cells)} |" in table
 
 
 def test_posthoc_figures():

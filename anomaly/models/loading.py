@@ -134,6 +134,8 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
             )
         try:
             built = found()
+        except InputError as error:  # says itself what to do
+            raise InputError(f"{what}: {error}") from error
         except Exception as error:  # the user's own code
             raise InputError(
                 f"{what}: {found.__name__}() failed with {type(error).__name__}: {error}; correct that code"

@@ -56,7 +56,7 @@ def _versions() -> dict[str, str]:
 
 def _git_commit() -> str | None:
     """Commit of the checkout that contains this file."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*args: str) -> str:
         return subprocess.run(

@@ -62,6 +62,10 @@ def failing():
     raise ValueError("no weights")
 
 
+def refusing():
+    return TorchModel(net, mean=(100, 100, 100), std=(1, 1, 1))
+
+
 def brightness(image):
     return image.mean(2)
 
@@ -161,6 +165,7 @@ def test_objects_of_python():
         ("FILE:absent", r"mine\.py: expected an object 'absent', found Net, .*factory, .*; name one"),
         ("FILE:number", r"mine\.py:number: expected a model, an nn.Module or a function of an image, found int"),
         ("FILE:failing", r"mine\.py:failing: failing\(\) failed with ValueError: no weights"),
+        ("FILE:refusing", r"mine\.py:refusing: mean: expected values .*; divide mean and std by 255$"),
         ("FILE:factory_of_factories", "found a factory that returns another factory"),
         ("FOLDER/none.py:model", r"none\.py: expected a Python file that defines model, found no such file"),
         (
