@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.catalog import load_dataset
+from anomaly.datasets.catalog import in_catalogue, load_dataset
 from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.callbacks import Callback, DatasetEnd
@@ -61,7 +61,7 @@ def evaluate(
     calibrate_on: Dataset | str | None = None,
     calibrate_by: str = "tpr=0.95",
     statistics: str | Path | None = None,
-    closed_set: bool | None = None,
+    closed_set: bool | str | Dataset | None = None,
     limit: int | None = None,
     report_images: int = FRAMES,
     callbacks: Sequence[Callback] = (),
@@ -87,8 +87,10 @@ def evaluate(
             datasets.
         calibrate_by: Rule for that threshold: ``"tpr=LEVEL"``, ``"fpr=LEVEL"`` or ``"best_f1"``.
         statistics: File of fitted scores, written by ``anomaly fit-scores``. Scores such as ``"knn"`` need it.
-        closed_set: Whether to measure mIoU on the validation data of an mmsegmentation config. Default: measure it if
-            the data are there, else warn and go on. With True, missing data are an error.
+        closed_set: Dataset with class labels on which mIoU is measured, such as ``"cityscapes-val"``; if the model has
+            other classes, a warning says so. For an mmsegmentation config: whether to measure mIoU on its validation
+            data. Default: measure it there if the data are there, else warn and go on. With True, missing data are an
+            error. False measures none.
         limit: Use only the first ``limit`` images of each dataset. Default: all images.
         report_images: Number of images of each dataset, sampled evenly, that :meth:`Result.report` can show. 0 keeps
             none.
@@ -120,11 +122,16 @@ def evaluate(
         statistics=statistics,
         settings={"limit": limit},
     )
+    if closed_set is True and getattr(model, "config", None) is None:
+        raise InputError(
+            "closed_set=True: expected a config of mmsegmentation, which names validation data, found another model; "
+            'name a dataset with class labels, such as closed_set="cityscapes-val"'
+        )
     return measure(
         model,
         datasets,
         evaluation,
-        closed_set=closed_set,
+        closed_set=_dataset(closed_set, root, limit) if isinstance(closed_set, (str, Dataset)) else closed_set,
         limit=limit,
         report_images=report_images,
         callbacks=callbacks,
@@ -269,7 +276,7 @@ def verify(
         model,
         datasets,
         evaluation,
-        closed_set=record.closed_set is not None,
+        closed_set=closed_set_again(record, model, root),
         limit=again.limit,
         report_images=0,
     )
@@ -563,7 +570,7 @@ def measure(
     *,
     inputs: Mapping[str, Any] | None = None,
     record: Mapping[str, Any] | None = None,
-    closed_set: bool | None = None,
+    closed_set: bool | Dataset | None = None,
     limit: int | None = None,
     report_images: int = FRAMES,
     views: Path | None = None,
@@ -581,8 +588,8 @@ def measure(
         inputs: Files that went into the evaluation with their checksums, for the record; by default those of
             the model.
         record: Name and type of the model, for the record; by default what the model says.
-        closed_set: Whether to measure mIoU on the config's validation data: True demands it, None measures it if the
-            data are there.
+        closed_set: Dataset with class labels, already limited, on which mIoU is measured; or whether to measure it on
+            the config's validation data: True demands it, None measures it if the data are there.
         limit: Number of closed-set images; None for all.
         report_images: Number of images of each dataset to keep for the report; 0 keeps none.
         views: Folder for these images; by default a temporary folder that lives as long as the result.
@@ -597,7 +604,9 @@ def measure(
     inputs = getattr(model, "inputs", {}) if inputs is None else inputs
     origin = provenance({name: dict(one) for name, one in inputs.items()})
     closed, frames = None, 0
-    if closed_set is not False and getattr(model, "config", None) is not None:
+    if isinstance(closed_set, Dataset):
+        closed, frames = _named_closed_set(model, closed_set, profile)
+    elif closed_set is not False and getattr(model, "config", None) is not None:
         closed, frames = _closed_set(model, limit, demanded=bool(closed_set), profile=profile)
     folder = None
     if report_images and views is None and evaluation.metrics.mode == "exact":
@@ -624,6 +633,29 @@ def measure(
     if folder is not None:
         weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)  # lives as long as the result
     return result
+
+
+def closed_set_again(record: EvaluationRecord, model: Any, root: str | Path) -> bool | Dataset:
+    """The closed set of a record, for :func:`measure`: a dataset of the catalogue, or the config's validation data."""
+    if record.closed_set is None:
+        return False
+    if not in_catalogue(record.closed_set.dataset):
+        return getattr(model, "config", None) is not None
+    return _dataset(record.closed_set.dataset, root, record.closed_set.frames, as_found=True)
+
+
+def _named_closed_set(
+    model: Any, dataset: Dataset, profile: Profile | None
+) -> tuple[Callable[[Callable[[], None]], ClosedSet] | None, int]:
+    """The function that measures a model on a dataset with class labels; None, with a warning, if it does not fit."""
+    from anomaly.evaluation.closed_set import check_closed_set, measure_closed_set
+
+    try:
+        check_closed_set(model, dataset)
+    except InputError as error:
+        warnings.warn(f"no closed-set mIoU: {error}", stacklevel=4)
+        return None, 0
+    return lambda on_frame: measure_closed_set(model, dataset, on_frame=on_frame, profile=profile), len(dataset)
 
 
 def _closed_set(

@@ -60,7 +60,7 @@ BELONGS = (
 OF_A_MODEL = (
     *("config", "checkpoint", "model", "allow_pickle", "cfg_options", "device", "threads"),
     *("precision", "batch", "window", "stride"),
-    *("flip", "scales", "score_at", "statistics", "save_scores", "no_closed_set"),
+    *("flip", "scales", "score_at", "statistics", "save_scores", "closed_set", "no_closed_set"),
 )
 BINNED = ("bootstrap", "calibrate_on", "report", "save_states")
 
@@ -130,6 +130,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="RULE",
         help="rule of the threshold: tpr=LEVEL, fpr=LEVEL or best_f1 (default: tpr=0.95)",
     )
+    named = "dataset with class labels for closed-set mIoU, such as cityscapes-val (default: the config's own)"
+    add("--closed-set", metavar="NAME", help=named)
     add("--no-closed-set", action="store_true", help="do not measure closed-set mIoU")
     add(
         "--save-states",
@@ -169,7 +171,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parse(words)
     _check_together(args)
     check_source(args)
-    datasets = read_datasets(args)
+    datasets, closed_set = read_datasets(args), _closed_set(args)
     metrics, calibration = _metrics(args), _calibration(args)
     frames = FRAMES if args.report_frames is None else args.report_frames
     if frames < 1:
@@ -181,7 +183,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.utils.profile import Profile
 
     out, profile = args.out or source.out, Profile()
-    result = _run(args, source, datasets, out, frames if args.report else 0, profile)
+    result = _run(args, source, datasets, closed_set, out, frames if args.report else 0, profile)
     profile.stop()
     from anomaly.report.table import results_table
 
@@ -192,7 +194,13 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _run(
-    args: argparse.Namespace, source: Source, datasets: Sequence[Dataset], out: Path, report: int, profile: Any
+    args: argparse.Namespace,
+    source: Source,
+    datasets: Sequence[Dataset],
+    closed_set: Dataset | None,
+    out: Path,
+    report: int,
+    profile: Any,
 ) -> Result:
     """Measure, and write results, report, heatmaps and states into ``out``, or nothing on failure."""
     from anomaly.api import measure
@@ -206,7 +214,9 @@ def _run(
     evaluation = source.evaluation
     names = ScorePipeline(evaluation.scores, evaluation.post).names
     drawn = {"all": names, "first": names[:1], "none": []}[args.heatmaps]
-    lenient = args.folder is not None and not args.sets  # for the user's own images the closed set is optional
+    closed: bool | Dataset | None = closed_set
+    if closed_set is None:  # for the user's own images the closed set is optional
+        closed = False if args.no_closed_set else None if args.folder is not None and not args.sets else True
     with ExitStack() as stack:
         stage = stack.enter_context(staged(out, OUTPUTS))
         callbacks = []
@@ -221,7 +231,7 @@ def _run(
             evaluation,
             inputs=source.inputs,
             record=source.record,
-            closed_set=False if args.no_closed_set else None if lenient else True,
+            closed_set=closed,
             limit=args.limit,
             report_images=report,
             views=stage / "report" if report else None,
@@ -279,7 +289,7 @@ def network_source(
     from anomaly.results.score_store import ScoreWriter
     from anomaly.utils.file_records import file_record
 
-    if args.no_closed_set:
+    if args.no_closed_set or getattr(args, "closed_set", None) is not None:
         reads = Reads(LOOKING, {**CHECKPOINT_FOLLOWS, **by_windows(args)})
     else:  # the closed set is predicted as test_cfg says, whatever --window is
         reads = Reads((*LOOKING, *CLOSED_SET), CHECKPOINT_FOLLOWS)
@@ -375,6 +385,17 @@ def _metrics(args: argparse.Namespace) -> MetricConfig:
         tpr=args.tpr,
         fpr=args.fpr,
     )
+
+
+def _closed_set(args: argparse.Namespace) -> Dataset | None:
+    if args.closed_set is None:
+        return None
+    if args.no_closed_set:
+        raise InputError("expected --closed-set NAME or --no-closed-set, found both; omit one of them")
+    from anomaly.datasets.catalog import load_dataset
+
+    dataset = load_dataset(args.closed_set, data_root(args), as_found=args.as_found)
+    return dataset.limit(args.limit or sys.maxsize)
 
 
 def _components_at(args: argparse.Namespace) -> Any:

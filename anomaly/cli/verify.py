@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if not 0 <= args.tolerance <= 0.01:
         raise InputError(f"--tolerance: expected a number from 0 to 0.01, found {args.tolerance}; correct it")
 
-    from anomaly.api import Verification, measure
+    from anomaly.api import Verification, closed_set_again, measure
     from anomaly.cli.progress import frame_progress, progress_of
     from anomaly.datasets.catalog import load_dataset
     from anomaly.evaluation.config import parse_calibration
@@ -83,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
             replace(source.evaluation, inference=inference) if source.model is not None else source.evaluation,
             inputs=source.inputs,
             record=source.record,
-            closed_set=not args.no_closed_set and source.model is not None,
+            closed_set=source.model is not None and closed_set_again(record, source.model, data_root(args)),
             limit=args.limit,
             report_images=0,
             progress=progress_of(progress),

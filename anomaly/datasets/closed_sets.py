@@ -9,6 +9,12 @@ from anomaly.datasets.entry import CatalogEntry
 from anomaly.datasets.layout import Layout
 from anomaly.frames import IGNORE, KNOWN
 
+CITYSCAPES_CLASSES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+"""The 19 classes that are evaluated, in the order of their train ids."""
+
 
 def _classes(count: int, *ignored: int, first: int = 0) -> dict[int, int]:
     return {**dict.fromkeys(range(first, first + count), KNOWN), **dict.fromkeys(ignored, IGNORE)}
@@ -27,6 +33,7 @@ def _parts(
     licence: str,
     frame: str = "{id}",
     pitfalls: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
 ) -> tuple[CatalogEntry, ...]:
     """Make one entry for each part, such as ``val``, which replaces ``PART`` in the patterns."""
     return tuple(
@@ -44,6 +51,7 @@ def _parts(
             frames=frames,
             anomalies=False,
             pitfalls=pitfalls,
+            classes=classes,
         )
         for part, frames in counts.items()
     )
@@ -64,6 +72,7 @@ SETS = (
         pitfalls=(
             "cityscapesscripts' createTrainIdLabelImgs makes the labelTrainIds from the labelIds in the archive.",
         ),
+        classes=CITYSCAPES_CLASSES,
     ),
     *_parts(
         "camvid",
@@ -77,6 +86,7 @@ SETS = (
         "Brostow et al., Semantic object classes in video: A high-definition ground truth database, PRL 2009; "
         "classes and parts as in SegNet's tutorial",
         "research",
+        classes=CAMVID_CLASSES,
     ),
     *_parts(
         "ade20k",
@@ -128,5 +138,6 @@ SETS = (
         "https://doc.bdd100k.com",
         "Yu et al., BDD100K: A Diverse Driving Dataset for Heterogeneous Multitask Learning, CVPR 2020",
         "BDD100K's terms, with registration",
+        classes=CITYSCAPES_CLASSES,
     ),
 )

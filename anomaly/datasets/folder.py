@@ -118,6 +118,30 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | Non
         InputError: A folder is missing or empty, a link leads to nothing, an image has an unsupported format, two
             images have the same name, an image or a label map has no counterpart, or ``encoding`` is ``None``.
     """
+    pairs = pair_folders(images, labels)
+    if encoding is None:
+        raise InputError(_undeclared(labels, (path for _, _, path in pairs)))
+    files = tuple(FrameFiles(*pair) for pair in pairs)
+    return Dataset(name, labels, f"images of {images.name} and label maps of {labels.name} by name", files, encoding)
+
+
+def pair_folders(images: Path, labels: Path) -> list[tuple[str, Path, Path]]:
+    """Pair the images and the label maps below two folders by their paths without suffix.
+
+    Label maps among the images are left out with a warning.
+
+    Args:
+        images: Folder with images, at any depth.
+        labels: Folder with label maps in PNG files, at any depth. Every image needs a label map and every label map an
+            image.
+
+    Returns:
+        Path without suffix, image and label map of each pair, in the order of paths.
+
+    Raises:
+        InputError: A folder is missing or empty, a link leads to nothing, an image has an unsupported format, two
+            images have the same name, or an image or a label map has no counterpart.
+    """
     image_files, label_files = _without_label_maps(images), files_below(labels)
     _refuse_unread(images, image_files, UNREAD_SUFFIXES, IMAGE_SUFFIXES)
     pictures = _by_name(images, image_files, IMAGE_SUFFIXES)
@@ -134,10 +158,7 @@ def open_folders(name: str, images: Path, labels: Path, encoding: Encoding | Non
             f"{labels}: expected a label map for every image of {images}, found none for {bare[0]!r} "
             f"({len(bare)} of {len(pictures)}); give both the same names, or remove images that should not be evaluated"
         )
-    if encoding is None:
-        raise InputError(_undeclared(labels, maps.values()))
-    files = tuple(FrameFiles(frame, pictures[frame], path) for frame, path in sorted(maps.items()))
-    return Dataset(name, labels, f"images of {images.name} and label maps of {labels.name} by name", files, encoding)
+    return [(name, pictures[name], path) for name, path in sorted(maps.items())]
 
 
 def _undeclared(labels: Path, maps: Iterable[Path]) -> str:

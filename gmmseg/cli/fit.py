@@ -1,10 +1,12 @@
 """Fit class mixtures to the features of a trained network, to get likelihoods without further training.
 
-Writes a config and a checkpoint for use with every other command.
+For a network of mmsegmentation it writes a config and a checkpoint, for another model a Python file and its mixtures.
+Every other command takes them.
 
 Examples:
     gmmseg fit CONFIG softmax.pth --out fitted
     gmmseg fit CONFIG gmmseg.pth --out fitted --frozen --images 400
+    gmmseg fit --model HUGGING_FACE_FOLDER --folder IMAGES LABELS --out fitted
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from anomaly.cli.config_options import ALL, Reads
 from anomaly.cli.mmseg_config import check_data_root, read_config
-from anomaly.cli.parser import check_seed, command_parser
+from anomaly.cli.parser import check_seed, command_parser, option_of
 from anomaly.errors import InputError
 
 
@@ -24,14 +27,21 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of ``gmmseg fit``."""
     parser = command_parser(__doc__, "gmmseg fit")
     add = parser.add_argument
-    add("config", type=Path, help="config of an mmseg network whose head ends in a conv_seg, as nearly all heads do")
-    add("checkpoint", type=Path, help="checkpoint of that network")
+    head = "config of an mmseg network whose head ends in a conv_seg, as nearly all heads do"
+    add("config", type=Path, nargs="?", help=head)
+    add("checkpoint", type=Path, nargs="?", help="checkpoint of that network")
+    other = "another model that gives features: a folder or hub id of Hugging Face, or FILE.PY:NAME"
+    add("--model", metavar="SPEC", help=other)
+    folders = "images to fit to with --model, and PNG label maps of the same names with its class indices, 255 = none"
+    add("--folder", nargs=2, type=Path, metavar=("IMAGES", "LABELS"), help=folders)
+    pickled = "read the weights of a Hugging Face network from a pickle (tensors only) if it has no safetensors"
+    add("--allow-pickle", action="store_true", help=pickled)
     add(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for CONFIG_posthoc-gmm.py and .pth (or _frozen-gmm)",
+        help="folder for NAME_posthoc-gmm.py and .pth (or _frozen-gmm)",
     )
     add("--images", type=int, default=100, metavar="N", help="training images, drawn at random (default: 100)")
     add(
@@ -60,6 +70,13 @@ def main(words: Sequence[str] | None = None) -> None:
             f"{args.images}, {args.components} and {args.pixels}"
         )
     check_seed(args.seed)
+    if args.model is not None:
+        fit_any_model(args)
+        return
+    if args.checkpoint is None:
+        raise InputError("expected CONFIG and CHECKPOINT, or --model SPEC, found neither; name the trained network")
+    if lost := [name for name in ("folder", "allow_pickle") if name in args.given]:
+        raise InputError(f"--{lost[0].replace('_', '-')} has no effect without --model; omit it")
     unread = {} if args.frozen is None else {r"model\.frozen": "--frozen sets it"}
     config = read_config(args.config, args.cfg_options, args.data_root, Reads(ALL, unread))
     check_data_root(config, args.data_root)
@@ -115,3 +132,88 @@ def main(words: Sequence[str] | None = None) -> None:
     if unseen:
         print(f"note: no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
     print(f"wrote {args.out / name}.py and {name}.pth, a config and a checkpoint for anomaly evaluate")
+
+
+FILE = '''"""{name} with class mixtures over its pixel features, written by gmmseg fit.
+
+Use it as --model {file}:model
+"""
+
+from pathlib import Path
+
+from gmmseg.posthoc import load_mixtures
+
+
+def model():
+    return load_mixtures(Path(__file__).with_suffix(".pth"))
+'''
+
+
+def fit_any_model(args: argparse.Namespace) -> None:
+    """Fit mixtures to the features of a model that is no config of mmsegmentation, and write both files or none.
+
+    Raises:
+        InputError: An option belongs to a config, the folders or the model are invalid, or a label is no class.
+    """
+    of_configs = ("config", "checkpoint", "frozen", "data_root", "cfg_options")
+    if lost := [name for name in of_configs if name in args.given]:
+        raise InputError(
+            f"{option_of(lost[0])}: expected no options of a config together with --model, found one; omit it"
+        )
+    if args.folder is None:
+        raise InputError(
+            "--model: expected --folder IMAGES LABELS too, found none; name the labelled images to fit the mixtures to"
+        )
+
+    import torch
+
+    from anomaly.cli.progress import frame_progress
+    from anomaly.datasets.folder import pair_folders
+    from anomaly.datasets.images import read_image, read_label
+    from anomaly.frames import image_hash
+    from anomaly.models.loading import load_model
+    from anomaly.results.provenance import provenance
+    from anomaly.utils.files import staged
+    from gmmseg.posthoc.any_model import Labelled, MixtureModel, fit_mixtures, save_mixtures
+
+    pairs = pair_folders(*args.folder)
+    model = load_model(args.model, device=args.device, allow_pickle=args.allow_pickle)
+    draw = torch.Generator().manual_seed(args.seed)
+    chosen = [pairs[i] for i in torch.randperm(len(pairs), generator=draw)[: args.images].tolist()]
+
+    def read(pair: tuple[str, Path, Path]) -> Labelled:
+        _, image, label = pair
+        found = read_image(image), read_label(label)
+        if found[0].shape[:2] != found[1].shape:
+            raise InputError(f"{label}: expected the size of {image}, found another; use files that belong together")
+        return found
+
+    own = dict(getattr(model, "record", {}))
+    name = f"{own.get('name', 'model')}_posthoc-gmm"
+    images: set[str] = set()
+    with staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
+        bar = progress.add_task("features", total=len(chosen))
+
+        def on_frame(image: Any) -> None:
+            images.add(image_hash(image))
+            progress.advance(bar)
+
+        densities, seen = fit_mixtures(
+            model,
+            chosen,
+            read,
+            components=args.components,
+            pixels=args.pixels,
+            generator=draw,
+            on_frame=on_frame,
+        )
+        parts = densities.log_weights.isfinite().sum(1).tolist()
+        record = {"images": len(images), "seed": args.seed, "pixels": seen.tolist(), "components": parts}
+        record["command"] = provenance({})["command"]
+        mixed = MixtureModel(model, densities, fitted_images=images, record=record)
+        save_mixtures(stage / f"{name}.pth", args.model, mixed, folder=args.out, allow_pickle=args.allow_pickle)
+        (stage / f"{name}.py").write_text(FILE.format(name=own.get("name", "model"), file=f"{name}.py"))
+    if unseen := [str(k) for k, count in enumerate(parts) if not count]:
+        named = [model.classes[int(k)] for k in unseen] if model.classes else unseen
+        print(f"note: no pixel of {', '.join(named)}: they count as unknown; raise --images", file=sys.stderr)
+    print(f"wrote {args.out / name}.py, for anomaly evaluate --model {args.out / name}.py:model")

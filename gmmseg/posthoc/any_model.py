@@ -1,0 +1,247 @@
+"""Class mixtures over the pixel features of any model: of Hugging Face, a module, a network of mmsegmentation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anomaly.errors import InputError
+from anomaly.models.base import Model, Prediction
+from anomaly.models.checkpoints import read_safely
+from anomaly.models.loading import load_model
+from anomaly.models.loop import show
+from anomaly.models.tiling import Inference
+from anomaly.models.views import ImagePrediction, ViewPrediction, predict_image
+from gmmseg.posthoc.mixtures import ClassDensities, StratifiedSample
+
+KIND = "mixtures of any model"
+IGNORED = 255
+Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]
+
+
+class MixtureModel:
+    """A model with class log-likelihoods of its pixel features, besides all that it gives anyway.
+
+    The features are those that the last layer of a network classifies, or the pixel decoder's embedding of each pixel
+    in a mask classifier. They are scaled to unit length, because their length expresses the network's confidence.
+
+    Args:
+        model: A model that gives ``"features"``.
+        densities: Mixtures of its classes, from :func:`fit_mixtures`.
+        fitted_images: Hashes of the images that they were fitted to; evaluating these is an error.
+        record: What is known of the fit, for results.
+
+    Raises:
+        InputError: The model gives no features, or has likelihoods of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        densities: ClassDensities,
+        *,
+        fitted_images: Iterable[str] = (),
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        _check_model(model)
+        self._model = model
+        self.device = getattr(model, "device", torch.device("cpu"))
+        self._densities = densities.to(self.device)
+        self.fitted_images = frozenset(fitted_images)
+        self.classes = model.classes
+        self.gives = frozenset({*model.gives, "class_log_likelihood", "component_log_prob", "component_peak"})
+        self.inference: Inference | None = getattr(model, "inference", None)
+        self.inputs: dict[str, Any] = dict(getattr(model, "inputs", {}))
+        self._record = record or {}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Name and type of the model, and its mixtures, for results."""
+        own = dict(getattr(self._model, "record", {"name": "model", "type": type(self._model).__name__}))
+        return {**own, "mixtures": self._record}
+
+    def prepare(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """Preprocess one RGB image as the model does. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
+        return self._model.prepare(image)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Prediction:
+        """Predict a batch of inputs of one size, and add the log-likelihoods at the resolution of the class values.
+
+        Args:
+            inputs: Images from :meth:`prepare`, or views of them. Shape: ``(B, 3, h, w)``, float32.
+        """
+        found = self._model(inputs)
+        features = unit_features(found)
+        batch, _, height, width = features.shape
+        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
+        with torch.autocast(features.device.type, enabled=False):
+            components = self._densities.of_components(rows)
+        maps = components.view(batch, height, width, *components.shape[1:]).movedim((1, 2), (-2, -1))
+        likelihood = self._densities.of_classes(components).view(batch, height, width, -1).movedim(-1, 1)
+        values = found.mask_logits if found.logits is None else found.logits
+        if values is not None and values.shape[2:] != likelihood.shape[2:]:  # scores of both need one resolution
+            likelihood = F.interpolate(likelihood, values.shape[2:], mode="bilinear")
+        return replace(
+            found, class_log_likelihood=likelihood, component_log_prob=maps, component_peak=self._densities.peak()
+        )
+
+
+def fit_mixtures(
+    model: Model,
+    images: Sequence[Any],
+    read: Callable[[Any], Labelled],
+    *,
+    components: int = 5,
+    pixels: int = 20_000,
+    generator: torch.Generator,
+    on_frame: Callable[[npt.NDArray[np.uint8]], None] = lambda image: None,
+) -> tuple[ClassDensities, Tensor]:
+    """Fit a mixture to the unit features of each class, in one pass over labelled images.
+
+    Args:
+        model: A model that gives ``"features"`` and classes.
+        images: The images, in any form that ``read`` takes.
+        read: Returns an image ``(H, W, 3)``, uint8, and the class of each pixel ``(H, W)``, 255 for none. It runs in
+            another thread.
+        components: Largest number of Gaussians per class.
+        pixels: Largest number of pixels per class, lowered so that all classes together stay below 2 GiB.
+        generator: CPU generator that draws pixels and the starting points of EM.
+        on_frame: Called with each image after its pixels are added.
+
+    Returns:
+        The mixtures, and the number of labelled pixels of each class. Shape: ``(C,)``, int64.
+
+    Raises:
+        InputError: The model gives no features or no classes, there is no image, a label is no class, or a feature is
+            not finite.
+    """
+    _check_model(model)
+    sample: StratifiedSample | None = None
+    inference = getattr(model, "inference", None) or Inference()
+
+    def ask(items: Sequence[Labelled]) -> Sequence[ImagePrediction]:
+        return [predict_image(model, image, inference) for image, _ in items]
+
+    with closing(show(images, read, ask)) as shown:
+        for (image, labels), prediction in shown:
+            first = prediction.views[0].prediction
+            classes, dim = first.class_values().shape[1], first.field("features").shape[1]
+            if sample is None:
+                most = min(pixels, max(1, 2**29 // (classes * dim)))
+                sample = StratifiedSample(classes, most, dim, generator)
+            at_input = _at_input(labels, classes, prediction.size)
+            for one in prediction.views:
+                _add(sample, one, at_input)
+            on_frame(image)
+    if sample is None:
+        raise InputError("expected labelled images to fit mixtures to, found none; give a folder that has some")
+    densities = ClassDensities(len(sample.seen), components, dim)
+    densities.fit(sample, generator)
+    return densities, sample.seen
+
+
+def unit_features(prediction: Prediction) -> Tensor:
+    """Features of a prediction, scaled to unit length. Shape: ``(B, D, h, w)``, float32."""
+    return F.normalize(prediction.field("features").float(), dim=1)
+
+
+def _check_model(model: Model) -> None:
+    if "features" not in model.gives or not {"logits", "mask_logits"} & model.gives:
+        raise InputError(
+            f"expected a model that gives features and classes, found one that gives {', '.join(sorted(model.gives))}; "
+            "mixtures cannot be fitted to it"
+        )
+    if "class_log_likelihood" in model.gives:
+        raise InputError(
+            "expected a model without likelihoods of its own, found one that has some; use it as it is, or gmmseg fit "
+            "CONFIG CHECKPOINT --frozen"
+        )
+
+
+def _at_input(labels: npt.NDArray[np.integer], classes: int, size: tuple[int, int]) -> Tensor:
+    """Labels at the size of the network's input, -1 where there is no class. Shape: ``(H, W)`` -> ``size``, int64."""
+    found = torch.from_numpy(labels.astype(np.int64))
+    found = torch.where(found == IGNORED, -1, found)
+    if undefined := found[(found < -1) | (found >= classes)].unique().tolist():
+        raise InputError(
+            f"label maps: expected the classes 0 to {classes - 1} of the network and {IGNORED} (ignored), found also "
+            f"{undefined[:5]}; use the network's class indices"
+        )
+    return _resized(found, size)
+
+
+def _add(sample: StratifiedSample, one: ViewPrediction, labels: Tensor) -> None:
+    features = unit_features(one.prediction)
+    part = labels[one.view.rows, one.view.columns]
+    height, width = one.prediction.covers or part.shape
+    part = F.pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=-1)
+    classes = _resized(part, (features.shape[2], features.shape[3])).flatten()
+    kept = features.permute(0, 2, 3, 1).flatten(0, 2)[(classes >= 0).to(features.device)]
+    if not kept.isfinite().all():
+        raise InputError("expected finite features, found NaN or infinity; the weights are damaged, use others")
+    sample.add(kept, classes[classes >= 0])
+
+
+def _resized(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].long()
+
+
+def save_mixtures(
+    path: Path, spec: str, model: MixtureModel, *, folder: Path | None = None, allow_pickle: bool = False
+) -> None:
+    """Write the mixtures of a model to a file of tensors and plain containers.
+
+    Args:
+        path: The file, ending in ``.pth``.
+        spec: What :func:`anomaly.load_model` takes to load the model itself. A path in it is stored relative to the
+            folder of the file, so that both can be moved together.
+        model: The model with its mixtures.
+        folder: Folder in which the file will be in the end. Default: that of ``path``.
+        allow_pickle: What the model was loaded with.
+    """
+    weights = model.record.get("weights")
+    file, colon, name = spec.rpartition(":") if spec.rpartition(":")[0].endswith(".py") else (spec, "", "")
+    beside = Path(file).exists()
+    if beside:
+        spec = os.path.relpath(Path(file).resolve(), (folder or path.parent).resolve()) + colon + name
+    header = {"kind": KIND, "spec": spec, "beside": beside, "allow_pickle": allow_pickle, "weights": weights}
+    header |= {"record": model.record["mixtures"], "fitted_images": sorted(model.fitted_images)}
+    torch.save({**header, "state_dict": model._densities.cpu().state_dict()}, path)
+
+
+def load_mixtures(path: str | Path) -> MixtureModel:
+    """Load a model together with the mixtures that ``gmmseg fit --model`` fitted to it.
+
+    Args:
+        path: File of :func:`save_mixtures`.
+
+    Raises:
+        InputError: The file is missing or damaged, the model cannot be loaded, or it has other weights now.
+    """
+    found = read_safely(path)
+    if not isinstance(found, dict) or found.get("kind") != KIND:
+        raise InputError(f"{path}: expected mixtures of `gmmseg fit --model`, found another file; fit them again")
+    spec = str(found["spec"])
+    spec = os.path.normpath(Path(path).resolve().parent / spec) if found["beside"] else spec
+    model = load_model(spec, allow_pickle=bool(found["allow_pickle"]))
+    weights = getattr(model, "record", {}).get("weights")
+    if weights != found["weights"]:
+        raise InputError(
+            f"{path}: expected the network that the mixtures were fitted to, found other weights in {spec}; "
+            "fit them again"
+        )
+    state = found["state_dict"]
+    densities = ClassDensities(*state["means"].shape)
+    densities.load_state_dict(state)
+    return MixtureModel(model, densities, fitted_images=found["fitted_images"], record=found["record"])
