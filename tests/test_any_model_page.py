@@ -1,8 +1,10 @@
 """docs/any_model.md: its commands run, and the messages that it quotes are those that people get."""
 
+import json
 import re
 import shlex
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import torch
 
 import anomaly
 from anomaly.datasets.street_scenes import write_street_scenes
+from tests.anomaly import tiny_huggingface as tiny
 from tests.commands import status_of
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "any_model.md").read_text()
+ROAD = ("road", "sidewalk")
 NORMALISED = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 
 
@@ -56,11 +60,11 @@ def test_the_first_examples_are_short(start, most):
 
 
 class TwoHeads(torch.nn.Module):
-    """Gives a dict, as the networks of torchvision do."""
+    """Gives a dict whose entries have names of their own."""
 
     def forward(self, images):
         logits = torch.cat([images, -images[:, :1]], dim=1)
-        return {"out": logits, "aux": logits}
+        return {"main": logits, "aux": logits}
 
 
 def flat(image):
@@ -94,17 +98,61 @@ def own_folders(place):
     return anomaly.from_folders(place / "own" / "images", place / "own" / "labels")
 
 
+def tiny_folder(place, change):
+    """A folder of ``save_pretrained``, changed."""
+    folder = tiny.write_network(place / change.__name__, "segformer")
+    change(folder)
+    return folder
+
+
+def without_processor(folder):
+    (folder / "preprocessor_config.json").unlink()
+
+
+def of_classification(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["SegformerForImageClassification"]}))
+
+
+def without_the_hub(place):
+    from huggingface_hub import constants
+
+    online, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        return anomaly.load_model("some/ID")
+    finally:
+        constants.HF_HUB_OFFLINE = online
+
+
+class Masks(torch.nn.Module):
+    def forward(self, images):
+        prob = torch.full((len(images), 3, 5), 0.2)
+        return {"query_class_prob": prob, "mask_logits": images}
+
+
+def of_other_classes(place):
+    data = replace(anomaly.load_dataset("street_scenes", root=place / "example"), name="cityscapes-val", classes=ROAD)
+    return anomaly.evaluate(model_of(output="main"), replace(data, name="other"), closed_set=data, report_images=0)
+
+
 WRONG = {
+    "hub id": without_the_hub,
+    "without an image processor": lambda place: anomaly.load_model(tiny_folder(place, without_processor)),
+    "classification network": lambda place: anomaly.load_model(tiny_folder(place, of_classification)),
+    "ask a mask classifier": lambda place: evaluate(
+        anomaly.TorchModel(Masks(), gives=("query_class_prob", "mask_logits"), **NORMALISED), place, "msp"
+    ),
+    "on other classes": of_other_classes,
     "pass a module that returns a dict": lambda place: evaluate(model_of(), place),
     "name an entry": lambda place: evaluate(model_of(output="logits"), place),
     "one output channel": lambda place: evaluate(anomaly.TorchModel(torch.nn.Conv2d(3, 1, 1), **NORMALISED), place),
-    "too few classes": lambda place: evaluate(model_of(output="out", classes=["a", "b"]), place),
+    "too few classes": lambda place: evaluate(model_of(output="main", classes=["a", "b"]), place),
     "leave `mean`": lambda place: anomaly.TorchModel(TwoHeads()),
     "that is random": lambda place: evaluate(
         anomaly.TorchModel(lambda images: torch.nn.functional.dropout(torch.cat([images, images], dim=1))), place
     ),
-    "misspell a score": lambda place: evaluate(model_of(output="out"), place, "energie"),
-    "does not allow": lambda place: evaluate(model_of(output="out"), place, "gmm_nll"),
+    "misspell a score": lambda place: evaluate(model_of(output="main"), place, "energie"),
+    "does not allow": lambda place: evaluate(model_of(output="main"), place, "gmm_nll"),
     "something else": lambda place: evaluate(flat, place),
     "return NaN": lambda place: evaluate(undefined, place),
     "lower scores": lambda place: evaluate(reversed_score, place),

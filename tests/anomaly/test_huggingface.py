@@ -193,12 +193,10 @@ def test_oneformer_is_asked_for_the_semantic_task(tmp_path):
         **tiny.LABELS,
     )
     network = transformers.OneFormerForUniversalSegmentation(config).eval()
-    from transformers.models.oneformer.image_processing_pil_oneformer import OneFormerImageProcessorPil
-
     (tmp_path / "metadata.json").write_text(
         json.dumps({str(i): {"name": name, "isthing": False} for i, name in enumerate(tiny.CLASSES)})
     )
-    images = OneFormerImageProcessorPil(
+    images = transformers.OneFormerImageProcessorPil(
         size={"shortest_edge": 64, "longest_edge": 200}, repo_path=str(tmp_path), class_info_file="metadata.json"
     )
     processor = transformers.OneFormerProcessor(images, tokenizer)

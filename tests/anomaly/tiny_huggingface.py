@@ -11,16 +11,6 @@ import torch
 
 transformers = pytest.importorskip("transformers", reason="the extra transformers needs Python 3.11 or newer")
 
-from transformers.models.beit.image_processing_pil_beit import BeitImageProcessorPil  # noqa: E402
-from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil  # noqa: E402
-from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil  # noqa: E402
-from transformers.models.mask2former.image_processing_pil_mask2former import (  # noqa: E402
-    Mask2FormerImageProcessorPil,
-)
-from transformers.models.maskformer.image_processing_pil_maskformer import MaskFormerImageProcessorPil  # noqa: E402
-from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil  # noqa: E402
-from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil  # noqa: E402
-
 CLASSES = ("road", "car", "building", "sky")
 LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -35,9 +25,8 @@ def swin() -> Any:
 def segformer() -> tuple[Any, Any]:
     sizes = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 1, 2, 2]}
     config = transformers.SegformerConfig(**sizes, decoder_hidden_size=16, **LABELS)
-    return transformers.SegformerForSemanticSegmentation(config), SegformerImageProcessorPil(
-        size={"height": 64, "width": 96}
-    )
+    processor = transformers.SegformerImageProcessorPil(size={"height": 64, "width": 96})
+    return transformers.SegformerForSemanticSegmentation(config), processor
 
 
 def beit() -> tuple[Any, Any]:
@@ -51,7 +40,8 @@ def beit() -> tuple[Any, Any]:
         use_relative_position_bias=True,
         **LABELS,
     )
-    return transformers.BeitForSemanticSegmentation(config), BeitImageProcessorPil(size={"height": 64, "width": 64})
+    processor = transformers.BeitImageProcessorPil(size={"height": 64, "width": 64})
+    return transformers.BeitForSemanticSegmentation(config), processor
 
 
 def upernet() -> tuple[Any, Any]:
@@ -59,7 +49,7 @@ def upernet() -> tuple[Any, Any]:
     config = transformers.UperNetConfig(
         backbone_config=backbone, hidden_size=16, auxiliary_in_channels=24, auxiliary_channels=8, **LABELS
     )
-    return transformers.UperNetForSemanticSegmentation(config), SegformerImageProcessorPil(
+    return transformers.UperNetForSemanticSegmentation(config), transformers.SegformerImageProcessorPil(
         size={"shortest_edge": 64}, default_to_square=False
     )
 
@@ -77,7 +67,9 @@ def dpt() -> tuple[Any, Any]:
         fusion_hidden_size=16,
         **LABELS,
     )
-    return transformers.DPTForSemanticSegmentation(config), DPTImageProcessorPil(size={"height": 64, "width": 64})
+    return transformers.DPTForSemanticSegmentation(config), transformers.DPTImageProcessorPil(
+        size={"height": 64, "width": 64}
+    )
 
 
 def mobilevit() -> tuple[Any, Any]:
@@ -89,7 +81,7 @@ def mobilevit() -> tuple[Any, Any]:
         output_stride=16,
         **LABELS,
     )
-    return transformers.MobileViTForSemanticSegmentation(config), MobileViTImageProcessorPil(
+    return transformers.MobileViTForSemanticSegmentation(config), transformers.MobileViTImageProcessorPil(
         size={"shortest_edge": 72}, crop_size={"height": 64, "width": 64}
     )
 
@@ -108,7 +100,7 @@ def mask2former(queries: int = 7) -> tuple[Any, Any]:
         dim_feedforward=32,
         **LABELS,
     )
-    return transformers.Mask2FormerForUniversalSegmentation(config), Mask2FormerImageProcessorPil(
+    return transformers.Mask2FormerForUniversalSegmentation(config), transformers.Mask2FormerImageProcessorPil(
         size={"shortest_edge": 64, "longest_edge": 200}, pad_size={"height": 128, "width": 160}
     )
 
@@ -127,7 +119,7 @@ def maskformer() -> tuple[Any, Any]:
     config = transformers.MaskFormerConfig(
         backbone_config=swin(), decoder_config=decoder, fpn_feature_size=32, mask_feature_size=32, **LABELS
     )
-    return transformers.MaskFormerForInstanceSegmentation(config), MaskFormerImageProcessorPil(
+    return transformers.MaskFormerForInstanceSegmentation(config), transformers.MaskFormerImageProcessorPil(
         size={"shortest_edge": 64, "longest_edge": 200}
     )
 
@@ -146,7 +138,7 @@ def eomt(*, split: bool = False) -> tuple[Any, Any]:
         **LABELS,
     )
     size = {"shortest_edge": 64, "longest_edge": None if split else 64}
-    return transformers.EomtForUniversalSegmentation(config), EomtImageProcessorPil(
+    return transformers.EomtForUniversalSegmentation(config), transformers.EomtImageProcessorPil(
         size=size, do_split_image=split, do_pad=not split
     )
 
