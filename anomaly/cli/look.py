@@ -31,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("images", type=Path, metavar="DIR", help="a folder of images, at any depth")
     add("--out", type=Path, required=True, metavar="FILE", help="the page to write, such as look.html")
-    default = "(default: gmm_nll and msp; for networks without mixtures msp and max_logit)"
+    default = "(default: the first two usual ones, such as gmm_nll and msp, or rba and eam of a mask classifier)"
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES} {default}")
     add_model(parser, required=False, positional=False)
     add_inference(parser)
