@@ -4,6 +4,7 @@ from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
@@ -13,4 +14,10 @@ DATA_SAMPLERS = Registry("data sampler", parent=ROOT_DATA_SAMPLERS, scope="gmmse
 HOOKS = Registry("hook", parent=ROOT_HOOKS, scope="gmmseg", locations=["gmmseg.training"])
 OPTIM_WRAPPERS = Registry(
     "optimizer wrapper", parent=ROOT_OPTIM_WRAPPERS, scope="gmmseg", locations=["gmmseg.training"]
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope="gmmseg",
+    locations=["gmmseg.training"],
 )

@@ -70,7 +70,7 @@ def read_config(path: str | Path) -> Config:
     path = find_shipped(path)
     if not path.is_file():
         raise InputError(f"config {path} does not exist; give a file such as those in configs/")
-    with _quiet():
+    with quiet_mmengine():
         try:
             return Config.fromfile(path)
         except Exception as error:  # a config may raise anything
@@ -78,8 +78,8 @@ def read_config(path: str | Path) -> Config:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress mmengine's message about every variable that it substitutes in a config."""
+def quiet_mmengine() -> Iterator[None]:
+    """Suppress what mmengine logs about every variable of a config and about every initial weight."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)  # unlike logging.disable, this reaches mmengine's cache of what is logged

@@ -1,4 +1,4 @@
-"""Generative decode heads, segmentors with likelihoods, and a backbone, as mmseg modules."""
+"""Generative decode heads, segmentors with likelihoods, and backbones, as mmseg modules."""
 
 from gmmseg.models.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
 from gmmseg.models.heads import (
@@ -11,6 +11,7 @@ from gmmseg.models.heads import (
 )
 from gmmseg.models.posthoc_segmentor import PosthocCascadeSegmentor, PosthocSegmentor
 from gmmseg.models.segmentor import CascadeGMMSegmentor, GMMSegmentor, LikelihoodSegmentor
+from gmmseg.models.transformers_backbone import TransformersBackbone
 
 __all__ = [
     "CascadeGMMSegmentor",
@@ -26,5 +27,6 @@ __all__ = [
     "PosthocCascadeSegmentor",
     "PosthocSegmentor",
     "SegformerGMMSegHead",
+    "TransformersBackbone",
     "UPerGMMSegHead",
 ]

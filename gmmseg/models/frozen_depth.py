@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from anomaly.errors import InputError
+from anomaly.models.mmseg import quiet_mmengine
 from gmmseg.posthoc.mixtures import WhitenedDensities
 
 SCALES = (1.0, 2.0)
@@ -99,8 +100,9 @@ def pretrained_backbone(config: Config) -> nn.Module:
             "without; give a config with pretrained weights, or leave --frozen out"
         )
     backbone = MODELS.build(settings)
-    if settings.get("init_cfg"):
-        backbone.init_weights()
+    if hasattr(backbone, "init_weights"):
+        with quiet_mmengine():
+            backbone.init_weights()
     return backbone.eval()
 
 

@@ -61,6 +61,11 @@ _LOG_FILE_ONLY = (
 )
 
 
+def _is_for_the_file(message: str) -> bool:
+    # mmengine says the latter of every frozen parameter
+    return message.startswith(_LOG_FILE_ONLY) or message.endswith("is skipped since its requires_grad=False")
+
+
 class SafeRunner(Runner):
     """A ``Runner`` that resumes exactly or not at all, and never runs code from a checkpoint.
 
@@ -156,7 +161,7 @@ class SafeRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(lambda record: not record.getMessage().startswith(_LOG_FILE_ONLY))
+                handler.addFilter(lambda record: not _is_for_the_file(record.getMessage()))
         return logger
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:

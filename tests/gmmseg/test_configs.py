@@ -21,6 +21,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
 import model_table
+from anomaly.models.mmseg import build_model
 from gmmseg.settings import MixtureSettings
 from tests.gmmseg.networks import samples
 
@@ -50,13 +51,16 @@ PAPER = {
 
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("[!_]*/*.py"))
 GENERATIVE = [name for name in NAMES if name.startswith("gmmseg/")]
-LARGE = [name for name in NAMES if name.endswith(tuple(f"_{data}.py" for data in CLASSES))]
+# Backbones of transformers, which neither the paper nor mmseg has.
+MODERN = [name for name in NAMES if re.search("_(dinov2|convnext)-", name)]
+LARGE = [name for name in NAMES if name.endswith(tuple(f"_{data}.py" for data in CLASSES)) and name not in MODERN]
 LARGE_GENERATIVE = [name for name in LARGE if name in GENERATIVE]
 LARGE_TWINS = [name for name in LARGE if name.startswith("softmax/")]
 # Each network is trained with the classes of one dataset: configs for others are shown to differ in little.
 TRAINED = [name for name in NAMES if name not in LARGE or "_ade20k-" in name]
 # One of each family is enough while working.
 FAST = [name for name in LARGE_GENERATIVE if "_ade20k-" in name and not re.search("mit-b[1-5]", name)]
+SLOW = [name for name in (*LARGE, *MODERN) if name not in FAST and "gmmseg_dinov2-s" not in name]
 
 # Where mmseg has a config of the same network, data and crop, under its own name.
 SHIPPED = {
@@ -116,11 +120,10 @@ def test_all_configs_are_found():
     others = [name for name in NAMES if name not in LARGE]
     assert {Path(name).parts[0] for name in others} == {"gmmseg", "softmax", "demo"}
     assert len(SHIPPED) == 16
+    assert len(MODERN) == 10
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE and name not in FAST)) for name in TRAINED]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TRAINED])
 def test_config_trains_a_step_and_predicts(name, no_internet):
     config = read(name)
     init_default_scope(config.default_scope)
@@ -130,6 +133,7 @@ def test_config_trains_a_step_and_predicts(name, no_internet):
     if "mixture" in head:
         head.mixture.memory_size = 8  # what the full size changes is memory and time
     network = revert_sync_batchnorm(MODELS.build(config.model)).train()
+    assert network.backbone.training != config.model.backbone.get("frozen", False)
     classes = head.num_classes
     losses = network(torch.randn(2, 3, 32, 64), samples(2, 32, 64, classes), mode="loss")
     loss, _ = network.parse_losses(losses)
@@ -196,7 +200,7 @@ def test_dump_in_a_work_dir_is_the_same_config(name):
     assert plain(Config.fromstring(config.pretty_text, ".py")) == plain(config)
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", LARGE + MODERN)
 def test_name_says_batch_length_and_crop(name, monkeypatch):
     monkeypatch.delenv("DATA_ROOT", raising=False)
     config = read(name)
@@ -205,7 +209,7 @@ def test_name_says_batch_length_and_crop(name, monkeypatch):
     assert config.train_cfg.max_iters == length * 1000 == config.param_scheduler[-1].end
     crops = [step.crop_size for step in config.train_dataloader.dataset.pipeline if step.type == "RandomCrop"]
     assert crops == [(height, width)] == [config.model.data_preprocessor.size]
-    slides = {768: (512, 512), 1024: (768, 768)}
+    slides = {768: (512, 512), 770: (512, 512), 1024: (768, 768)}
     whole = {"mode": "whole"}
     wanted = {"mode": "slide", "crop_size": (height, width), "stride": slides[height]} if height in slides else whole
     assert config.model.test_cfg == wanted
@@ -228,7 +232,7 @@ def test_generative_config_differs_from_its_twin_in_the_classifier_alone(name):
     assert model == twin_model
 
 
-@pytest.mark.parametrize("name", LARGE_GENERATIVE)
+@pytest.mark.parametrize("name", LARGE_GENERATIVE + [name for name in MODERN if name in GENERATIVE])
 def test_mixture_settings_are_the_papers(name):
     settings = MixtureSettings.from_config(last(read(name).model.decode_head).mixture)
     assert {key: getattr(settings, key) for key in PAPER} == PAPER
@@ -249,6 +253,35 @@ def test_head_learns_ten_times_faster_in_segformer_alone(name):
     rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
     for key, weight in network.named_parameters():
         assert rates[id(weight)] == pytest.approx(6e-4 if key.startswith("decode_head") else 6e-5), key
+
+
+# Millions of parameters without a classifier, as timm counts those of vit_small_patch14_dinov2,
+# vit_base_patch14_dinov2 and convnext_base.
+MILLIONS = {"dinov2-s": 22.06, "dinov2-b": 86.58, "convnext-b": 87.57}
+
+
+@pytest.mark.parametrize("name", [name for name in MODERN if name in GENERATIVE])
+def test_modern_network_needs_no_weights_for_evaluation(name, no_internet):
+    config = read(name)
+    assert config.model.backbone.pretrained
+    network = build_model(config)
+    assert config.model.backbone.pretrained, "the config itself stays as it is"
+    backbone = network.backbone
+    counts = {key: value.numel() for key, value in backbone.named_parameters()}
+    counted = sum(count for key, count in counts.items() if not re.search("mask_token|hidden_states_norms", key))
+    size = re.search("gmmseg_(.+?)(-frozen)?_", name)
+    assert counted / 1e6 == pytest.approx(MILLIONS[size[1]], abs=0.01)
+    assert backbone.frozen == bool(size[2])
+    optimizer = build_optim_wrapper(network, config.optim_wrapper).optimizer
+    rates = {id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]}
+    rates = {key: rates[id(value)] for key, value in network.named_parameters() if value.requires_grad}
+    assert {rates[key] for key in rates if key.startswith("decode_head")} == {1e-3 if size[2] else 1e-4}
+    stem = [rate for key, rate in rates.items() if "embeddings" in key and key.startswith("backbone")]
+    layers, decay = (37, 0.9 ** (1 / 3)) if size[1] == "convnext-b" else (13, 0.8)
+    assert stem == pytest.approx([1e-4 * decay**layers] * len(stem), rel=2e-3)
+    assert bool(stem) != bool(size[2])
+    side = config.train_dataloader.dataset.pipeline[3].crop_size[0]
+    assert side % backbone.network.config.patch_size == 0
 
 
 @pytest.mark.parametrize("name", SHIPPED)

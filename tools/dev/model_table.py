@@ -19,6 +19,8 @@ HEADER = """
 NAME = re.compile(r"(.+)-gmmseg_([^_]+)_(?:(\d+)xb\d+-)?\d+k_(.+)-(\d+)x(\d+)")
 FAMILIES = ["segformer", "deeplabv3plus", "ocrnet", "upernet", "fcn"]
 BACKBONES = {"r101-d8": "ResNet-101", "hr48": "HRNetV2-W48", "swin-b": "Swin-B"}
+BACKBONES |= {"convnext-b": "ConvNeXt-B", "dinov2-s": "DINOv2-S", "dinov2-b": "DINOv2-B"}
+BACKBONES |= {"dinov2-s-frozen": "DINOv2-S, frozen", "dinov2-b-frozen": "DINOv2-B, frozen"}
 BACKBONES |= {f"mit-b{number}": f"MiT-B{number}" for number in range(6)}
 DATA = {"cityscapes": "Cityscapes", "ade20k": "ADE20K", "coco-stuff10k": "COCO-Stuff 10k", "camvid": "CamVid"}
 
