@@ -20,13 +20,13 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
 )
-from transformers.utils import logging
 
 from anomaly.errors import InputError
 from anomaly.frames import Image, check_image
 from anomaly.models.base import Prediction
 from anomaly.models.checks import check_maps
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
+from anomaly.models.hub import PICKLED, SAFETENSORS, local_folder, quiet_transformers
 from anomaly.models.tiling import Inference, Size
 from anomaly.models.torch import pick_device, weights_record
 from anomaly.utils.file_records import file_record
@@ -38,8 +38,6 @@ UNIVERSAL = frozenset(MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES.values()) -
     "VideomtForUniversalSegmentation",  # takes several images of a video
 }
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-DOWNLOADED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
-PICKLED = ["pytorch_model*.bin"]
 PREPARES = {"resize", "rescale", "normalize", "pad", "convert_rgb", "flip_channel_order", "reduce_labels"}
 LEFT_OUT = {"center_crop", "split_image"}
 TASK = "the task is semantic"
@@ -65,7 +63,7 @@ def load_huggingface(
             universal segmentation.
     """
     spec = str(spec)
-    folder = Path(spec) if Path(spec).is_dir() else _downloaded(spec, allow_pickle)
+    folder = local_folder(spec, allow_pickle=allow_pickle)
     kind = _architecture(folder, spec)
     weights = _weights(folder, spec, allow_pickle)
     if not any((folder / name).is_file() for name in PROCESSORS):
@@ -73,7 +71,7 @@ def load_huggingface(
             f"{spec}: expected an image processor ({PROCESSORS[0]}), found none; save the one that the network was "
             "trained with there: processor.save_pretrained(FOLDER)"
         )
-    with _quiet():
+    with quiet_transformers():
         try:
             mapping = MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
             mapping = mapping if kind in SEMANTIC else MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
@@ -293,23 +291,6 @@ def class_names(id2label: Mapping[Any, str]) -> tuple[str, ...]:
     return () if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
-def _downloaded(spec: str, allow_pickle: bool) -> Path:
-    """The folder of a hub id in the cache of ``huggingface_hub``, downloaded if it is not there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import HfHubHTTPError, HFValidationError, disable_progress_bars
-
-    disable_progress_bars()
-    try:
-        return Path(snapshot_download(spec, allow_patterns=[*DOWNLOADED, *(PICKLED if allow_pickle else [])]))
-    except (OSError, HfHubHTTPError, HFValidationError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:120]
-        raise InputError(
-            f"model {spec}: expected a folder here or an id of the Hugging Face hub that can be downloaded, found "
-            f"neither ({type(error).__name__}: {reason}); where the hub can be reached, run `hf download {spec} "
-            "--local-dir FOLDER`, copy the folder here, and pass --model FOLDER"
-        ) from error
-
-
 def _architecture(folder: Path, spec: str) -> str:
     """Name of the network's class, of a kind that is supported; nothing in the folder is executed."""
     try:
@@ -340,7 +321,7 @@ def _other_architecture(what: str, kind: str) -> InputError:
 
 def _weights(folder: Path, spec: str, allow_pickle: bool) -> list[Path]:
     """The files with the weights: safetensors, or pickled ones if these are allowed."""
-    if found := sorted(folder.glob("model*.safetensors")):
+    if found := sorted(folder.glob(SAFETENSORS[0])):
         return found
     pickled = sorted(folder.glob(PICKLED[0]))
     if pickled and allow_pickle:
@@ -447,17 +428,3 @@ def _outputs_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress messages and progress bars of the library."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

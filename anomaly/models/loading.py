@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from anomaly.errors import InputError
 from anomaly.models.base import Model
+from anomaly.models.hub import HUB_ID
 from anomaly.utils.file_records import file_record
 from anomaly.utils.optional import needs, raise_missing
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = (".py", ".pth", ".pt", ".ckpt", ".onnx", ".safetensors", ".bin", ".json", ".yaml", ".yml")
 """Endings of files, which no id of the hub has."""
 FORMS = "a config and a checkpoint, a folder or hub id of Hugging Face, or file.py:name"

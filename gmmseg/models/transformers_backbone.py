@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from anomaly.errors import InputError
+from anomaly.models.hub import local_folder, quiet_transformers
 from anomaly.utils.optional import needs
 from gmmseg.registry import MODELS
 
@@ -81,7 +81,7 @@ class TransformersBackbone(BaseModule):
             )
         with needs("transformers", "TransformersBackbone"):
             import transformers  # noqa: F401
-        with _quiet():
+        with quiet_transformers():
             settings = _stored_settings(name, revision) if config is None else _settings(config)
             if hasattr(settings, "reshape_hidden_states"):
                 settings.reshape_hidden_states = True
@@ -106,7 +106,7 @@ class TransformersBackbone(BaseModule):
             InputError: The weights cannot be had, or belong to another architecture.
         """
         if self.pretrained and not self.is_init:
-            with _quiet():
+            with quiet_transformers():
                 weights = _load(type(self.network), self.name, self.revision, self.network.config, self._unused)
             self.network.load_state_dict(weights)
         super().init_weights()
@@ -137,25 +137,6 @@ class TransformersBackbone(BaseModule):
             except Exception as error:  # whatever the library did not check when it built the network
                 raise _cannot_be_built(self.network.config.model_type, error) from error
         return {key for key, gradient in zip(names, gradients, strict=True) if gradient is None}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress progress bars and warnings of transformers and of its hub client."""
-    from transformers.utils import logging as library
-
-    hub = logging.getLogger("huggingface_hub")
-    bar, levels = library.is_progress_bar_enabled(), (library.get_verbosity(), hub.level)
-    library.disable_progress_bar()  # of the hub client too
-    library.set_verbosity_error()
-    hub.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        library.set_verbosity(levels[0])
-        hub.setLevel(levels[1])
-        if bar:
-            library.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:
@@ -190,17 +171,23 @@ def _settings(config: Mapping[str, Any]) -> Any:
         raise _cannot_be_built(kind, error) from error
 
 
+def _folder(name: str | None, revision: str | None, weights: bool = True) -> Path:
+    return local_folder(
+        str(name), weights=weights, revision=revision, what="TransformersBackbone: name", use="set name='FOLDER'"
+    )
+
+
 def _stored_settings(name: str | None, revision: str | None) -> Any:
     """The configuration object that a pretrained model is stored with."""
     from transformers import AutoConfig
 
+    folder = _folder(name, revision, weights=False)
     try:
-        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of the file system, the network and the library
         raise InputError(
-            f"TransformersBackbone: expected a folder with a config.json or a model of the Hugging Face hub in "
-            f"name={name!r}, found none that can be read ({_first_line(error)}); download the model and give its "
-            "folder as name, or spell out the architecture in config"
+            f"TransformersBackbone: expected a folder with the config.json of a model in name={name!r}, found none "
+            f"that can be read ({_first_line(error)}); download the model again, or spell out its config"
         ) from error
 
 
@@ -261,11 +248,12 @@ def _compare(settings: Any, stored: Any, name: str | None) -> None:
 def _load(kind: Any, name: str | None, revision: str | None, settings: Any, unused: set[str]) -> dict[str, Tensor]:
     """The weights of a folder or of the hub, for a backbone of class ``kind``."""
     _compare(settings, _stored_settings(name, revision), name)
+    folder = _folder(name, revision)
     try:
         network, report = kind.from_pretrained(
-            name,
+            folder,
             config=copy.deepcopy(settings),
-            revision=revision or "main",
+            local_files_only=True,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
