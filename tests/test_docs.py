@@ -10,6 +10,7 @@ import ast
 import importlib
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,8 @@ def test_python_blocks(document, tmp_path, monkeypatch):
     for info, line, source in blocks(document):
         assert info in {"python", "python run"}, f"{document.name}:{line} opens with {info!r}"
         tree = ast.parse("\n" * (line - 1) + source, str(document))
+        if "transformers" in source and find_spec("transformers") is None:
+            continue  # it needs Python 3.11
         if info == "python":
             tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         exec(compile(tree, str(document), "exec"), {"__name__": "__main__"})

@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for name, value in (("flip", inference.flip), ("scales", inference.scales), ("score_at", inference.resolution)):
         setattr(args, name, value)
     args.window, args.stride = (side and "x".join(map(str, side)) for side in (inference.window, inference.stride))
-    args.batch, args.precision, args.threads = 1, inference.precision, None
+    args.batch, args.precision, args.threads = inference.batch, inference.precision, None
     args.no_closed_set = record.closed_set is None
     args.save_scores = None
     datasets = read_datasets(args)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from anomaly.datasets.catalog import in_catalogue
@@ -61,7 +61,7 @@ def repeated(record: EvaluationRecord) -> Repeated:
         own=[name for name in names if not in_catalogue(name)],
         scores=list(map(str, settings["scores"])),
         postprocessing=list(map(str, settings.get("post") or ["none"])),
-        inference=_inference(settings.get("inference")),
+        inference=replace(_inference(settings.get("inference")), batch=settings.get("batch") or 1),
         metrics=_metrics(settings),
         calibrate_on=str(chosen["dataset"]) if chosen else None,
         calibrate_by=f"{chosen['rule']}{level}" if chosen else "",

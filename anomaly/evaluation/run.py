@@ -159,6 +159,7 @@ def run(
             "scores": [score.name for score in evaluation.scores],
             "post": [chain.name or "none" for chain in evaluation.post],
             "inference": None if model is None else evaluation.inference.record(),
+            "batch": None if model is None else evaluation.inference.batch,
             **evaluation.settings,
             "heatmaps": {0: "none", len(names): "all"}.get(len(colour_scales), "first"),
             **_settings(metrics, calibration),

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "onedl-mmsegmentation", "mmsegmentation")
+_PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "onedl-mmsegmentation", "mmsegmentation", "transformers")
 
 
 def provenance(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

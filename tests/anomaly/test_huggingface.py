@@ -3,11 +3,13 @@
 import json
 import shutil
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import anomaly
 from anomaly.errors import InputError
@@ -16,7 +18,7 @@ from anomaly.models.views import predict_image
 from anomaly.scores.registry import SCORES
 from tests.anomaly import tiny_huggingface as tiny
 from tests.commands import status_of
-from tests.stored_maps import FOLDERS, write_dataset
+from tests.stored_maps import FOLDERS
 
 transformers = tiny.transformers
 IMAGE = np.random.default_rng(0).integers(0, 255, (50, 75, 3)).astype(np.uint8)
@@ -68,7 +70,7 @@ def test_logits_equal_the_library(networks, name):
     layers = [each for path, each in network.named_modules() if "auxiliary" not in path]
     last = [each for each in layers if isinstance(each, torch.nn.Conv2d) and each.out_channels == len(tiny.CLASSES)][-1]
     again = last(found.features)
-    align = name == "dpt"
+    align = name.startswith("dpt")
     again = F.interpolate(again, found.logits.shape[2:], mode="bilinear", align_corners=align)
     assert torch.allclose(again, found.logits, atol=1e-5)
 
@@ -212,21 +214,40 @@ def test_oneformer_is_asked_for_the_semantic_task(tmp_path):
     assert torch.allclose(found.query_class_prob, expected.class_queries_logits.softmax(-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["segformer", "mask2former"])
-def test_from_a_folder_to_results_and_report_in_one_command(networks, name, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """The current folder has images and label maps whose sides are multiples of nothing."""
     monkeypatch.chdir(tmp_path)
-    write_dataset(tmp_path)
-    assert status_of("anomaly", "evaluate", "--model", networks / name, *FOLDERS, "--report", "--out", "out") == 0
-    record = json.loads((tmp_path / "out/results.json").read_text())
+    random = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for number, size in enumerate([(37, 53), (41, 31), (37, 53)]):
+        label = np.zeros(size, np.uint8)
+        label[5:15, 4 : 14 + number] = 1
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(f"images/{number}.png")
+        Image.fromarray(label).save(f"labels/{number}.png")
+    return FOLDERS
+
+
+@pytest.mark.parametrize("name", tiny.NETWORKS)
+def test_from_a_folder_to_results_and_report_in_one_command(networks, name, folders):
+    words = ("--model", networks / name, *folders, "--report", "--out", "out", "--heatmaps", "none")
+    assert status_of("anomaly", "evaluate", *words) == 0
+    record = json.loads(Path("out/results.json").read_text())
     assert record["model"]["name"] == name
     assert record["model"]["preprocessing"]["maps"].startswith("padding cut off")
     assert record["provenance"]["model"]["files"].keys() >= {"config.json", "model.safetensors"}
-    assert all(name in (tmp_path / "out/report.html").read_text() for name in tiny.CLASSES)
+    page = Path("out/report.html").read_text()
+    assert all(label in page for label in tiny.CLASSES)
+
+
+@pytest.mark.parametrize(("name", "other"), [("segformer", "beit"), ("mask2former", "maskformer")])
+def test_a_result_is_measured_again_and_another_network_is_noticed(networks, name, other, folders, capsys):
+    assert status_of("anomaly", "evaluate", "--model", networks / name, *folders, "--out", "out", "--batch", "2") == 0
     again = ("--folder", "images", "labels")
     assert status_of("anomaly", "verify", "out", "--model", networks / name, *again) == 0
-    other = networks / "beit" if name == "segformer" else networks / "maskformer"
     capsys.readouterr()
-    assert status_of("anomaly", "verify", "out", "--model", other, *again) == 1
+    assert status_of("anomaly", "verify", "out", "--model", networks / other, *again) == 1
     assert "model: another file" in capsys.readouterr().out
 
 

@@ -72,6 +72,28 @@ def dpt() -> tuple[Any, Any]:
     )
 
 
+def dpt_on_dinov2() -> tuple[Any, Any]:
+    backbone = transformers.Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        out_features=STAGES,
+        reshape_hidden_states=False,
+    )
+    config = transformers.DPTConfig(
+        backbone_config=backbone,
+        hidden_size=16,
+        num_attention_heads=2,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        **LABELS,
+    )
+    processor = transformers.DPTImageProcessorPil(size={"height": 56, "width": 56})
+    return transformers.DPTForSemanticSegmentation(config), processor
+
+
 def mobilevit() -> tuple[Any, Any]:
     config = transformers.MobileViTConfig(
         hidden_sizes=[16, 24, 32],
@@ -144,9 +166,10 @@ def eomt(*, split: bool = False) -> tuple[Any, Any]:
 
 
 NETWORKS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    one.__name__: one for one in (segformer, beit, upernet, dpt, mobilevit, mask2former, maskformer, eomt)
+    one.__name__: one
+    for one in (segformer, beit, upernet, dpt, dpt_on_dinov2, mobilevit, mask2former, maskformer, eomt)
 }
-SEMANTIC = ("segformer", "beit", "upernet", "dpt", "mobilevit")
+SEMANTIC = ("segformer", "beit", "upernet", "dpt", "dpt_on_dinov2", "mobilevit")
 MASKS = ("mask2former", "maskformer", "eomt")
 
 
