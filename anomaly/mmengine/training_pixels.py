@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
@@ -24,7 +23,7 @@ from anomaly.models.base import Prediction
 from anomaly.models.loop import show
 from anomaly.models.mmseg import MMSegModel
 from anomaly.models.tiling import Inference
-from anomaly.models.views import ImagePrediction, ViewPrediction, predict_inputs
+from anomaly.models.views import ImagePrediction, ViewPrediction, predict_inputs, resize_labels
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 
 
@@ -120,10 +119,10 @@ def sample_pixels(
             hashes.append(name_of_image)
             for one in prediction.views:
                 _check(one.prediction, classes, path)
-            labels = _resized(labels, prediction.size)
+            labels = resize_labels(labels, prediction.size)
             owners = _owners(prediction.views, labels)
             views = [
-                (one.prediction, _at_features(torch.where(owners == i, labels, -1), one))
+                (one.prediction, one.labels(torch.where(owners == i, labels, -1), "logits"))
                 for i, one in enumerate(prediction.views)
             ]
             parts += draw_pixels(views, pixels // len(chosen), generator)
@@ -179,17 +178,3 @@ def _depth(length: int) -> Tensor:
     """Distance of each pixel's centre to the nearer end. Shape: ``(length,)``."""
     place = torch.arange(length) + 0.5
     return torch.minimum(place, length - place)
-
-
-def _at_features(labels: Tensor, one: ViewPrediction) -> Tensor:
-    """Labels of a view at the resolution of its prediction, -1 in the padding. Shape: ``(H, W)`` -> ``(h, w)``."""
-    part = labels[one.view.rows, one.view.columns]
-    height, width = one.prediction.covers or part.shape
-    part = F.pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=-1)
-    height, width = one.prediction.field("logits").shape[2:]
-    return _resized(part, (height, width))
-
-
-def _resized(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels at another resolution: each cell gets the label at its centre. Shape: ``(H, W)`` -> ``size``, int64."""
-    return F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].long()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from anomaly.errors import InputError
@@ -11,6 +13,23 @@ from anomaly.models.base import MAPS
 
 ROUNDING = 1e-2
 """How far the class probabilities of a query may be from a sum of 1: bfloat16 has 8 bits."""
+
+
+def as_float32(values: Tensor, name: str, what: str = "model") -> Tensor:
+    """Convert a field of a prediction to float32; a type of fewer digits causes a warning, because its values tie.
+
+    Args:
+        values: The field, of any float type.
+        name: Its name, for the warning.
+        what: What returned it, for the warning.
+    """
+    if values.dtype in (torch.bfloat16, torch.float16):
+        warnings.warn(
+            f"{what}: the {name} are {str(values.dtype).removeprefix('torch.')}, so that many pixels have equal scores "
+            "and metrics are inaccurate; use precision float32 and weights in float32",
+            stacklevel=3,
+        )
+    return values.float()
 
 
 def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], what: str = "model") -> None:

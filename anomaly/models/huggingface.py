@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import (
 from anomaly.errors import InputError
 from anomaly.frames import Image, check_image
 from anomaly.models.base import Prediction
-from anomaly.models.checks import check_maps
+from anomaly.models.checks import as_float32, check_maps
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
 from anomaly.models.hub import PICKLED, SAFETENSORS, local_folder, quiet_transformers
 from anomaly.models.tiling import Inference, Size
@@ -235,9 +235,9 @@ class HuggingFaceModel:
         """
         size = (inputs.shape[2], inputs.shape[3])
         padded, value = self._padding.get(size, (size, None))
-        inputs = inputs.to(self.device)
+        inputs = inputs.to(self.device, next(self.network.parameters()).dtype)
         if value is not None:
-            canvas = value.to(self.device)[None, :, None, None].expand(len(inputs), -1, *padded).clone()
+            canvas = value.to(inputs)[None, :, None, None].expand(len(inputs), -1, *padded).clone()
             canvas[:, :, : size[0], : size[1]] = inputs
             inputs = canvas
         with evaluation_mode(self.network):
@@ -262,10 +262,11 @@ class HuggingFaceModel:
                     f"{str(error).splitlines()[0]}; use the processor's size, without windows and scales"
                 ) from error
         if self._kind in SEMANTIC:
-            maps = {"logits": found.logits.float()}
+            maps = {"logits": as_float32(found.logits, "logits", self._kind)}
         else:
             prob = found.class_queries_logits.float().softmax(dim=-1)
-            maps = {"query_class_prob": prob, "mask_logits": found.masks_queries_logits.float()}
+            masks = as_float32(found.masks_queries_logits, "masks", self._kind)
+            maps = {"query_class_prob": prob, "mask_logits": masks}
         if self._seen is not None:
             maps["features"] = seen[-1].float()
         check_maps(maps, len(inputs), self.classes, self._kind)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from anomaly.errors import InputError
 from anomaly.frames import Image, check_image
 from anomaly.models.base import FIELDS, MASKS, Prediction
-from anomaly.models.checks import check_maps
+from anomaly.models.checks import as_float32, check_maps
 from anomaly.models.evaluation_mode import Steady, evaluation_mode, modules_of, state_kept
 from anomaly.utils.given import real, whole
 from anomaly.utils.names import check_distinct
@@ -175,7 +175,7 @@ class TorchModel:
         return Prediction(**maps)
 
     def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
-        maps = {name: value.float() for name, value in self._fields(self._function(inputs)).items()}
+        maps = {name: as_float32(value, name) for name, value in self._fields(self._function(inputs)).items()}
         check_maps(maps, len(inputs), self.classes)
         return maps
 

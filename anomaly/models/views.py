@@ -41,6 +41,22 @@ class ViewPrediction:
     view: View
     prediction: Prediction
 
+    def labels(self, labels: Tensor, name: str) -> Tensor:
+        """Cut class labels of the input to this view, at the resolution of a map of its prediction.
+
+        Args:
+            labels: Class of every pixel of the input, -1 for none. Shape: ``(H, W)``, int64.
+            name: Name of the map, such as ``"features"``.
+
+        Returns:
+            The class at the centre of each cell, -1 in the padding. Shape: ``(h, w)``, int64.
+        """
+        part = labels[self.view.rows, self.view.columns]
+        height, width = self.prediction.covers or part.shape
+        part = F.pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=-1)
+        height, width = self.prediction.field(name).shape[-2:]
+        return resize_labels(part, (height, width))
+
 
 @dataclass(frozen=True)
 class ImagePrediction:
@@ -181,6 +197,11 @@ def _predict(
         )
     for i, view in enumerate(views):
         yield ViewPrediction(view, prediction.of(i * inputs, (i + 1) * inputs))
+
+
+def resize_labels(labels: Tensor, size: Size) -> Tensor:
+    """Resize class labels: each cell gets the label at its centre. Shape: ``(H, W)`` -> ``size``, int64."""
+    return F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].long()
 
 
 def _tent(length: int, device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ from anomaly.models.checkpoints import read_safely
 from anomaly.models.loading import load_model
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
-from anomaly.models.views import ImagePrediction, ViewPrediction, predict_image
+from anomaly.models.views import ImagePrediction, ViewPrediction, predict_image, resize_labels
 from gmmseg.posthoc.mixtures import ClassDensities, StratifiedSample
 
 KIND = "mixtures of any model"
@@ -178,23 +178,16 @@ def _at_input(labels: npt.NDArray[np.integer], classes: int, size: tuple[int, in
             f"label maps: expected the classes 0 to {classes - 1} of the network and {IGNORED} (ignored), found also "
             f"{undefined[:5]}; use the network's class indices"
         )
-    return _resized(found, size)
+    return resize_labels(found, size)
 
 
 def _add(sample: StratifiedSample, one: ViewPrediction, labels: Tensor) -> None:
-    features = unit_features(one.prediction)
-    part = labels[one.view.rows, one.view.columns]
-    height, width = one.prediction.covers or part.shape
-    part = F.pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=-1)
-    classes = _resized(part, (features.shape[2], features.shape[3])).flatten()
-    kept = features.permute(0, 2, 3, 1).flatten(0, 2)[(classes >= 0).to(features.device)]
+    classes = one.labels(labels, "features").flatten()
+    rows = unit_features(one.prediction).permute(0, 2, 3, 1).flatten(0, 2)
+    kept = rows[(classes >= 0).to(rows.device)]
     if not kept.isfinite().all():
         raise InputError("expected finite features, found NaN or infinity; the weights are damaged, use others")
     sample.add(kept, classes[classes >= 0])
-
-
-def _resized(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].long()
 
 
 def save_mixtures(

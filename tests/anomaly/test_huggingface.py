@@ -403,6 +403,16 @@ def test_nan_is_refused_with_the_name_of_the_score(networks):
         anomaly.score(model, IMAGE, "rba")
 
 
+def test_fewer_digits_are_told(networks):
+    low = anomaly.Inference(precision="bfloat16")
+    with pytest.warns(UserWarning, match="the masks are bfloat16, so that many pixels have equal scores"):
+        anomaly.score(anomaly.load_model(networks / "mask2former"), IMAGE, inference=low)
+    network, processor = tiny.segformer()
+    model = HuggingFaceModel(network.half(), processor, device="cpu")
+    with pytest.warns(UserWarning, match="the logits are float16"):
+        anomaly.score(model, IMAGE)
+
+
 def test_another_network_is_no_segmentation_network():
     network = transformers.SegformerForImageClassification(
         transformers.SegformerConfig(
