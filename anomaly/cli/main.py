@@ -68,3 +68,7 @@ def _usage(program: str, commands: Mapping[str, str]) -> str:
     return "\n".join(
         [f"usage: {program} COMMAND ...", "", *lines, "", f"{program} COMMAND --help shows the options of a command."]
     )
+
+
+if __name__ == "__main__":
+    main()
