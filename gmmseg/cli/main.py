@@ -19,3 +19,7 @@ COMMANDS = {
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run a subcommand and exit."""
     run_command("gmmseg", COMMANDS, words)
+
+
+if __name__ == "__main__":
+    main()
