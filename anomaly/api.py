@@ -496,6 +496,8 @@ def configure(
     texts = _several(postprocessing)
     check_distinct(texts, "post-processing chains (--post)", "name each once")
     post: list[Chain] = [parse_chain(text) for text in texts]
+    if inference is not None:
+        _check_inference(model, inference)
     inference = inference or getattr(model, "inference", None) or Inference()
     found = choose_scores(model, scores, statistics)
     if statistics is not None:
@@ -510,6 +512,30 @@ def configure(
         fitted_images=getattr(model, "fitted_images", frozenset()),
         settings=settings or {},
     )
+
+
+def _check_inference(model: Model | None, inference: Any) -> None:
+    """Refuse settings that a model does not follow, and tell where windows are cut."""
+    if not isinstance(inference, Inference):
+        raise InputError(
+            f"inference: expected an anomaly.Inference, found {type(inference).__name__}; write "
+            "anomaly.Inference(flip=True)"
+        )
+    changed = [name for name in ("precision", "resolution") if getattr(inference, name) != getattr(Inference, name)]
+    if changed and model is not None and model.gives == {"score"}:
+        raise InputError(
+            f"{changed[0]}={getattr(inference, changed[0])!r}: expected the default for a score function, which "
+            "computes its map itself, found another value; omit it"
+        )
+    if inference.window is not None and getattr(model, "resizes", False):
+        own = getattr(model, "inference", None)
+        if own is None or own.window != inference.window:
+            warnings.warn(
+                f"windows of {inference.window[0]}x{inference.window[1]} are cut from the image after the model's "
+                "preprocessing has resized it; to cut them from the image itself, leave the resizing out (do_resize of "
+                "the processor, or size= of TorchModel)",
+                stacklevel=4,
+            )
 
 
 def choose_scores(

@@ -78,13 +78,18 @@ def as_frame_id(frame_id: Any) -> str:
 
 
 def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
+    """Convert an array-like of a frame to a numpy array; see :func:`plain_array`."""
+    return plain_array(f"frame {frame_id!r}", what, values)
+
+
+def plain_array(origin: str, what: str, values: Any) -> npt.NDArray[Any]:
     """Convert an array-like of numbers to a numpy array in native byte order; values stay the same.
 
     Tensors of torch may be on any device and may require gradients; bfloat16 becomes float32. Lists and other objects
     that numpy can convert are accepted.
 
     Args:
-        frame_id: Name of the frame, for the message.
+        origin: What the array comes from, for the message, such as ``frame 'a'``.
         what: What the array is, for the message, such as ``label``.
         values: The array-like.
 
@@ -95,9 +100,8 @@ def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
     rows = values if isinstance(values, (list, tuple)) else [values]
     if any(isinstance(row, np.ma.MaskedArray) for row in rows):
         raise InputError(
-            f"frame {frame_id!r}: expected a plain array as {what}, found a masked one; fill it, and give pixels that "
-            "do "
-            f"not count the label {IGNORE}"
+            f"{origin}: expected a plain array as {what}, found a masked one; fill it, and give pixels that "
+            f"do not count the label {IGNORE}"
         )
     try:
         if hasattr(values, "detach"):
@@ -106,13 +110,12 @@ def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"frame {frame_id!r}: expected an array of numbers as {what}, found {type(values).__name__} that numpy "
+            f"{origin}: expected an array of numbers as {what}, found {type(values).__name__} that numpy "
             f"cannot convert ({str(error).splitlines()[0]}); pass a numpy array"
         ) from error
     if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"frame {frame_id!r}: expected {what} of type float, integer or bool, found {array.dtype}; convert it"
-        )
+        found = type(values).__name__ if array.dtype == object else array.dtype
+        raise InputError(f"{origin}: expected {what} of type float, integer or bool, found {found}; convert it")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -162,7 +165,7 @@ def check_image(image: npt.NDArray[Any]) -> None:
     Raises:
         InputError: It has another shape or type.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(f"image: expected (H, W, 3) of uint8, found {image.shape} of {image.dtype}; convert it")
 
 

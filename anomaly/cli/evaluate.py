@@ -152,7 +152,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--temporary", type=Path, metavar="DIR", help="folder of temporary files (default: the system's)")
     add = parser.add_argument_group("output").add_argument
-    add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/CONFIG/ood_eval)")
+    add("--out", type=Path, metavar="DIR", help="folder of the results (default: work_dirs/MODEL/ood_eval)")
     add("--heatmaps", choices=("all", "first", "none"), default="all", help="scores to draw as heatmaps (default: all)")
     page = "write OUT/report.html with metrics, curves and images (docs/report.md)"
     add("--report", action="store_const", const=True, help=page)

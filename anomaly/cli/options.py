@@ -59,7 +59,12 @@ def model_words(args: argparse.Namespace) -> list[str]:
     if named and args.model:
         raise InputError("model: expected CONFIG CHECKPOINT or --model, found both; name the model once")
     words = named or list(args.model or [])
-    if len(words) > 2 or (len(words) == 1 and ":" not in words[0] and not names_huggingface(words[0])):
+    if len(words) == 2 and Path(words[0]).is_dir():
+        raise InputError(
+            f"model: expected one folder of Hugging Face, or CONFIG and CHECKPOINT, found the folder {words[0]} and "
+            f"{words[1]}; evaluate one model at a time"
+        )
+    if len(words) > 2:
         raise InputError(f"model: expected {FORMS}, found {' '.join(words)}; use one of these forms")
     if len(words) == 2 and ":" in words[0] and words[0].partition(":")[0].endswith(".py"):
         raise InputError(f"model: expected only {words[0]}, which is a complete model, found {words[1]} too; omit one")
@@ -109,8 +114,12 @@ def check_score_names(names: Sequence[str]) -> None:
 def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
     """Add the options of inference; if ``fitting``, only those that matter for fitting scores."""
     add = parser.add_argument_group("inference").add_argument
-    add("--window", metavar="HxW", help="size of sliding windows (default: as in the config's test_cfg)")
-    add("--stride", metavar="HxW", help="distance between windows (default: two thirds of the window)")
+    add("--window", metavar="HxW", help="size of sliding windows (default: as the model says)")
+    add(
+        "--stride",
+        metavar="HxW",
+        help="distance between windows (default: as the model says, or two thirds of the window)",
+    )
     if not fitting:
         add("--flip", action="store_true", help="also predict the mirrored image, and average the scores")
         add(

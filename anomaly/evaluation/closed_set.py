@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +36,12 @@ def check_closed_set(model: Model, dataset: Dataset) -> None:
             "that does not; choose another for the closed set"
         )
     if tuple(model.classes) != dataset.classes:
+        pairs = enumerate(zip_longest(dataset.classes, model.classes, fillvalue="nothing"))
+        place, (expected, found) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        known = f"{found!r}, class {place}, in place of {expected!r}" if model.classes else "classes without names"
         raise InputError(
-            f"closed set {dataset.name}: expected a model of its classes ({', '.join(dataset.classes)}), found "
-            f"{', '.join(model.classes) or 'a model whose classes are not named'}; choose another closed set, or "
-            "correct the names (id2label of a Hugging Face network, classes= of a module)"
+            f"closed set {dataset.name}: expected a model of its {len(dataset.classes)} classes, found {known}; choose "
+            "another closed set, or correct the names (id2label of a Hugging Face network, classes= of a module)"
         )
 
 

@@ -22,7 +22,12 @@ def as_float32(values: Tensor, name: str, what: str = "model") -> Tensor:
         values: The field, of any float type.
         name: Its name, for the warning.
         what: What returned it, for the warning.
+
+    Raises:
+        InputError: It is of no float type.
     """
+    if not values.dtype.is_floating_point:
+        raise InputError(f"{what}: expected {name} of a float type, found {values.dtype}; return them as floats")
     if values.dtype in (torch.bfloat16, torch.float16):
         warnings.warn(
             f"{what}: the {name} are {str(values.dtype).removeprefix('torch.')}, so that many pixels have equal scores "
@@ -32,7 +37,53 @@ def as_float32(values: Tensor, name: str, what: str = "model") -> Tensor:
     return values.float()
 
 
-def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], what: str = "model") -> None:
+class MapChecks:
+    """Checks of what one network returns: as :func:`check_maps`, and that the number of classes stays the same.
+
+    Args:
+        classes: Names of the classes; empty if they are not known.
+        what: What returns the maps, for messages.
+    """
+
+    def __init__(self, classes: Sequence[str], what: str = "model") -> None:
+        self._classes, self._what = classes, what
+        self._count: int | None = None
+
+    def __call__(self, maps: Mapping[str, Tensor], count: int) -> None:
+        """Check the maps of ``count`` inputs; probabilities in place of logits cause a warning, at the first inputs.
+
+        Raises:
+            InputError: A map is none, or there were other numbers of classes before.
+        """
+        found = check_maps(maps, count, self._classes, self._what)
+        if self._count is None:
+            _tell_probabilities(maps, self._what)
+        elif self._count != found:
+            raise InputError(
+                f"{self._what}: expected the same classes for every input, found {self._count} and then {found}; the "
+                "classes are the second dimension of logits, (B, C, h, w)"
+            )
+        self._count = found
+
+
+def _tell_probabilities(maps: Mapping[str, Tensor], what: str) -> None:
+    """Warn of logits that look like the output of a softmax, and masks that look like that of a sigmoid."""
+    logits, masks = maps.get("logits"), maps.get("mask_logits")
+    if logits is not None and logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < ROUNDING:
+        warnings.warn(
+            f"{what}: the logits of every pixel sum to 1, as probabilities do; return the values before the softmax, "
+            "because scores apply it again",
+            stacklevel=3,
+        )
+    if masks is not None and masks.min() >= 0 and masks.max() <= 1:
+        warnings.warn(
+            f"{what}: the masks are between 0 and 1, as after a sigmoid; return the values before it, because scores "
+            "apply it again",
+            stacklevel=3,
+        )
+
+
+def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], what: str = "model") -> int:
     """Check the shapes of the fields of a prediction, and that probabilities are some.
 
     Args:
@@ -41,8 +92,12 @@ def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], w
         classes: Names of the classes; empty if they are not known.
         what: What returned the maps, for the message.
 
+    Returns:
+        Number of classes.
+
     Raises:
-        InputError: A shape is wrong, there is one class or one query, or a number of classes or a probability is wrong.
+        InputError: A shape or type is wrong, there is one class or one query, or a number of classes or a probability
+            is wrong.
     """
     if "logits" in maps:
         found = _check_logits(maps["logits"], count, classes, what)
@@ -54,6 +109,7 @@ def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], w
             raise InputError(
                 f"{what}: expected {name} of {count} inputs and {found} classes, found shape {tuple(value.shape)}"
             )
+    return found
 
 
 def _check_logits(logits: Tensor, count: int, classes: Sequence[str], what: str) -> int:

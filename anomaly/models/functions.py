@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from anomaly.errors import InputError
-from anomaly.frames import Image, as_array
+from anomaly.frames import Image, plain_array
 from anomaly.models.base import Prediction
 from anomaly.models.evaluation_mode import evaluation_mode
 from anomaly.models.torch import weights_record
+from anomaly.models.user_code import user_code
 
 
 class ScoreModel:
@@ -85,7 +86,9 @@ class ScoreModel:
 
     def _score(self, inputs: Tensor) -> Tensor:
         image = inputs.permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        found = as_array(self.name, "score map", self._function(image))
+        with user_code(f"{self.name} on an image of shape {image.shape}"):
+            result = self._function(image)
+        found = plain_array(self.name, "a score map", result)
         if found.ndim != 2:
             raise InputError(
                 f"{self.name}: expected a score map (h, w) of an image of shape {image.shape}, found shape "

@@ -24,11 +24,13 @@ from transformers.models.auto.modeling_auto import (
 from anomaly.errors import InputError
 from anomaly.frames import Image, check_image
 from anomaly.models.base import Prediction
-from anomaly.models.checks import as_float32, check_maps
+from anomaly.models.checkpoints import read_safely
+from anomaly.models.checks import MapChecks, as_float32
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
 from anomaly.models.hub import PICKLED, SAFETENSORS, local_folder, quiet_transformers
 from anomaly.models.tiling import Inference, Size
 from anomaly.models.torch import pick_device, weights_record
+from anomaly.models.user_code import user_code
 from anomaly.utils.file_records import file_record
 from anomaly.utils.names import check_distinct
 
@@ -40,6 +42,7 @@ UNIVERSAL = frozenset(MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES.values()) -
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 PREPARES = {"resize", "rescale", "normalize", "pad", "convert_rgb", "flip_channel_order", "reduce_labels"}
 LEFT_OUT = {"center_crop", "split_image"}
+ONE_SIZE = "if the network takes one size only, set it in the processor's config, and use no windows and scales"
 TASK = "the task is semantic"
 """What OneFormer is asked."""
 
@@ -66,7 +69,10 @@ def load_huggingface(
     folder = local_folder(spec, allow_pickle=allow_pickle)
     kind = _architecture(folder, spec)
     weights = _weights(folder, spec, allow_pickle)
-    if not any((folder / name).is_file() for name in PROCESSORS):
+    if weights[0].suffix != ".safetensors":
+        for path in weights:  # tells what else than tensors is in it
+            read_safely(path)
+    if not any(_settings(folder / name) for name in PROCESSORS):
         raise InputError(
             f"{spec}: expected an image processor ({PROCESSORS[0]}), found none; save the one that the network was "
             "trained with there: processor.save_pretrained(FOLDER)"
@@ -82,6 +88,7 @@ def load_huggingface(
                 use_safetensors=weights[0].suffix == ".safetensors",
                 weights_only=True,
                 dtype=torch.float32,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
             processor = AutoImageProcessor.from_pretrained(
@@ -94,10 +101,16 @@ def load_huggingface(
                 f"{spec}: expected a network and a processor that transformers can read, found "
                 f"{type(error).__name__}: {reason}; save or download them again"
             ) from error
-    if absent := sorted([*found["missing_keys"], *(str(one[0]) for one in found["mismatched_keys"])]):
+    if misshapen := sorted(found["mismatched_keys"]):
+        key, theirs, ours = misshapen[0]
         raise InputError(
-            f"{spec}: expected weights of the whole {kind}, found none of the right shape for {len(absent)} tensors, "
-            f"such as {absent[0]}; save the trained network again"
+            f"{spec}: expected weights of the shapes of config.json, whose id2label names {config.num_labels} classes, "
+            f"found {key} of shape {tuple(theirs)} in place of {tuple(ours)}; correct config.json"
+        )
+    if absent := sorted(found["missing_keys"]):
+        raise InputError(
+            f"{spec}: expected weights of the whole {kind}, found none for {len(absent)} tensors, such as {absent[0]}; "
+            "save the trained network again"
         )
     model = HuggingFaceModel(network, processor, device=device, task=task, name=_name(spec))
     model.inputs = {"model": _record(folder, spec, weights)}
@@ -129,6 +142,7 @@ class HuggingFaceModel:
         network: The network.
         device: Its device.
         inference: Sliding windows, if the processor splits images; None otherwise.
+        resizes: Whether the processor resizes images, so that windows are cut from the resized image.
         inputs: Files that it was loaded from, with checksums, for results.
 
     Raises:
@@ -153,6 +167,11 @@ class HuggingFaceModel:
                 "task: expected the tokens of OneFormer's task, found none; save the network with its processor and "
                 "pass the folder to anomaly.load_model"
             )
+        if not all(hasattr(processor, name) for name in ("preprocess", "to_dict")):
+            raise InputError(
+                f"processor: expected an image processor of transformers, found {type(processor).__name__}; pass the "
+                "one that the network was trained with"
+            )
         self.device = pick_device(device)
         self.network = network.to(self.device)
         self.classes = class_names(network.config.id2label) if classes is None else tuple(classes)
@@ -165,10 +184,14 @@ class HuggingFaceModel:
             self.inference = Inference(window=(side, side), stride=(side, side))
         self._padding: dict[Size, tuple[Size, Tensor]] = {}
         self._seen: nn.Module | None = _seen_layer(network, kind)
-        self._steady = Steady()
+        self._steady, self._check = Steady(), MapChecks(self.classes, kind)
+        self.resizes = bool(getattr(processor, "do_resize", False))
         self.inputs: dict[str, dict[str, Any]] = {}
         fields = {"logits"} if kind in SEMANTIC else {"query_class_prob", "mask_logits"}
         self.gives = frozenset(fields | ({"features"} if self._seen is not None else set()))
+
+    def __repr__(self) -> str:
+        return f"<HuggingFaceModel {self._name or self._kind}: {self._kind}, {len(self.classes) or 'unnamed'} classes>"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -251,16 +274,9 @@ class HuggingFaceModel:
         if tuple(inputs.shape[2:]) != size and "pixel_mask" in getattr(self._processor, "model_input_names", ()):
             more["pixel_mask"] = inputs.new_zeros(len(inputs), *inputs.shape[2:], dtype=torch.int64)
             more["pixel_mask"][:, : size[0], : size[1]] = 1
-        with _outputs_of(self._seen) as seen:
-            try:
-                found = self.network(pixel_values=inputs, **more)
-            except (ValueError, RuntimeError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
-                raise InputError(
-                    f"{self._kind} does not take inputs of {inputs.shape[3]}x{inputs.shape[2]} (width x height): "
-                    f"{str(error).splitlines()[0]}; use the processor's size, without windows and scales"
-                ) from error
+        call = f"{self._kind} on an input of {inputs.shape[3]}x{inputs.shape[2]} (width x height)"
+        with _outputs_of(self._seen) as seen, user_code(call, ONE_SIZE):
+            found = self.network(pixel_values=inputs, **more)
         if self._kind in SEMANTIC:
             maps = {"logits": as_float32(found.logits, "logits", self._kind)}
         else:
@@ -269,7 +285,7 @@ class HuggingFaceModel:
             maps = {"query_class_prob": prob, "mask_logits": masks}
         if self._seen is not None:
             maps["features"] = seen[-1].float()
-        check_maps(maps, len(inputs), self.classes, self._kind)
+        self._check(maps, len(inputs))
         return maps
 
 
@@ -294,14 +310,14 @@ def class_names(id2label: Mapping[Any, str]) -> tuple[str, ...]:
 
 def _architecture(folder: Path, spec: str) -> str:
     """Name of the network's class, of a kind that is supported; nothing in the folder is executed."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        kind, family = str((config.get("architectures") or ["nothing"])[0]), str(config.get("model_type"))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    config = _settings(folder / "config.json")
+    if not config:
         raise InputError(
             f"{spec}: expected the config.json of a network of transformers, found none that can be read; give a "
             "folder of save_pretrained"
-        ) from error
+        )
+    kinds, family = config.get("architectures"), str(config.get("model_type"))
+    kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "nothing"
     if family not in CONFIG_MAPPING_NAMES:
         own = "custom code, which is never executed" if config.get("auto_map") else "an unknown model_type"
         raise InputError(
@@ -313,8 +329,17 @@ def _architecture(folder: Path, spec: str) -> str:
     return kind
 
 
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file; empty if there is no such file, or something else in it."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _other_architecture(what: str, kind: str) -> InputError:
-    known = ", ".join(sorted(name.partition("For")[0] for name in SEMANTIC | UNIVERSAL))
+    known = ", ".join(sorted(name.rpartition("For")[0] for name in SEMANTIC | UNIVERSAL))
     return InputError(
         f"{what}: expected a network for semantic or universal segmentation, found {kind}; use one of {known}"
     )
@@ -343,8 +368,7 @@ def _name(spec: str) -> str:
 
 def _task(folder: Path) -> Tensor:
     """Tokens of OneFormer's task, as its processor makes them. Shape: ``(1, 77)``, int64."""
-    settings = json.loads((folder / "config.json").read_text())
-    length = int(settings.get("task_seq_len") or 77)
+    length = int(_settings(folder / "config.json").get("task_seq_len") or 77)
     tokens = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)(
         [TASK], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
@@ -374,14 +398,18 @@ def _preprocessing(processor: Any) -> dict[str, Any]:
             f"{type(processor).__name__}: expected a processor that resizes, pads and normalises images, found one "
             f"with do_{unknown[0]}; set it to false in the processor's config"
         )
-    names = ["size", "resample", "image_mean", "image_std", "rescale_factor", "size_divisor", "pad_size"]
-    names += ["keep_aspect_ratio", "ensure_multiple_of"]
+    of_steps = {
+        "resize": ("size", "resample", "keep_aspect_ratio", "ensure_multiple_of", "size_divisor"),
+        "rescale": ("rescale_factor",),
+        "normalize": ("image_mean", "image_std"),
+    }
+    names = [name for step, of_step in of_steps.items() if step in done for name in of_step] + ["pad_size"]
     kept = {name: _plain(settings[name]) for name in names if settings.get(name) is not None}
     left_out = dict.fromkeys(done.keys() & LEFT_OUT, "left out")
     return {"processor": type(processor).__name__.removesuffix("Pil"), "steps": sorted(done.keys() & PREPARES)} | {
         **kept,
         **left_out,
-        "maps": "padding cut off, then resized bilinearly to the image",
+        "maps": "resized bilinearly to the input, padding cut off, then resized bilinearly to the image",
     }
 
 

@@ -76,7 +76,9 @@ def _from_text(text: str, checkpoint: Any, device: str | None, allow_pickle: boo
             )
         model = _from_object(_named(Path(path), name), device, text)
         with contextlib.suppress(AttributeError):  # a user's model may not allow new attributes
-            model.inputs = {"model": {**file_record(Path(path)), "object": name}}  # type: ignore[attr-defined]
+            own = dict(getattr(model, "inputs", {}))  # of a network that the file loads from elsewhere
+            record = {**file_record(Path(path)), "object": name}
+            model.inputs = {**own, "file" if "model" in own else "model": record}  # type: ignore[attr-defined]
         return model
     if text.endswith(".py") and checkpoint is not None:
         with needs("mmseg"):
@@ -91,7 +93,15 @@ def _from_text(text: str, checkpoint: Any, device: str | None, allow_pickle: boo
         with needs("transformers", f"the model {text}"):
             from anomaly.models.huggingface import load_huggingface
         return load_huggingface(text, device=device, allow_pickle=allow_pickle)
-    raise InputError(f"model: expected {FORMS}, found {text!r}; use one of these forms")
+    raise InputError(f"model: expected {FORMS}, found {text!r}; {_closest_form(text)}")
+
+
+def _closest_form(text: str) -> str:
+    """What the user probably meant by a text that is no specification."""
+    folder = Path(text).parent
+    if Path(text).is_file() and (folder / "config.json").is_file():
+        return f"pass the folder {folder}"
+    return "use one of these forms"
 
 
 def _named(path: Path, name: str) -> Any:
@@ -144,9 +154,14 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
         from torch import nn
 
         from anomaly.models.functions import ScoreModel
-        from anomaly.models.torch import TorchModel
+        from anomaly.models.torch import TorchModel, of_transformers
     if all(hasattr(found, name) for name in ("prepare", "gives", "classes")) and callable(found):
         return found
+    if of_transformers(found):
+        raise InputError(
+            f"{what}: expected a network with its image processor, found {type(found).__name__} alone; pass "
+            "anomaly.HuggingFaceModel(network, processor), or save both in a folder with save_pretrained"
+        )
     if isinstance(found, nn.Module):
         return TorchModel(found, device=device)
     if callable(found):

@@ -93,7 +93,7 @@ class Inference:
         if len(set(scales)) < len(scales):
             raise InputError(f"scales: expected different numbers, found {self.scales}; give each once")
         object.__setattr__(self, "scales", scales)
-        object.__setattr__(self, "batch", whole("batch", self.batch, 1, "1 or more"))
+        object.__setattr__(self, "batch", whole("batch", self.batch, 1, "a whole number of 1 or more"))
         object.__setattr__(self, "flip", switch("flip", self.flip))
         choice("resolution", self.resolution, ("features", "input"))
         choice("precision", self.precision, ("float32", "bfloat16"))
@@ -177,17 +177,19 @@ def _configured(name: str, value: Any) -> Size:
     return sides[0], sides[1]
 
 
-def _items(name: str, values: Any) -> list[Any]:
+def _items(name: str, values: Any, example: str = "") -> list[Any]:
     try:
         return [] if isinstance(values, str) else list(values)
     except TypeError as error:
-        raise InputError(
-            f"{name}: expected several numbers, as a tuple, found {values!r}; write ({values},)"
-        ) from error
+        example = example or f"({values},)"
+        raise InputError(f"{name}: expected several numbers, as a tuple, found {values!r}; write {example}") from error
 
 
 def _sides(name: str, sides: Any) -> Size:
-    found = [whole(name, side, expected="a height and a width, whole numbers") for side in _items(name, sides)]
+    found = [
+        whole(name, side, expected="a height and a width, whole numbers")
+        for side in _items(name, sides, "(HEIGHT, WIDTH)")
+    ]
     if len(found) != 2 or min(found) < 1:
         size = "x".join(map(str, found)) or "nothing"
         raise InputError(f"{name}: expected a height and a width of 1 or more, found {size}; correct it")

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from anomaly.errors import InputError
 from anomaly.frames import Image, check_image
 from anomaly.models.base import FIELDS, MASKS, Prediction
-from anomaly.models.checks import as_float32, check_maps
+from anomaly.models.checks import MapChecks, as_float32
 from anomaly.models.evaluation_mode import Steady, evaluation_mode, modules_of, state_kept
+from anomaly.models.user_code import user_code
 from anomaly.utils.given import real, whole
 from anomaly.utils.names import check_distinct
 
@@ -123,6 +124,8 @@ class TorchModel:
             raise InputError(f"classes: expected several names, found the text {classes!r}; pass a list")
         self.classes = tuple(classes)
         check_distinct(self.classes, "classes")
+        self._check = MapChecks(self.classes)
+        self.resizes = self._size is not None
         self.gives = frozenset(gives)
         kind = type(function).__name__ if isinstance(function, nn.Module) else getattr(function, "__name__", "function")
         self._record: dict[str, Any] = {"name": str(kind), "type": type(function).__name__, "output": output}
@@ -175,8 +178,10 @@ class TorchModel:
         return Prediction(**maps)
 
     def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
-        maps = {name: as_float32(value, name) for name, value in self._fields(self._function(inputs)).items()}
-        check_maps(maps, len(inputs), self.classes)
+        with user_code(f"{self._record['name']} on inputs of shape {tuple(inputs.shape)}"):
+            found = self._function(inputs)
+        maps = {name: as_float32(value, name) for name, value in self._fields(found).items()}
+        self._check(maps, len(inputs))
         return maps
 
     def _fields(self, found: Any) -> dict[str, Tensor]:
@@ -195,6 +200,11 @@ class TorchModel:
         elif isinstance(found, Mapping) and self.gives == {"logits"}:
             named = [name for name in ("logits", "out") if name in found]  # others, such as a loss, are ignored
             found = {"logits": found[named[0]]} if named else found
+        if of_transformers(self._function) and found.keys() != self.gives:
+            raise InputError(
+                f"model: expected logits, found a {type(self._function).__name__} of transformers, which returns "
+                f"{_entries(found)}; pass anomaly.HuggingFaceModel(network, processor)"
+            )
         if not isinstance(found, Mapping):
             raise InputError(
                 f"model: expected a tensor of logits, or tensors by name, found {_entries(found)}; name the logits "
@@ -208,6 +218,11 @@ class TorchModel:
         if wrong := [name for name, value in found.items() if not isinstance(value, Tensor)]:
             raise InputError(f"model: expected a tensor as {wrong[0]}, found {type(found[wrong[0]]).__name__}")
         return dict(found)
+
+
+def of_transformers(found: object) -> bool:
+    """Whether an object is a network of Hugging Face transformers, which has an image processor."""
+    return any(base.__name__ == "PreTrainedModel" for base in type(found).__mro__)
 
 
 def weights_record(function: object) -> dict[str, str]:

@@ -184,8 +184,12 @@ def fit_any_model(args: argparse.Namespace) -> None:
     def read(pair: tuple[str, Path, Path]) -> Labelled:
         _, image, label = pair
         found = read_image(image), read_label(label)
-        if found[0].shape[:2] != found[1].shape:
-            raise InputError(f"{label}: expected the size of {image}, found another; use files that belong together")
+        (height, width), (rows, columns) = found[0].shape[:2], found[1].shape
+        if (height, width) != (rows, columns):
+            raise InputError(
+                f"{label}: expected the size of {image}, {width}x{height}, found {columns}x{rows}; use files that "
+                "belong together"
+            )
         return found
 
     own = dict(getattr(model, "record", {}))
@@ -215,5 +219,6 @@ def fit_any_model(args: argparse.Namespace) -> None:
         (stage / f"{name}.py").write_text(FILE.format(name=own.get("name", "model"), file=f"{name}.py"))
     if unseen := [str(k) for k, count in enumerate(parts) if not count]:
         named = [model.classes[int(k)] for k in unseen] if model.classes else unseen
-        print(f"note: no pixel of {', '.join(named)}: they count as unknown; raise --images", file=sys.stderr)
+        more = "; raise --images" if len(chosen) < len(pairs) else ", in all images of the folder"
+        print(f"note: no pixel of {', '.join(named)}: they count as unknown{more}", file=sys.stderr)
     print(f"wrote {args.out / name}.py, for anomaly evaluate --model {args.out / name}.py:model")

@@ -21,6 +21,7 @@ from anomaly.models.checkpoints import read_safely
 from anomaly.models.loading import load_model
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
+from anomaly.models.torch import weights_record
 from anomaly.models.views import ImagePrediction, ViewPrediction, predict_image, resize_labels
 from gmmseg.posthoc.mixtures import ClassDensities, StratifiedSample
 
@@ -68,7 +69,7 @@ class MixtureModel:
     def record(self) -> dict[str, Any]:
         """Name and type of the model, and its mixtures, for results."""
         own = dict(getattr(self._model, "record", {"name": "model", "type": type(self._model).__name__}))
-        return {**own, "mixtures": self._record}
+        return {**own, "mixtures": {**self._record, **weights_record(self._densities)}}
 
     def prepare(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """Preprocess one RGB image as the model does. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
@@ -209,7 +210,7 @@ def save_mixtures(
     if beside:
         spec = os.path.relpath(Path(file).resolve(), (folder or path.parent).resolve()) + colon + name
     header = {"kind": KIND, "spec": spec, "beside": beside, "allow_pickle": allow_pickle, "weights": weights}
-    header |= {"record": model.record["mixtures"], "fitted_images": sorted(model.fitted_images)}
+    header |= {"record": model._record, "fitted_images": sorted(model.fitted_images)}
     torch.save({**header, "state_dict": model._densities.cpu().state_dict()}, path)
 
 
@@ -226,7 +227,13 @@ def load_mixtures(path: str | Path) -> MixtureModel:
     if not isinstance(found, dict) or found.get("kind") != KIND:
         raise InputError(f"{path}: expected mixtures of `gmmseg fit --model`, found another file; fit them again")
     spec = str(found["spec"])
-    spec = os.path.normpath(Path(path).resolve().parent / spec) if found["beside"] else spec
+    if found["beside"]:
+        spec = os.path.normpath(Path(path).resolve().parent / spec)
+        if not Path(spec.rpartition(":")[0] if ".py:" in spec else spec).exists():
+            raise InputError(
+                f"{path}: expected the network that the mixtures were fitted to at {spec}, found none; move it along "
+                "with them, or fit again"
+            )
     model = load_model(spec, allow_pickle=bool(found["allow_pickle"]))
     weights = getattr(model, "record", {}).get("weights")
     if weights != found["weights"]:

@@ -235,7 +235,7 @@ def test_from_a_folder_to_results_and_report_in_one_command(networks, name, fold
     assert status_of("anomaly", "evaluate", *words) == 0
     record = json.loads(Path("out/results.json").read_text())
     assert record["model"]["name"] == name
-    assert record["model"]["preprocessing"]["maps"].startswith("padding cut off")
+    assert record["model"]["preprocessing"]["maps"].startswith("resized bilinearly to the input, padding cut off")
     assert record["provenance"]["model"]["files"].keys() >= {"config.json", "model.safetensors"}
     page = Path("out/report.html").read_text()
     assert all(label in page for label in tiny.CLASSES)
@@ -313,6 +313,19 @@ def unreadable(folder):
     (folder / "config.json").write_text("{")
 
 
+def of_more_classes(folder):
+    change_config(folder, id2label=dict(enumerate("abcde")), label2id={name: i for i, name in enumerate("abcde")})
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def of_a_list(folder):
+    (folder / "preprocessor_config.json").write_text("[]")
+
+
 def of_another_step(folder):
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "do_thumbnail": True}))
@@ -325,7 +338,9 @@ def of_another_step(folder):
         (without_weights, "expected weights .model.safetensors., found none"),
         (pickled, "only pytorch_model.bin, which is a pickle; .* --allow-pickle"),
         (truncated, "expected a network and a processor that transformers can read, found SafetensorError"),
-        (without_a_tensor, "none of the right shape for 1 tensors, such as decode_head.classifier.weight"),
+        (without_a_tensor, "found none for 1 tensors, such as decode_head.classifier.weight"),
+        (of_more_classes, "id2label names 5 classes, found decode_head.classifier.* in place of"),
+        (of_a_list, "expected an image processor .preprocessor_config.json., found none"),
         (of_custom_code, "found custom code, which is never executed"),
         (of_classification, "expected a network for semantic or universal .* found SegformerForImageClassification"),
         (unreadable, "expected the config.json of a network of transformers, found none that can be read"),
@@ -347,6 +362,18 @@ def test_pickled_weights_are_read_if_asked(networks, tmp_path):
     expected = anomaly.load_model(networks / "segformer")
     inputs = expected.prepare(IMAGE)[None]
     assert torch.equal(found(inputs).logits, expected(inputs).logits)
+
+
+def test_a_pickle_of_something_else_is_refused(networks, tmp_path, capsys):
+    folder = damaged(networks, tmp_path)
+    pickled(folder)
+    torch.save({"weight": Malicious()}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"refused: expected only tensors and plain containers, found .*print"):
+        anomaly.load_model(folder, allow_pickle=True)
+    (folder / "pytorch_model.bin").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"pytorch_model.bin cannot be read"):
+        anomaly.load_model(folder, allow_pickle=True)
+    assert "executed" not in capsys.readouterr().out
 
 
 def test_a_hub_id_without_network_tells_how_to_use_a_folder(monkeypatch):
@@ -390,7 +417,7 @@ def test_numbered_labels_are_no_names():
 
 
 def test_inputs_of_another_size_are_refused_where_the_network_has_one_size(networks):
-    with pytest.raises(InputError, match="EomtForUniversalSegmentation does not take inputs of"):
+    with pytest.raises(InputError, match=r"EomtForUniversalSegmentation on an input of 32x22 .* failed with"):
         anomaly.score(anomaly.load_model(networks / "eomt"), IMAGE, inference=anomaly.Inference(scales=(0.5,)))
 
 
@@ -401,6 +428,28 @@ def test_nan_is_refused_with_the_name_of_the_score(networks):
             value.fill_(float("nan"))
     with pytest.raises(InputError, match=r"'rba' has .* NaN or infinite values"):
         anomaly.score(model, IMAGE, "rba")
+
+
+def test_a_network_without_its_processor_is_told(networks):
+    network, _ = tiny.mask2former()
+    with pytest.raises(InputError, match=r"found Mask2FormerForUniversal.* alone; pass anomaly.HuggingFaceModel"):
+        anomaly.load_model(network)
+    with pytest.raises(InputError, match=r"of transformers, which returns .* pass anomaly.HuggingFaceModel"):
+        anomaly.score(anomaly.TorchModel(network, device="cpu", mean=(0, 0, 0), std=(1, 1, 1)), IMAGE)
+    with pytest.raises(InputError, match="processor: expected an image processor of transformers, found NoneType"):
+        HuggingFaceModel(network, None)
+
+
+def test_two_folders_are_not_one_model(networks, capsys):
+    words = ("look", ".", "--out", "x.html", "--model", networks / "segformer", networks / "beit")
+    assert status_of("anomaly", *words) == 2
+    assert "evaluate one model at a time" in capsys.readouterr().err
+
+
+def test_windows_after_resizing_are_told(networks):
+    model = anomaly.load_model(networks / "segformer")
+    with pytest.warns(UserWarning, match=r"windows of 32x32 are cut from the image after .* resized it"):
+        anomaly.score(model, IMAGE, inference=anomaly.Inference(window=(32, 32)))
 
 
 def test_fewer_digits_are_told(networks):

@@ -43,7 +43,7 @@ def inputs(height=20, width=27, count=1):
 
 
 def logits_of(inference, model, x):
-    return predict_inputs(model, x, inference).class_maps("logits")
+    return predict_inputs(model, x, inference).class_maps(Prediction.class_values)
 
 
 def tent(length):
@@ -188,7 +188,7 @@ def test_bfloat16_is_close():
         ({"window": (4, 4), "stride": (5, 4)}, "stride 5x4: expected at most the window 4x4"),
         ({"scales": ()}, r"scales: expected numbers from 0.05 to 20, found \(\)"),
         ({"scales": (1.0, float("nan"))}, "scales: expected numbers"),
-        ({"batch": 0}, "batch: expected 1 or more, found 0"),
+        ({"batch": 0}, "batch: expected a whole number of 1 or more, found 0"),
     ],
 )
 def test_bad_settings(settings, message):

@@ -43,7 +43,7 @@ def load(config, tmp_path):
 def ask(model, image, inference=None):
     """The size of the network's input, what it predicts of the whole image, and its logits at that size."""
     found = predict_inputs(model, model.prepare(image)[None], inference)
-    return found.size, found.views[0].prediction, found.class_maps("logits")[0]
+    return found.size, found.views[0].prediction, found.class_maps(Prediction.class_values)[0]
 
 
 def test_logits_are_mmsegs_before_its_last_resize(config, network, tmp_path):

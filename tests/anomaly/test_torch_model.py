@@ -307,3 +307,50 @@ def test_numbers_of_any_precision_normalise_in_float32():
 def test_a_normalisation_of_images_from_0_to_255_is_refused():
     with pytest.raises(InputError, match=r"mean: expected values for images scaled to 0\.\.1, found \(123\.675"):
         TorchModel(lambda images: images, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+
+
+def test_other_numbers_of_classes_are_refused():
+    model = TorchModel(lambda images: images.permute(0, 2, 3, 1))  # (B, h, w, C): the height as classes
+    model(torch.rand(1, 3, 4, 5))
+    with pytest.raises(InputError, match=r"same classes for every input, found 4 and then 6; .*\(B, C, h, w\)"):
+        model(torch.rand(1, 3, 6, 5))
+
+
+def test_values_that_are_no_logits_are_told():
+    with pytest.warns(UserWarning, match=r"the logits of every pixel sum to 1"):
+        TorchModel(lambda images: images.softmax(1))(torch.rand(1, 3, 4, 5))
+    with pytest.raises(InputError, match=r"expected logits of a float type, found torch.int64"):
+        TorchModel(lambda images: images.long())(torch.rand(1, 3, 4, 5))
+    masks = TorchModel(
+        lambda images: {"query_class_prob": torch.full((1, 3, 3), 1 / 3), "mask_logits": images.sigmoid()},
+        gives=("query_class_prob", "mask_logits"),
+    )
+    with pytest.warns(UserWarning, match="the masks are between 0 and 1"):
+        masks(torch.rand(1, 3, 4, 5))
+
+
+def failing(images):
+    raise KeyError("oops")
+
+
+def test_errors_of_the_users_code_are_one_sentence():
+    with pytest.raises(InputError, match=r"failing on inputs of shape \(1, 3, 4, 5\) failed with KeyError: 'oops'"):
+        TorchModel(failing)(torch.rand(1, 3, 4, 5))
+    with pytest.raises(InputError, match=r"failing on an image of shape \(4, 5, 3\) failed with KeyError"):
+        anomaly.score(failing, np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(InputError, match=r"nothing: expected a score map of type .*, found NoneType"):
+        anomaly.score(anomaly.ScoreModel(lambda image: None, name="nothing"), np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(InputError, match=r"image: expected \(H, W, 3\) of uint8, found \(0, 5, 3\)"):
+        TorchModel(brightness).prepare(np.zeros((0, 5, 3), np.uint8))
+
+
+def test_settings_that_a_score_function_does_not_follow_are_refused():
+    def dark(image):
+        return -image.mean(2)
+
+    image = np.zeros((4, 5, 3), np.uint8)
+    for setting in ({"precision": "bfloat16"}, {"resolution": "input"}):
+        with pytest.raises(InputError, match=r"expected the default for a score function"):
+            anomaly.score(dark, image, inference=anomaly.Inference(**setting))
+    with pytest.raises(InputError, match=r"inference: expected an anomaly.Inference, found dict"):
+        anomaly.score(dark, image, inference={"flip": True})

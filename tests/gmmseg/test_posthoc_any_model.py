@@ -104,6 +104,9 @@ def test_files_move_together_and_other_weights_are_refused(tmp_path, monkeypatch
     network.save_pretrained("b/segformer")
     with pytest.raises(InputError, match=r"found other weights in .*b/segformer; fit them again"):
         load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
+    (tmp_path / "b/fitted").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"that the mixtures were fitted to at .*, found none; move it along"):
+        load_mixtures("elsewhere/segformer_posthoc-gmm.pth")
 
 
 def test_labels_that_are_no_classes_are_told(networks):
