@@ -15,8 +15,8 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from anomaly.errors import InputError
-from anomaly.models.base import Prediction
 from anomaly.mmengine.closed_set import check_whole, evaluate_closed_set, open_closed_set
+from anomaly.models.base import Prediction
 from anomaly.models.mmseg import MMSegModel, build_model, config_inference, pick_device
 from anomaly.models.tiling import Inference
 from anomaly.models.views import predict_inputs
