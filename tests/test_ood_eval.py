@@ -368,7 +368,7 @@ def test_stored_scores_give_the_same_figures_and_a_stopped_run_goes_on(place, mo
     ("words", "message"),
     [
         (("--sets", "road_anomaly"), "or --predictions DIR"),
-        (("tiny.py", "--sets", "road_anomaly"), "expected a config and a checkpoint, .* found tiny.py"),
+        (("tiny.py", "--sets", "road_anomaly"), "expected a checkpoint for this config, or tiny.py:NAME"),
         (
             (*GOOD[:2], "--predictions", "maps", "--sets", "road_anomaly"),
             "CONFIG, CHECKPOINT: expected no options of a model",

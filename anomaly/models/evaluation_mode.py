@@ -179,7 +179,7 @@ def state_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
         InputError: The state has changed.
     """
     hidden = [each for each in gc.get_objects() if issubclass(type(each), _NormBase) and each.training]
-    buffers = {id(one): one for module in (*modules, *hidden) for one in module.buffers()}
+    buffers = {id(one): one for module in (*modules, *hidden) for one in module.buffers() if not one.is_meta}
     before = {key: one.clone() for key, one in buffers.items()}
     yield
     changed = [key for key, one in buffers.items() if not torch.equal(one, before[key])]

@@ -17,6 +17,7 @@ from torch import nn
 
 from anomaly.datasets.catalog import load_dataset
 from anomaly.datasets.street_scenes import write_street_scenes
+from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.mmengine.closed_set import evaluate_closed_set, open_closed_set
 from anomaly.models.evaluation_mode import evaluation_mode, modules_of
@@ -223,9 +224,16 @@ def test_left_as_it_was_after_an_error():
     def function(images):
         net(images).train_no_such_method()
 
-    with pytest.raises(AttributeError):
+    with pytest.raises(InputError, match="failed with AttributeError"):
         TorchModel(function, **AS_IT_IS)(torch.rand(1, 3, 8, 8))
     unchanged(net, state)
+
+
+def test_networks_without_data_elsewhere_do_not_matter():
+    with torch.device("meta"):  # as libraries hold them while they load weights
+        elsewhere = torch.nn.BatchNorm2d(3)
+    assert elsewhere.training
+    TorchModel(trained(), **AS_IT_IS)(torch.rand(1, 3, 8, 8))
 
 
 def test_what_the_network_does_to_its_flags_meanwhile_does_not_stay():
