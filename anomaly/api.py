@@ -552,6 +552,8 @@ def choose_scores(
         InputError: A name is unknown or given twice.
     """
     given = [] if scores is None else _several(scores)
+    if scores is not None and not given:
+        raise InputError("scores: expected at least one name or Score, found none; leave scores out for the usual ones")
     gives = frozenset() if model is None else model.gives
     own = given_score(str(getattr(model, "name", "score"))) if "score" in gives else None
     texts = [one for one in given if not isinstance(one, Score)]

@@ -261,7 +261,8 @@ def read_datasets(args: argparse.Namespace) -> list[Dataset]:
         raise InputError(
             f"--{unused[0]}: expected --folder too, found none; the datasets of the catalogue need no such option"
         )
-    if args.as_found and not args.sets and getattr(args, "calibrate_on", None) is None:
+    of_catalogue = [getattr(args, name, None) for name in ("calibrate_on", "closed_set")]
+    if args.as_found and not args.sets and of_catalogue == [None, None]:
         raise InputError(f"{AS_FOUND} has no effect without --data; omit it")
     if not datasets:
         raise InputError("expected --data NAME... or --folder IMAGES LABELS, found neither; name a dataset")

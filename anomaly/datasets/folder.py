@@ -143,10 +143,12 @@ def pair_folders(images: Path, labels: Path) -> list[tuple[str, Path, Path]]:
             images have the same name, or an image or a label map has no counterpart.
     """
     image_files, label_files = _without_label_maps(images), files_below(labels)
-    _refuse_unread(images, image_files, UNREAD_SUFFIXES, IMAGE_SUFFIXES)
+    _refuse_unread(images, image_files, UNREAD_SUFFIXES, IMAGE_SUFFIXES, "images", "convert them, or remove them")
     pictures = _by_name(images, image_files, IMAGE_SUFFIXES)
     others = {path.resolve() for path in pictures.values()}  # images, if one folder holds both
-    _refuse_unread(labels, [path for path in label_files if path.resolve() not in others], _NO_LABELS, _LABELS)
+    unread = [path for path in label_files if path.resolve() not in others]
+    way = "name the folder of images first, and use label maps without loss of values, or remove these files"
+    _refuse_unread(labels, unread, _NO_LABELS, _LABELS, "label maps", way)
     maps = _by_name(labels, label_files, _LABELS)
     if orphans := sorted(maps.keys() - pictures.keys()):
         raise InputError(
@@ -213,12 +215,14 @@ def _without_label_maps(folder: Path) -> list[Path]:
     return [path for path in files if path not in maps]
 
 
-def _refuse_unread(folder: Path, files: Sequence[Path], unread: Sequence[str], read: Sequence[str]) -> None:
+def _refuse_unread(
+    folder: Path, files: Sequence[Path], unread: Sequence[str], read: Sequence[str], what: str, way: str
+) -> None:
     """Raise an error for files that would be skipped, because metrics would cover only a part of the folder."""
     if skipped := [path for path in files if _ends(path, unread)]:
         raise InputError(
-            f"{folder}: expected only images that end in {', '.join(read)}, found {skipped[0].relative_to(folder)} "
-            f"({len(skipped)} such files); convert them, or remove them"
+            f"{folder}: expected only {what} that end in {', '.join(read)}, found {skipped[0].relative_to(folder)} "
+            f"({len(skipped)} such files); {way}"
         )
 
 

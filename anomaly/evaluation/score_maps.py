@@ -246,6 +246,8 @@ def _way_to(missing: str, gives: Iterable[str]) -> str:
     if set(gives) == {"score"}:
         return " (a score function gives only its own score)"
     if "mask_logits" in gives and missing in ("logits", "class_log_likelihood"):
+        if missing == "class_log_likelihood":
+            return " (`gmmseg fit --model` fits mixtures to a mask classifier)"
         return " (a mask classifier has class probabilities of masks, not of pixels)"
     if missing == "logits":
         return " (with one class they are not informative: the softmax is 1 everywhere)"

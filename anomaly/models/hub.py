@@ -43,7 +43,9 @@ def local_folder(
     if Path(name).is_dir():
         return Path(name)
     if HUB_ID.fullmatch(name) is None:
-        raise InputError(f"{what} {name}: expected a folder, found none; check the path")
+        raise InputError(
+            f"{what} {name}: expected a folder, or a hub id such as organisation/name, found neither; check it"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

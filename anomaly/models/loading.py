@@ -50,6 +50,11 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None, 
             config, or ``spec`` is none of these.
     """
     if isinstance(spec, (tuple, list)):
+        if any(not isinstance(one, (str, Path)) for one in spec):
+            raise InputError(
+                f"model: expected one model, or a pair of config and checkpoint, found {len(spec)} objects; evaluate "
+                "one model at a time"
+            )
         if len(spec) != 2 or checkpoint is not None:
             raise InputError(f"model: expected a config and a checkpoint, found {len(spec)} values; pass these two")
         spec, checkpoint = spec

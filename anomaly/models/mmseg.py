@@ -46,6 +46,11 @@ def build_model(config: Config) -> BaseSegmentor:
         raise InputError(
             f"config {config.filename}: expected a 'model', found none; use the config of a segmentation network"
         )
+    if not isinstance(config.model, dict):
+        raise InputError(
+            f"config {config.filename}: expected a dict as 'model', found a {type(config.model).__name__}; if it is a "
+            f"Python file that makes a model, write {config.filename}:model without a checkpoint"
+        )
     init_default_scope(config.get("default_scope", "mmseg"))
     network = copy.deepcopy(config.model)
     _drop_pretrained(network)

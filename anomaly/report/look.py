@@ -14,7 +14,7 @@ import numpy as np
 from anomaly.datasets.images import check_image, read_image
 from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import ScorePipeline, check_scores, predicted_classes, top_classes
-from anomaly.frames import KNOWN, Frame, Image
+from anomaly.frames import KNOWN, Frame, Image, check_score
 from anomaly.metrics.score_curves import BINS, ScoreCurves
 from anomaly.models.base import Model
 from anomaly.models.loop import show
@@ -87,7 +87,10 @@ def write_look(
             for index, ((image, _), prediction) in enumerate(answers):
                 size = (image.shape[0], image.shape[1])
                 frame = Frame(ids[index], image, np.full(size, KNOWN, np.uint8))
-                maps = list(pipeline.score(prediction, size).values())
+                found = pipeline.score(prediction, size)
+                for score, values_of_score in found.items():
+                    check_score(frame.id, score, values_of_score, size)
+                maps = list(found.values())
                 top = partial(top_classes, prediction, size)
                 view = View.of(frame, maps, predicted_classes(prediction, size), top)
                 values.append(view.maps.reshape(len(scores), -1).astype(np.float64))

@@ -158,7 +158,7 @@ def fit_any_model(args: argparse.Namespace) -> None:
     of_configs = ("config", "checkpoint", "frozen", "data_root", "cfg_options")
     if lost := [name for name in of_configs if name in args.given]:
         raise InputError(
-            f"{option_of(lost[0])}: expected no options of a config together with --model, found one; omit it"
+            f"{option_of(lost[0])}: expected --model, or CONFIG CHECKPOINT with its options, found both; omit one"
         )
     if args.folder is None:
         raise InputError(
@@ -219,6 +219,9 @@ def fit_any_model(args: argparse.Namespace) -> None:
         (stage / f"{name}.py").write_text(FILE.format(name=own.get("name", "model"), file=f"{name}.py"))
     if unseen := [str(k) for k, count in enumerate(parts) if not count]:
         named = [model.classes[int(k)] for k in unseen] if model.classes else unseen
-        more = "; raise --images" if len(chosen) < len(pairs) else ", in all images of the folder"
-        print(f"note: no pixel of {', '.join(named)}: they count as unknown{more}", file=sys.stderr)
+        more = "; raise --images" if len(chosen) < len(pairs) else ""
+        print(
+            f"note: {', '.join(named)} occur in none of the {len(chosen)} images and count as unknown{more}",
+            file=sys.stderr,
+        )
     print(f"wrote {args.out / name}.py, for anomaly evaluate --model {args.out / name}.py:model")

@@ -191,6 +191,11 @@ def _add(sample: StratifiedSample, one: ViewPrediction, labels: Tensor) -> None:
     sample.add(kept, classes[classes >= 0])
 
 
+def _identity(model: Model) -> dict[str, Any]:
+    """What features depend on: weights and preprocessing, as the model records them."""
+    return {key: value for key, value in getattr(model, "record", {}).items() if key != "name"}
+
+
 def save_mixtures(
     path: Path, spec: str, model: MixtureModel, *, folder: Path | None = None, allow_pickle: bool = False
 ) -> None:
@@ -204,12 +209,17 @@ def save_mixtures(
         folder: Folder in which the file will be in the end. Default: that of ``path``.
         allow_pickle: What the model was loaded with.
     """
-    weights = model.record.get("weights")
     file, colon, name = spec.rpartition(":") if spec.rpartition(":")[0].endswith(".py") else (spec, "", "")
     beside = Path(file).exists()
     if beside:
         spec = os.path.relpath(Path(file).resolve(), (folder or path.parent).resolve()) + colon + name
-    header = {"kind": KIND, "spec": spec, "beside": beside, "allow_pickle": allow_pickle, "weights": weights}
+    header = {
+        "kind": KIND,
+        "spec": spec,
+        "beside": beside,
+        "allow_pickle": allow_pickle,
+        "model": _identity(model._model),
+    }
     header |= {"record": model._record, "fitted_images": sorted(model.fitted_images)}
     torch.save({**header, "state_dict": model._densities.cpu().state_dict()}, path)
 
@@ -223,6 +233,8 @@ def load_mixtures(path: str | Path) -> MixtureModel:
     Raises:
         InputError: The file is missing or damaged, the model cannot be loaded, or it has other weights now.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: expected mixtures beside the Python file, found none; move both files together")
     found = read_safely(path)
     if not isinstance(found, dict) or found.get("kind") != KIND:
         raise InputError(f"{path}: expected mixtures of `gmmseg fit --model`, found another file; fit them again")
@@ -235,11 +247,11 @@ def load_mixtures(path: str | Path) -> MixtureModel:
                 "with them, or fit again"
             )
     model = load_model(spec, allow_pickle=bool(found["allow_pickle"]))
-    weights = getattr(model, "record", {}).get("weights")
-    if weights != found["weights"]:
+    own, fitted = _identity(model), found["model"]
+    if changed := sorted(key for key in {**own, **fitted} if own.get(key) != fitted.get(key)):
         raise InputError(
-            f"{path}: expected the network that the mixtures were fitted to, found other weights in {spec}; "
-            "fit them again"
+            f"{path}: expected the network that the mixtures were fitted to, found other {changed[0]} in {spec}; fit "
+            "them again"
         )
     state = found["state_dict"]
     densities = ClassDensities(*state["means"].shape)

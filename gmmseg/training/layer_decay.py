@@ -63,6 +63,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
                 f"LayerDecayConstructor: expected a backbone with numbered blocks, found none in "
                 f"{type(backbone).__name__}; leave out optim_wrapper.constructor"
             )
+        if unused := [key for key in custom if not any(key in name for name, _ in module.named_parameters())]:
+            raise InputError(
+                f"LayerDecayConstructor: expected custom_keys that occur in names of parameters, found {unused[0]!r}, "
+                "which occurs in none; correct it"
+            )
         depths = layer_depths(names)
         groups: dict[tuple[float, float], dict[str, Any]] = {}
         for name, parameter in module.named_parameters():

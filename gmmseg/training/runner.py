@@ -30,7 +30,13 @@ from gmmseg.models import GMMHeadMixin, LikelihoodSegmentor
 from gmmseg.training.checkpoint_hook import KeepingCheckpointHook
 from gmmseg.training.initial_weights import initial_weights_read_safely
 from gmmseg.training.random_stream import StepSeedHook, in_reproducible_stream
-from gmmseg.training.training_guard_hook import TrainingGuardHook, check_class_count, decode_heads, unwrapped
+from gmmseg.training.training_guard_hook import (
+    TrainingGuardHook,
+    check_channels,
+    check_class_count,
+    decode_heads,
+    unwrapped,
+)
 from gmmseg.training.training_state import em_keys, mean_gradients, pack, restore_gradients, share_em_state, unpack
 
 NEWEST = "newest"
@@ -129,9 +135,11 @@ class SafeRunner(Runner):
         """Build the network.
 
         Raises:
-            InputError: A generative decode head is in a segmentor that would discard its likelihoods.
+            InputError: A generative decode head is in a segmentor that would discard its likelihoods, or a head expects
+                other feature maps than the backbone gives.
         """
         network = super().build_model(model)
+        check_channels(network)
         for head in decode_heads(network):
             if isinstance(head, GMMHeadMixin) and not isinstance(network, LikelihoodSegmentor):
                 kind = "CascadeGMMSegmentor" if hasattr(network, "num_stages") else "GMMSegmentor"

@@ -58,6 +58,37 @@ def check_class_count(model: nn.Module, classes: list[str] | None, source: str) 
             )
 
 
+def check_channels(model: nn.Module) -> None:
+    """Check that every head takes the maps that the backbone gives, if the backbone says which (``out_channels``).
+
+    Args:
+        model: The network.
+
+    Raises:
+        InputError: A head names a map that is not there, or another number of channels.
+    """
+    maps = getattr(getattr(model, "backbone", None), "out_channels", None)
+    if not isinstance(maps, tuple) or getattr(model, "neck", None) is not None:
+        return
+    for name, head in model.named_modules():
+        if not isinstance(head, BaseDecodeHead):
+            continue
+        indices = head.in_index if isinstance(head.in_index, (list, tuple)) else [head.in_index]
+        if any(not -len(maps) <= i < len(maps) for i in indices):
+            raise InputError(
+                f"{name}.in_index: expected indices of the backbone's {len(maps)} maps, found {head.in_index}; correct "
+                "in_index, or the stages of the backbone"
+            )
+        given = [int(maps[i]) for i in indices]
+        expected = [sum(given)] if head.input_transform == "resize_concat" else given
+        found = list(head.in_channels) if isinstance(head.in_channels, (list, tuple)) else [head.in_channels]
+        if found != expected:
+            raise InputError(
+                f"{name}.in_channels: expected the channels of the backbone's maps, {given}, found {head.in_channels}; "
+                "correct in_channels"
+            )
+
+
 @HOOKS.register_module()
 class TrainingGuardHook(Hook):
     """Stops a training with a clear :class:`InputError` before the weights or a checkpoint are damaged.

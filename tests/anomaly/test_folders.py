@@ -144,14 +144,14 @@ def test_pictures_that_are_not_read_are_refused_where_figures_would_be_of_a_part
     with pytest.warns(UserWarning, match=rf"images: 1 images such as b\{suffix} are left out"):
         assert names(tmp_path / "images") == ["a", "c"]
     (tmp_path / f"images/b{suffix}").unlink()
-    with pytest.raises(InputError, match=rf"labels: expected only images that end in \.png, found b\{suffix}"):
+    with pytest.raises(InputError, match=rf"labels: expected only label maps that end in \.png, found b\{suffix}"):
         pair(tmp_path)
 
 
 def test_label_maps_that_are_no_png_are_refused(tmp_path):
     fill(tmp_path, "a")
     write(tmp_path / "labels/b.jpg", label((0, 1)))
-    with pytest.raises(InputError, match=r"labels: expected only images that end in \.png, found b\.jpg"):
+    with pytest.raises(InputError, match=r"labels: expected only label maps that end in \.png, found b\.jpg"):
         pair(tmp_path)
 
 

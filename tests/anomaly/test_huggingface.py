@@ -452,6 +452,23 @@ def test_windows_after_resizing_are_told(networks):
         anomaly.score(model, IMAGE, inference=anomaly.Inference(window=(32, 32)))
 
 
+def test_look_refuses_nan(networks, folders, capsys):
+    network, processor = tiny.segformer()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.fill_(float("nan"))
+    network.save_pretrained("broken")
+    processor.save_pretrained("broken")
+    assert status_of("anomaly", "look", "images", "--model", "broken", "--out", "look.html") == 2
+    assert "NaN or infinite values" in capsys.readouterr().err
+
+
+def test_one_model_at_a_time(networks):
+    model = anomaly.load_model(networks / "segformer")
+    with pytest.raises(InputError, match="evaluate one model at a time"):
+        anomaly.load_model([model, model])
+
+
 def test_fewer_digits_are_told(networks):
     low = anomaly.Inference(precision="bfloat16")
     with pytest.warns(UserWarning, match="the masks are bfloat16, so that many pixels have equal scores"):

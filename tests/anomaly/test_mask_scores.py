@@ -120,12 +120,14 @@ def test_a_module_that_gives_masks_is_evaluated_with_its_scores(tmp_path):
     result.report(tmp_path / "report.html")
 
 
-@pytest.mark.parametrize("name", ["msp", "max_logit", "energy", "gmm_nll"])
+@pytest.mark.parametrize("name", ["msp", "max_logit", "energy"])
 def test_scores_of_pixels_are_refused_with_the_reason(name):
     image = np.zeros((8, 8, 3), np.uint8)
     message = r"a mask classifier has class probabilities of masks, not of pixels.* the scores that work .* rba, eam"
     with pytest.raises(InputError, match=message):
         anomaly.score(model_of(Masks()), image, name)
+    with pytest.raises(InputError, match="`gmmseg fit --model` fits mixtures to a mask classifier"):
+        anomaly.score(model_of(Masks()), image, "gmm_nll")
     plain = anomaly.TorchModel(nn.Conv2d(3, 2, 1), device="cpu", **AS_IT_IS)
     with pytest.raises(InputError, match="only mask classifiers, such as Mask2Former, give them"):
         anomaly.score(plain, image, "rba")

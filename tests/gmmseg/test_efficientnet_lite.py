@@ -6,6 +6,7 @@ import torch
 
 from anomaly.errors import InputError
 from gmmseg.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
+from gmmseg.training.training_guard_hook import check_channels
 
 SIZES = pytest.mark.parametrize("backbone_type", [EfficientNetLite0, EfficientNetLite1, EfficientNetLite2])
 
@@ -59,3 +60,26 @@ def test_first_stages_alone_are_those_of_the_whole(backbone_type, num_stages):
 def test_number_of_stages_is_checked(num_stages):
     with pytest.raises(InputError, match=r"num_stages of 1 to 4, found"):
         EfficientNetLite0(num_stages=num_stages)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_channels": [24, 40, 112, 320]}, r"in_channels: expected the channels .* \[24, 48, 120, 352\], found"),
+        ({"in_index": [0, 1, 2, 4]}, "in_index: expected indices of the backbone's 4 maps, found"),
+        ({}, None),
+    ],
+)
+def test_heads_that_take_other_maps_are_refused(change, message):
+    from mmengine.config import Config
+
+    from anomaly.models.mmseg import build_model, read_config
+
+    config: Config = read_config("configs/gmmseg/segformer-gmmseg_efficientnet-lite2_1k_camvid-256x320.py")
+    config.model.decode_head.update(change)
+    network = build_model(config)
+    if message is None:
+        check_channels(network)
+    else:
+        with pytest.raises(InputError, match=message):
+            check_channels(network)

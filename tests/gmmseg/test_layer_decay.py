@@ -160,3 +160,13 @@ def test_backbone_without_blocks_is_refused():
     optimizer = {"optimizer": {"type": "AdamW", "lr": LR, "weight_decay": DECAY}}
     with pytest.raises(InputError, match="expected a backbone with numbered blocks, found none in Sequential"):
         LayerDecayConstructor(optimizer, {"decay_rate": 0.5})(model)
+
+
+def test_custom_keys_that_occur_nowhere_are_refused():
+    network = segformer(MIXTURE)
+    settings = {"decay_rate": 1.0, "custom_keys": {"decode_haed": {"lr_mult": 10.0}}}
+    optimizer = {"optimizer": {"type": "AdamW", "lr": LR, "weight_decay": DECAY}}
+    with pytest.raises(InputError, match="found 'decode_haed', which occurs in none"):
+        build_optim_wrapper(
+            network, {"constructor": "gmmseg.LayerDecayConstructor", "paramwise_cfg": settings, **optimizer}
+        )

@@ -102,7 +102,13 @@ def test_files_move_together_and_other_weights_are_refused(tmp_path, monkeypatch
     with torch.no_grad():
         next(network.parameters()).add_(1)
     network.save_pretrained("b/segformer")
-    with pytest.raises(InputError, match=r"found other weights in .*b/segformer; fit them again"):
+    with pytest.raises(InputError, match=r"found other weights in .*b/segformer; fit"):
+        load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
+    tiny.write_network(tmp_path / "b", "segformer")
+    load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
+    processor = tmp_path / "b/segformer/preprocessor_config.json"
+    processor.write_text(processor.read_text().replace('"width": 96', '"width": 128'))
+    with pytest.raises(InputError, match=r"found other preprocessing in .*b/segformer; fit them again"):
         load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
     (tmp_path / "b/fitted").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"that the mixtures were fitted to at .*, found none; move it along"):
@@ -129,7 +135,7 @@ def test_models_without_features_or_with_likelihoods_are_refused(networks):
     [
         ((), "expected CONFIG and CHECKPOINT, or --model SPEC"),
         (("--model", "x"), "--model: expected --folder IMAGES LABELS too"),
-        (("--model", "x", "--frozen"), "--frozen: expected no options of a config"),
+        (("--model", "x", "--frozen"), "--frozen: expected --model, or CONFIG CHECKPOINT with its options"),
         (("a.py", "b.pth", "--allow-pickle"), "--allow-pickle has no effect without --model"),
     ],
 )
