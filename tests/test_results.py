@@ -41,6 +41,15 @@ def test_three_heads(head, kind):
     assert curve.iloc[-1] == pytest.approx(100 * validation, abs=0.02)
 
 
+def test_larger_backbone():
+    names = [f"segformer-gmmseg_lite{size}{kind}" for kind in ("", "_frozen") for size in (0, 2)]
+    assert results_markdown([read_results(ROOT / "results" / f"{name}.json") for name in names]) in PAGE
+    assert (ROOT / "results" / "paired_lite2.md").read_text() in PAGE
+    for size in (0, 2):
+        found = json.loads((ROOT / "results" / "closed_set" / f"segformer-gmmseg_lite{size}.json").read_text())
+        assert f"| {found['model']} | {found['frames']} | {found['mIoU']:.2f} | {found['aAcc']:.2f} |" in PAGE
+
+
 def test_network_of_others():
     names = ("espnetv2_cityscapes", "segformer", "segformer-gmmseg")
     results = [read_results(ROOT / "results" / f"{name}.json") for name in names]
