@@ -314,7 +314,7 @@ def network_source(
     if getattr(args, "save_scores", None) is not None:
         made_by: dict[str, Any] = {"method": name, "settings": depends_on(inputs, inference)}
         stores = {one.name: ScoreWriter(args.save_scores / one.name, dataset=one.name, **made_by) for one in datasets}
-    settings = {**recorded(args), "device": str(getattr(model, "device", "cpu"))}
+    settings = {**recorded(args), "device": str(getattr(model, "device", None) or "cpu")}
     record = getattr(model, "record", None) or {"name": name, "type": type(model).__name__}
     evaluation = replace(evaluation, stores=stores, settings=settings)
     return Source(model, evaluation, record, inputs, Path("work_dirs", name, "ood_eval"))

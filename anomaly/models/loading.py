@@ -159,8 +159,13 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
         from torch import nn
 
         from anomaly.models.functions import ScoreModel
-        from anomaly.models.torch import TorchModel, of_transformers
+        from anomaly.models.torch import TorchModel, of_transformers, pick_device
     if all(hasattr(found, name) for name in ("prepare", "gives", "classes")) and callable(found):
+        if device is not None and getattr(found, "device", None) != pick_device(device):
+            raise InputError(
+                f"device {device!r}: expected none for {what}, which is a model with a device of its own, found one; "
+                "set it where the model is made"
+            )
         return found
     if of_transformers(found):
         raise InputError(
@@ -170,6 +175,11 @@ def _from_object(found: Any, device: str | None, what: str, made: bool = False) 
     if isinstance(found, nn.Module):
         return TorchModel(found, device=device)
     if callable(found):
+        if device is not None:
+            raise InputError(
+                f"device {device!r}: expected none for {what}, which is a score function, found one; choose the device "
+                "in the function"
+            )
         return ScoreModel(found)
     raise InputError(
         f"{what}: expected a model, an nn.Module or a function of an image, found {type(found).__name__}; see "

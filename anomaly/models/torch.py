@@ -65,6 +65,10 @@ class TorchModel:
             size of the image. Default: no resizing.
         device: Device of a module, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
 
+    Attributes:
+        device: Device of a module; None for a function without ``device``.
+        resizes: Whether images are resized, so that windows are cut from the resized image.
+
     Raises:
         InputError: ``gives`` has neither ``"logits"`` nor the two fields of a mask classifier, or names an unknown
             field, a value is out of range, or the device does not exist.
@@ -102,11 +106,11 @@ class TorchModel:
         if not callable(function):
             raise InputError(f"function: expected a function or a module, found {function!r}; pass something callable")
         if isinstance(function, nn.Module):
-            self._device: torch.device | None = pick_device(device)
-            function = function.to(self._device)
+            self.device: torch.device | None = pick_device(device)
+            function = function.to(self.device)
             _tell_normalisation(type(function).__name__, mean, std)
         else:
-            self._device = None if device is None else pick_device(device)
+            self.device = None if device is None else pick_device(device)
         self._function = function
         self._output = output
         self._steady = Steady()
@@ -170,7 +174,7 @@ class TorchModel:
             InputError: The function returns other fields than announced or maps of a wrong shape, or it changes its own
                 state, as batch normalisation in training mode does.
         """
-        inputs = inputs if self._device is None else inputs.to(self._device)
+        inputs = inputs if self.device is None else inputs.to(self.device)
         with evaluation_mode(self._function) as modules:
             with nullcontext() if self._asked else state_kept(modules):
                 maps: dict[str, Any] = dict(self._steady(self._ask, inputs))

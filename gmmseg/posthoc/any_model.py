@@ -56,7 +56,7 @@ class MixtureModel:
     ) -> None:
         _check_model(model)
         self._model = model
-        self.device = getattr(model, "device", torch.device("cpu"))
+        self.device = getattr(model, "device", None) or torch.device("cpu")
         self._densities = densities.to(self.device)
         self.fitted_images = frozenset(fitted_images)
         self.classes = model.classes

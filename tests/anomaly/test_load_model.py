@@ -127,7 +127,7 @@ def test_a_config_with_its_checkpoint(config, checkpoint, given):
 )
 @pytest.mark.filterwarnings("ignore:.*no normalisation given")
 def test_what_a_file_calls_a_name(file, name, kind):
-    model = load_model(f"{file}:{name}", device="cpu")
+    model = load_model(f"{file}:{name}", device="cpu" if kind is TorchModel else None)
     assert isinstance(model, kind)
     assert isinstance(model, Model)
     prediction = model(model.prepare(IMAGE)[None])
@@ -200,3 +200,12 @@ def test_a_checkpoint_belongs_to_a_config(file, config, checkpoint):
         load_model(config.with_name("gone.py"), checkpoint)
     with pytest.raises(InputError, match="model: expected a config and a checkpoint, found 2 values"):
         load_model((config, checkpoint), checkpoint)
+
+
+def test_a_device_that_would_have_no_effect_is_refused():
+    module = TorchModel(nn.Conv2d(3, 2, 1), device="cpu", mean=(0, 0, 0), std=(1, 1, 1))
+    assert load_model(module, device="cpu") is module
+    with pytest.raises(InputError, match="a model with a device of its own"):
+        load_model(module, device="meta")
+    with pytest.raises(InputError, match="which is a score function"):
+        load_model(lambda image: image.mean(2), device="cpu")
