@@ -288,7 +288,7 @@ def test_training_on_a_frozen_backbone_resumes_exactly_and_is_evaluated(tmp_path
         assert torch.equal(value, expected["state_dict"][f"backbone.network.{key}"])
 
     shutil.rmtree(tmp_path / "weights")  # training needs them, evaluation does not
-    with pytest.raises(InputError, match=r"^TransformersBackbone: name .*expected a folder, found none"):
+    with pytest.raises(InputError, match=r"^TransformersBackbone: name .*expected a folder, or a hub id"):
         train(tmp_path / "data", tmp_path / "another", 4, **options)
     config = whole.cfg.copy()
     config.test_pipeline = [
