@@ -78,7 +78,16 @@ def as_frame_id(frame_id: Any) -> str:
 
 
 def as_array(frame_id: str, what: str, values: Any) -> npt.NDArray[Any]:
-    """Convert an array-like of a frame to a numpy array; see :func:`plain_array`."""
+    """Convert an array-like of numbers that belongs to a frame to a numpy array; values stay the same.
+
+    Args:
+        frame_id: Name of the frame, for the message.
+        what: What the array is, for the message, such as ``label``.
+        values: The array-like: an array or tensor of any device, or lists of numbers.
+
+    Raises:
+        InputError: ``values`` is a masked array, or holds something other than real numbers or bools.
+    """
     return plain_array(f"frame {frame_id!r}", what, values)
 
 

@@ -38,7 +38,7 @@ def as_float32(values: Tensor, name: str, what: str = "model") -> Tensor:
 
 
 class MapChecks:
-    """Checks of what one network returns: as :func:`check_maps`, and that the number of classes stays the same.
+    """Checks of what one network returns: shapes, probabilities, and that the number of classes stays the same.
 
     Args:
         classes: Names of the classes; empty if they are not known.

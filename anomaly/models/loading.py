@@ -106,6 +106,8 @@ def _closest_form(text: str) -> str:
     folder = Path(text).parent
     if Path(text).is_file() and (folder / "config.json").is_file():
         return f"pass the folder {folder}"
+    if text.startswith(("/", ".", "~")) and not Path(text).exists():
+        return "nothing is there, so check the path"
     return "use one of these forms"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly.datasets.fingerprint import check_unseen
 from anomaly.errors import InputError
-from anomaly.models.base import Prediction
+from anomaly.models.base import MASKS, Prediction
 from anomaly.utils.lazy import LazyFunction
 from anomaly.utils.names import by_name, check_distinct
 from anomaly.utils.optional import needs
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
 _COMPONENTS, _PEAK = "component_log_prob", "component_peak"
-_MASKS = ("query_class_prob", "mask_logits")
 
 
 def _lazy(place: str) -> LazyFunction:
@@ -226,7 +225,7 @@ SCORES: dict[str, Score] = by_name(
         Score(
             "rba",
             _lazy("masks:rba"),
-            _MASKS,
+            MASKS,
             "Nayal et al., ICCV 2023",
             formula="-sum_c tanh(S_c)",
             description="High where all classes of a mask classifier reject the pixel (rejected by all).",
@@ -235,7 +234,7 @@ SCORES: dict[str, Score] = by_name(
         Score(
             "eam",
             _lazy("masks:eam"),
-            _MASKS,
+            MASKS,
             "Grcic et al., CVPRW 2023",
             formula="1 - sum_q sigmoid(m_q) max_c p_q(c)",
             description="High where no mask of a certain class covers the pixel (ensemble over anomaly masks).",
@@ -244,7 +243,7 @@ SCORES: dict[str, Score] = by_name(
         Score(
             "max_class_sum",
             _lazy("masks:max_class_sum"),
-            _MASKS,
+            MASKS,
             "Hendrycks et al., ICML 2022",
             formula="-max_c S_c",
             description="High where no class has a large sum over masks: max_logit for mask classifiers.",
@@ -253,7 +252,7 @@ SCORES: dict[str, Score] = by_name(
         Score(
             "mask_entropy",
             _lazy("masks:mask_entropy"),
-            _MASKS,
+            MASKS,
             "Hendrycks & Gimpel, ICLR 2017",
             formula="-sum_c s_c log s_c, s_c = S_c / sum_k S_k",
             description="How evenly the masks that cover the pixel spread over the classes.",
@@ -262,7 +261,7 @@ SCORES: dict[str, Score] = by_name(
         Score(
             "no_object",
             _lazy("masks:no_object"),
-            _MASKS,
+            MASKS,
             "Cheng et al., NeurIPS 2021",
             formula="sum_q p_q(no object) sigmoid(m_q)",
             description="How much the masks that cover the pixel are those of no object.",

@@ -12,6 +12,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,18 +135,21 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"wrote {args.out / name}.py and {name}.pth, a config and a checkpoint for anomaly evaluate")
 
 
-FILE = '''"""{name} with class mixtures over its pixel features, written by gmmseg fit.
+FILE = '''"""A model with class mixtures over its pixel features, written by gmmseg fit: --model THIS_FILE.py:model.
 
-Use it as --model {file}:model
+The mixtures and the model are found from here, so move all of them together.
 """
 
 from pathlib import Path
 
+from anomaly import load_model
 from gmmseg.posthoc import load_mixtures
+
+HERE = Path(__file__).resolve().parent
 
 
 def model():
-    return load_mixtures(Path(__file__).with_suffix(".pth"))
+    return load_mixtures(HERE / {mixtures!r}, load_model({model}))
 '''
 
 
@@ -215,8 +219,9 @@ def fit_any_model(args: argparse.Namespace) -> None:
         record = {"images": len(images), "seed": args.seed, "pixels": seen.tolist(), "components": parts}
         record["command"] = provenance({})["command"]
         mixed = MixtureModel(model, densities, fitted_images=images, record=record)
-        save_mixtures(stage / f"{name}.pth", args.model, mixed, folder=args.out, allow_pickle=args.allow_pickle)
-        (stage / f"{name}.py").write_text(FILE.format(name=own.get("name", "model"), file=f"{name}.py"))
+        save_mixtures(stage / f"{name}.pth", mixed)
+        made_by = _seen_from(args.out, args.model) + (", allow_pickle=True" if args.allow_pickle else "")
+        (stage / f"{name}.py").write_text(FILE.format(mixtures=f"{name}.pth", model=made_by))
     if unseen := [str(k) for k, count in enumerate(parts) if not count]:
         named = [model.classes[int(k)] for k in unseen] if model.classes else unseen
         more = "; raise --images" if len(chosen) < len(pairs) else ""
@@ -225,3 +230,12 @@ def fit_any_model(args: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     print(f"wrote {args.out / name}.py, for anomaly evaluate --model {args.out / name}.py:model")
+
+
+def _seen_from(folder: Path, spec: str) -> str:
+    """Python code for a model's specification, with a path in it taken from ``HERE``, which is ``folder``."""
+    file, colon, name = spec.rpartition(":") if spec.rpartition(":")[0].endswith(".py") else (spec, "", "")
+    if not Path(file).exists():  # an id of the hub
+        return repr(spec)
+    path = os.path.relpath(Path(file).resolve(), folder.resolve())
+    return f"str(HERE / {path!r}) + {colon + name!r}" if colon else f"HERE / {path!r}"

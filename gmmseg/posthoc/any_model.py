@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +17,6 @@ from torch import Tensor
 from anomaly.errors import InputError
 from anomaly.models.base import Model, Prediction
 from anomaly.models.checkpoints import read_safely
-from anomaly.models.loading import load_model
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.models.torch import weights_record
@@ -191,69 +189,51 @@ def _add(sample: StratifiedSample, one: ViewPrediction, labels: Tensor) -> None:
     sample.add(kept, classes[classes >= 0])
 
 
-def _identity(model: Model) -> dict[str, Any]:
-    """What features depend on: weights and preprocessing, as the model records them."""
-    return {key: value for key, value in getattr(model, "record", {}).items() if key != "name"}
-
-
-def save_mixtures(
-    path: Path, spec: str, model: MixtureModel, *, folder: Path | None = None, allow_pickle: bool = False
-) -> None:
-    """Write the mixtures of a model to a file of tensors and plain containers.
+def save_mixtures(path: Path, model: MixtureModel) -> None:
+    """Write the mixtures of a model, but not the model itself, to a file of tensors and plain containers.
 
     Args:
         path: The file, ending in ``.pth``.
-        spec: What :func:`anomaly.load_model` takes to load the model itself. A path in it is stored relative to the
-            folder of the file, so that both can be moved together.
         model: The model with its mixtures.
-        folder: Folder in which the file will be in the end. Default: that of ``path``.
-        allow_pickle: What the model was loaded with.
     """
-    file, colon, name = spec.rpartition(":") if spec.rpartition(":")[0].endswith(".py") else (spec, "", "")
-    beside = Path(file).exists()
-    if beside:
-        spec = os.path.relpath(Path(file).resolve(), (folder or path.parent).resolve()) + colon + name
-    header = {
-        "kind": KIND,
-        "spec": spec,
-        "beside": beside,
-        "allow_pickle": allow_pickle,
-        "model": _identity(model._model),
-    }
-    header |= {"record": model._record, "fitted_images": sorted(model.fitted_images)}
+    header = {"kind": KIND, "model": _identity(model._model), "record": model._record}
+    header["fitted_images"] = sorted(model.fitted_images)
     torch.save({**header, "state_dict": model._densities.cpu().state_dict()}, path)
 
 
-def load_mixtures(path: str | Path) -> MixtureModel:
-    """Load a model together with the mixtures that ``gmmseg fit --model`` fitted to it.
+def load_mixtures(path: str | Path, model: Model) -> MixtureModel:
+    """Give a model the mixtures that ``gmmseg fit --model`` fitted to it.
 
     Args:
-        path: File of :func:`save_mixtures`.
+        path: File of :func:`save_mixtures`. Only tensors and plain containers are loaded from it.
+        model: The model that they were fitted to.
 
     Raises:
-        InputError: The file is missing or damaged, the model cannot be loaded, or it has other weights now.
+        InputError: The file is missing, damaged or another one, or the model has other weights or other preprocessing.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: expected mixtures beside the Python file, found none; move both files together")
+        raise InputError(
+            f"{path}: expected mixtures of `gmmseg fit --model`, found no file; move it along, or fit again"
+        )
     found = read_safely(path)
     if not isinstance(found, dict) or found.get("kind") != KIND:
         raise InputError(f"{path}: expected mixtures of `gmmseg fit --model`, found another file; fit them again")
-    spec = str(found["spec"])
-    if found["beside"]:
-        spec = os.path.normpath(Path(path).resolve().parent / spec)
-        if not Path(spec.rpartition(":")[0] if ".py:" in spec else spec).exists():
-            raise InputError(
-                f"{path}: expected the network that the mixtures were fitted to at {spec}, found none; move it along "
-                "with them, or fit again"
-            )
-    model = load_model(spec, allow_pickle=bool(found["allow_pickle"]))
-    own, fitted = _identity(model), found["model"]
+    try:
+        own, fitted = _identity(model), dict(found["model"])
+        state, record, images = found["state_dict"], dict(found["record"]), list(found["fitted_images"])
+        densities = ClassDensities(*state["means"].shape)
+        densities.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: expected whole mixtures, found a damaged file; fit them again") from error
     if changed := sorted(key for key in {**own, **fitted} if own.get(key) != fitted.get(key)):
         raise InputError(
-            f"{path}: expected the network that the mixtures were fitted to, found other {changed[0]} in {spec}; fit "
-            "them again"
+            f"{path}: expected the model that the mixtures were fitted to, found one with other {changed[0]}; fit them "
+            "again"
         )
-    state = found["state_dict"]
-    densities = ClassDensities(*state["means"].shape)
-    densities.load_state_dict(state)
-    return MixtureModel(model, densities, fitted_images=found["fitted_images"], record=found["record"])
+    return MixtureModel(model, densities, fitted_images=images, record=record)
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    """What features depend on: all weights, and the preprocessing as the model records it."""
+    record = {key: value for key, value in getattr(model, "record", {}).items() if key != "name"}
+    return {**record, **weights_record(model)}

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 import anomaly
 from anomaly.errors import InputError
 from gmmseg.posthoc import MixtureModel, fit_mixtures, load_mixtures
+from gmmseg.posthoc.any_model import save_mixtures
 from tests.anomaly import tiny_huggingface as tiny
 from tests.commands import status_of
 from tests.stored_maps import FOLDERS, write_dataset
@@ -90,29 +91,56 @@ def test_fit_evaluate_and_refuse_what_was_fitted(networks, tmp_path, monkeypatch
     assert "fitted" in capsys.readouterr().err
 
 
-def test_files_move_together_and_other_weights_are_refused(tmp_path, monkeypatch):
+def test_files_move_together_and_other_models_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.write_network(tmp_path / "a", "segformer")
     data = write_classes(tmp_path)
     assert status_of("gmmseg", "fit", "--model", "a/segformer", *data, "--out", "a/fitted") == 0
     (tmp_path / "a").rename(tmp_path / "b")
-    model = load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
+    spec, mixtures = "b/fitted/segformer_posthoc-gmm.py:model", tmp_path / "b/fitted/segformer_posthoc-gmm.pth"
+    model = anomaly.load_model(spec)
     assert model(model.prepare(IMAGE)[None]).class_log_likelihood.shape[1] == 4
-    network = anomaly.load_model("b/segformer").network
+    other = anomaly.load_model("b/segformer")
     with torch.no_grad():
-        next(network.parameters()).add_(1)
-    network.save_pretrained("b/segformer")
-    with pytest.raises(InputError, match=r"found other weights in .*b/segformer; fit"):
-        load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
-    tiny.write_network(tmp_path / "b", "segformer")
-    load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
+        next(other.network.parameters()).add_(1)
+    with pytest.raises(InputError, match="found one with other weights; fit them again"):
+        load_mixtures(mixtures, other)
     processor = tmp_path / "b/segformer/preprocessor_config.json"
     processor.write_text(processor.read_text().replace('"width": 96', '"width": 128'))
-    with pytest.raises(InputError, match=r"found other preprocessing in .*b/segformer; fit them again"):
-        load_mixtures("b/fitted/segformer_posthoc-gmm.pth")
+    with pytest.raises(InputError, match="found one with other preprocessing; fit them again"):
+        anomaly.load_model(spec)
     (tmp_path / "b/fitted").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"that the mixtures were fitted to at .*, found none; move it along"):
-        load_mixtures("elsewhere/segformer_posthoc-gmm.pth")
+    with pytest.raises(InputError, match="nothing is there, so check the path"):
+        anomaly.load_model("elsewhere/segformer_posthoc-gmm.py:model")
+
+
+def test_a_file_of_mixtures_names_no_code_and_may_be_damaged(networks, tmp_path):
+    model, densities, _ = fitted(anomaly.load_model(networks / "segformer"))
+    save_mixtures(tmp_path / "a.pth", model)
+    found = torch.load(tmp_path / "a.pth", weights_only=True)
+    assert found.keys() == {"kind", "model", "record", "fitted_images", "state_dict"}
+    again = load_mixtures(tmp_path / "a.pth", anomaly.load_model(networks / "segformer"))
+    inputs = model.prepare(IMAGE)[None]
+    assert torch.equal(again(inputs).class_log_likelihood, model(inputs).class_log_likelihood)
+    for change in ({"state_dict": {}}, {"model": None}, {"fitted_images": 3}):
+        torch.save({**found, **change}, tmp_path / "b.pth")
+        with pytest.raises(InputError, match="expected whole mixtures, found a damaged file"):
+            load_mixtures(tmp_path / "b.pth", model._model)
+    with pytest.raises(InputError, match="found no file; move it along"):
+        load_mixtures(tmp_path / "c.pth", model._model)
+
+
+def test_models_of_python_files_are_found_from_the_mixtures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "import torch\nimport anomaly\n"
+        "def network(images):\n    return {'logits': torch.cat([images, images], 1)[:, :4], 'features': images}\n"
+        "model = anomaly.TorchModel(network, gives=('logits', 'features'))\n"
+    )
+    data = write_classes(tmp_path)
+    assert status_of("gmmseg", "fit", "--model", "net.py:model", *data, "--out", "fitted") == 0
+    (written,) = (tmp_path / "fitted").glob("*.py")
+    assert "class_log_likelihood" in anomaly.load_model(f"{written}:model").gives
 
 
 def test_labels_that_are_no_classes_are_told(networks):
