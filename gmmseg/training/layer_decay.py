@@ -41,8 +41,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             the values above.
 
     Raises:
-        InputError: A setting is unknown or out of range, a key of ``custom_keys`` occurs in no name, or ``decay_rate`` is
-            below 1 and no parameter of the backbone belongs to a block.
+        InputError: A setting is unknown or out of range, a key of ``custom_keys`` occurs in no name, or ``decay_rate``
+            is below 1 and no parameter of the backbone belongs to a block.
 
     Source: Clark et al., ELECTRA (ICLR 2020); the depths are those of Bao et al., BEiT (ICLR 2022).
     """

@@ -115,7 +115,7 @@ def test_files_move_together_and_other_models_are_refused(tmp_path, monkeypatch)
 
 
 def test_a_file_of_mixtures_names_no_code_and_may_be_damaged(networks, tmp_path):
-    model, densities, _ = fitted(anomaly.load_model(networks / "segformer"))
+    model, _, _ = fitted(anomaly.load_model(networks / "segformer"))
     save_mixtures(tmp_path / "a.pth", model)
     found = torch.load(tmp_path / "a.pth", weights_only=True)
     assert found.keys() == {"kind", "model", "record", "fitted_images", "state_dict"}
