@@ -264,16 +264,13 @@ class HuggingFaceModel:
             canvas[:, :, : size[0], : size[1]] = inputs
             inputs = canvas
         with evaluation_mode(self.network):
-            maps: dict[str, Any] = dict(self._steady(lambda images: self._ask(images, size), inputs))
+            maps: dict[str, Any] = dict(self._steady(self._ask, inputs))
         return Prediction(**maps, covers=padded)
 
-    def _ask(self, inputs: Tensor, size: Size) -> dict[str, Tensor]:
+    def _ask(self, inputs: Tensor) -> dict[str, Tensor]:
         more: dict[str, Tensor] = {}
         if self._task is not None:
             more["task_inputs"] = self._task.to(self.device).expand(len(inputs), -1)
-        if tuple(inputs.shape[2:]) != size and "pixel_mask" in getattr(self._processor, "model_input_names", ()):
-            more["pixel_mask"] = inputs.new_zeros(len(inputs), *inputs.shape[2:], dtype=torch.int64)
-            more["pixel_mask"][:, : size[0], : size[1]] = 1
         call = f"{self._kind} on an input of {inputs.shape[3]}x{inputs.shape[2]} (width x height)"
         with _outputs_of(self._seen) as seen, user_code(call, ONE_SIZE):
             found = self.network(pixel_values=inputs, **more)

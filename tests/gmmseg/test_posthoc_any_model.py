@@ -130,6 +130,42 @@ def test_a_file_of_mixtures_names_no_code_and_may_be_damaged(networks, tmp_path)
         load_mixtures(tmp_path / "c.pth", model._model)
 
 
+class Bare:
+    """A model that records nothing."""
+
+    gives, classes = frozenset({"logits", "features"}), ()
+
+    def __init__(self):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = torch.nn.Conv2d(3, 4, 1)
+
+    def prepare(self, image):
+        return torch.from_numpy(image).permute(2, 0, 1) / 255
+
+    def __call__(self, inputs):
+        logits = self.net(inputs).detach()
+        return anomaly.Prediction(logits=logits, features=logits)
+
+
+def test_weights_are_compared_although_the_model_does_not_record_them(tmp_path):
+    mixed, _, _ = fitted(Bare())
+    save_mixtures(tmp_path / "a.pth", mixed)
+    load_mixtures(tmp_path / "a.pth", Bare())
+    other = Bare()
+    with torch.no_grad():
+        other.net.bias.add_(1)
+    with pytest.raises(InputError, match="found one with other weights"):
+        load_mixtures(tmp_path / "a.pth", other)
+
+
+def test_pixels_without_a_class_are_left_out():
+    labels = np.zeros(IMAGE.shape[:2], np.uint8)
+    labels[:20], labels[40:] = 255, 3
+    _, _, seen = fitted(Bare(), labels)
+    assert seen.tolist() == [2 * 20 * 75, 0, 0, 2 * 10 * 75]
+
+
 def test_models_of_python_files_are_found_from_the_mixtures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(
