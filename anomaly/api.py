@@ -40,7 +40,9 @@ from anomaly.results.records import ClosedSet, DatasetResult, EvaluationRecord, 
 from anomaly.results.verification import Agreement, agreements, not_measured
 from anomaly.scores.registry import SCORES, Score, check_not_learned, get_scores, given_score, serves
 from anomaly.utils.files import staged
+from anomaly.utils.given import switch
 from anomaly.utils.names import check_distinct
+from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def evaluate(
     callbacks: Sequence[Callback] = (),
     progress: Progress = lambda what, total: lambda: None,
     profile: Profile | None = None,
+    distributed: bool = False,
 ) -> Result:
     """Measure anomaly scores of a model on labelled datasets: AUROC, AP, FPR95 and more, pooled over all pixels.
 
@@ -98,6 +101,9 @@ def evaluate(
         progress: Called as ``progress(name, total)`` before each part of the work, where ``total`` is its number of
             images. It returns a function without arguments, which is called after each image.
         profile: Receives the seconds spent in each stage.
+        distributed: Whether the processes of the default group of ``torch.distributed`` share the images. Each of them
+            makes the same call, on its own device, and gets the same result. An error is raised on the process where it
+            occurs; end the others, as torchrun does.
 
     Returns:
         The result. Print it for the table, or use :meth:`Result.to_frame`, :meth:`Result.save` and
@@ -107,6 +113,7 @@ def evaluate(
         InputError: A file or package is missing, a name is unknown, an option is invalid, or the input would give a
             wrong number. The message says what to do.
     """
+    processes = Processes.of_default_group() if switch("distributed", distributed) else ALONE
     model, profile = load_model(model), profile or Profile()
     datasets = [_dataset(one, root, limit) for one in _several(data)]
     calibration = None
@@ -137,6 +144,7 @@ def evaluate(
         callbacks=callbacks,
         progress=progress,
         profile=profile,
+        processes=processes,
     )
 
 
@@ -606,6 +614,7 @@ def measure(
     progress: Progress = lambda what, total: lambda: None,
     profile: Profile | None = None,
     on_labels: Callable[..., None] = lambda dataset, counts: None,
+    processes: Processes = ALONE,
 ) -> Result:
     """Run a configured evaluation and return its result.
 
@@ -625,6 +634,7 @@ def measure(
         progress: Called with the name and the number of images of each part; returns what is called after each image.
         profile: Receives the seconds spent in each stage.
         on_labels: Called with each dataset and the counts of its labels before the model runs.
+        processes: The processes that share the images; each calls this function with the same arguments.
 
     Raises:
         InputError: Anything that is wrong with the model, the data or the configuration.
@@ -633,13 +643,14 @@ def measure(
     origin = provenance({name: dict(one) for name, one in inputs.items()})
     closed, frames = None, 0
     if isinstance(closed_set, Dataset):
-        closed, frames = _named_closed_set(model, closed_set, profile)
+        closed, frames = _named_closed_set(model, closed_set, profile, processes)
     elif closed_set is not False and getattr(model, "config", None) is not None:
-        closed, frames = _closed_set(model, limit, demanded=bool(closed_set), profile=profile)
+        closed, frames = _closed_set(model, limit, demanded=bool(closed_set), profile=profile, processes=processes)
     folder = None
     if report_images and views is None and evaluation.metrics.mode == "exact":
-        folder = Path(tempfile.mkdtemp(prefix="anomaly-views-"))
-        views = folder
+        if processes.rank == 0:
+            folder = Path(tempfile.mkdtemp(prefix="anomaly-views-"))
+        views = processes.from_first(folder)
     tables = _Tables()
     keeping = [ViewCallback(views, report_images), tables] if report_images and views is not None else []
     if record is None:
@@ -656,6 +667,7 @@ def measure(
         progress=progress,
         profile=profile,
         on_labels=on_labels,
+        processes=processes,
     )
     result = Result(found, views=views if keeping else None, tables=tables.found)
     if folder is not None:
@@ -673,7 +685,7 @@ def closed_set_again(record: EvaluationRecord, model: Any, root: str | Path) -> 
 
 
 def _named_closed_set(
-    model: Any, dataset: Dataset, profile: Profile | None
+    model: Any, dataset: Dataset, profile: Profile | None, processes: Processes
 ) -> tuple[Callable[[Callable[[], None]], ClosedSet] | None, int]:
     """The function that measures a model on a dataset with class labels; None, with a warning, if it does not fit."""
     from anomaly.evaluation.closed_set import check_closed_set, measure_closed_set
@@ -683,11 +695,12 @@ def _named_closed_set(
     except InputError as error:
         warnings.warn(f"no closed-set mIoU: {error}", stacklevel=4)
         return None, 0
-    return lambda on_frame: measure_closed_set(model, dataset, on_frame=on_frame, profile=profile), len(dataset)
+    whole = partial(measure_closed_set, model, dataset, profile=profile, processes=processes)
+    return lambda on_frame: whole(on_frame=on_frame), len(processes.in_turn(dataset.files))
 
 
 def _closed_set(
-    model: Any, limit: int | None, *, demanded: bool, profile: Profile | None
+    model: Any, limit: int | None, *, demanded: bool, profile: Profile | None, processes: Processes
 ) -> tuple[Callable[[Callable[[], None]], ClosedSet] | None, int]:
     """The function that measures the closed set of a network, and its number of images; None without data."""
     from anomaly.mmengine.closed_set import NoClosedSet, evaluate_closed_set, open_closed_set
@@ -699,9 +712,11 @@ def _closed_set(
             raise
         warnings.warn(f"no closed-set mIoU: {error}", stacklevel=4)
         return None, 0
-    frames = len(data) if limit is None else min(limit, len(data))
-    whole = partial(evaluate_closed_set, model.config, model.network, data, limit=limit, profile=profile)
-    return lambda on_frame: whole(on_frame=on_frame), frames
+    frames = processes.in_turn(range(len(data) if limit is None else min(limit, len(data))))
+    whole = partial(
+        evaluate_closed_set, model.config, model.network, data, limit=limit, profile=profile, processes=processes
+    )
+    return lambda on_frame: whole(on_frame=on_frame), len(frames)
 
 
 def _dataset(one: Any, root: str | Path, limit: int | None, *, as_found: bool = False) -> Dataset:

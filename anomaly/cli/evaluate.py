@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anomaly.cli.launch import add_launcher, launched
 from anomaly.cli.options import (
     SCORE_NAMES,
     add_datasets,
@@ -37,6 +38,7 @@ from anomaly.cli.options import (
 )
 from anomaly.cli.parser import command_parser, option_of
 from anomaly.errors import InputError
+from anomaly.utils.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from anomaly.api import Result
@@ -163,12 +165,18 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"largest number of images of each dataset in the report, sampled evenly ({FRAMES})",
     )
     add("--profile", action="store_true", help="print the time spent in each stage")
+    add_launcher(parser)
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Check names and files, load the model, measure, and print the table."""
     args = parse(words)
+    with launched(args) as processes:
+        _evaluate(args, processes)
+
+
+def _evaluate(args: argparse.Namespace, processes: Processes) -> None:
     _check_together(args)
     check_source(args)
     datasets, closed_set = read_datasets(args), _closed_set(args)
@@ -176,14 +184,14 @@ def main(words: Sequence[str] | None = None) -> None:
     frames = FRAMES if args.report_frames is None else args.report_frames
     if frames < 1:
         raise InputError(f"--report-frames: expected 1 or more, found {frames}; give a larger number")
-    source = choose_source(args, datasets, metrics, calibration)
+    source = choose_source(args, datasets, metrics, calibration, processes)
     from rich.console import Console
 
     from anomaly.results.comparison import measured_remarks
     from anomaly.utils.profile import Profile
 
     out, profile = args.out or source.out, Profile()
-    result = _run(args, source, datasets, closed_set, out, frames if args.report else 0, profile)
+    result = _run(args, source, datasets, closed_set, out, frames if args.report else 0, profile, processes)
     profile.stop()
     from anomaly.report.table import results_table
 
@@ -201,6 +209,7 @@ def _run(
     out: Path,
     report: int,
     profile: Any,
+    processes: Processes,
 ) -> Result:
     """Measure, and write results, report, heatmaps and states into ``out``, or nothing on failure."""
     from anomaly.api import measure
@@ -208,7 +217,6 @@ def _run(
     from anomaly.evaluation.score_maps import ScorePipeline
     from anomaly.report.html import write_page
     from anomaly.results.records import write_results
-    from anomaly.utils.files import staged
     from anomaly.visualize.heatmaps import HeatmapCallback
 
     evaluation = source.evaluation
@@ -218,10 +226,10 @@ def _run(
     if closed_set is None:  # for the user's own images the closed set is optional
         closed = False if args.no_closed_set else None if args.folder is not None and not args.sets else True
     with ExitStack() as stack:
-        stage = stack.enter_context(staged(out, OUTPUTS))
+        stage = stack.enter_context(processes.staged(out, OUTPUTS))
         callbacks = []
         if drawn:
-            callbacks.append(stack.enter_context(HeatmapCallback(stage / "heatmaps", drawn, profile)))
+            callbacks.append(stack.enter_context(HeatmapCallback(stage / "heatmaps", drawn, profile, processes)))
         if args.save_states:
             evaluation = replace(evaluation, metrics=replace(evaluation.metrics, states=stage / "states"))
         progress = stack.enter_context(frame_progress())
@@ -239,10 +247,12 @@ def _run(
             progress=progress_of(progress),
             profile=profile,
             on_labels=lambda dataset, counts: print(f"{dataset.name}: {counts}", file=sys.stderr),
+            processes=processes,
         )
-        write_results(result.record, stage)
-        if report:
-            write_page([stage / "results.json"], stage / "report.html")
+        if processes.rank == 0:
+            write_results(result.record, stage)
+            if report:
+                write_page([stage / "results.json"], stage / "report.html")
     return result
 
 
@@ -258,7 +268,11 @@ def check_source(args: argparse.Namespace) -> None:
 
 
 def choose_source(
-    args: argparse.Namespace, datasets: Sequence[Dataset], metrics: MetricConfig, calibration: Calibration | None
+    args: argparse.Namespace,
+    datasets: Sequence[Dataset],
+    metrics: MetricConfig,
+    calibration: Calibration | None,
+    processes: Processes = ALONE,
 ) -> Source:
     """Load the model, or open the score maps of all datasets.
 
@@ -269,7 +283,7 @@ def choose_source(
     every = [*datasets, *([] if calibration is None else [calibration.dataset])]
     if args.predictions is not None:
         return _stored(args, every, metrics, calibration)
-    return network_source(args, every, metrics, calibration)
+    return network_source(args, every, metrics, calibration, processes)
 
 
 def network_source(
@@ -277,6 +291,7 @@ def network_source(
     datasets: Sequence[Dataset] = (),
     metrics: MetricConfig | None = None,
     calibration: Calibration | None = None,
+    processes: Processes = ALONE,
 ) -> Source:
     """Load the model that the arguments name, and configure its evaluation.
 
@@ -313,7 +328,11 @@ def network_source(
     name = Path(words[0]).stem if len(words) == 2 else str(getattr(model, "record", {}).get("name", "model"))
     if getattr(args, "save_scores", None) is not None:
         made_by: dict[str, Any] = {"method": name, "settings": depends_on(inputs, inference)}
-        stores = {one.name: ScoreWriter(args.save_scores / one.name, dataset=one.name, **made_by) for one in datasets}
+
+        def writers() -> dict[str, ScoreWriter]:
+            return {one.name: ScoreWriter(args.save_scores / one.name, dataset=one.name, **made_by) for one in datasets}
+
+        stores = processes.first_then_others(writers)
     settings = {**recorded(args), "device": str(getattr(model, "device", None) or "cpu")}
     record = getattr(model, "record", None) or {"name": name, "type": type(model).__name__}
     evaluation = replace(evaluation, stores=stores, settings=settings)

@@ -16,6 +16,11 @@ from anomaly.errors import InputError
 _REMARKS = ("Fail to import ``MultiScaleDeformableAttention``", "Default ``avg_non_ignore`` is False")
 
 
+def speaks_first() -> bool:
+    """Whether this process prints an error: of several processes, the first one that fails. A launcher replaces it."""
+    return True
+
+
 def leave(*_: Any) -> NoReturn:
     """Exit at once on Ctrl-C: an exception during the import of compiled code would abort the process."""
     os.write(2, b"interrupted\n")
@@ -32,10 +37,16 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if speaks_first():
+            print(f"error: {error}", file=sys.stderr)
         end(2)
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        end(error.code if isinstance(error.code, int) else int(error.code is not None))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if speaks_first():
+            print("interrupted", file=sys.stderr)
         end(130)
     end(0)
 

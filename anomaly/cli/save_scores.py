@@ -9,14 +9,17 @@ Example:
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from anomaly.cli.evaluate import depends_on, network_source
+from anomaly.cli.launch import add_launcher, launched
 from anomaly.cli.options import SCORE_NAMES, add_inference, add_model, data_root
 from anomaly.cli.parser import command_parser
 from anomaly.errors import InputError
+from anomaly.utils.processes import Processes
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -30,8 +33,14 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--scores", nargs="+", default=[], metavar="NAME", help=f"{SCORE_NAMES} (default: the usual ones)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add_inference(parser)
+    add_launcher(parser)
     parser.set_defaults(no_closed_set=True)
     args = parser.parse_args(words)
+    with launched(args) as processes:
+        _save(args, processes)
+
+
+def _save(args: argparse.Namespace, processes: Processes) -> None:
     if (args.data is None) == (args.images is None):
         raise InputError("expected --data NAME or --images DIR, found both or neither; name one of them")
     if args.data is None and args.data_root is not None:
@@ -47,16 +56,17 @@ def main(words: Sequence[str] | None = None) -> None:
     source = network_source(args)
 
     from anomaly.cli.progress import frame_progress
+    from anomaly.evaluation.shares import image_share
     from anomaly.evaluation.write_scores import write_scores
     from anomaly.results.score_store import ScoreWriter, open_scores
 
     evaluation = source.evaluation
     made_by = {"method": source.record["name"], "settings": depends_on(source.inputs, evaluation.inference)}
-    writer = ScoreWriter(args.out, dataset=name, **made_by)
+    writer = processes.first_then_others(lambda: ScoreWriter(args.out, dataset=name, **made_by))
     if source.model is None:
         raise InputError("expected a model, found none; name CONFIG and CHECKPOINT")
     with frame_progress() as progress:
-        bar = progress.add_task(name, total=len(images))
+        bar = progress.add_task(name, total=len(image_share(images, evaluation.scores, writer, processes)))
         shown = write_scores(
             source.model,
             images,
@@ -65,6 +75,7 @@ def main(words: Sequence[str] | None = None) -> None:
             inference=evaluation.inference,
             check=evaluation.check,
             on_frame=lambda: progress.advance(bar),
+            processes=processes,
         )
     if others := sorted({frame for _, frame in open_scores(args.out)} - {frame for frame, _ in images}):
         print(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anomaly.errors import InputError
 from anomaly.frames import Label, as_array, as_frame_id
+
+if TYPE_CHECKING:
+    from anomaly.datasets.dataset import Dataset
 
 
 class Fingerprint:
@@ -61,6 +65,19 @@ class Fingerprint:
         for frame_id in sorted(self._frames):
             digest.update(f"{len(frame_id.encode())}:{frame_id}={self._frames[frame_id]};".encode())
         return digest.hexdigest()
+
+
+def files_digest(dataset: Dataset) -> str:
+    """Checksum of what a process sees of a dataset, without decoding a file: names, label files, sizes of image files.
+
+    Args:
+        dataset: The dataset.
+    """
+    digest = hashlib.sha256(repr((dataset.name, sorted(dataset.encoding.items()))).encode())
+    for files in dataset.files:
+        digest.update(repr((files.id, files.image.stat().st_size)).encode())
+        digest.update(hashlib.sha256(files.label.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def check_unseen(frame: str, image: str, fitted: Collection[str], what: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
+from anomaly.utils.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,18 @@ class LabelCounts:
         return f"{self.frames} frames; {shares} of the pixels (label values {shares_of(self.values)})"
 
 
-def count_labels(dataset: Dataset, *, on_frame: Callable[[], None] | None = None) -> LabelCounts:
+def count_labels(
+    dataset: Dataset, *, on_frame: Callable[[], None] | None = None, processes: Processes = ALONE
+) -> LabelCounts:
     """Read every label map of a dataset, on all cores, without decoding images.
 
     Args:
         dataset: The dataset.
-        on_frame: Called after each frame.
+        on_frame: Called after each frame of this process.
+        processes: The processes that share the label maps.
+
+    Returns:
+        The counts of the whole dataset, on every process.
 
     Raises:
         InputError: A label cannot be read, differs from its image in size, or has an undefined value.
@@ -57,11 +64,12 @@ def count_labels(dataset: Dataset, *, on_frame: Callable[[], None] | None = None
         return counts, np.array([np.count_nonzero(label == meaning) for meaning in (KNOWN, ANOMALY, IGNORE)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for counts, by_meaning in pool.map(read, range(len(dataset))):
+        for counts, by_meaning in pool.map(read, processes.in_turn(range(len(dataset)))):
             values += counts
             meanings[[KNOWN, ANOMALY, IGNORE]] += by_meaning
             if on_frame is not None:
                 on_frame()
+    values, meanings = np.sum(processes.gather((values, meanings)), axis=0)
     held = {int(value): int(values[value]) for value in np.flatnonzero(values)}
     known, anomaly, ignored = (int(meanings[meaning]) for meaning in (KNOWN, ANOMALY, IGNORE))
     return LabelCounts(len(dataset), known, anomaly, ignored, held)

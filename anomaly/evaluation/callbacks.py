@@ -67,6 +67,8 @@ class Callback:
     """Base class of callbacks for :func:`anomaly.evaluate`. Override the methods you need; by default they do nothing.
 
     All methods but :meth:`wants_classes` run in one background thread, in the order in which frames are evaluated.
+    If several processes share an evaluation, each has its own callbacks: :meth:`on_frame` is called on the process that
+    evaluates the frame, :meth:`on_dataset_end` on process 0, and the other methods on every process.
 
     Attributes:
         needs_curves: Whether :meth:`on_dataset_end` needs curves and tables.
@@ -100,8 +102,11 @@ class Callback:
             result: The frame with its scores.
         """
 
+    def on_first_frames(self) -> None:
+        """Called after the :func:`first_frames` of all datasets that this process evaluates, even if it has none."""
+
     def on_dataset_end(self, end: DatasetEnd) -> None:
-        """Called after the last frame of a dataset.
+        """Called after the last frame of a dataset, on process 0, when every process has finished the dataset.
 
         Args:
             end: The metrics of the dataset.

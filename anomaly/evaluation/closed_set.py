@@ -18,6 +18,7 @@ from anomaly.models.base import Model
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.results.records import ClosedSet
+from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def measure_closed_set(
     *,
     on_frame: Callable[[], None] = lambda: None,
     profile: Profile | None = None,
+    processes: Processes = ALONE,
 ) -> ClosedSet:
     """Segment images and compare the predicted classes with the labels.
 
@@ -60,8 +62,9 @@ def measure_closed_set(
     Args:
         model: The model.
         dataset: A dataset that :func:`check_closed_set` accepts.
-        on_frame: Called after each frame.
+        on_frame: Called after each frame of this process.
         profile: Receives the seconds spent in each stage.
+        processes: The processes that share the frames.
 
     Returns:
         IoU and accuracy pooled over the frames, as fractions in 0..1. A class in neither labels nor predictions is NaN
@@ -79,7 +82,8 @@ def measure_closed_set(
     def ask(frames: Sequence[Frame]) -> Sequence[ImagePrediction]:
         return [predict_image(model, frame.image, inference) for frame in frames]
 
-    with closing(show(range(len(dataset)), dataset.frame, ask, profile=profile)) as shown:
+    frames = processes.in_turn(range(len(dataset)))
+    with closing(show(frames, dataset.frame, ask, profile=profile)) as shown:
         for frame, prediction in shown:
             found = predicted_classes(prediction, (frame.label.shape[0], frame.label.shape[1]))
             if found is None or frame.class_label is None:
@@ -88,7 +92,7 @@ def measure_closed_set(
             pairs = frame.class_label[known].astype(np.int64) * count + found[known]
             confusion += np.bincount(pairs, minlength=count * count)
             on_frame()
-    table = confusion.reshape(count, count)
+    table = sum(processes.gather(confusion), np.zeros(count * count, np.int64)).reshape(count, count)
     of_class, labelled, hits = iou(table), table.sum(1), np.diag(table)
     accuracy = np.divide(hits, labelled, out=np.full(count, np.nan), where=labelled > 0)
     return ClosedSet(

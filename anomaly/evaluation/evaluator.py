@@ -22,16 +22,18 @@ from anomaly.evaluation.score_maps import (
     top_classes,
 )
 from anomaly.evaluation.score_metrics import ScoreMetrics
+from anomaly.evaluation.shares import frame_share
 from anomaly.frames import ANOMALY, KNOWN, Frame
 from anomaly.metrics.calibration import Threshold, choose_threshold
 from anomaly.models.base import Model
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.postprocessing.table import Chain
-from anomaly.results.records import DatasetResult
+from anomaly.results.records import DatasetResult, ScoreResult
 from anomaly.scores.registry import Score, check_not_learned
 from anomaly.utils.background import Worker
 from anomaly.utils.names import check_distinct
+from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
 
 if TYPE_CHECKING:
@@ -52,12 +54,13 @@ def evaluate(
     config: MetricConfig | None = None,
     callbacks: Sequence[Callback] = (),
     profile: Profile | None = None,
+    processes: Processes = ALONE,
 ) -> list[DatasetResult]:
     """Measure every score on every dataset, pooling all pixels of a dataset.
 
     The model runs once for each view of a frame, for any number of scores. Score maps are resized bilinearly to the
     label, then post-processed. Reading and scoring have a background thread each. Four evenly spaced frames of each
-    dataset are evaluated first; the order does not change any value.
+    dataset are evaluated first; the order does not change any value, and neither does the number of processes.
 
     Args:
         model: The model; None if all scores are stored.
@@ -69,11 +72,12 @@ def evaluate(
             error for a frame that must not be evaluated.
         stores: Stored score maps, by dataset name. The model does not run on a frame whose scores are all stored.
         config: Which metrics are computed.
-        callbacks: Called for every frame and dataset.
+        callbacks: Called for every frame and dataset; see :class:`anomaly.Callback` for many processes.
         profile: Receives the seconds spent in each stage.
+        processes: The processes that share the frames. Each gives the same arguments.
 
     Returns:
-        One result for each dataset, in their order.
+        One result for each dataset, in their order; the same on every process.
 
     Raises:
         InputError: Before a frame is read: two datasets or two score maps have the same name, a threshold or a store
@@ -98,7 +102,7 @@ def evaluate(
     if config.components_at == "calibrated" and without:
         raise InputError(f"components_at='calibrated': expected a threshold for {without[0]}, found none; choose one")
     runs = {
-        dataset.name: _DatasetRun(dataset, pipeline, stores.get(dataset.name), config, callbacks, profile)
+        dataset.name: _DatasetRun(dataset, pipeline, stores.get(dataset.name), config, callbacks, profile, processes)
         for dataset in datasets
     }
 
@@ -111,11 +115,23 @@ def evaluate(
     for callback in callbacks:
         callback.on_start(datasets, pipeline.names)
     reader = _Reader(model, stored, check, profile, scores, tuple(config.thresholds.values()))
-    _visit(reader, inference or Inference(), _visits(datasets), add)
+    inference = inference or Inference()
+    first, rest = _visits(
+        datasets, {name: frame_share(run.dataset, scores, run.store, processes) for name, run in runs.items()}
+    )
+    with Worker() as worker:
+        _visit(reader, inference, first, add, worker)
+        for callback in callbacks:
+            worker.submit(callback.on_first_frames)
+        for name, visits in rest.items():
+            _visit(reader, inference, visits, add, worker)
+            worker.submit(runs[name].finish)
+        with profile.stage("metrics"):
+            worker.finish()
     with profile.stage("pictures"):
         for callback in callbacks:
             callback.on_end()
-    return [runs[dataset.name].result for dataset in datasets]
+    return processes.from_first([run.result for run in runs.values() if run.result is not None])
 
 
 def calibrate(
@@ -130,6 +146,7 @@ def calibrate(
     config: MetricConfig | None = None,
     on_frame: Callable[[], None] = lambda: None,
     profile: Profile | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Threshold]:
     """Choose a threshold for every score on one dataset, to be applied to others as ``MetricConfig.thresholds``.
 
@@ -143,11 +160,12 @@ def calibrate(
             used.
         store: Stored score maps of the dataset.
         config: Memory for the scores.
-        on_frame: Called after each frame.
+        on_frame: Called after each frame of this process.
         profile: Receives the seconds spent in each stage.
+        processes: The processes that share the frames.
 
     Returns:
-        The threshold of each score map, by name.
+        The threshold of each score map, by name; the same on every process.
 
     Raises:
         InputError: A score needs a field that the model does not provide, a frame cannot be read, a score is NaN or
@@ -175,19 +193,28 @@ def calibrate(
         names = [score.name for score in scores]
         return store is not None and store.has(frame.id, names, frame.image_hash) and not pipeline.needs_classes
 
-    visits = [(dataset, i) for i in range(len(dataset))]
-    _visit(_Reader(model, stored, check, profile, scores), inference or Inference(), visits, add)
-    chosen = {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
-    return {name: replace(threshold, images=frozenset(images)) for name, threshold in chosen.items()}
+    visits = [(dataset, i) for i in frame_share(dataset, scores, store, processes)]
+    with Worker() as worker:
+        _visit(_Reader(model, stored, check, profile, scores), inference or Inference(), visits, add, worker)
+        with profile.stage("metrics"):
+            worker.finish()
+    if processes.size > 1:
+        for each in metrics.values():
+            each.gather(processes.group)
+    every = frozenset().union(*processes.gather(images))
+    chosen: dict[str, Threshold] = {}
+    if processes.rank == 0:
+        chosen = {name: choose_threshold(each, calibration.rule, calibration.level) for name, each in metrics.items()}
+    return processes.from_first({name: replace(threshold, images=every) for name, threshold in chosen.items()})
 
 
 class _DatasetRun:
-    """Scores and metrics of one dataset while its frames come in, in any order. ``result`` is set after the last one.
+    """Scores and metrics of one dataset while its frames come in, in any order.
 
-    Only the worker thread adds frames.
+    Only the worker thread adds frames and calls :meth:`finish`, which sets ``result`` on process 0.
     """
 
-    result: DatasetResult
+    result: DatasetResult | None = None
 
     def __init__(
         self,
@@ -197,13 +224,13 @@ class _DatasetRun:
         config: MetricConfig,
         callbacks: Sequence[Callback],
         profile: Profile,
+        processes: Processes,
     ) -> None:
-        self._dataset = dataset
+        self.dataset, self.store = dataset, store
         self._pipeline = pipeline
-        self._store = store
+        self._processes = processes
         self._callbacks, self._profile = callbacks, profile
         self._metrics = {name: ScoreMetrics(name, dataset, config, pipeline.classes) for name in pipeline.names}
-        self._left = len(dataset)
         self._fingerprint = Fingerprint()
         self._images: dict[str, str] = {}
         self._met = {KNOWN: False, ANOMALY: False}
@@ -211,14 +238,14 @@ class _DatasetRun:
     def stored(self, frame: Frame) -> bool:
         """Whether the frame's scores can be read from the store, and nothing else of the model is needed."""
         names = [score.name for score in self._pipeline.scores]
-        there = self._store is not None and self._store.has(frame.id, names, frame.image_hash)
+        there = self.store is not None and self.store.has(frame.id, names, frame.image_hash)
         return there and not self._needs_classes(frame)
 
     def _needs_classes(self, frame: Frame) -> bool:
         return (
             self._pipeline.needs_classes
             or any(metric.needs_classes for metric in self._metrics.values())
-            or any(callback.wants_classes(self._dataset.name, frame.id) for callback in self._callbacks)
+            or any(callback.wants_classes(self.dataset.name, frame.id) for callback in self._callbacks)
         )
 
     def add(self, frame: Frame, prediction: ImagePrediction | None) -> None:
@@ -230,7 +257,7 @@ class _DatasetRun:
             if prediction is not None and self._needs_classes(frame):
                 classes = predicted_classes(prediction, size)
             if prediction is None:
-                raw = self._pipeline.read(frame, self._store)
+                raw = self._pipeline.read(frame, self.store)
             else:
                 raw = self._pipeline.score(prediction, size)
             maps = self._pipeline.post_process(frame, raw, classes)
@@ -242,24 +269,35 @@ class _DatasetRun:
                 self._met[value] |= bool((frame.label == value).any())
         with self._profile.stage("report", background=True):
             top = None if prediction is None else partial(top_classes, prediction, size)
-            result = FrameResult(self._dataset.name, frame, maps, raw, prediction is not None, classes, top)
+            result = FrameResult(self.dataset.name, frame, maps, raw, prediction is not None, classes, top)
             for callback in self._callbacks:
                 callback.on_frame(result)
-        self._left -= 1
-        if self._left == 0:
-            self._finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Bring the frames of all processes together; process 0 computes the result and calls the callbacks."""
         with self._profile.stage("metrics", background=True):
-            self.result = self._compute()
+            parts = self._processes.gather((self._images, self._met, self._fingerprint))
+            for images, met, fingerprint in parts:
+                self._images |= images
+                self._met = {value: seen or met[value] for value, seen in self._met.items()}
+                self._fingerprint.merge(fingerprint)
+            scores = {name: metric.result(self._processes) for name, metric in self._metrics.items()}
+            if self._processes.rank == 0:
+                self._check_met()
+                self.result = self._result({name: one for name, one in scores.items() if one is not None})
+        if self.result is not None:
+            self._tell(self.result)
+        self._metrics.clear()
+
+    def _tell(self, result: DatasetResult) -> None:
         curves = {name: metric.curves for name, metric in self._metrics.items() if metric.curves is not None}
         tables = {name: metric.table for name, metric in self._metrics.items() if metric.table is not None}
         for callback in self._callbacks:
-            callback.on_dataset_end(DatasetEnd(self.result, self._pipeline.classes, curves, tables))
-        self._metrics.clear()
+            callback.on_dataset_end(DatasetEnd(result, self._pipeline.classes, curves, tables))
 
-    def _compute(self) -> DatasetResult:
-        dataset = self._dataset
+    def _check_met(self) -> None:
+        """Raise ``InputError`` unless there were anomalous and known pixels."""
+        dataset = self.dataset
         for value, word in ((ANOMALY, "anomalous"), (KNOWN, "known")):
             if not self._met[value]:
                 raise InputError(
@@ -267,11 +305,14 @@ class _DatasetRun:
                     f"{len(dataset)} frames of {dataset.root}; evaluate more frames (a higher --limit, or none), or "
                     "check the labels"
                 )
+
+    def _result(self, scores: dict[str, ScoreResult]) -> DatasetResult:
+        dataset = self.dataset
         return DatasetResult(
             dataset.name,
             len(dataset),
             dataset.layout,
-            {name: metric.result() for name, metric in self._metrics.items()},
+            scores,
             version=dataset.version,
             fingerprint=self._fingerprint.hexdigest(),
             published_frames=dataset.published or 0,
@@ -319,6 +360,7 @@ def _visit(
     inference: Inference,
     visits: Sequence[tuple[Dataset, int]],
     add: Callable[[_ReadFrame, ImagePrediction | None], None],
+    worker: Worker,
 ) -> None:
     """Run the model on frames in order, and pass each on to the background thread that scores."""
     profile, model = reader.profile, reader.model
@@ -331,26 +373,26 @@ def _visit(
         return predict_batch(model, inference, [each.inputs for each in group])
 
     shown = show(visits, reader, ask, shape=_shape, batch=inference.batch, profile=profile)
-    with closing(shown) as frames, Worker() as worker:
+    with closing(shown) as frames:
         for read, prediction in frames:
             with profile.stage("scores"):
                 worker.submit(add, read, prediction)
-        with profile.stage("metrics"):
-            worker.finish()
 
 
 def _shape(read: _ReadFrame) -> Any:
     return None if read.inputs is None else read.inputs.shape
 
 
-def _visits(datasets: Sequence[Dataset]) -> list[tuple[Dataset, int]]:
-    """All frames; the first ones of every dataset come before the others."""
-    first, rest = [], []
+def _visits(
+    datasets: Sequence[Dataset], shares: Mapping[str, Sequence[int]]
+) -> tuple[list[tuple[Dataset, int]], dict[str, list[tuple[Dataset, int]]]]:
+    """The frames of this process: the first ones of all datasets, and the others by dataset."""
+    first, rest = [], {}
     for dataset in datasets:
-        chosen = first_frames(len(dataset))
-        first += [(dataset, i) for i in chosen]
-        rest += [(dataset, i) for i in range(len(dataset)) if i not in chosen]
-    return first + rest
+        early = first_frames(len(dataset))
+        first += [(dataset, i) for i in shares[dataset.name] if i in early]
+        rest[dataset.name] = [(dataset, i) for i in shares[dataset.name] if i not in early]
+    return first, rest
 
 
 def chosen_on_it(measured: str, chosen: str, frames: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from anomaly.datasets.dataset import Dataset
-from anomaly.datasets.fingerprint import check_unseen
+from anomaly.datasets.fingerprint import check_unseen, files_digest
 from anomaly.datasets.label_counts import LabelCounts, check_both_kinds, count_labels
 from anomaly.datasets.overlap import shared_images
 from anomaly.errors import InputError
@@ -17,6 +17,7 @@ from anomaly.evaluation.callbacks import Callback, ProgressCallback, ScoreMapCal
 from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.evaluation.evaluator import calibrate, chosen_on_it, evaluate
 from anomaly.evaluation.score_maps import NO_POST, ScorePipeline, Store, check_scores
+from anomaly.evaluation.shares import frame_share
 from anomaly.metrics.calibration import check_pixels
 from anomaly.models.base import Model
 from anomaly.models.tiling import Inference
@@ -25,6 +26,7 @@ from anomaly.results.records import ClosedSet, EvaluationRecord
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import Score
 from anomaly.utils.names import check_distinct
+from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
 
 PROTOCOL = {
@@ -91,8 +93,12 @@ def run(
     progress: Progress = lambda what, total: lambda: None,
     profile: Profile | None = None,
     on_labels: Callable[[Dataset, LabelCounts], None] = lambda dataset, counts: None,
+    processes: Processes = ALONE,
 ) -> EvaluationRecord:
     """Run an evaluation and make its record.
+
+    Several processes share the frames. Each calls this function with the same arguments, and gets the same record but
+    for the timings, which are its own.
 
     Args:
         model: The model; None if all scores are stored.
@@ -106,17 +112,24 @@ def run(
         progress: Called for each part: reading labels, closed set, choosing thresholds, datasets.
         profile: Receives the seconds spent in each stage.
         on_labels: Called with each dataset and the counts of its labels, before the model runs.
+        processes: The processes that share the work.
 
     Raises:
-        InputError: The input is invalid as described in :func:`anomaly.evaluation.evaluator.evaluate`, or a dataset
-            shares images with the one on which thresholds are chosen.
+        InputError: The input is invalid as described in :func:`anomaly.evaluation.evaluator.evaluate`, a dataset
+            shares images with the one on which thresholds are chosen, or the processes do not see the same model, data
+            and settings.
     """
     profile, calibration, metrics = profile or Profile(), evaluation.calibration, evaluation.metrics
     check_distinct((dataset.name for dataset in datasets), "datasets")
     names = ScorePipeline(evaluation.scores, evaluation.post).names
     check_scores(evaluation.scores, model)
     _check_apart(calibration, datasets)
-    _read_labels(datasets, calibration, progress, on_labels)
+    _check_same(record, datasets, evaluation, provenance, processes)
+    _read_labels(datasets, calibration, progress, on_labels, processes)
+
+    def own(dataset: Dataset) -> int:
+        return len(frame_share(dataset, evaluation.scores, evaluation.stores.get(dataset.name), processes))
+
     closed = None if closed_set is None else closed_set(progress("closed set", closed_frames))
     if calibration is not None:
         thresholds = calibrate(
@@ -128,14 +141,15 @@ def run(
             check=evaluation.check,
             store=evaluation.stores.get(calibration.dataset.name),
             config=metrics,
-            on_frame=progress(f"threshold on {calibration.dataset.name}", len(calibration.dataset)),
+            on_frame=progress(f"threshold on {calibration.dataset.name}", own(calibration.dataset)),
             profile=profile,
+            processes=processes,
         )
         metrics = replace(metrics, thresholds=thresholds)
         _tell_classes(model, datasets)
     stores = {one.name: evaluation.stores[one.name] for one in datasets if one.name in evaluation.stores}
     writers = {name: store for name, store in stores.items() if isinstance(store, ScoreWriter)}
-    advance = {dataset.name: progress(dataset.name, len(dataset)) for dataset in datasets}
+    advance = {dataset.name: progress(dataset.name, own(dataset)) for dataset in datasets}
     found = evaluate(
         model,
         datasets,
@@ -147,6 +161,7 @@ def run(
         config=metrics,
         callbacks=[ScoreMapCallback(writers), *callbacks, ProgressCallback(lambda name: advance[name]())],
         profile=profile,
+        processes=processes,
     )
     colour_scales: dict[str, Any] = next(
         (scales for one in callbacks if (scales := getattr(one, "colour_scales", None))), {}
@@ -187,18 +202,43 @@ def _check_apart(calibration: Calibration | None, datasets: Sequence[Dataset]) -
             raise InputError(chosen_on_it(dataset.name, name, shared))
 
 
+def _check_same(
+    record: Mapping[str, Any],
+    datasets: Sequence[Dataset],
+    evaluation: Evaluation,
+    provenance: Mapping[str, Any],
+    processes: Processes,
+) -> None:
+    """Check that all processes see the same model, data and settings."""
+    if processes.size == 1:
+        return
+    calibration = evaluation.calibration
+    of_process = ("command", "date", "git_commit", "machine")
+    processes.check_same("model", dict(record))
+    processes.check_same("inputs and versions", {k: v for k, v in provenance.items() if k not in of_process})
+    settings = {name: value for name, value in evaluation.settings.items() if name != "device"}
+    names = ScorePipeline(evaluation.scores, evaluation.post).names
+    rule = None if calibration is None else (calibration.rule, repr(calibration.level))
+    processes.check_same(
+        "settings", (names, evaluation.inference, settings, _metric_settings(evaluation.metrics), rule)
+    )
+    for dataset in (*datasets, *([] if calibration is None else [calibration.dataset])):
+        processes.check_same(f"files of {dataset.name}", files_digest(dataset))
+
+
 def _read_labels(
     datasets: Sequence[Dataset],
     calibration: Calibration | None,
     progress: Progress,
     on_labels: Callable[[Dataset, LabelCounts], None],
+    processes: Processes,
 ) -> None:
     """Check that every label value is declared, and that the pixels that the metrics need are there."""
     chosen_on = [] if calibration is None else [calibration.dataset]
     every = list({dataset.name: dataset for dataset in (*datasets, *chosen_on)}.values())
-    advance, counts = progress("labels", sum(map(len, every))), {}
+    advance, counts = progress("labels", sum(len(processes.in_turn(one.files)) for one in every)), {}
     for dataset in every:
-        counts[dataset.name] = count_labels(dataset, on_frame=advance)
+        counts[dataset.name] = count_labels(dataset, on_frame=advance, processes=processes)
         on_labels(dataset, counts[dataset.name])
     for dataset in datasets:
         check_both_kinds(dataset, counts[dataset.name])
@@ -220,13 +260,16 @@ def _settings(metrics: MetricConfig, calibration: Calibration | None) -> dict[st
         first = next(iter(metrics.thresholds.values()))
         level = None if math.isnan(first.level) else first.level
         chosen = {"dataset": first.dataset, "frames": len(calibration.dataset), "rule": first.rule, "level": level}
+    return {**_metric_settings(metrics), "threshold": chosen}
+
+
+def _metric_settings(metrics: MetricConfig) -> dict[str, Any]:
     track = None if metrics.track is None else {**asdict(metrics.track), "at": metrics.components_at}
     return {
         "mode": metrics.mode,
         "components": track,
         "bootstrap": {"replicates": metrics.replicates, "seed": 0},
         "levels": {"tpr": metrics.tpr, "fpr": metrics.fpr},
-        "threshold": chosen,
     }
 
 

@@ -13,11 +13,13 @@ from anomaly.evaluation.config import MetricConfig
 from anomaly.frames import Frame, ScoreMap
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.calibration import apply_threshold
-from anomaly.metrics.component import ComponentMetrics
+from anomaly.metrics.component import BEST_F1, ComponentMetrics
 from anomaly.metrics.open_iou import OpenIoUMetrics
+from anomaly.metrics.pixel import PixelResult
 from anomaly.metrics.score_curves import ScoreCurves
 from anomaly.results.records import ScoreResult, state_name
 from anomaly.results.remarks import SeenValues, unlabelled_classes
+from anomaly.utils.processes import ALONE, Processes
 
 AT_THRESHOLD = ("tpr", "fpr", "precision", "f1", "iou")
 
@@ -84,12 +86,34 @@ class ScoreMetrics:
         if self._open_iou is not None and prediction is not None and frame.class_label is not None:
             self._open_iou.update(frame.id, prediction, score, frame.label, frame.class_label)
 
-    def result(self) -> ScoreResult:
-        """Compute the metrics of all frames, and save the state of the pixel metrics if ``config.states`` is set."""
+    def result(self, processes: Processes = ALONE) -> ScoreResult | None:
+        """Compute the metrics of all frames, and save the state of the pixel metrics if ``config.states`` is set.
+
+        Args:
+            processes: The processes that share the frames; every one calls this method.
+
+        Returns:
+            The metrics on process 0, None on the others.
+        """
+        if processes.size == 1:
+            return self._compute(self._pixels.compute())
+        self._pixels.gather(processes.group)
+        for part in processes.gather(self._seen):
+            self._seen.merge(part)
+        if self._open_iou is not None:
+            self._open_iou.gather(processes.group)
+        pixels = self._pixels.compute() if processes.rank == 0 else None
+        best_f1_threshold = processes.from_first(pixels and pixels["best_f1_threshold"])
+        if self._components is not None:
+            if self._components.threshold == BEST_F1:  # so that no score map has to travel
+                self._components = self._components.matched(best_f1_threshold)
+            self._components.gather(processes.group)
+        return None if pixels is None else self._compute(pixels)
+
+    def _compute(self, pixels: PixelResult) -> ScoreResult:
         if self._config.states is not None:
             self._config.states.mkdir(exist_ok=True)
             self._pixels.save(self._config.states / state_name(self._pixels.dataset, self._pixels.name))
-        pixels = self._pixels.compute()
         remarks = self._seen.remarks(pixels["auroc"])
         found: dict[str, Any] = {"confidence_intervals": {}, "components": {}, "open_world": {}, "at_threshold": {}}
         replicates = self._config.replicates

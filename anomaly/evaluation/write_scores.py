@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from anomaly.datasets.images import read_image
 from anomaly.evaluation.score_maps import ScorePipeline, check_scores
+from anomaly.evaluation.shares import image_share
 from anomaly.frames import Image, image_hash
 from anomaly.models.base import Model
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import Score, check_not_learned
+from anomaly.utils.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,7 @@ def write_scores(
     inference: Inference | None = None,
     check: Callable[[str, str], None] | None = None,
     on_frame: Callable[[], None] | None = None,
+    processes: Processes = ALONE,
 ) -> int:
     """Run a model on images and write their score maps, at the size of the image.
 
@@ -46,10 +49,11 @@ def write_scores(
         inference: How the model is applied to an image; by default to the whole image once.
         check: Called with the name and the :func:`anomaly.frames.image_hash` of each frame, stored or not. It raises an
             error for a frame that must not be scored.
-        on_frame: Called after each frame.
+        on_frame: Called after each frame of this process.
+        processes: The processes that share the images; each has a writer of its own to the same folder.
 
     Returns:
-        Number of frames on which the model ran.
+        Number of frames on which the model ran, on all processes together.
 
     Raises:
         InputError: A score needs a field that the model does not provide, an image cannot be read, a score is NaN or
@@ -77,7 +81,8 @@ def write_scores(
         return None if one[3] is None else one[3].shape
 
     shown = 0
-    jobs = sorted(images, key=lambda one: not writer.has(one[0], pipeline.names))
+    mine = [images[i] for i in image_share(images, scores, writer, processes)]
+    jobs = sorted(mine, key=lambda one: not writer.has(one[0], pipeline.names))
     with closing(show(jobs, read, ask, shape=shape, batch=inference.batch)) as frames:
         for (frame, image, name_of_image, _), prediction in frames:
             if prediction is not None:
@@ -86,4 +91,4 @@ def write_scores(
                 shown += 1
             if on_frame is not None:
                 on_frame()
-    return shown
+    return sum(processes.gather(shown))

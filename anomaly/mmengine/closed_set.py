@@ -25,6 +25,7 @@ from anomaly.models.evaluation_mode import evaluation_mode
 from anomaly.models.loop import show
 from anomaly.results.records import ClosedSet
 from anomaly.utils.names import check_distinct
+from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
 
 
@@ -126,6 +127,7 @@ def evaluate_closed_set(
     limit: int | None = None,
     on_frame: Callable[[], None] | None = None,
     profile: Profile | None = None,
+    processes: Processes = ALONE,
 ) -> ClosedSet:
     """Segment the validation images and compare them with their labels.
 
@@ -134,8 +136,9 @@ def evaluate_closed_set(
         model: The network on its device. It is in evaluation mode during segmentation, and then as before.
         dataset: The dataset from :func:`open_closed_set`.
         limit: Number of frames, from the first; None for all.
-        on_frame: Called after each frame.
+        on_frame: Called after each frame of this process.
         profile: Receives the seconds spent in each stage.
+        processes: The processes that share the frames.
 
     Returns:
         IoU and accuracy pooled over the frames, as fractions in 0..1. A class in neither labels nor predictions is NaN
@@ -148,13 +151,13 @@ def evaluate_closed_set(
     profile = profile or Profile()
     metric = IoUMetric(ignore_index=_ignore_index(config), prefix="closed_set")
     metric.dataset_meta = dataset.metainfo
-    frames = len(dataset) if limit is None else min(limit, len(dataset))
+    frames = processes.in_turn(range(len(dataset) if limit is None else min(limit, len(dataset))))
 
     def ask(batch: Sequence[dict[str, Any]]) -> Sequence[Any]:
         with torch.no_grad(), evaluation_mode(model):
             return model.val_step(pseudo_collate(list(batch)))
 
-    with closing(show(range(frames), lambda i: _read(dataset, i, profile), ask, profile=profile)) as shown:
+    with closing(show(frames, lambda i: _read(dataset, i, profile), ask, profile=profile)) as shown:
         for _, sample in shown:
             with profile.stage("metrics"):
                 _check_size(sample)
@@ -162,7 +165,8 @@ def evaluate_closed_set(
                 metric.process({}, [sample.to_dict()])
             if on_frame is not None:
                 on_frame()
-    return _closed_set(config.val_dataloader.dataset.type, dataset.metainfo["classes"], metric.results)
+    areas = [area for part in processes.gather(metric.results) for area in part]
+    return _closed_set(config.val_dataloader.dataset.type, dataset.metainfo["classes"], areas)
 
 
 def _closed_set(name: str, classes: tuple[str, ...], areas: list[tuple[torch.Tensor, ...]]) -> ClosedSet:

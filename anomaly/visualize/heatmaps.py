@@ -9,10 +9,11 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from anomaly.datasets.dataset import Dataset
-from anomaly.evaluation.callbacks import Callback, FrameResult, first_frames
+from anomaly.evaluation.callbacks import Callback, FrameResult
 from anomaly.frames import Frame, Image, Label, ScoreMap
 from anomaly.utils.background import Worker
 from anomaly.utils.files import write_whole
+from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
 from anomaly.visualize.heatmap import Heatmap
 from anomaly.visualize.panel import Panel, cell_size, encode_png, shrink, shrink_label
@@ -34,24 +35,32 @@ class HeatmapCallback(Callback):
     Each score has one colour scale for all frames: the 1st to the 99th percentile over the frames that an evaluation
     visits first (:func:`anomaly.evaluation.callbacks.first_frames` of every dataset). These frames are kept at picture
     size until the scale is known. A background thread draws; :meth:`on_frame` waits only when it is several frames
-    behind. Leaving the context drops pictures that are not drawn yet.
+    behind. Leaving the context drops pictures that are not drawn yet. Each of several processes draws its own frames,
+    with the colour scales of all first frames.
 
     Args:
         folder: Folder for the pictures; made when the first picture is written.
         scores: Names of the scores to draw; all by default.
         profile: Gets the seconds in which the background thread is busy.
+        processes: The processes that share the evaluation.
 
     Attributes:
         scales: Colour scale of each score; empty until the first frames are complete.
     """
 
-    def __init__(self, folder: Path, scores: Sequence[str] | None = None, profile: Profile | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scores: Sequence[str] | None = None,
+        profile: Profile | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
         self.scales: dict[str, Heatmap] = {}
         self._folder = folder
         self._scores = None if scores is None else tuple(scores)
         self._profile = profile or Profile()
+        self._processes = processes.another()
         self._held: list[_Cells] = []
-        self._waited_for = 0
         self._worker = Worker(BACKLOG)
 
     @property
@@ -60,16 +69,16 @@ class HeatmapCallback(Callback):
         return {name: [scale.low, scale.high] for name, scale in self.scales.items()}
 
     def on_start(self, datasets: Sequence[Dataset], scores: Sequence[str]) -> None:
-        """Count the frames that determine the colour scales."""
+        """Note the names of the scores."""
         self._scores = tuple(scores) if self._scores is None else self._scores
-        self._waited_for = sum(len(first_frames(len(dataset))) for dataset in datasets)
 
     def on_frame(self, result: FrameResult) -> None:
         """Draw a frame, or keep it until the colour scales are known."""
-        self._waited_for -= 1
         self.add(result.dataset, result.frame, result.scores)
-        if self._waited_for == 0:
-            self.fix_scales()
+
+    def on_first_frames(self) -> None:
+        """Set the colour scales."""
+        self.fix_scales()
 
     def on_end(self) -> None:
         """Wait until every picture is written, and raise any error of the background thread."""
@@ -87,7 +96,7 @@ class HeatmapCallback(Callback):
         self._worker.submit(self._take, dataset, frame, {name: scores[name] for name in names})
 
     def fix_scales(self) -> None:
-        """Set ``scales`` from the frames added so far (at least one), and draw these frames."""
+        """Set ``scales`` from the frames that all processes added so far (at least one), and draw these frames."""
         self._worker.submit(self._fix)
 
     def __enter__(self) -> HeatmapCallback:
@@ -116,7 +125,8 @@ class HeatmapCallback(Callback):
                 self._held.append(cells)
 
     def _fix(self) -> None:
-        self.scales = {name: Heatmap.of([cells.scores[name] for cells in self._held]) for name in self._held[0].scores}
+        maps = [one for part in self._processes.gather([cells.scores for cells in self._held]) for one in part]
+        self.scales = {name: Heatmap.of([scores[name] for scores in maps]) for name in maps[0]}
         for cells in self._held:
             self._draw(cells)
         self._held.clear()

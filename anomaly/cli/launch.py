@@ -1,0 +1,267 @@
+"""Commands on many processes: where a launcher says so, how they meet, and how one failure ends them all."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from anomaly.cli import process
+from anomaly.errors import InputError
+from anomaly.utils.optional import needs
+from anomaly.utils.processes import ALONE, PATIENCE, Processes
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+MEETING = timedelta(minutes=5)
+"""How long a process waits for the others to start."""
+GRACE = 20.0
+"""Seconds that a process has to clean up once another one has failed."""
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what started the processes."""
+    help_ = "what started this command on several processes, which then share the work (docs/distributed.md)"
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help=f"{help_} (default: none)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of this process among those that a launcher started.
+
+    Args:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        local_rank: Number of this process on its machine, from 0.
+        address: Host of process 0.
+        port: Port on which process 0 can be reached.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    address: str
+    port: int
+
+
+# Variables with rank, number of processes, and rank on the machine.
+_VARIABLES = {
+    "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"),),
+    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),),
+    "mpi": (
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),  # Open MPI
+        ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),  # MPICH and Intel MPI
+    ),
+}
+_STARTED_BY = {"pytorch": "torchrun or tools/dist_eval.sh", "slurm": "srun", "mpi": "mpirun"}
+
+
+def read_place(launcher: str, environment: Mapping[str, str]) -> Place:
+    """Read the place of this process from the environment that a launcher sets.
+
+    ``MASTER_ADDR`` and ``MASTER_PORT`` say where process 0 is. Under Slurm they default to the first node of the job
+    and a port that depends on the job's number; under MPI on a single machine, to that machine.
+
+    Args:
+        launcher: ``"pytorch"``, ``"slurm"`` or ``"mpi"``.
+        environment: The environment variables.
+
+    Raises:
+        InputError: A variable is missing or no number.
+    """
+    sets = _VARIABLES[launcher]
+    names = next((names for names in sets if names[0] in environment), sets[0])
+    rank, size, local_rank = (_number(launcher, name, environment) for name in names)
+    if not 0 <= rank < size or local_rank < 0:
+        raise InputError(
+            f"--launcher {launcher}: expected a rank below the number of processes, found {names[0]}={rank} and "
+            f"{names[1]}={size}; start the command with {_STARTED_BY[launcher]}"
+        )
+    address, port = environment.get("MASTER_ADDR"), 29500
+    if launcher == "slurm":
+        nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or "127.0.0.1"
+        address = address or first_host(nodes)
+        port = 20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000
+    elif launcher == "mpi" and environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS")) == str(
+        size
+    ):
+        address = address or "127.0.0.1"
+    if size > 1 and not address:
+        raise InputError(
+            f"--launcher {launcher}: expected the host of process 0 in MASTER_ADDR, found none; set it for all of them"
+        )
+    if launcher == "pytorch" or "MASTER_PORT" in environment:
+        port = _number(launcher, "MASTER_PORT", environment)
+    return Place(rank, size, local_rank, address or "", port)
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a list of Slurm, such as ``gpu[003-010,020],login`` (``gpu003``)."""
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", nodes).partition(",")[0]
+
+
+def _number(launcher: str, name: str, environment: Mapping[str, str]) -> int:
+    found = environment.get(name)
+    if found is None or not found.strip().isdecimal():
+        what = "none" if found is None else repr(found)
+        raise InputError(
+            f"--launcher {launcher}: expected a number in the environment variable {name}, found {what}; start the "
+            f"command with {_STARTED_BY[launcher]}, or leave --launcher out"
+        )
+    return int(found)
+
+
+@contextmanager
+def launched(args: argparse.Namespace) -> Iterator[Processes]:
+    """Join the processes that ``--launcher`` started, and yield them; only process 0 prints.
+
+    Each process uses the GPU of its number on the machine, unless ``--device`` says otherwise. Warnings and errors are
+    printed once. When a process fails or is killed, all others end within seconds.
+
+    Args:
+        args: Parsed arguments with ``launcher``, and ``device`` where the command has it.
+
+    Raises:
+        InputError: The launcher's environment is missing, or the processes cannot meet.
+    """
+    if args.launcher == "none":
+        yield ALONE
+        return
+    place = read_place(args.launcher, os.environ)
+    _choose_device(args, place)
+    if place.size == 1:
+        yield ALONE
+        return
+    with needs("torch", f"--launcher {args.launcher}"):
+        import torch.distributed as dist
+    os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
+    try:
+        store, _, _ = next(dist.rendezvous("env://", place.rank, place.size, timeout=MEETING))
+        dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=MEETING)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"--launcher {args.launcher}: expected {place.size} processes to meet at {place.address}:{place.port}, "
+            f"found: {reason}; start all of them, with a port that is free"
+        ) from error
+    signal.signal(signal.SIGTERM, _end)
+    voice = _Voice(store, place.rank)
+    processes = Processes(place.rank, place.size).another()
+    watch = _Watch(place, voice)
+    with voice:
+        yield processes
+        processes.wait()
+        watch.leave()
+
+
+def _end(*_: Any) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _choose_device(args: argparse.Namespace, place: Place) -> None:
+    """Give the process the GPU of its number on the machine.
+
+    Raises:
+        InputError: The machine has fewer GPUs than processes.
+    """
+    if getattr(args, "device", "cpu") not in (None, "cuda"):
+        return
+    with needs("torch", f"--launcher {args.launcher}"):
+        import torch
+    if not torch.cuda.is_available():
+        return  # without --device that is the CPU; --device cuda is refused where the model is loaded
+    if place.local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"process {place.rank}: expected a GPU for every process of a machine, found {torch.cuda.device_count()}; "
+            "start fewer processes, or name one --device for all of them"
+        )
+    args.device = f"cuda:{place.local_rank}"
+    torch.cuda.set_device(place.local_rank)
+
+
+class _Voice:
+    """What the processes print: process 0 everything, all of them each warning once, and one error.
+
+    Args:
+        store: The store of the process group.
+        rank: Number of this process.
+    """
+
+    def __init__(self, store: Any, rank: int) -> None:
+        self._store, self._rank = store, rank
+        self._kept: list[Any] = []
+
+    def first(self, key: str) -> bool:
+        """Whether this process is the first to say something; also if the store is gone."""
+        try:
+            return bool(self._store.compare_set(f"anomaly/{key}", "", str(self._rank)) == str(self._rank).encode())
+        except RuntimeError:  # the process that holds the store is gone
+            return True
+
+    def __enter__(self) -> None:
+        self._kept = [sys.stdout, sys.stderr, warnings.showwarning]
+        error = sys.stderr
+
+        def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+            text = warnings.formatwarning(message, category, filename, lineno)
+            if self.first(hashlib.sha256(text.encode()).hexdigest()):
+                error.write(text)
+
+        warnings.showwarning = show
+        process.speaks_first = lambda: self.first("error")
+        if self._rank:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # open until the process ends
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout, sys.stderr, warnings.showwarning = self._kept
+
+
+class _Watch:
+    """Watches the next process, in a ring, and ends this one if that dies; so all end, one after the other.
+
+    A thread waits for a message that the next process sends when its work is done. If it dies, its connection closes.
+    """
+
+    def __init__(self, place: Place, voice: _Voice) -> None:
+        import torch.distributed as dist
+
+        self._place, self._voice = place, voice
+        self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._next = (place.rank + 1) % place.size
+        self._thread = threading.Thread(target=self._wait, name="watch", daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Tell the previous process that this one is done, and wait until the next one says so too."""
+        import torch
+        import torch.distributed as dist
+
+        dist.send(torch.ones(1), (self._place.rank - 1) % self._place.size, group=self._group)
+        self._thread.join(GRACE)
+
+    def _wait(self) -> None:
+        import torch
+        import torch.distributed as dist
+
+        try:
+            dist.recv(torch.zeros(1), self._next, group=self._group)
+        except RuntimeError:
+            if self._voice.first("error"):
+                os.write(
+                    2,
+                    f"error: process {self._next} ended before its work was done; it may have been killed, or "
+                    "have used too much memory. The run ends\n".encode(),
+                )
+            hard_end = threading.Timer(GRACE, os._exit, (1,))  # if the main thread hangs in a library
+            hard_end.daemon = True
+            hard_end.start()
+            os.kill(os.getpid(), signal.SIGTERM)
