@@ -53,11 +53,15 @@ class Fingerprint:
             )
         digest = hashlib.sha256(f"{label.shape[0]}x{label.shape[1]}:".encode())
         digest.update(label.tobytes())
-        if self._frames.setdefault(frame_id, digest.hexdigest()) != digest.hexdigest():
-            raise InputError(
-                f"frame {frame_id!r} was seen before with another label; give every frame its own name, such as its "
-                "path"
-            )
+        self._add({frame_id: digest.hexdigest()})
+
+    def merge(self, other: Fingerprint) -> None:
+        """Add the frames of ``other``, which does not change.
+
+        Raises:
+            InputError: A frame is in both, with different labels; no frame is added then.
+        """
+        self._add(other._frames)
 
     def hexdigest(self) -> str:
         """Return the checksum of the frames added so far, SHA-256 in hexadecimal."""
@@ -65,6 +69,15 @@ class Fingerprint:
         for frame_id in sorted(self._frames):
             digest.update(f"{len(frame_id.encode())}:{frame_id}={self._frames[frame_id]};".encode())
         return digest.hexdigest()
+
+    def _add(self, frames: dict[str, str]) -> None:
+        for frame_id, label in frames.items():
+            if self._frames.get(frame_id, label) != label:
+                raise InputError(
+                    f"frame {frame_id!r} was seen before with another label; give every frame its own name, such as "
+                    "its path"
+                )
+        self._frames |= frames
 
 
 def files_digest(dataset: Dataset) -> str:

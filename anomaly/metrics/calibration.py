@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,7 +50,8 @@ class Threshold:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", real("threshold", self.value, "a score"))
-        object.__setattr__(self, "level", real("level", self.level))
+        level = real("level", self.level)
+        object.__setattr__(self, "level", math.nan if math.isnan(level) else level)  # one NaN, which equals itself here
         object.__setattr__(self, "rule", choice("rule", self.rule, RULES))
         object.__setattr__(self, "name", text("name", self.name))
         object.__setattr__(self, "dataset", text("dataset", self.dataset))
@@ -58,6 +59,10 @@ class Threshold:
             raise InputError(
                 "threshold: expected a score, found nan; choose it on a dataset with the pixels that its rule needs"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make a copy or a pickle through the constructor, so that it equals the threshold even if its level is NaN."""
+        return Threshold, tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True)

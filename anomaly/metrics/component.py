@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.frames import Label, as_array, as_frame_id, as_score
+from anomaly.metrics.distributed import State, gather
 from anomaly.metrics.functional.components import FrameComponents, Track, frame_components
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 from anomaly.metrics.spill import SpillFile, Stored
-from anomaly.utils.given import real, text
+from anomaly.utils.given import choice, real, text
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 LEVELS = np.linspace(0.25, 0.75, 11)
 SHOWN = (25, 50, 75)
@@ -107,6 +113,7 @@ class ComponentMetrics:
     ) -> None:
         self.track = track
         self.threshold = component_threshold(threshold)
+        self.threshold_from = BEST_F1 if self.threshold == BEST_F1 else "given"
         self.name = text("name", name)
         self.dataset = text("dataset", dataset)
         self.spill_dir = spill_dir
@@ -153,15 +160,58 @@ class ComponentMetrics:
         """Add the frames of ``other``, which does not change.
 
         Raises:
-            InputError: ``other`` has another score, dataset, track or threshold, or a different frame of the same id.
+            InputError: ``other`` has another score, dataset, track, threshold or origin of the threshold, or a
+                different frame of the same id.
         """
-        settings = ("name", "dataset", "track", "threshold")
+        settings = ("name", "dataset", "track", "threshold", "threshold_from")
         mine, theirs = ({name: getattr(one, name) for name in settings} for one in (self, other))
         check_same_settings("component metrics", mine, theirs)
         self._keys.check(other._keys)
         self._frames = {**other._frames, **self._frames}
         self._maps = {**other._maps, **self._maps}
         self._keys.take(other._keys)
+
+    def gather(self, group: ProcessGroup | None = None) -> None:
+        """Add the frames of all ``torch.distributed`` processes to the metrics of process 0.
+
+        Call it on every process. It does nothing without a process group. Only the metrics of process 0 change. With
+        ``"best_f1"`` score maps and labels travel, to a temporary file of process 0; :meth:`matched` avoids that.
+
+        Args:
+            group: A gloo group to use; by default all processes, in a group that is made for this call.
+
+        Raises:
+            InputError: A part cannot be merged; raised on every process.
+        """
+        gather(self, partial(self.from_state, spill_dir=self.spill_dir), group)
+
+    def matched(self, threshold: float) -> ComponentMetrics:
+        """Match the frames at the best-F1 threshold, so that only the values of components are left.
+
+        When several processes have a part of the frames each, every process can match its own score maps once the
+        threshold is known. The values of the merged metrics are those of one process with ``"best_f1"``.
+
+        Args:
+            threshold: The threshold that maximises the pixel F1 of the whole dataset; NaN if it is undefined, which
+                flags no pixel.
+
+        Returns:
+            Metrics of the same frames with that number as threshold. This object does not change.
+
+        Raises:
+            InputError: The threshold of this object is a number, so that it has no score maps; or ``threshold`` is not
+                a number, or not finite although there are known and anomaly pixels.
+        """
+        if self.threshold != BEST_F1:
+            raise InputError(
+                f"matched: expected component metrics with the threshold {BEST_F1!r}, which keep their score maps, "
+                f"found the threshold {self.threshold!r}; make them with threshold={BEST_F1!r}"
+            )
+        metrics = ComponentMetrics(self.track, name=self.name, dataset=self.dataset, spill_dir=self.spill_dir)
+        metrics.threshold = value = self._given(threshold)
+        metrics._frames = {name: self._match(*self._read(name), value) for name in self._maps}
+        metrics._keys.take(self._keys)
+        return metrics
 
     def compute(self, best_f1_threshold: float | None = None) -> ComponentResult:
         """Compute the metrics of all frames. You can call ``update`` and ``merge`` again afterwards.
@@ -179,9 +229,8 @@ class ComponentMetrics:
         """
         threshold, frames = self.threshold, self._frames
         if threshold == BEST_F1:
-            given = None if best_f1_threshold is None else self._given(best_f1_threshold)
-            threshold = self._best_f1_threshold() if given is None else given
-            frames = {name: self._match(*self._read(name), threshold) for name in self._maps}
+            matched = self.matched(self._best_f1_threshold() if best_f1_threshold is None else best_f1_threshold)
+            threshold, frames = matched.threshold, matched._frames
         frames = {name: frames[name] for name in sorted(frames)}
         siou, ppv, mirrored = (
             np.concatenate([getattr(frame, part) for frame in frames.values()] or [np.empty(0)])
@@ -198,7 +247,7 @@ class ComponentMetrics:
         return ComponentResult(
             values=values,
             threshold=float(threshold),
-            threshold_from=BEST_F1 if self.threshold == BEST_F1 else "given",
+            threshold_from=self.threshold_from,
             track=self.track,
             frames=len(frames),
             truth_components=siou.size,
@@ -209,6 +258,54 @@ class ComponentMetrics:
     def reset(self) -> None:
         """Remove all frames."""
         self._frames, self._maps, self._file, self._keys = {}, {}, None, FrameKeys()
+
+    def state(self) -> State:
+        """Return the state as values that JSON can hold, and as arrays that are made one at a time.
+
+        The arrays of a frame are its score map and its label with ``"best_f1"``, else the values of its components.
+        """
+        settings = {name: getattr(self, name) for name in ("threshold", "threshold_from", "name", "dataset")}
+        header = {"settings": {**settings, "track": asdict(self.track)}, **self._keys.state()}
+        return header, (array for frame_id in self._keys.counts for array in self._arrays(frame_id))
+
+    @classmethod
+    def from_state(
+        cls, header: dict[str, Any], arrays: Iterator[npt.NDArray[Any]], *, spill_dir: Path | None = None
+    ) -> ComponentMetrics:
+        """Make metrics from a state of :meth:`state`.
+
+        Args:
+            header: Values of the state.
+            arrays: Arrays of the state; score maps go to a temporary file one at a time.
+            spill_dir: Folder of the temporary file; by default that of the system.
+
+        Raises:
+            InputError: A setting, a score map or a label of the state is not valid, or there is no room for them.
+            ValueError: A frame is not valid otherwise.
+        """
+        settings = dict(header["settings"])
+        track, threshold = Track(**settings.pop("track")), settings.pop("threshold")
+        origin = choice("threshold_from", settings.pop("threshold_from"), (BEST_F1, "given"))
+        metrics = cls(track, BEST_F1 if origin == BEST_F1 else threshold, **settings, spill_dir=spill_dir)
+        if threshold != BEST_F1:
+            metrics.threshold = real("threshold", threshold, "a score", finite=origin == "given")
+        keys = FrameKeys.from_state(header)
+        for frame_id in keys.counts:
+            if threshold == BEST_F1:
+                metrics.update(frame_id, next(arrays), next(arrays))
+            else:
+                metrics._frames[frame_id] = _stored(frame_id, next(arrays), next(arrays), next(arrays))
+        if threshold != BEST_F1:
+            metrics._keys = keys
+        elif metrics._keys.counts != keys.counts:
+            raise ValueError("the pixel counts of a frame are not those of its label")
+        return metrics
+
+    def _arrays(self, name: str) -> Iterator[npt.NDArray[Any]]:
+        if self.threshold == BEST_F1:
+            yield from self._read(name)
+        else:
+            yield from vars(self._frames[name]).values()
 
     def _given(self, threshold: float) -> float:
         """Check a given best-F1 threshold."""
@@ -249,6 +346,21 @@ def _f1(siou: npt.NDArray[np.float64], ppv: npt.NDArray[np.float64], level: floa
     """Compute F1 at a level, and its true positives, false negatives and false positives."""
     tp, fn, fp = int((siou >= level).sum()), int((siou < level).sum()), int((ppv < level).sum())
     return (2 * tp / (2 * tp + fn + fp) if siou.size else math.nan), tp, fn, fp
+
+
+def _stored(
+    frame_id: str, siou: npt.NDArray[Any], ppv: npt.NDArray[Any], siou_predicted: npt.NDArray[Any]
+) -> FrameComponents:
+    """Check the values of a frame's components from a state; raise ``ValueError`` unless they are fractions."""
+    for values in (siou, ppv, siou_predicted):
+        if values.dtype != np.float64 or values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"frame {frame_id!r}: expected a list of fractions of float64, found {values.dtype} of shape "
+                f"{values.shape}"
+            )
+    if ppv.shape != siou_predicted.shape:
+        raise ValueError(f"frame {frame_id!r}: expected as many PPV as sIoU of predicted components")
+    return FrameComponents(siou, ppv, siou_predicted)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

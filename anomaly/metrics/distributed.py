@@ -2,79 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.distributed as dist
 
 from anomaly.errors import InputError
 
 if TYPE_CHECKING:
-    from anomaly.metrics.pixel import PixelMetrics
+    from torch.distributed import ProcessGroup
 
-_DTYPES = (np.float32, np.float64, np.int64)
+State = tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]
+"""Values that JSON can hold, and arrays that are made one at a time."""
+
+DTYPES = (np.float32, np.float64, np.int64, np.int32, np.uint8)
 _END = -1
+_NO_COLUMNS = -1
 
 
-def gather(metrics: PixelMetrics) -> None:
+class Mergeable(Protocol):
+    """Metrics that can be sent to another process and added to those there."""
+
+    def state(self) -> State:
+        """Return the state; its arrays have one or two dimensions and a type of :data:`DTYPES`."""
+        ...
+
+    def merge(self, other: Any) -> None:
+        """Add the frames of ``other``; raise ``InputError`` if it belongs to another evaluation."""
+        ...
+
+
+_M = TypeVar("_M", bound=Mergeable)
+
+
+def gather(
+    metrics: _M,
+    read: Callable[[dict[str, Any], Iterator[npt.NDArray[Any]]], _M],
+    group: ProcessGroup | None = None,
+) -> None:
     """Add the frames of all processes to the metrics of process 0; each frame counts once.
 
-    Call it on every process of the default group. It does nothing without a group or with a single process. Only the
-    metrics of process 0 change. The data are sent over gloo, whatever the backend of the default group.
+    Call it on every process of the group. It does nothing without a process group or with a single process. Only the
+    metrics of process 0 change. The other processes send their states in the order of their ranks, one array at a
+    time, so that process 0 holds one array besides what ``read`` and ``merge`` keep.
 
     Args:
         metrics: The metrics of this process.
+        read: Makes metrics from the header and the arrays of a state, as ``type(metrics).from_state``.
+        group: A gloo group to use, whose ranks count; by default all processes, in a gloo group that is made for this
+            call, whatever the backend of the default group.
 
     Raises:
-        InputError: :meth:`PixelMetrics.merge` fails for a part; raised on every process.
+        InputError: A part cannot be read or merged; raised on every process. Process 0 may have added other parts.
     """
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if "torch.distributed" not in sys.modules:  # loaded by whatever makes a process group
         return
-    group = dist.new_group(backend="gloo")
+    import torch.distributed as dist
+
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size(group) < 2:
+        return
+    if group is not None:
+        _gather(metrics, read, group)
+        return
+    own = dist.new_group(backend="gloo")
     try:
-        header, arrays = metrics.state()
-        headers: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(headers, header, group=group)
-        fault = [""]
-        if dist.get_rank() == 0:
-            for sender in range(1, len(headers)):
-                fault[0] = fault[0] or _take(metrics, headers[sender], _receive(sender, group))
-        else:
-            _send(arrays, group)
-        dist.broadcast_object_list(fault, src=0, group=group)
+        _gather(metrics, read, own)
     finally:
-        dist.destroy_process_group(group)
+        dist.destroy_process_group(own)
+
+
+def _gather(metrics: _M, read: Callable[[dict[str, Any], Iterator[npt.NDArray[Any]]], _M], group: ProcessGroup) -> None:
+    import torch.distributed as dist
+
+    fault = [""]
+    if dist.get_rank(group) == 0:
+        headers: list[Any] = [None] * dist.get_world_size(group)
+        dist.gather_object(None, headers, group=group, group_dst=0)
+        for sender in range(1, len(headers)):
+            arrays = _receive(sender, group)
+            try:
+                if not fault[0]:
+                    metrics.merge(read(headers[sender], arrays))
+            except InputError as error:
+                fault[0] = str(error)
+            finally:
+                for _ in arrays:  # so that no process waits for its data to be received
+                    pass
+    else:
+        header, arrays = metrics.state()
+        dist.gather_object(header, group=group, group_dst=0)
+        _send(arrays, group)
+    dist.broadcast_object_list(fault, group=group, group_src=0)
     if fault[0]:
         raise InputError(fault[0])
 
 
-def _take(metrics: PixelMetrics, header: dict[str, Any], arrays: Iterator[npt.NDArray[Any]]) -> str:
-    """Merge the state that another process sends; return an error message, or an empty text, after receiving all."""
-    try:
-        metrics.merge(metrics.from_state(header, arrays, **metrics.memory))
-    except InputError as error:
-        return str(error)
-    finally:
-        for _ in arrays:
-            pass
-    return ""
+def _send(arrays: Iterator[npt.NDArray[Any]], group: ProcessGroup) -> None:
+    """Send each array to process 0, its type and shape first."""
+    import torch
+    import torch.distributed as dist
 
-
-def _send(arrays: Iterator[npt.NDArray[Any]], group: dist.ProcessGroup) -> None:
     for array in arrays:
-        dist.send(torch.tensor([array.size, _DTYPES.index(array.dtype.type)]), 0, group=group)
+        rows, columns = (*array.shape, _NO_COLUMNS)[:2]
+        dist.send(torch.tensor([DTYPES.index(array.dtype.type), rows, columns]), group=group, group_dst=0)
         if array.size:
-            dist.send(torch.from_numpy(np.array(array)), 0, group=group)
-    dist.send(torch.tensor([_END, 0]), 0, group=group)
+            dist.send(torch.from_numpy(np.array(array, order="C")), group=group, group_dst=0)
+    dist.send(torch.tensor([_END, 0, 0]), group=group, group_dst=0)
 
 
-def _receive(sender: int, group: dist.ProcessGroup) -> Iterator[npt.NDArray[Any]]:
-    announced = torch.empty(2, dtype=torch.int64)
-    while dist.recv(announced, sender, group=group) is not None and announced[0] != _END:
-        array = np.empty(int(announced[0]), _DTYPES[int(announced[1])])
+def _receive(sender: int, group: ProcessGroup) -> Iterator[npt.NDArray[Any]]:
+    """Yield the arrays that another process sends."""
+    import torch
+    import torch.distributed as dist
+
+    announced = torch.empty(3, dtype=torch.int64)
+    while True:
+        dist.recv(announced, group=group, group_src=sender)
+        kind, rows, columns = announced.tolist()
+        if kind == _END:
+            return
+        array = np.empty(rows if columns == _NO_COLUMNS else (rows, columns), DTYPES[kind])
         if array.size:
-            dist.recv(torch.from_numpy(array), sender, group=group)
+            dist.recv(torch.from_numpy(array), group=group, group_src=sender)
         yield array

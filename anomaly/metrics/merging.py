@@ -20,8 +20,13 @@ def check_same_settings(kind: str, mine: Mapping[str, Any], theirs: Mapping[str,
         InputError: A setting differs.
     """
     for setting, value in mine.items():
-        if theirs[setting] != value:
+        if not _same(value, theirs[setting]):
             raise InputError(
                 f"cannot merge {kind} with {setting} {theirs[setting]!r} into {kind} with {setting} {value!r}; merge "
                 "only parts of the same evaluation"
             )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two settings are equal; NaN equals NaN."""
+    return bool(one == other or (one != one and other != other))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,17 @@ import numpy.typing as npt
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, KNOWN, Label, as_array, as_frame_id, as_score
 from anomaly.metrics.calibration import Threshold
+from anomaly.metrics.distributed import State, gather
 from anomaly.metrics.functional.curve import Counts
 from anomaly.metrics.functional.open_iou import closed_confusion, count_decisions, iou, open_confusion
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
+from anomaly.metrics.measured import FrameCounts
 from anomaly.metrics.merging import check_same_settings
 from anomaly.metrics.repeats import FrameKey, FrameKeys, count_label
 from anomaly.utils.given import real, text
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 ClassMap = npt.NDArray[np.integer]
 
@@ -170,6 +175,19 @@ class OpenIoUMetrics:
         self._frames = {**other._frames, **self._frames}
         self._keys.take(other._keys)
 
+    def gather(self, group: ProcessGroup | None = None) -> None:
+        """Add the frames of all ``torch.distributed`` processes to the metrics of process 0.
+
+        Call it on every process. It does nothing without a process group. Only the metrics of process 0 change.
+
+        Args:
+            group: A gloo group to use; by default all processes, in a group that is made for this call.
+
+        Raises:
+            InputError: A part cannot be merged; raised on every process.
+        """
+        gather(self, self.from_state, group)
+
     def compute(self) -> OpenIoUResult:
         """Compute the metrics of all frames. You can call ``update`` and ``merge`` again afterwards.
 
@@ -213,9 +231,58 @@ class OpenIoUMetrics:
         """Remove all frames."""
         self._frames, self._keys = {}, FrameKeys()
 
+    def state(self) -> State:
+        """Return the state as values that JSON can hold, and as arrays: the counts of each frame."""
+        threshold: Any = self.threshold
+        if isinstance(threshold, Threshold):
+            threshold = {**asdict(threshold), "images": sorted(threshold.images)}
+        settings = {"classes": list(self.classes), "threshold": threshold, "name": self.name, "dataset": self.dataset}
+        arrays = (array for frame_id in self._keys.counts for array in self._frames[frame_id])
+        return {"settings": settings, **self._keys.state()}, arrays
+
+    @classmethod
+    def from_state(cls, header: dict[str, Any], arrays: Iterator[npt.NDArray[Any]]) -> OpenIoUMetrics:
+        """Make metrics from a state of :meth:`state`.
+
+        Args:
+            header: Values of the state.
+            arrays: Arrays of the state.
+
+        Raises:
+            InputError: A setting of the state is not valid.
+            ValueError: The counts of a frame are not valid.
+        """
+        settings = dict(header["settings"])
+        if isinstance(settings["threshold"], dict):
+            images = frozenset(text("images", image) for image in settings["threshold"]["images"])
+            settings["threshold"] = Threshold(**{**settings["threshold"], "images": images})
+        metrics = cls(**settings)
+        metrics._keys = FrameKeys.from_state(header)
+        for frame_id, pixels in metrics._keys.counts.items():
+            places, counts = next(arrays), next(arrays)
+            metrics._check_counts(frame_id, pixels, places, counts)
+            metrics._frames[frame_id] = (places, counts)
+        return metrics
+
     @property
     def _value(self) -> float:
         return self.threshold.value if isinstance(self.threshold, Threshold) else self.threshold
+
+    def _check_counts(
+        self, frame_id: str, pixels: FrameCounts, places: npt.NDArray[Any], counts: npt.NDArray[Any]
+    ) -> None:
+        """Raise ``ValueError`` unless arrays from a state are the nonzero counts of a frame with so many pixels."""
+        c = len(self.classes)
+        if (places.dtype, counts.dtype) != (np.int32, np.int64) or places.ndim != 1 or places.shape != counts.shape:
+            raise ValueError(f"frame {frame_id!r}: expected lists of places and counts of one length")
+        ends = places[[0, -1]].tolist() if places.size else [0, 0]
+        if ends[0] < 0 or ends[1] >= 2 * (c + 1) * c or (np.diff(places) <= 0).any() or (counts <= 0).any():
+            raise ValueError(f"frame {frame_id!r}: expected ascending places and counts above 0")
+        anomaly = places // c % (c + 1) == c
+        if [sum(counts[where].tolist()) for where in (~anomaly, anomaly)] != [pixels.known, pixels.anomaly]:
+            raise ValueError(
+                f"frame {frame_id!r}: expected counts of {pixels.known} known and {pixels.anomaly} anomalies"
+            )
 
     def _check_classes(self, frame_id: str, what: str, values: ClassMap, where: npt.NDArray[np.bool_]) -> None:
         """Raise ``InputError`` unless an array has the shape of the label and holds class indices where needed."""

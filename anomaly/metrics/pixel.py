@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from anomaly.errors import InputError
 from anomaly.frames import ANOMALY, IGNORE, KNOWN, Label, as_array, as_frame_id, as_score, check_label
 from anomaly.metrics.binned import BinnedScores
 from anomaly.metrics.definitions import PER_IMAGE, Levels
+from anomaly.metrics.distributed import State, gather
 from anomaly.metrics.exact import ExactScores
 from anomaly.metrics.functional.curve import Counts, OperatingPoints, Scores
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning, missing_pixels
@@ -28,6 +29,9 @@ from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
 from anomaly.utils.given import choice, real, text
 from anomaly.utils.state_file import read_state, write_state
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Mode = Literal["exact", "binned"]
 MODES = ("exact", "binned")
@@ -177,18 +181,19 @@ class PixelMetrics:
         finally:
             self._keys.take(other._keys, among=scores.counts)
 
-    def gather(self) -> None:
+    def gather(self, group: ProcessGroup | None = None) -> None:
         """Add the frames of all ``torch.distributed`` processes to the metrics of process 0.
 
-        Call it on every process. It does nothing without a process group. Only the metrics of process 0 change.
+        Call it on every process. It does nothing without a process group. Only the metrics of process 0 change; they
+        keep within their memory budget while the scores arrive.
+
+        Args:
+            group: A gloo group to use; by default all processes, in a group that is made for this call.
 
         Raises:
             InputError: A part cannot be merged; raised on every process.
         """
-        if "torch.distributed" in sys.modules:  # loaded by whatever makes a process group
-            from anomaly.metrics.distributed import gather
-
-            gather(self)
+        gather(self, partial(self.from_state, **self.memory), group)
 
     def compute(self) -> PixelResult:
         """Compute the metrics of all frames. You can call ``update`` and ``merge`` again afterwards.
@@ -309,7 +314,7 @@ class PixelMetrics:
         with read_state(path) as (header, arrays):
             return cls.from_state(header, arrays, memory_budget=memory_budget, spill_dir=spill_dir)
 
-    def state(self) -> tuple[dict[str, Any], Iterator[npt.NDArray[Any]]]:
+    def state(self) -> State:
         """Return the state as values that JSON can hold, and as arrays that are made one at a time."""
         header, arrays = self._scores.state()
         settings = {"name": self.name, "dataset": self.dataset, "mode": self.mode, **vars(self.levels)}

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import ANOMALY, IGNORE, KNOWN, check_label
+from anomaly.frames import ANOMALY, IGNORE, KNOWN, as_frame_id, check_label
 from anomaly.metrics.measured import FrameCounts
 
 SAMPLE = 1024  # largest number of pixels compared per frame
@@ -156,6 +156,31 @@ class FrameKeys:
     def record(self) -> dict[str, list[float]]:
         """Return the samples by frame, as values that JSON can hold."""
         return {frame_id: list(key.sample) for frame_id, key in self._keys.items() if key.sample is not None}
+
+    @property
+    def counts(self) -> dict[str, FrameCounts]:
+        """Pixel counts of each frame, by its id."""
+        return {frame_id: key.counts for frame_id, key in self._keys.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return the ids, the pixel counts and the samples of the frames, as values that JSON can hold."""
+        return {"frames": [[frame_id, *counts] for frame_id, counts in self.counts.items()], "keys": self.record()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> FrameKeys:
+        """Make keys from the output of :meth:`state`; other entries are not read.
+
+        Raises:
+            ValueError: The state is not valid; ``KeyError``, ``TypeError`` or ``AttributeError`` if it has another
+                structure.
+        """
+        frames = {as_frame_id(frame_id): FrameCounts(*counts) for frame_id, *counts in state["frames"]}
+        for frame_id, counts in frames.items():
+            if any(type(count) is not int or count < 0 for count in counts):
+                raise ValueError(f"frame {frame_id!r} has the pixel counts {list(counts)}")
+        if len(frames) != len(state["frames"]) or frames.keys() != state["keys"].keys():
+            raise ValueError("a frame occurs twice, or has no key")
+        return cls.of(frames, state["keys"])
 
     @classmethod
     def of(cls, counts: dict[str, FrameCounts], record: Any) -> FrameKeys:

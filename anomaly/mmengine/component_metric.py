@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
-
-from mmengine.dist import all_gather_object
 
 from anomaly.errors import InputError
 from anomaly.frames import Label, ScoreMap
@@ -18,13 +14,11 @@ from anomaly.metrics.functional.components import TRACKS
 from anomaly.metrics.functional.ranking import UndefinedMetricWarning
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.pixel import MEMORY_BUDGET, PixelMetrics
-from anomaly.metrics.spill import SpillFile, Stored
 from anomaly.mmengine.metric_base import AnomalyMetric, chosen, on_main
 from anomaly.registry import METRICS
 
 DEFAULT = ("f1_mean", "siou", "ppv")
 COUNTS = ("tp_", "fn_", "fp_")
-BEYOND_ALL = sys.float_info.max  # threshold if the best one is undefined: nothing is flagged as anomalous
 
 
 @METRICS.register_module()
@@ -57,8 +51,6 @@ class ComponentAnomalyMetric(AnomalyMetric):
         InputError: An argument is out of range, or a track, score or metric is unknown.
     """
 
-    _file: SpillFile | None
-
     def __init__(
         self,
         anomaly_index: int | Sequence[int],
@@ -83,56 +75,44 @@ class ComponentAnomalyMetric(AnomalyMetric):
         self._folder = None if spill_dir is None else Path(spill_dir)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
-            allowed = [*self._components("", self.threshold).compute(0.0).values, "threshold"]
+            allowed = [*self._components("").compute(0.0).values, "threshold"]
         if self.threshold != BEST_F1:
             self._check_one_score(self.threshold)
         self.values = chosen(figures, DEFAULT, allowed)
         self._reset()
 
     def _add(self, score: str, frame: str, score_map: ScoreMap, label: Label) -> None:
-        if self.threshold != BEST_F1:
-            self._found.setdefault(score, self._components(score, self.threshold)).update(frame, score_map, label)
-            return
-        self._pixels.setdefault(score, self._pixel_metrics(score)).update(frame, score_map, label)
-        if (score, frame) not in self._maps:
-            self._file = self._file or SpillFile(self._folder)
-            self._maps[score, frame] = (self._file, self._file.write(score_map), self._file.write(label))
+        if self.threshold == BEST_F1:
+            self._pixels.setdefault(score, self._pixel_metrics(score)).update(frame, score_map, label)
+        self._found.setdefault(score, self._components(score)).update(frame, score_map, label)
 
     def _measure(self, score: str) -> dict[str, float]:
-        found = self._at_best_f1(score) if self.threshold == BEST_F1 else self._found.get(score)
-        parts = all_gather_object(found)
-        return on_main(lambda: self._report(score, parts))
+        found = self._found.pop(score, None) or self._components(score)
+        if self.threshold == BEST_F1:
+            found = found.matched(self._best_f1_threshold(score))
+        found.gather()
+        return on_main(lambda: self._report(found))
 
-    def _at_best_f1(self, score: str) -> ComponentMetrics:
-        """Match this process's frames at the threshold that is best for the pixels of all processes."""
+    def _best_f1_threshold(self, score: str) -> float:
+        """Find the threshold that is best for the pixels of all processes."""
         pixels = self._pixels.pop(score, None) or self._pixel_metrics(score)
         pixels.gather()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)  # the component metrics warn about the same
-            threshold = on_main(lambda: pixels.compute()["best_f1_threshold"])
-        components = self._components(score, BEYOND_ALL if math.isnan(threshold) else threshold)
-        for (name, frame), (file, *stored) in self._maps.items():
-            if name == score:
-                components.update(frame, *(file.read(array).reshape(array.shape) for array in stored))
-        return components
+            return on_main(lambda: pixels.compute()["best_f1_threshold"])
 
-    def _report(self, score: str, parts: list[ComponentMetrics | None]) -> dict[str, float]:
-        first, *others = (part for part in parts if part is not None)
-        for part in others:
-            first.merge(part)
-        result = first.compute()
+    def _report(self, components: ComponentMetrics) -> dict[str, float]:
+        result = components.compute()
         scaled = {name: (1 if name.startswith(COUNTS) else 100) * value for name, value in result.values.items()}
-        scaled["threshold"] = math.nan if result.threshold == BEYOND_ALL else result.threshold
+        scaled["threshold"] = result.threshold
         return {f"components.{name}": scaled[name] for name in self.values}
 
     def _reset(self) -> None:
         self._found: dict[str, ComponentMetrics] = {}
         self._pixels: dict[str, PixelMetrics] = {}
-        self._maps: dict[tuple[str, str], tuple[SpillFile, Stored, Stored]] = {}
-        self._file = None
 
-    def _components(self, score: str, threshold: float | Literal["best_f1"]) -> ComponentMetrics:
-        return ComponentMetrics(self.track, threshold, name=score, dataset=self.dataset, spill_dir=self._folder)
+    def _components(self, score: str) -> ComponentMetrics:
+        return ComponentMetrics(self.track, self.threshold, name=score, dataset=self.dataset, spill_dir=self._folder)
 
     def _pixel_metrics(self, score: str) -> PixelMetrics:
         return PixelMetrics(score, dataset=self.dataset, memory_budget=self._budget, spill_dir=self._folder)

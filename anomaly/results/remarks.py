@@ -35,6 +35,10 @@ class SeenValues:
         if counted.size:
             self._ends[frame_id] = (float(counted.min()), float(counted.max()))
 
+    def merge(self, other: SeenValues) -> None:
+        """Add the frames of ``other``, which does not change; frames that are in both keep their range here."""
+        self._ends = {**other._ends, **self._ends}
+
     def remarks(self, auroc: float) -> list[str]:
         """Return the remarks, one sentence each. Records hold these sentences, and verification compares them.
 
