@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -44,6 +45,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
         end(error.code if isinstance(error.code, int) else int(error.code is not None))
+    except Exception:
+        traceback.print_exc()
+        end(1)
     except KeyboardInterrupt:
         if speaks_first():
             print("interrupted", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -103,7 +104,7 @@ class ScoreMetrics:
         if self._open_iou is not None:
             self._open_iou.gather(processes.group)
         pixels = self._pixels.compute() if processes.rank == 0 else None
-        best_f1_threshold = processes.from_first(pixels and pixels["best_f1_threshold"])
+        best_f1_threshold = processes.from_first(math.nan if pixels is None else pixels["best_f1_threshold"])
         if self._components is not None:
             if self._components.threshold == BEST_F1:  # so that no score map has to travel
                 self._components = self._components.matched(best_f1_threshold)

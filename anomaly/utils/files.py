@@ -75,4 +75,4 @@ def staged(out: Path, names: tuple[str, ...]) -> Iterator[Path]:
                 os.replace(path, out / path.name)
         raise
     finally:
-        shutil.rmtree(stage)
+        shutil.rmtree(stage, ignore_errors=True)  # another process of the same run may be removing it too
