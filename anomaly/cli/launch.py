@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -22,7 +22,7 @@ from anomaly.utils.optional import needs
 from anomaly.utils.processes import ALONE, PATIENCE, Processes
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-MEETING = timedelta(minutes=5)
+MEETING = timedelta(minutes=2)
 """How long a process waits for the others to start."""
 GRACE = 20.0
 """Seconds that a process has to clean up once another one has failed."""
@@ -141,6 +141,7 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
     if place.size == 1:
         yield ALONE
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost connection is told in one sentence, not in frames
     with needs("torch", f"--launcher {args.launcher}"):
         import torch.distributed as dist
     os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
@@ -158,9 +159,13 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
     processes = Processes(place.rank, place.size).another()
     watch = _Watch(place, voice)
     with voice:
-        yield processes
-        processes.wait()
-        watch.leave()
+        try:
+            yield processes
+            processes.wait()
+        except BaseException:
+            watch.leave(done=False)
+            raise
+        watch.leave(done=True)
 
 
 def _end(*_: Any) -> NoReturn:
@@ -228,7 +233,7 @@ class _Voice:
 class _Watch:
     """Watches the next process, in a ring, and ends this one if that dies; so all end, one after the other.
 
-    A thread waits for a message that the next process sends when its work is done. If it dies, its connection closes.
+    A thread waits for the message that the next process sends when it leaves. If it is killed, its connection closes.
     """
 
     def __init__(self, place: Place, voice: _Voice) -> None:
@@ -240,20 +245,25 @@ class _Watch:
         self._thread = threading.Thread(target=self._wait, name="watch", daemon=True)
         self._thread.start()
 
-    def leave(self) -> None:
-        """Tell the previous process that this one is done, and wait until the next one says so too."""
+    def leave(self, *, done: bool) -> None:
+        """Tell the previous process whether the work of this one is done; if so, wait for the same of the next one."""
         import torch
         import torch.distributed as dist
 
-        dist.send(torch.ones(1), (self._place.rank - 1) % self._place.size, group=self._group)
-        self._thread.join(GRACE)
+        with suppress(RuntimeError):  # that process may be gone
+            dist.send(torch.tensor([done]), (self._place.rank - 1) % self._place.size, group=self._group)
+        if done:
+            self._thread.join(GRACE)
 
     def _wait(self) -> None:
         import torch
         import torch.distributed as dist
 
+        done = torch.tensor([False])
         try:
-            dist.recv(torch.zeros(1), self._next, group=self._group)
+            dist.recv(done, self._next, group=self._group)
+            if done:
+                return
         except RuntimeError:
             if self._voice.first("error"):
                 os.write(
@@ -261,7 +271,7 @@ class _Watch:
                     f"error: process {self._next} ended before its work was done; it may have been killed, or "
                     "have used too much memory. The run ends\n".encode(),
                 )
-            hard_end = threading.Timer(GRACE, os._exit, (1,))  # if the main thread hangs in a library
-            hard_end.daemon = True
-            hard_end.start()
-            os.kill(os.getpid(), signal.SIGTERM)
+        hard_end = threading.Timer(GRACE, os._exit, (1,))  # if the main thread hangs in a library
+        hard_end.daemon = True
+        hard_end.start()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -70,7 +70,7 @@ def staged(out: Path, names: tuple[str, ...]) -> Iterator[Path]:
             if (new / name).exists():
                 os.replace(new / name, out / name)
     except BaseException:
-        for path in old.iterdir():  # interrupted while moving: restore what was not replaced yet
+        for path in old.glob("*"):  # interrupted while moving: restore what was not replaced yet
             if not (out / path.name).exists():
                 os.replace(path, out / path.name)
         raise

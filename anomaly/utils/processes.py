@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -184,7 +184,10 @@ class Processes:
             yield folder
             self.wait()
         except BaseException:
-            rmtree(folder.parent, ignore_errors=True)  # process 0 may be gone
+            rmtree(folder, ignore_errors=True)
+            for place in (folder.parent / "old", folder.parent):  # process 0 may be gone; what is not empty stays
+                with suppress(OSError):
+                    place.rmdir()
             raise
 
 
