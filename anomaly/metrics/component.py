@@ -287,18 +287,18 @@ class ComponentMetrics:
         track, threshold = Track(**settings.pop("track")), settings.pop("threshold")
         origin = choice("threshold_from", settings.pop("threshold_from"), (BEST_F1, "given"))
         metrics = cls(track, BEST_F1 if origin == BEST_F1 else threshold, **settings, spill_dir=spill_dir)
-        if threshold != BEST_F1:
-            metrics.threshold = real("threshold", threshold, "a score", finite=origin == "given")
         keys = FrameKeys.from_state(header)
-        for frame_id in keys.counts:
-            if threshold == BEST_F1:
+        if threshold == BEST_F1:
+            for frame_id in keys.counts:
                 metrics.update(frame_id, next(arrays), next(arrays))
-            else:
-                metrics._frames[frame_id] = _stored(frame_id, next(arrays), next(arrays), next(arrays))
-        if threshold != BEST_F1:
-            metrics._keys = keys
-        elif metrics._keys.counts != keys.counts:
-            raise ValueError("the pixel counts of a frame are not those of its label")
+            if metrics._keys.counts != keys.counts:
+                raise ValueError("the pixel counts of a frame are not those of its label")
+            return metrics
+        metrics._keys = keys
+        if origin == BEST_F1:
+            metrics.threshold = metrics._given(threshold)
+        for frame_id in keys.counts:
+            metrics._frames[frame_id] = _stored(frame_id, next(arrays), next(arrays), next(arrays))
         return metrics
 
     def _arrays(self, name: str) -> Iterator[npt.NDArray[Any]]:
