@@ -7,13 +7,16 @@ Examples:
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from anomaly.cli.launch import add_launcher, launched
 from anomaly.cli.options import add_inference, add_model, by_windows, model_words, read_inference, read_model
 from anomaly.cli.parser import check_seed, command_parser
 from anomaly.errors import InputError
 from anomaly.scores.registry import get_scores
+from anomaly.utils.processes import Processes
 
 FITTING = ("train_dataloader.dataset", "val_dataloader.dataset.pipeline")
 BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are preprocessed as for testing"}
@@ -40,7 +43,13 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add_inference(parser, fitting=True)
+    add_launcher(parser)
     args = parser.parse_args(words)
+    with launched(args) as processes:
+        _fit(args, processes)
+
+
+def _fit(args: argparse.Namespace, processes: Processes) -> None:
     if min(args.images, args.pixels) < 1:
         raise InputError(
             f"expected --images and --pixels of 1 or more, found {args.images} and {args.pixels}; correct them"
@@ -80,7 +89,8 @@ def main(words: Sequence[str] | None = None) -> None:
     check_classes(model.checkpoint, dataset.metainfo["classes"], model_words(args)[1])
     check_whole(dataset, "training data")
     with frame_progress() as progress:
-        bar = progress.add_task("images", total=min(args.images, len(dataset)))
+        images = processes.in_turn(range(min(args.images, len(dataset))))
+        bar = progress.add_task("images", total=len(images))
         sample, seen = sample_pixels(
             model,
             inference,
@@ -89,7 +99,10 @@ def main(words: Sequence[str] | None = None) -> None:
             pixels=args.pixels,
             generator=draw,
             on_frame=lambda: progress.advance(bar),
+            processes=processes,
         )
+        if processes.rank:
+            return
         bar = progress.add_task("fitting", total=None)
         origin = {**provenance(model.inputs), "pixels": len(sample.labels), "inference": inference.record()}
         statistics = Statistics.of(

@@ -136,12 +136,12 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
     if args.launcher == "none":
         yield ALONE
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost connection is told in one sentence, not in frames
     place = read_place(args.launcher, os.environ)
     _choose_device(args, place)
     if place.size == 1:
         yield ALONE
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost connection is told in one sentence, not in frames
     with needs("torch", f"--launcher {args.launcher}"):
         import torch.distributed as dist
     os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
@@ -163,8 +163,10 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
             yield processes
             processes.wait()
         except BaseException:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends anyway, after it has said why
             watch.leave(done=False)
             raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         watch.leave(done=True)
 
 

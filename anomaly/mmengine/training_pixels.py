@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,10 @@ from anomaly.models.mmseg import MMSegModel
 from anomaly.models.tiling import Inference
 from anomaly.models.views import ImagePrediction, ViewPrediction, predict_inputs, resize_labels
 from anomaly.scores.sample import PixelSample, draw_pixels, join
+from anomaly.utils.processes import ALONE, Processes
+
+_Views = tuple[tuple[str, list[Tensor]], list[Prediction]]
+"""An image's hash and the labels of its views, which every process needs, and the predictions for the views."""
 
 
 def open_training_set(config: Config) -> Any:
@@ -74,6 +78,7 @@ def sample_pixels(
     generator: torch.Generator,
     ignored: int = 255,
     on_frame: Callable[[], None] = lambda: None,
+    processes: Processes = ALONE,
 ) -> tuple[PixelSample, list[str]]:
     """Run a network on labelled images, and sample pixels of every class.
 
@@ -87,10 +92,11 @@ def sample_pixels(
             sampled.
         generator: Random generator of the CPU for images and pixels.
         ignored: Label of ignored pixels.
-        on_frame: Called after each image.
+        on_frame: Called after each image of this process.
+        processes: The processes that share the images, with generators in the same state.
 
     Returns:
-        The pixels, and :func:`anomaly.frames.image_hash` of every image.
+        The pixels, and :func:`anomaly.frames.image_hash` of every image; the same on every process.
 
     Raises:
         InputError: There are fewer pixels than images, the classes differ from the network's, an image cannot be read,
@@ -113,21 +119,26 @@ def sample_pixels(
     def ask(one: Sequence[tuple[Path, str, Tensor, Tensor]]) -> Sequence[ImagePrediction]:
         return [predict_inputs(model, inputs[None], inference) for _, _, _, inputs in one]
 
-    parts, hashes = [], []
-    with closing(show(chosen, read, ask)) as shown:
+    def views_of(shown: Iterable[tuple[tuple[Path, str, Tensor, Tensor], ImagePrediction]]) -> Iterator[_Views]:
         for (path, name_of_image, labels, _), prediction in shown:
-            hashes.append(name_of_image)
             for one in prediction.views:
                 _check(one.prediction, classes, path)
             labels = resize_labels(labels, prediction.size)
             owners = _owners(prediction.views, labels)
-            views = [
-                (one.prediction, one.labels(torch.where(owners == i, labels, -1), "logits"))
-                for i, one in enumerate(prediction.views)
+            parts = [
+                one.labels(torch.where(owners == i, labels, -1), "logits") for i, one in enumerate(prediction.views)
             ]
-            parts += draw_pixels(views, pixels // len(chosen), generator)
+            yield (name_of_image, parts), [one.prediction for one in prediction.views]
             on_frame()
-    return replace(join(parts), linear=model.linear), hashes
+
+    drawn, hashes = [], []
+    with closing(show(processes.in_turn(chosen), read, ask)) as shown:
+        for (name_of_image, labels), own in processes.in_order(len(chosen), views_of(shown), lambda views: views[0]):
+            hashes.append(name_of_image)
+            found = [None] * len(labels) if own is None else own[1]
+            drawn.append(draw_pixels(list(zip(found, labels, strict=True)), pixels // len(chosen), generator))
+    parts = [max(each, key=len) for each in zip(*processes.gather(drawn), strict=True)]  # one process has them
+    return replace(join(part for of_image in parts for part in of_image), linear=model.linear), hashes
 
 
 def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignored: int) -> Tensor:

@@ -57,19 +57,22 @@ class PixelSample:
         return self.prediction.field("logits").shape[1]
 
 
-def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator: torch.Generator) -> list[PixelSample]:
+def draw_pixels(
+    views: Sequence[tuple[Prediction | None, Tensor]], most: int, generator: torch.Generator
+) -> list[PixelSample]:
     """Draw pixels of one image, equally many of each class that occurs.
 
     If there are more classes than pixels to draw, classes are sampled, and weighted to represent the others.
 
     Args:
         views: Output of the network for each view of the image, at any resolution, and the class of every pixel there,
-            -1 if it has none or belongs to another view. Shape ``(h, w)``, int64.
+            -1 if it has none or belongs to another view. Shape ``(h, w)``, int64. Without an output, which another
+            process has, the same random numbers are drawn.
         most: Largest number of pixels.
         generator: CPU generator.
 
     Returns:
-        The drawn pixels of each view.
+        The drawn pixels of each view that has an output.
     """
     labels = torch.cat([classes.flatten() for _, classes in views])
     present = labels[labels >= 0].unique()
@@ -80,7 +83,7 @@ def draw_pixels(views: Sequence[tuple[Prediction, Tensor]], most: int, generator
         drawn = places[torch.randperm(len(places), generator=generator)[: most // len(kept)]]
         weights[drawn] = len(places) / len(drawn) * len(present) / len(kept)
     parts = weights.split([classes.numel() for _, classes in views])
-    return [_picked(*view, part) for view, part in zip(views, parts, strict=True)]
+    return [_picked(one, classes, part) for (one, classes), part in zip(views, parts, strict=True) if one is not None]
 
 
 def _picked(prediction: Prediction, labels: Tensor, weights: Tensor) -> PixelSample:

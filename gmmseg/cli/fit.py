@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.cli.config_options import ALL, Reads
+from anomaly.cli.launch import add_launcher, launched
 from anomaly.cli.mmseg_config import check_data_root, read_config
 from anomaly.cli.parser import check_seed, command_parser, option_of
 from anomaly.errors import InputError
+from anomaly.utils.processes import Processes
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,12 +61,18 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add("--device", help="device such as cpu or cuda:0 (default: cuda if available)")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override settings of the config")
+    add_launcher(parser)
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Load the network, sample features, fit the mixtures, and write config and checkpoint, both or none."""
     args = parse_args(words)
+    with launched(args) as processes:
+        _fit(args, processes)
+
+
+def _fit(args: argparse.Namespace, processes: Processes) -> None:
     if min(args.images, args.components, args.pixels) < 1:
         raise InputError(
             "expected --images, --components and --pixels of 1 or more, found "
@@ -72,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> None:
         )
     check_seed(args.seed)
     if args.model is not None:
-        fit_any_model(args)
+        fit_any_model(args, processes)
         return
     if args.checkpoint is None:
         raise InputError("expected CONFIG and CHECKPOINT, or --model SPEC, found neither; name the trained network")
@@ -93,7 +101,6 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.models.mmseg import build_model, pick_device
     from anomaly.results.provenance import provenance
     from anomaly.utils.file_records import config_record, file_record, portable
-    from anomaly.utils.files import staged
     from anomaly.utils.shipped import find_shipped
     from gmmseg.training.posthoc_fitting import fit, fitting_config, fresh_weights
 
@@ -113,23 +120,25 @@ def main(words: Sequence[str] | None = None) -> None:
 
     name = f"{args.config.stem}_{'posthoc' if args.frozen is None else 'frozen'}-gmm"
     draw = torch.Generator().manual_seed(args.seed)
-    with staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
+    with processes.staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
         passes = len({key.partition(".")[0] for key in fresh})
-        bar = progress.add_task("features", total=passes * min(args.images, len(dataset)))
+        shown = processes.in_turn(range(min(args.images, len(dataset))))
+        bar = progress.add_task("features", total=passes * len(shown))
         images: set[str] = set()
 
         def on_frame(image: Path) -> None:
             images.add(image_hash(read_image(image)))
             progress.advance(bar)
 
-        fitted = fit(model.to(device), dataset, args.images, args.pixels, draw, on_frame)
+        fitted = fit(model.to(device), dataset, args.images, args.pixels, draw, on_frame, processes)
         used = next(iter(fitted.values()))
         unseen = [label for label, parts in zip(classes, used["components"], strict=True) if not parts]
         record = {**origin, "images": args.images, "seed": args.seed, **used, "unseen_classes": unseen, "fits": fitted}
-        record["fitted_images"] = sorted(images)
+        record["fitted_images"] = sorted(set().union(*processes.gather(images)))
         meta = {"dataset_meta": {"classes": tuple(classes)}, "posthoc": record}
-        torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
-        (stage / f"{name}.py").write_text(portable(config.pretty_text))
+        if processes.rank == 0:
+            torch.save({"state_dict": model.cpu().state_dict(), "meta": meta}, stage / f"{name}.pth")
+            (stage / f"{name}.py").write_text(portable(config.pretty_text))
     if unseen:
         print(f"note: no pixel of {', '.join(unseen)}: they count as unknown; raise --images", file=sys.stderr)
     print(f"wrote {args.out / name}.py and {name}.pth, a config and a checkpoint for anomaly evaluate")
@@ -153,7 +162,7 @@ def model():
 '''
 
 
-def fit_any_model(args: argparse.Namespace) -> None:
+def fit_any_model(args: argparse.Namespace, processes: Processes) -> None:
     """Fit mixtures to the features of a model that is no config of mmsegmentation, and write both files or none.
 
     Raises:
@@ -177,7 +186,6 @@ def fit_any_model(args: argparse.Namespace) -> None:
     from anomaly.frames import image_hash
     from anomaly.models.loading import load_model
     from anomaly.results.provenance import provenance
-    from anomaly.utils.files import staged
     from gmmseg.posthoc.any_model import Labelled, MixtureModel, fit_mixtures, save_mixtures
 
     pairs = pair_folders(*args.folder)
@@ -199,8 +207,8 @@ def fit_any_model(args: argparse.Namespace) -> None:
     own = dict(getattr(model, "record", {}))
     name = f"{own.get('name', 'model')}_posthoc-gmm"
     images: set[str] = set()
-    with staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
-        bar = progress.add_task("features", total=len(chosen))
+    with processes.staged(args.out, (f"{name}.pth", f"{name}.py")) as stage, frame_progress() as progress:
+        bar = progress.add_task("features", total=len(processes.in_turn(chosen)))
 
         def on_frame(image: Any) -> None:
             images.add(image_hash(image))
@@ -214,14 +222,17 @@ def fit_any_model(args: argparse.Namespace) -> None:
             pixels=args.pixels,
             generator=draw,
             on_frame=on_frame,
+            processes=processes,
         )
+        images = set().union(*processes.gather(images))
         parts = densities.log_weights.isfinite().sum(1).tolist()
         record = {"images": len(images), "seed": args.seed, "pixels": seen.tolist(), "components": parts}
         record["command"] = provenance({})["command"]
         mixed = MixtureModel(model, densities, fitted_images=images, record=record)
-        save_mixtures(stage / f"{name}.pth", mixed)
         made_by = _seen_from(args.out, args.model) + (", allow_pickle=True" if args.allow_pickle else "")
-        (stage / f"{name}.py").write_text(FILE.format(mixtures=f"{name}.pth", model=made_by))
+        if processes.rank == 0:
+            save_mixtures(stage / f"{name}.pth", mixed)
+            (stage / f"{name}.py").write_text(FILE.format(mixtures=f"{name}.pth", model=made_by))
     if unseen := [str(k) for k, count in enumerate(parts) if not count]:
         named = [model.classes[int(k)] for k in unseen] if model.classes else unseen
         more = "; raise --images" if len(chosen) < len(pairs) else ""

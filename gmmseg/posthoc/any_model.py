@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +21,14 @@ from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.models.torch import weights_record
 from anomaly.models.views import ImagePrediction, ViewPrediction, predict_image, resize_labels
+from anomaly.utils.processes import ALONE, Processes
 from gmmseg.posthoc.mixtures import ClassDensities, StratifiedSample
 
 KIND = "mixtures of any model"
 IGNORED = 255
 Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]
+_Pixels = tuple[tuple[int, int, list[Tensor]], list[Tensor]]
+"""Numbers of classes and of features, and classes of labelled pixels, which every process needs; and their features."""
 
 
 class MixtureModel:
@@ -105,6 +108,7 @@ def fit_mixtures(
     pixels: int = 20_000,
     generator: torch.Generator,
     on_frame: Callable[[npt.NDArray[np.uint8]], None] = lambda image: None,
+    processes: Processes = ALONE,
 ) -> tuple[ClassDensities, Tensor]:
     """Fit a mixture to the unit features of each class, in one pass over labelled images.
 
@@ -116,7 +120,8 @@ def fit_mixtures(
         components: Largest number of Gaussians per class.
         pixels: Largest number of pixels per class, lowered so that all classes together stay below 2 GiB.
         generator: CPU generator that draws pixels and the starting points of EM.
-        on_frame: Called with each image after its pixels are added.
+        on_frame: Called with each image of this process after its pixels are added.
+        processes: The processes that share the images, with generators in the same state.
 
     Returns:
         The mixtures, and the number of labelled pixels of each class. Shape: ``(C,)``, int64.
@@ -132,19 +137,25 @@ def fit_mixtures(
     def ask(items: Sequence[Labelled]) -> Sequence[ImagePrediction]:
         return [predict_image(model, image, inference) for image, _ in items]
 
-    with closing(show(images, read, ask)) as shown:
+    def pixels_of(shown: Iterable[tuple[Labelled, ImagePrediction]]) -> Iterator[_Pixels]:
         for (image, labels), prediction in shown:
             first = prediction.views[0].prediction
             classes, dim = first.class_values().shape[1], first.field("features").shape[1]
+            at_input = _at_input(labels, classes, prediction.size)
+            views = [_labelled(one, at_input) for one in prediction.views]
+            yield (classes, dim, [kept for _, kept in views]), [features for features, _ in views]
+            on_frame(image)
+
+    with closing(show(processes.in_turn(images), read, ask)) as shown:
+        for (classes, dim, views), own in processes.in_order(len(images), pixels_of(shown), lambda each: each[0]):
             if sample is None:
                 most = min(pixels, max(1, 2**29 // (classes * dim)))
                 sample = StratifiedSample(classes, most, dim, generator)
-            at_input = _at_input(labels, classes, prediction.size)
-            for one in prediction.views:
-                _add(sample, one, at_input)
-            on_frame(image)
+            for features, labels in zip([None] * len(views) if own is None else own[1], views, strict=True):
+                sample.add(features, labels)
     if sample is None:
         raise InputError("expected labelled images to fit mixtures to, found none; give a folder that has some")
+    sample.gather(processes)
     densities = ClassDensities(len(sample.seen), components, dim)
     densities.fit(sample, generator)
     return densities, sample.seen
@@ -180,13 +191,14 @@ def _at_input(labels: npt.NDArray[np.integer], classes: int, size: tuple[int, in
     return resize_labels(found, size)
 
 
-def _add(sample: StratifiedSample, one: ViewPrediction, labels: Tensor) -> None:
+def _labelled(one: ViewPrediction, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Features ``(n, D)`` and classes ``(n,)`` of the labelled pixels of a view."""
     classes = one.labels(labels, "features").flatten()
     rows = unit_features(one.prediction).permute(0, 2, 3, 1).flatten(0, 2)
     kept = rows[(classes >= 0).to(rows.device)]
     if not kept.isfinite().all():
         raise InputError("expected finite features, found NaN or infinity; the weights are damaged, use others")
-    sample.add(kept, classes[classes >= 0])
+    return kept, classes[classes >= 0]
 
 
 def save_mixtures(path: Path, model: MixtureModel) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from anomaly.errors import InputError
 from anomaly.models.evaluation_mode import evaluation_mode
 from anomaly.models.loop import show
 from anomaly.models.tiling import sliding_windows, windows
+from anomaly.utils.processes import ALONE, Processes
 from gmmseg.models.segmentor import LikelihoodSegmentor
 from gmmseg.posthoc.mixtures import StratifiedSample
 
@@ -30,6 +31,7 @@ def collect_features(
     pixels: int,
     generator: torch.Generator,
     on_frame: Callable[[Path], None] = lambda image: None,
+    processes: Processes = ALONE,
 ) -> StratifiedSample:
     """Sample the features of labelled pixels of every class, in one pass over the images.
 
@@ -43,7 +45,8 @@ def collect_features(
         images: Number of images, drawn at random; all of them if the dataset has fewer.
         pixels: Largest number of pixels per class, lowered so that all classes together stay below 2 GiB.
         generator: CPU generator that draws images and pixels.
-        on_frame: Called after each image, with its path.
+        on_frame: Called after each image of this process, with its path.
+        processes: The processes that share the images, with generators in the same state.
 
     Raises:
         InputError: ``images`` or ``pixels`` is below 1; the network has another number of classes than the dataset;
@@ -65,11 +68,17 @@ def collect_features(
         with evaluation_mode(model):
             return [_pixels(model, embed, data) for _, data in batch]
 
-    with closing(show(chosen, lambda index: (index, _read(dataset, index)), predict)) as results:
+    def pixels_of(results: Iterable[tuple[tuple[int, Any], list[tuple[Tensor, Tensor]]]]) -> Iterator[Any]:
         for (index, _), views in results:
-            for features, labels in views:
-                sample.add(features, labels)
+            yield [labels for _, labels in views], [features for features, _ in views]
             on_frame(Path(dataset.get_data_info(index)["img_path"]))
+
+    mine = processes.in_turn(chosen)
+    with closing(show(mine, lambda index: (index, _read(dataset, index)), predict)) as results:
+        for views, own in processes.in_order(len(chosen), pixels_of(results), lambda each: each[0]):
+            for features, labels in zip([None] * len(views) if own is None else own[1], views, strict=True):
+                sample.add(features, labels)
+    sample.gather(processes)
     return sample
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomaly.errors import InputError
 from anomaly.models.tiling import sliding_windows
+from anomaly.utils.processes import ALONE, Processes
 from gmmseg.models.frozen_depth import frozen_config, pretrained_backbone
 from gmmseg.models.posthoc_segmentor import PosthocSegmentor, posthoc_config
 from gmmseg.models.segmentor import LikelihoodSegmentor
@@ -89,6 +90,7 @@ def fit(
     pixels: int,
     generator: torch.Generator,
     on_frame: Callable[[Path], None] = lambda image: None,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Fit all mixtures that are not trained, with one pass over the images for each of them.
 
@@ -98,7 +100,8 @@ def fit(
         images: Number of images, drawn at random; all of them if the dataset has fewer.
         pixels: Largest number of pixels per class.
         generator: CPU generator that draws images, pixels and the starting points of EM.
-        on_frame: Called after each image of each pass, with its path.
+        on_frame: Called after each image of this process in each pass, with its path.
+        processes: The processes that share the images, with generators in the same state.
 
     Returns:
         Summary of each fit, by name (``"densities"``, ``"frozen"``): number of labelled pixels and of fitted
@@ -113,13 +116,15 @@ def fit(
         def embed(inputs: Tensor, metas: list[dict]) -> Tensor:
             return model.embed(inputs, metas)[1]
 
-        fits["densities"] = _fit(model, model.densities, embed, dataset, images, pixels, generator, on_frame)
+        fits["densities"] = _fit(model, model.densities, embed, dataset, images, pixels, generator, on_frame, processes)
     if (frozen := model.frozen) is not None:
 
         def frozen_embed(inputs: Tensor, metas: list[dict]) -> Tensor:
             return frozen.embed(inputs)
 
-        fits["frozen"] = _fit(model, frozen.densities, frozen_embed, dataset, images, pixels, generator, on_frame)
+        fits["frozen"] = _fit(
+            model, frozen.densities, frozen_embed, dataset, images, pixels, generator, on_frame, processes
+        )
     return fits
 
 
@@ -132,9 +137,10 @@ def _fit(
     pixels: int,
     generator: torch.Generator,
     on_frame: Callable[[Path], None],
+    processes: Processes,
 ) -> dict[str, list[int]]:
     dim = densities.means.shape[2]
-    sample = collect_features(model, embed, dim, dataset, images, pixels, generator, on_frame)
+    sample = collect_features(model, embed, dim, dataset, images, pixels, generator, on_frame, processes)
     device = densities.means.device
     components = densities.cpu().fit(sample, generator)
     densities.to(device)
