@@ -162,16 +162,30 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
         try:
             yield processes
             processes.wait()
-        except BaseException:
+        except BaseException as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends anyway, after it has said why
             watch.leave(done=False)
+            if (ended := _cause(error)) is not None:
+                raise ended from None
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         watch.leave(done=True)
 
 
+class _Ended(SystemExit):
+    """This process was told to end, by its launcher or because another process failed."""
+
+
 def _end(*_: Any) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Ended(128 + signal.SIGTERM)
+
+
+def _cause(error: BaseException | None) -> _Ended | None:
+    """The end that an error comes from, which a library may have turned into an error of its own; None otherwise."""
+    while error is not None and not isinstance(error, _Ended):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _choose_device(args: argparse.Namespace, place: Place) -> None:

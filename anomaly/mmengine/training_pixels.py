@@ -128,8 +128,8 @@ def sample_pixels(
             parts = [
                 one.labels(torch.where(owners == i, labels, -1), "logits") for i, one in enumerate(prediction.views)
             ]
-            yield (name_of_image, parts), [one.prediction for one in prediction.views]
             on_frame()
+            yield (name_of_image, parts), [one.prediction for one in prediction.views]
 
     drawn, hashes = [], []
     with closing(show(processes.in_turn(chosen), read, ask)) as shown:

@@ -120,7 +120,7 @@ def fit_mixtures(
         components: Largest number of Gaussians per class.
         pixels: Largest number of pixels per class, lowered so that all classes together stay below 2 GiB.
         generator: CPU generator that draws pixels and the starting points of EM.
-        on_frame: Called with each image of this process after its pixels are added.
+        on_frame: Called with each image of this process once the model has predicted it.
         processes: The processes that share the images, with generators in the same state.
 
     Returns:
@@ -143,8 +143,8 @@ def fit_mixtures(
             classes, dim = first.class_values().shape[1], first.field("features").shape[1]
             at_input = _at_input(labels, classes, prediction.size)
             views = [_labelled(one, at_input) for one in prediction.views]
-            yield (classes, dim, [kept for _, kept in views]), [features for features, _ in views]
             on_frame(image)
+            yield (classes, dim, [kept for _, kept in views]), [features for features, _ in views]
 
     with closing(show(processes.in_turn(images), read, ask)) as shown:
         for (classes, dim, views), own in processes.in_order(len(images), pixels_of(shown), lambda each: each[0]):

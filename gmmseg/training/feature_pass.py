@@ -70,8 +70,8 @@ def collect_features(
 
     def pixels_of(results: Iterable[tuple[tuple[int, Any], list[tuple[Tensor, Tensor]]]]) -> Iterator[Any]:
         for (index, _), views in results:
-            yield [labels for _, labels in views], [features for features, _ in views]
             on_frame(Path(dataset.get_data_info(index)["img_path"]))
+            yield [labels for _, labels in views], [features for features, _ in views]
 
     mine = processes.in_turn(chosen)
     with closing(show(mine, lambda index: (index, _read(dataset, index)), predict)) as results:
