@@ -281,9 +281,9 @@ class _DatasetRun:
                 self._images |= images
                 self._met = {value: seen or met[value] for value, seen in self._met.items()}
                 self._fingerprint.merge(fingerprint)
+            self._check_met()
             scores = {name: metric.result(self._processes) for name, metric in self._metrics.items()}
             if self._processes.rank == 0:
-                self._check_met()
                 self.result = self._result({name: one for name, one in scores.items() if one is not None})
         if self.result is not None:
             self._tell(self.result)

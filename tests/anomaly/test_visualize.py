@@ -137,6 +137,7 @@ def test_heatmaps_have_one_recorded_scale_per_score_for_all_datasets(tmp_path):
             heatmaps.on_frame(result("one", name, msp=ramp(0, 1), energy=ramp(-9, -5), unused=ramp(0, 1)))
         for name in "efgh":
             heatmaps.on_frame(result("two", name, msp=ramp(1, 2), energy=ramp(-5, -1), unused=ramp(0, 1)))
+        heatmaps.on_first_frames()
         heatmaps.on_frame(result("two", "i", msp=ramp(50, 60), energy=ramp(-5, -1), unused=ramp(0, 1)))
         heatmaps.on_end()
     assert heatmaps.colour_scales == {
@@ -165,5 +166,6 @@ def test_what_goes_wrong_in_the_background_is_raised(tmp_path):
     with HeatmapCallback(tmp_path / "out") as heatmaps:
         heatmaps.on_start([range(1)], ["msp"])
         heatmaps.on_frame(result("one", "a", msp=ramp(0, 1)))
+        heatmaps.on_first_frames()
         with pytest.raises(OSError, match="out"):
             heatmaps.on_end()
