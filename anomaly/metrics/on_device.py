@@ -103,7 +103,7 @@ def beside(label: Any, score: Any, frame_id: str = "") -> Tensor:
         return label
     array = as_array(frame_id, "label", label)
     check_label(frame_id, array)
-    return torch.from_numpy(array.astype(np.uint8, copy=False)).to(score.device)
+    return torch.tensor(array.astype(np.uint8, copy=False), device=score.device)
 
 
 @lru_cache(maxsize=16)
