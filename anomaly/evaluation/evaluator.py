@@ -18,7 +18,7 @@ from anomaly.evaluation.score_maps import (
     ScorePipeline,
     Store,
     check_scores,
-    predicted_classes,
+    class_map,
     top_classes,
 )
 from anomaly.evaluation.score_metrics import ScoreMetrics
@@ -32,6 +32,7 @@ from anomaly.postprocessing.table import Chain
 from anomaly.results.records import DatasetResult, ScoreResult
 from anomaly.scores.registry import Score, check_not_learned
 from anomaly.utils.background import Worker
+from anomaly.utils.devices import to_numpy
 from anomaly.utils.names import check_distinct
 from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
@@ -183,10 +184,12 @@ def calibrate(
         images.add(frame.image_hash)
         size, classes = (frame.label.shape[0], frame.label.shape[1]), None
         if prediction is not None and pipeline.needs_classes:
-            classes = predicted_classes(prediction, size)
+            classes = class_map(prediction, size)
         raw = pipeline.read(frame, store) if prediction is None else pipeline.score(prediction, size)
-        for name, score in pipeline.post_process(frame, raw, classes).items():
-            metrics[name].update(frame.id, score, frame.label)
+        maps = pipeline.post_process(frame, raw, classes)
+        label = maps.beside(frame.label)
+        for name, score in maps.kept.items():
+            metrics[name].update(frame.id, score, label)
         on_frame()
 
     def stored(name: str, frame: Frame) -> bool:
@@ -242,10 +245,12 @@ class _DatasetRun:
         return there and not self._needs_classes(frame)
 
     def _needs_classes(self, frame: Frame) -> bool:
-        return (
-            self._pipeline.needs_classes
-            or any(metric.needs_classes for metric in self._metrics.values())
-            or any(callback.wants_classes(self.dataset.name, frame.id) for callback in self._callbacks)
+        return self._pipeline.needs_classes or self._shows_classes(frame)
+
+    def _shows_classes(self, frame: Frame) -> bool:
+        """Whether a metric or a callback needs the predicted classes as an array."""
+        return any(metric.needs_classes for metric in self._metrics.values()) or any(
+            callback.wants_classes(self.dataset.name, frame.id) for callback in self._callbacks
         )
 
     def add(self, frame: Frame, prediction: ImagePrediction | None) -> None:
@@ -255,21 +260,23 @@ class _DatasetRun:
         with self._profile.stage("scores", background=True):
             classes = None
             if prediction is not None and self._needs_classes(frame):
-                classes = predicted_classes(prediction, size)
+                classes = class_map(prediction, size)
             if prediction is None:
                 raw = self._pipeline.read(frame, self.store)
             else:
                 raw = self._pipeline.score(prediction, size)
             maps = self._pipeline.post_process(frame, raw, classes)
         with self._profile.stage("metrics", background=True):
-            for name, metric in self._metrics.items():
-                metric.update(frame, maps[name], classes)
+            shown = None if classes is None or not self._shows_classes(frame) else to_numpy(classes)
+            label = maps.beside(frame.label)
+            for metric in self._metrics.values():
+                metric.update(frame, maps, label, shown)
             self._fingerprint.add(frame.id, frame.label)
             for value in self._met:
                 self._met[value] |= bool((frame.label == value).any())
         with self._profile.stage("report", background=True):
             top = None if prediction is None else partial(top_classes, prediction, size)
-            result = FrameResult(self.dataset.name, frame, maps, raw, prediction is not None, classes, top)
+            result = FrameResult(self.dataset.name, frame, maps, raw, prediction is not None, shown, top)
             for callback in self._callbacks:
                 callback.on_frame(result)
 
@@ -365,6 +372,14 @@ def _visit(
     """Run the model on frames in order, and pass each on to the background thread that scores."""
     profile, model = reader.profile, reader.model
 
+    def score(read: _ReadFrame, prediction: ImagePrediction | None) -> None:
+        if prediction is None:
+            return add(read, None)
+        from anomaly.models.views import scoring_stream
+
+        with scoring_stream(prediction):
+            add(read, prediction)
+
     def ask(group: Sequence[_ReadFrame]) -> Sequence[ImagePrediction | None]:
         if model is None:
             return [None] * len(group)
@@ -376,7 +391,7 @@ def _visit(
     with closing(shown) as frames:
         for read, prediction in frames:
             with profile.stage("scores"):
-                worker.submit(add, read, prediction)
+                worker.submit(score, read, prediction)
 
 
 def _shape(read: _ReadFrame) -> Any:

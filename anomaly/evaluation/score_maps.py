@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
-from anomaly.frames import Frame, ScoreMap
+from anomaly.frames import Frame, Label, ScoreMap
+from anomaly.metrics import on_device
 from anomaly.models.base import Model, Prediction
 from anomaly.postprocessing.table import Chain, Context
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import SCORES, Score, serves
+from anomaly.utils import devices
 from anomaly.utils.names import check_distinct
 
 if TYPE_CHECKING:
@@ -70,6 +72,49 @@ class TopClasses:
     values: npt.NDArray[np.float32]
 
 
+class ScoreMaps(Mapping[str, ScoreMap]):
+    """Score maps of a frame by name, as arrays ``(H, W)`` of float32.
+
+    Maps on a GPU stay there. A map is copied from it when it is first read, and the copy is kept.
+
+    Args:
+        found: The maps, arrays or tensors, by name.
+    """
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self._found = found.kept if isinstance(found, ScoreMaps) else found
+        self._read: dict[str, ScoreMap] = {}
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """The maps where they are: tensors on the GPU, or arrays."""
+        return self._found
+
+    def beside(self, label: Label) -> Any:
+        """Bring the label of the frame to the maps, once for all of them; it stays an array if they are arrays.
+
+        Args:
+            label: The label. Shape: ``(H, W)``, uint8.
+        """
+        first = next(iter(self._found.values()))
+        return on_device.beside(label, first) if devices.on_device(first) else label
+
+    def __getitem__(self, name: str) -> ScoreMap:
+        """The map of that name as an array."""
+        if name not in self._read:
+            self._read[name] = devices.to_numpy(self._found[name])
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found  # without a copy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
 @dataclass(frozen=True)
 class ScorePipeline:
     """Computes score maps: every score, with every chain of post-processing.
@@ -100,12 +145,15 @@ class ScorePipeline:
         """Whether post-processing needs the predicted class of every pixel."""
         return any("classes" in chain.needs for chain in self.post)
 
-    def score(self, prediction: ImagePrediction, size: Size) -> dict[str, ScoreMap]:
-        """Compute all scores of a prediction, by name, resized to ``size = (H, W)``, before post-processing."""
-        found = prediction.scores(self.scores)
-        return {name: resize_score(score[0].float().cpu().numpy(), size) for name, score in found.items()}
+    def score(self, prediction: ImagePrediction, size: Size) -> ScoreMaps:
+        """Compute all scores of a prediction, by name, resized to ``size = (H, W)``, before post-processing.
 
-    def read(self, frame: Frame, store: Store | None) -> dict[str, ScoreMap]:
+        On a GPU they stay there.
+        """
+        found = prediction.scores(self.scores)
+        return ScoreMaps({name: _score_of_size(score[0].float(), size) for name, score in found.items()})
+
+    def read(self, frame: Frame, store: Store | None) -> Mapping[str, ScoreMap]:
         """Read the stored scores of a frame, by name, before post-processing.
 
         Raises:
@@ -129,29 +177,42 @@ class ScorePipeline:
         return maps
 
     def post_process(
-        self, frame: Frame, maps: dict[str, ScoreMap], classes: npt.NDArray[np.integer] | None
-    ) -> dict[str, ScoreMap]:
-        """Apply every chain to every map.
+        self, frame: Frame, maps: Mapping[str, ScoreMap], classes: npt.NDArray[np.integer] | Tensor | None
+    ) -> ScoreMaps:
+        """Apply every chain to every map, on the GPU where a map is on one.
 
         Args:
             frame: The frame.
             maps: Score maps before post-processing, by name.
-            classes: Predicted class of every pixel, if :attr:`needs_classes`. Shape: ``(H, W)``.
+            classes: Predicted class of every pixel from :func:`class_map`, if :attr:`needs_classes`. Shape ``(H, W)``.
 
         Raises:
             InputError: A step fails.
         """
         context = Context(frame.id, frame.image, classes, self.classes)
-        return {_name(name, chain): chain(score, context) for name, score in maps.items() for chain in self.post}
+        kept = ScoreMaps(maps).kept
+        return ScoreMaps({_name(name, one): one(score, context) for name, score in kept.items() for one in self.post})
+
+
+def class_map(prediction: ImagePrediction, size: Size) -> npt.NDArray[np.int64] | Tensor | None:
+    """Predicted class of each pixel, an array, or a tensor of a GPU that stays there; None without classes.
+
+    It is the largest of the class maps, resized to ``size``.
+
+    Args:
+        prediction: Prediction for one image.
+        size: Height and width ``(H, W)`` of the map.
+    """
+    if not prediction.views[0].prediction.gives_classes:
+        return None
+    found = _resized(prediction.class_maps(Prediction.class_values), size).argmax(0)
+    return found if devices.on_device(found) else devices.to_numpy(found)
 
 
 def predicted_classes(prediction: ImagePrediction, size: Size) -> npt.NDArray[np.int64] | None:
-    """Predicted class of each pixel, from class maps resized to ``size = (H, W)``; None without classes."""
-    if not prediction.views[0].prediction.gives_classes:
-        return None
-    maps = prediction.class_maps(Prediction.class_values)
-    found: npt.NDArray[np.int64] = _resized(maps, size).argmax(0).cpu().numpy()
-    return found
+    """Predicted class of each pixel as an array, from class maps resized to ``size = (H, W)``; None without classes."""
+    found = class_map(prediction, size)
+    return None if found is None else devices.to_numpy(found)
 
 
 def top_classes(
@@ -199,11 +260,45 @@ def _name(score: str, chain: Chain) -> str:
     return f"{score}+{chain.name}" if chain.name else score
 
 
+def _score_of_size(score: Tensor, size: Size) -> ScoreMap | Tensor:
+    return resize_tensor(score, size) if devices.on_device(score) else resize_score(devices.to_numpy(score), size)
+
+
 def resize_score(score: ScoreMap, size: Size) -> ScoreMap:
     """Resize a map ``(h, w)`` bilinearly to ``size = (H, W)``, with pixel centres at half integers."""
     if score.shape == size:
         return score
     return cv2.resize(score, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_tensor(score: Tensor, size: Size) -> Tensor:
+    """Resize a map as :func:`resize_score` does, with torch, on the map's device.
+
+    The two differ by rounding in float32: by less than 1e-6 of the largest absolute value, or less than 1e-4 where the
+    map has a single row or column. (torch's own ``interpolate`` computes the places of the pixels in float32 too, and
+    differs by up to 1e-4 everywhere.)
+
+    Args:
+        score: The map. Shape: ``(h, w)``, float32.
+        size: Height and width of the result.
+
+    Returns:
+        The resized map. Shape: ``size``, float32.
+    """
+    import torch
+
+    if tuple(score.shape) == tuple(size):
+        return score
+    with torch.inference_mode():
+        for dim in (1, 0):
+            given, wanted = score.shape[dim], size[dim]
+            place = (torch.arange(wanted, device=score.device, dtype=torch.float64) + 0.5) * (given / wanted) - 0.5
+            place = place.clamp(0, given - 1)
+            low = place.long()
+            weight = (place - low).to(score.dtype).unsqueeze(1 - dim)
+            high = (low + 1).clamp_max(given - 1)
+            score = score.index_select(dim, low) * (1 - weight) + score.index_select(dim, high) * weight
+        return score
 
 
 def check_scores(scores: Sequence[Score], model: Model | None) -> None:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from anomaly.datasets.dataset import Dataset
 from anomaly.evaluation.config import MetricConfig
-from anomaly.frames import Frame, ScoreMap
+from anomaly.evaluation.score_maps import ScoreMaps
+from anomaly.frames import Frame
 from anomaly.metrics.bootstrap import FrameTable, bootstrap
 from anomaly.metrics.calibration import apply_threshold
 from anomaly.metrics.component import BEST_F1, ComponentMetrics
@@ -69,23 +70,25 @@ class ScoreMetrics:
         """Whether :meth:`update` needs the predicted class of every pixel."""
         return self._open_iou is not None
 
-    def update(self, frame: Frame, score: ScoreMap, prediction: npt.NDArray[np.integer] | None) -> None:
+    def update(self, frame: Frame, maps: ScoreMaps, label: Any, prediction: npt.NDArray[np.integer] | None) -> None:
         """Add a frame.
 
         Args:
             frame: The frame.
-            score: Its score map. Shape: ``(H, W)``, as its label.
+            maps: Its score maps, of which the metrics take theirs. Shape: ``(H, W)``, as its label.
+            label: Its label where the maps are, from ``maps.beside``. Shape: ``(H, W)``.
             prediction: The predicted class of every pixel, if :attr:`needs_classes`. Shape: ``(H, W)``.
 
         Raises:
             InputError: A metric cannot be computed from this input.
         """
-        self._pixels.update(frame.id, score, frame.label)
-        self._seen.add(frame.id, score, frame.label)
+        name = self._pixels.name
+        self._pixels.update(frame.id, maps.kept[name], label)
+        self._seen.add(frame.id, maps.kept[name], label)
         if self._components is not None:
-            self._components.update(frame.id, score, frame.label)
+            self._components.update(frame.id, maps[name], frame.label)
         if self._open_iou is not None and prediction is not None and frame.class_label is not None:
-            self._open_iou.update(frame.id, prediction, score, frame.label, frame.class_label)
+            self._open_iou.update(frame.id, prediction, maps[name], frame.label, frame.class_label)
 
     def result(self, processes: Processes = ALONE) -> ScoreResult | None:
         """Compute the metrics of all frames, and save the state of the pixel metrics if ``config.states`` is set.

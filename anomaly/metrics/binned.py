@@ -41,7 +41,7 @@ class BinnedScores:
         self._open: dict[str, tuple[Scores, Scores]] = {}
         self._closed: Histogram | None = None
 
-    def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int) -> None:
+    def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int, *, ascending: bool = False) -> None:
         """Add a new frame.
 
         Args:
@@ -49,6 +49,7 @@ class BinnedScores:
             known: Scores of its known pixels, in any order. Shape ``(N,)``.
             anomaly: Scores of its anomaly pixels, in any order. Shape ``(P,)``.
             ignored: Number of its ignored pixels.
+            ascending: Whether both are sorted; it makes no difference here.
         """
         self.counts[frame_id] = FrameCounts(known.size, anomaly.size, ignored)
         threshold = self._levels.threshold

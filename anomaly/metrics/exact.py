@@ -62,7 +62,7 @@ class ExactScores:
         self._in_memory: dict[str, None] = {}
         self._file: SpillFile | None = None
 
-    def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int) -> None:
+    def add(self, frame_id: str, known: Scores, anomaly: Scores, ignored: int, *, ascending: bool = False) -> None:
         """Add a new frame.
 
         Args:
@@ -70,11 +70,12 @@ class ExactScores:
             known: Scores of its known pixels, in any order; kept, and sorted in place. Shape ``(N,)``.
             anomaly: Scores of its anomaly pixels, in any order; kept, and sorted in place. Shape ``(P,)``.
             ignored: Number of its ignored pixels.
+            ascending: Whether both are sorted already.
 
         Raises:
             InputError: The memory budget is used up and the disk is full; the frame is not added.
         """
-        self._unsorted += [known, anomaly]
+        self._unsorted += [] if ascending else [known, anomaly]
         self._keep(frame_id, _Frame(MemoryRun(known), MemoryRun(anomaly), ignored))
         self.counts[frame_id] = FrameCounts(known.size, anomaly.size, ignored)
 
@@ -162,7 +163,7 @@ class ExactScores:
                 check_stored(scores)
             if not isinstance(name, str) or type(ignored) is not int or ignored < 0:
                 raise ValueError(f"frame {name!r} has {ignored!r} ignored pixels")
-            self.add(name, known, anomaly, ignored)
+            self.add(name, known, anomaly, ignored, ascending=True)
 
     def _measure_frame(self, name: str, levels: Levels) -> dict[str, float]:
         frame = self._frames[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,10 @@ from anomaly.metrics.functional.thinned import Curve
 from anomaly.metrics.ledger import Ledger
 from anomaly.metrics.measured import Bounds, FrameCounts
 from anomaly.metrics.merging import check_same_settings
+from anomaly.metrics.on_device import split_sorted
 from anomaly.metrics.repeats import FrameKey, FrameKeys
 from anomaly.metrics.runs import FrameScores
+from anomaly.utils import devices
 from anomaly.utils.given import choice, real, text
 from anomaly.utils.state_file import read_state, write_state
 
@@ -140,8 +142,8 @@ class PixelMetrics:
         Args:
             frame_id: Name of the frame, a str, unique in its dataset.
             score: Score of each pixel, finite, higher = more anomalous. An array of any real type (bool and integers
-                count exactly), or a torch tensor on any device.
-            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, an array of any real type.
+                count exactly), or a torch tensor on any device. A tensor on a GPU is split and sorted there.
+            label: ``KNOWN``, ``ANOMALY`` or ``IGNORE`` for each pixel, an array or tensor of any real type.
 
         Shape:
             score and label ``(H, W)``; frames may differ in size.
@@ -152,18 +154,12 @@ class PixelMetrics:
                 room. The frame is not added then.
         """
         frame_id = as_frame_id(frame_id)
-        label = as_array(frame_id, "label", label)
-        scores: Scores = as_score(frame_id, self.name, score, label.shape).ravel()
-        known, anomaly = (np.compress((label == value).ravel(), scores) for value in (KNOWN, ANOMALY))
-        ignored = int(np.count_nonzero(label == IGNORE))
-        if known.size + anomaly.size + ignored != label.size:
-            check_label(frame_id, label)
-        key = FrameKey.of(FrameCounts(known.size, anomaly.size, ignored), scores, label)
+        ascending = devices.on_device(score)
+        split: Callable[[str, str, Any, Any], tuple[Scores, Scores, FrameKey]] = split_sorted if ascending else _split
+        known, anomaly, key = split(frame_id, self.name, score, label)
         if self._keys.repeats(frame_id, key):
             return
-        known += 0.0  # -0.0, which equals 0.0, becomes 0.0
-        anomaly += 0.0
-        self._scores.add(frame_id, known, anomaly, ignored)
+        self._scores.add(frame_id, known, anomaly, key.counts.ignored, ascending=ascending)
         self._keys.add(frame_id, key)
 
     def merge(self, other: PixelMetrics) -> None:
@@ -363,6 +359,20 @@ class PixelMetrics:
             {"score": one.name, "dataset": one.dataset, "mode": one.mode, **vars(one.levels)} for one in (self, other)
         )
         check_same_settings("pixel metrics", mine, theirs)
+
+
+def _split(frame_id: str, name: str, score: Any, label: Any) -> tuple[Scores, Scores, FrameKey]:
+    """Split the scores of a frame by label: those of known and of anomaly pixels, in any order, and the frame's key."""
+    label = as_array(frame_id, "label", label)
+    scores: Scores = as_score(frame_id, name, score, label.shape).ravel()
+    known, anomaly = (scores[(label == value).ravel()] for value in (KNOWN, ANOMALY))
+    ignored = int(np.count_nonzero(label == IGNORE))
+    if known.size + anomaly.size + ignored != label.size:
+        check_label(frame_id, label)
+    key = FrameKey.of(FrameCounts(known.size, anomaly.size, ignored), scores, label)
+    known += 0.0  # -0.0, which equals 0.0, becomes 0.0
+    anomaly += 0.0
+    return known, anomaly, key
 
 
 def _mean(values: list[float]) -> float:

@@ -67,11 +67,26 @@ class FrameKey:
             score: Scores. Shape ``(H, W)`` or ``(H * W,)``.
             label: Labels. Shape ``(H, W)``.
         """
-        key, places = cls(counts, None), sample_places(label.shape)
-        values, scores = (
+        places = sample_places(label.shape)
+        labels, scores = (
             each.reshape(-1)[places] if each.flags.c_contiguous else each.flat[places] for each in (label, score)
         )
-        key._taken = label.shape, values, scores
+        return cls.of_sample(counts, label.shape, labels, scores)
+
+    @classmethod
+    def of_sample(
+        cls, counts: FrameCounts, shape: tuple[int, ...], label: npt.NDArray[Any], score: npt.NDArray[Any]
+    ) -> FrameKey:
+        """Make the key of a frame from its pixels at :func:`sample_places`.
+
+        Args:
+            counts: Pixel counts of the frame.
+            shape: Shape ``(H, W)`` of the frame.
+            label: Labels of these pixels. Shape ``(S,)``.
+            score: Scores of these pixels. Shape ``(S,)``.
+        """
+        key = cls(counts, None)
+        key._taken = shape, label, score
         return key
 
     @property

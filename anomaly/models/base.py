@@ -151,6 +151,8 @@ class Model(Protocol):
             ``"query_class_prob"`` and ``"mask_logits"``, and for a generative classifier ``"class_log_likelihood"``,
             ``"component_log_prob"`` and ``"component_peak"``.
         classes: Names of the classes, in the order of the logits or probabilities; empty if they are not known.
+
+    A model on a GPU has an attribute ``device``, so that ``precision="bfloat16"`` is that of this device.
     """
 
     gives: frozenset[str]
@@ -163,7 +165,7 @@ class Model(Protocol):
             image: RGB image. Shape: ``(H, W, 3)``, uint8.
 
         Returns:
-            The model's input. Shape: ``(3, h, w)``, float32.
+            The model's input, on the model's device. Shape: ``(3, h, w)``, float32.
         """
         ...
 
@@ -171,6 +173,6 @@ class Model(Protocol):
         """Predict a batch of inputs of one size: whole images, or views of them.
 
         Args:
-            inputs: Preprocessed inputs. Shape: ``(B, 3, h, w)``, float32.
+            inputs: Preprocessed inputs, as :meth:`prepare` returns them. Shape: ``(B, 3, h, w)``, float32.
         """
         ...

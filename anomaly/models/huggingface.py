@@ -29,7 +29,7 @@ from anomaly.models.checks import MapChecks, as_float32
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
 from anomaly.models.hub import PICKLED, SAFETENSORS, local_folder, quiet_transformers
 from anomaly.models.tiling import Inference, Size
-from anomaly.models.torch import pick_device, weights_record
+from anomaly.models.torch import move_pixels, pick_device, weights_record
 from anomaly.models.user_code import user_code
 from anomaly.utils.file_records import file_record
 from anomaly.utils.names import check_distinct
@@ -202,11 +202,13 @@ class HuggingFaceModel:
     def prepare(self, image: Image) -> Tensor:
         """Preprocess one RGB image with the processor, and cut off padding, which ``__call__`` adds again.
 
+        The processor runs on the CPU.
+
         Args:
             image: RGB image. Shape: ``(H, W, 3)``, uint8.
 
         Returns:
-            The input of the network. Shape: ``(3, h, w)``, float32.
+            The input of the network, on its device. Shape: ``(3, h, w)``, float32.
 
         Raises:
             InputError: ``image`` has another shape or type, or the processor cannot prepare it, or pads it elsewhere
@@ -227,11 +229,11 @@ class HuggingFaceModel:
                     "set do_pad to false in the processor's config"
                 )
         else:
-            return whole
+            return move_pixels(whole, self.device)
         padded = (whole.shape[1], whole.shape[2])
         if size != padded:
             self._padding[size] = (padded, whole[:, -1, -1].clone())
-        return whole[:, : size[0], : size[1]].contiguous()
+        return move_pixels(whole[:, : size[0], : size[1]].contiguous(), self.device)
 
     def _process(self, image: Image, **settings: Any) -> Mapping[str, Tensor]:
         left_out = {f"do_{name}": False for name in LEFT_OUT if getattr(self._processor, f"do_{name}", None)}

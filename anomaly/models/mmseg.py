@@ -28,7 +28,7 @@ from anomaly.models.base import Prediction
 from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
 from anomaly.models.tiling import Inference, sliding_windows
-from anomaly.models.torch import pick_device
+from anomaly.models.torch import move_pixels, pick_device
 from anomaly.utils.file_records import config_record, file_record
 from anomaly.utils.names import check_distinct
 from anomaly.utils.shipped import find_shipped
@@ -167,9 +167,8 @@ class MMSegModel:
         self.inputs: dict[str, dict[str, Any]] = {}
         self.checkpoint: dict[str, Any] = {}
         self._steady = Steady()
-        self._device = device
         self._pipeline = Compose([LoadImageFromNDArray(), *_test_transforms(config)])
-        self._normalise = copy.deepcopy(model.data_preprocessor).to("cpu").eval()
+        self._normalise = copy.deepcopy(model.data_preprocessor).to(self.device).eval()
         self._padding = dict(getattr(self._normalise, "test_cfg", None) or {})
         self._normalise.test_cfg = None  # __call__ pads, so that windows are padded in the same way
         self._describe = getattr(model, "describe", None)
@@ -194,7 +193,19 @@ class MMSegModel:
         return frozenset(map(str, images)) if isinstance(images, (list, tuple)) else frozenset()
 
     def prepare(self, image: Image) -> Tensor:
-        """Preprocess one RGB image. Shape: ``(H, W, 3)``, uint8 -> ``(3, h, w)``, float32."""
+        """Preprocess one RGB image.
+
+        The transforms of the config run on the CPU. What they return, usually uint8, is normalised on the device.
+
+        Args:
+            image: RGB image. Shape: ``(H, W, 3)``, uint8.
+
+        Returns:
+            The input of the network, on its device. Shape: ``(3, h, w)``, float32.
+
+        Raises:
+            InputError: The config's test pipeline cannot prepare the image.
+        """
         try:
             data = self._pipeline({"img": cv2.cvtColor(image, cv2.COLOR_RGB2BGR)})
         except (TypeError, ValueError, KeyError, AssertionError) as error:
@@ -202,13 +213,14 @@ class MMSegModel:
                 f"the config's test pipeline cannot prepare an image of {image.shape[1]}x{image.shape[0]}: "
                 f"{type(error).__name__}: {error}; correct its settings"
             ) from error
+        data["inputs"] = move_pixels(data["inputs"], self.device)
         inputs: Tensor = self._normalise(pseudo_collate([data]), False)["inputs"][0]
         return inputs
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
         """Predict a batch of inputs of one size. Shape: ``(B, 3, h, w)``."""
-        inputs = inputs.to(self._device)
+        inputs = inputs.to(self.device)
         if self._padding:
             inputs = stack_batch(list(inputs), pad_val=self._normalise.pad_val, **self._padding)[0]
         size = (inputs.shape[2], inputs.shape[3])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -14,6 +16,9 @@ from anomaly.errors import InputError
 from anomaly.frames import Image
 from anomaly.models.base import Model, Prediction
 from anomaly.models.tiling import Inference, Size, View
+
+SMALLEST_WINDOW = 64
+"""Side at which smaller windows are no longer tried when the memory of a GPU is too small."""
 
 
 class ScoreFunction(Protocol):
@@ -77,6 +82,12 @@ class ImagePrediction:
         views = [ViewPrediction(one.view, one.prediction.of(i, i + 1)) for one in self.views]
         return ImagePrediction(views, self.size, self.inference)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the prediction."""
+        fields = vars(self.views[0].prediction).values()
+        return next(value.device for value in fields if isinstance(value, Tensor))
+
     @torch.inference_mode()
     def scores(self, scores: Sequence[ScoreFunction]) -> Mapping[str, Tensor]:
         """Compute scores at the size of the inputs. Each view is scored, then the views are averaged.
@@ -85,7 +96,10 @@ class ImagePrediction:
             scores: The scores.
 
         Returns:
-            A map of shape ``(B, h, w)``, float32, for each name.
+            A map of shape ``(B, h, w)``, float32, on the device of the prediction, for each name.
+
+        Raises:
+            InputError: The memory of the GPU is too small.
         """
         needed = {name for score in scores for name in score.needs}
 
@@ -95,7 +109,10 @@ class ImagePrediction:
             found = torch.stack([score(prediction) for score in scores], dim=1)
             return prediction.resize(found, view.part)
 
-        found = self._blend(maps)
+        try:
+            found = self._blend(maps)
+        except torch.OutOfMemoryError as error:
+            raise InputError(self._too_large()) from error
         return {score.name: found[:, i] for i, score in enumerate(scores)}
 
     @torch.inference_mode()
@@ -106,6 +123,13 @@ class ImagePrediction:
             values: Takes the maps from a prediction, such as :meth:`Prediction.class_values`.
         """
         return self._blend(lambda prediction, view: prediction.resize(values(prediction), view.part))
+
+    def _too_large(self) -> str:
+        """The message for scores that do not fit into the memory of the GPU, with what needs less."""
+        advice = "use smaller windows (--window HxW), or fewer scores at once"
+        if self.inference.resolution == "input":
+            advice = 'compute them at the resolution of the network, which needs less: --score-at features ("features")'
+        return f"out of GPU memory for the scores of an input of {self.size[1]}x{self.size[0]}: {advice}"
 
     def _blend(self, maps: Callable[[Prediction, View], Tensor]) -> Tensor:
         """Average maps ``(B, K, rows, columns)`` over views: windows are blended, scales have equal weight."""
@@ -135,6 +159,9 @@ def predict_inputs(model: Model, inputs: Tensor, inference: Inference | None = N
         model: The model.
         inputs: Preprocessed inputs. Shape: ``(B, 3, h, w)``.
         inference: Which views; by default the whole input once.
+
+    Raises:
+        InputError: The memory of the GPU is too small; the message says which batch or window would fit.
     """
     inference = inference or Inference()
     size = (inputs.shape[2], inputs.shape[3])
@@ -177,10 +204,40 @@ def predict_batch(
     if not there:
         return [None] * len(inputs)
     found = predict_inputs(model, torch.stack(there), inference)
-    maps = next(value for value in vars(found.views[0].prediction).values() if isinstance(value, Tensor))
-    if maps.is_cuda:
-        torch.cuda.synchronize(maps.device)  # so that the profile counts the time in this stage
+    if found.device.type == "cuda":  # so that the profile counts the time here, and other streams can read the maps
+        torch.cuda.current_stream(found.device).synchronize()
     return [found.of(i) for i in range(len(there))]
+
+
+@contextmanager
+def scoring_stream(prediction: ImagePrediction | None) -> Iterator[None]:
+    """Let a GPU work on a prediction of :func:`predict_batch` beside the next forward pass, in a stream of its own.
+
+    What is copied back then waits for the scores only. The context ends when all work in it is done, so that memory
+    that it read is free for the forward pass afterwards. On the CPU, and without a prediction, it does nothing.
+
+    Args:
+        prediction: The prediction that is scored in the context.
+
+    Raises:
+        InputError: The memory of the GPU is too small.
+    """
+    if prediction is None or prediction.device.type != "cuda":
+        yield
+        return
+    stream = _stream(prediction.device)
+    with torch.cuda.stream(stream):
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise InputError(prediction._too_large()) from error
+        finally:
+            stream.synchronize()
+
+
+@lru_cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def _predict(
@@ -188,8 +245,18 @@ def _predict(
 ) -> Iterator[ViewPrediction]:
     parts = [scaled[view.size][:, :, view.rows, view.columns] for view in views]
     batch = torch.cat([part.flip(-1) if view.flipped else part for part, view in zip(parts, views, strict=True)])
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        prediction = model(batch)
+    device = torch.device(getattr(model, "device", None) or batch.device)
+
+    def ask(batch: Tensor) -> Prediction | _TooLarge:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            try:
+                return model(batch)
+            except torch.OutOfMemoryError:
+                return _TooLarge()  # a traceback would hold the tensors of the forward pass while others are tried
+
+    prediction = ask(batch)
+    if isinstance(prediction, _TooLarge):
+        raise InputError(_what_fits(ask, batch))
     if not isinstance(prediction, Prediction):
         raise InputError(
             f"model: expected it to return an anomaly.Prediction, found {type(prediction).__name__}; correct its "
@@ -197,6 +264,41 @@ def _predict(
         )
     for i, view in enumerate(views):
         yield ViewPrediction(view, prediction.of(i * inputs, (i + 1) * inputs))
+
+
+class _TooLarge:
+    """In place of a prediction for which the memory of the GPU is too small."""
+
+
+def _what_fits(ask: Callable[[Tensor], Prediction | _TooLarge], batch: Tensor) -> str:
+    """The message for a batch that does not fit into the memory of the GPU, with a batch or a window that does.
+
+    Args:
+        ask: Runs the model.
+        batch: The inputs. Shape: ``(B, 3, h, w)``.
+    """
+    count, height, width = len(batch), batch.shape[2], batch.shape[3]
+    of = "an input" if count == 1 else f"a batch of {count} inputs"
+    message = f"out of GPU memory for {of} of {width}x{height} (width x height)"
+
+    def fits(part: Tensor) -> bool:
+        torch.cuda.empty_cache()
+        try:
+            return not isinstance(ask(part), _TooLarge)
+        except InputError:  # such as a network that takes one size only
+            return False
+
+    while count > 1:
+        count //= 2
+        if fits(batch[:count]):
+            return f"{message}: a batch of {count} fits; use --batch {count}"
+    alone = " --batch 1" if len(batch) > 1 else ""
+    while max(height, width) > SMALLEST_WINDOW:
+        height, width = (height // 2, width) if height > width else (height, width // 2)
+        if fits(batch[:1, :, :height, :width]):
+            window = f"{height}x{width}"
+            return f"{message}: a window of {window} (height x width) fits; use --window {window}{alone}"
+    return f"{message}: no smaller batch or window runs either; free memory on the GPU, or use another device"
 
 
 def resize_labels(labels: Tensor, size: Size) -> Tensor:

@@ -10,15 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import InputError
 from anomaly.frames import Image, ScoreMap
+from anomaly.utils import devices
 from anomaly.utils.lazy import LazyFunction
 from anomaly.utils.names import by_name
 from anomaly.utils.parameters import bind, parse_call
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,14 @@ class Context:
     Args:
         frame: Name of the frame.
         image: RGB image. Shape ``(H, W, 3)``, uint8.
-        classes: Class index that the network predicts for each pixel; ``None`` if there is none. Shape ``(H, W)``.
+        classes: Class index that the network predicts for each pixel, an array, or a tensor on a GPU; ``None`` if
+            there is none. Shape ``(H, W)``.
         class_names: Names of the classes.
     """
 
     frame: str
     image: Image
-    classes: npt.NDArray[np.integer] | None = None
+    classes: npt.NDArray[np.integer] | Tensor | None = None
     class_names: tuple[str, ...] = ()
 
 
@@ -48,12 +54,14 @@ class Step:
             keyword arguments.
         needs: Names of these fields.
         source: Paper that introduced it.
+        on_device: The same function of a score map on a GPU, a tensor; None moves the map to the CPU and back.
     """
 
     name: str
     function: Callable[..., ScoreMap]
     needs: tuple[str, ...]
     source: str
+    on_device: Callable[..., Tensor] | None = None
 
 
 def _lazy(place: str) -> LazyFunction:
@@ -61,14 +69,19 @@ def _lazy(place: str) -> LazyFunction:
     return LazyFunction(f"anomaly.postprocessing.{place}")
 
 
+def _step(name: str, module: str, needs: tuple[str, ...], source: str) -> Step:
+    """A step whose function, and its twin in ``on_device.py``, have the name of the step."""
+    return Step(name, _lazy(f"{module}:{name}"), needs, source, _lazy(f"on_device:{name}"))
+
+
 STEPS: dict[str, Step] = by_name(
     (
-        Step("boundary", _lazy("boundary:boundary"), ("classes",), "Jung et al., ICCV 2021"),
-        Step("dilated_smoothing", _lazy("smoothing:dilated_smoothing"), (), "Jung et al., ICCV 2021"),
-        Step("smooth", _lazy("smoothing:smooth"), (), "Gaussian filter"),
-        Step("guided", _lazy("guided:guided"), ("image",), "He et al., TPAMI 2013"),
-        Step("roi", _lazy("masks:roi"), ("frame",), "region of interest"),
-        Step("never", _lazy("masks:never"), ("classes", "class_names"), "classes that are never anomalous"),
+        _step("boundary", "boundary", ("classes",), "Jung et al., ICCV 2021"),
+        _step("dilated_smoothing", "smoothing", (), "Jung et al., ICCV 2021"),
+        _step("smooth", "smoothing", (), "Gaussian filter"),
+        _step("guided", "guided", ("image",), "He et al., TPAMI 2013"),
+        _step("roi", "masks", ("frame",), "region of interest"),
+        _step("never", "masks", ("classes", "class_names"), "classes that are never anomalous"),
     ),
     "steps",
 )
@@ -84,22 +97,22 @@ class Chain:
     """
 
     name: str = ""
-    steps: tuple[tuple[Step, Callable[..., ScoreMap]], ...] = field(default=(), compare=False)
+    steps: tuple[tuple[Step, partial[ScoreMap]], ...] = field(default=(), compare=False)
 
     @property
     def needs(self) -> set[str]:
         """Fields of a :class:`Context` that its steps need."""
         return {name for step, _ in self.steps for name in step.needs}
 
-    def __call__(self, score: ScoreMap, context: Context) -> ScoreMap:
-        """Post-process a score map.
+    def __call__(self, score: Any, context: Context) -> Any:
+        """Post-process a score map; one on a GPU is post-processed there.
 
         Args:
-            score: Score map. Shape ``(H, W)``, float32.
+            score: Score map, an array or a tensor. Shape ``(H, W)``, float32.
             context: Frame, image and classes.
 
         Returns:
-            Score map. Shape ``(H, W)``, float32.
+            Score map, an array or a tensor as the one given. Shape ``(H, W)``, float32.
 
         Raises:
             InputError: A step needs predicted classes and there are none (stored scores have none), or a step fails.
@@ -110,8 +123,21 @@ class Chain:
                 "model, or choose steps that need no classes"
             )
         for step, function in self.steps:
-            score = function(score, *(getattr(context, name) for name in step.needs)).astype(np.float32, copy=False)
+            given = [getattr(context, name) for name in step.needs]
+            if not devices.on_device(score):
+                score = function(score, *given).astype(np.float32, copy=False)
+            elif step.on_device is not None:
+                score = step.on_device(score, *given, **function.keywords)
+            else:
+                score = _moved(function(*map(devices.to_numpy, (score, *given))), score)
         return score
+
+
+def _moved(values: ScoreMap, score: Tensor) -> Tensor:
+    """Bring the result of a step to the device of the score that it was computed from."""
+    import torch
+
+    return torch.from_numpy(values.astype(np.float32, copy=False)).to(score.device)
 
 
 def parse_chain(text: str) -> Chain:
@@ -129,7 +155,7 @@ def parse_chain(text: str) -> Chain:
     return Chain(text, tuple(_parse_step(word) for word in text.split(",")))
 
 
-def _parse_step(text: str) -> tuple[Step, Callable[..., ScoreMap]]:
+def _parse_step(text: str) -> tuple[Step, partial[ScoreMap]]:
     name, words = parse_call(text, "post-processing")
     if name not in STEPS:
         closest = sorted(STEPS, key=lambda known: -SequenceMatcher(None, name, known).ratio())

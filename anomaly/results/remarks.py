@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
-
-from anomaly.frames import IGNORE, Label
+from anomaly.frames import IGNORE
+from anomaly.metrics import on_device
+from anomaly.utils import devices
 
 REVERSED_BELOW = 0.4
 """AUROC below which a score seems to be reversed."""
@@ -23,17 +23,22 @@ class SeenValues:
     def __init__(self) -> None:
         self._ends: dict[str, tuple[float, float]] = {}
 
-    def add(self, frame_id: str, score: npt.NDArray[Any], label: Label) -> None:
+    def add(self, frame_id: str, score: Any, label: Any) -> None:
         """Add the range of a frame's counted pixels.
 
         Args:
             frame_id: Name of the frame.
-            score: Its score map. Shape: ``(H, W)``.
-            label: Its label map. Shape: ``(H, W)``.
+            score: Its score map, an array, or a tensor on a GPU. Shape: ``(H, W)``.
+            label: Its label map, an array, or a tensor on the same GPU. Shape: ``(H, W)``.
         """
-        counted = score[label != IGNORE]
-        if counted.size:
-            self._ends[frame_id] = (float(counted.min()), float(counted.max()))
+        found: tuple[float, float] | None
+        if devices.on_device(score):
+            found = on_device.ends(score, label)
+        else:
+            counted = score[label != IGNORE]
+            found = (float(counted.min()), float(counted.max())) if counted.size else None
+        if found is not None:
+            self._ends[frame_id] = found
 
     def merge(self, other: SeenValues) -> None:
         """Add the frames of ``other``, which does not change; frames that are in both keep their range here."""

