@@ -344,88 +344,121 @@ main(sys.argv[1:])
 
 
 def resume(f: Findings) -> None:
-    """A training that is resumed half way, beside the uninterrupted one: as configured, and deterministic."""
+    """A training that is resumed half way, beside the uninterrupted one; mixed precision; a process of torchrun."""
     from tests.gmmseg.tiny_training import logged_losses
 
-    half = 2 if f.tiny else 100
-    last = 2 * half
+    half, short = (2, 2) if f.tiny else (100, 20)
+    last, after = 2 * half, range(half + 1, 2 * half + 1)
+    settings = {
+        "steps": last,
+        "configured": "as gmmseg train runs, with cudnn.benchmark",
+        "deterministic": "torch.use_deterministic_algorithms(True, warn_only=True), cudnn.deterministic, no "
+        "cudnn.benchmark, CUBLAS_WORKSPACE_CONFIG=:4096:8",
+    }
+    f.value("settings", settings)
+    start = partial(_start_training, f, half)
+    plain = [sys.executable, "-c", TRAIN, "configured", "train"]
+    exact = [sys.executable, "-c", TRAIN, "deterministic", "train"]
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", "tools/train.py"]
+    first = {
+        "deterministic_whole": start("deterministic_whole", exact, last),
+        "amp": start("amp", plain, short, "--amp"),
+        "launched": start("launched", launched, short, "--launcher", "pytorch"),
+    }
+    kinds = ["deterministic"]
+    if not f.tiny:
+        kinds.append("configured")
+        first["configured_whole"] = start("configured_whole", plain, last)
+
+    def losses(name: str) -> list[float]:
+        return [one["loss"] for _, one in sorted(logged_losses(f.folder / name).items())]
+
+    def whole(f: Findings) -> None:
+        for kind in kinds:
+            _finish(f, f"{kind}_whole", first[f"{kind}_whole"])
+            f.check(f"{kind}: steps", len(losses(f"{kind}_whole")), "at least", last)
+
+    def resumed(f: Findings) -> None:
+        middle = {kind: str(f.folder / f"{kind}_whole" / f"iter_{half}.pth") for kind in kinds}
+        commands = {"deterministic": exact, "configured": plain}
+        second = {f"{k}_resumed": start(f"{k}_resumed", commands[k], last, "--resume", middle[k]) for k in kinds}
+        if not f.tiny:
+            second["configured_again"] = start("configured_again", plain, last)
+        for name, process in second.items():
+            _finish(f, name, process)
+        for kind in kinds:
+            name = f"{kind}: resumed and whole"
+            largest = compared(name, f"{kind}_resumed", f"{kind}_whole")
+            goal = f.device == "cuda" or kind == "configured"
+            f.check(f"{name}, largest relative difference", largest, "at most", 0.0, goal=goal)
+            there, here = losses(f"{kind}_whole")[half:], losses(f"{kind}_resumed")
+            f.check(f"{name}, steps", abs(len(here) - len(after)), "at most", 0)
+            f.check(f"{name}, loss of the first step, relative", abs(there[0] / here[0] - 1), "at most", 0.01)
+            f.check(f"{name}, mean loss, relative", abs(sum(there) / sum(here) - 1), "at most", 0.1)
+        if not f.tiny:
+            compared("configured: twice without a stop", "configured_again", "configured_whole")
+            said = (f.folder / "deterministic_whole.log").read_text().splitlines()
+            told = {line.strip()[:200] for line in said if "does not have a deterministic" in line}
+            f.value("operations without a deterministic form", sorted(told)[:8])
+
+    def compared(name: str, one: str, other: str) -> float:
+        differing, largest = _checkpoints_apart(*(f.folder / each / f"iter_{last}.pth" for each in (one, other)))
+        f.value(name, {"tensors that differ": differing, "largest relative difference": largest})
+        pairs = list(zip(reversed(losses(one)), reversed(losses(other)), strict=False))
+        f.value(f"{name}, largest difference of a loss", max(abs(a - b) for a, b in pairs))
+        return max(largest.values())
+
+    def mixed_precision(f: Findings) -> None:
+        _finish(f, "amp", first["amp"])
+        found = losses("amp")
+        f.check("amp: steps", len(found), "at least", short)
+        expected = losses("deterministic_whole")[:short]
+        f.value("amp: mean loss, and that in float32", [sum(found) / short, sum(expected) / short])
+        f.check("amp: mean loss, relative", abs(sum(found) / sum(expected) - 1), "at most", 0.1)
+
+    def one_process_of_torchrun(f: Findings) -> None:
+        _finish(f, "launched", first["launched"])
+        found, expected = losses("launched"), losses("deterministic_whole")[:short]
+        f.check("launched: loss of the first step, relative", abs(found[0] / expected[0] - 1), "at most", 0.01)
+        f.check("launched: mean loss, relative", abs(sum(found) / sum(expected) - 1), "at most", 0.1)
+
+    for function in (whole, resumed, mixed_precision, one_process_of_torchrun):
+        f.attempt(function)
+
+
+def _start_training(
+    f: Findings, half: int, name: str, command: list[str], steps: int, *words: str
+) -> subprocess.Popen[bytes]:
+    """Start a training of the demo config whose work dir and log are called ``name``, saved every ``half`` steps."""
     options = [
-        *(f"train_cfg.max_iters={last}", f"default_hooks.checkpoint.interval={half}"),
+        *(f"train_cfg.max_iters={steps}", f"default_hooks.checkpoint.interval={half}"),
         *("default_hooks.checkpoint.max_keep_ckpts=3", "default_hooks.logger.interval=1"),
-        f"train_dataloader.num_workers={1 if f.tiny else 4}",
+        *("train_dataloader.num_workers=1" if f.tiny else "train_dataloader.num_workers=4",),
         *(("train_dataloader.batch_size=2",) if f.tiny else ()),
     ]
-    f.value(
-        "settings",
-        {
-            "steps": last,
-            "configured": "as gmmseg train runs, with cudnn.benchmark",
-            "deterministic": "torch.use_deterministic_algorithms(True, warn_only=True), cudnn.deterministic, no "
-            "cudnn.benchmark, CUBLAS_WORKSPACE_CONFIG=:4096:8",
-        },
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment.setdefault("OMP_NUM_THREADS", "4")
+    if "deterministic" in command:
+        options.append("env_cfg.cudnn_benchmark=False")
+        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    places = ["--work-dir", str(f.folder / name), "--data-root", str(f.folder)]
+    command = [*command, "configs/demo/segformer-gmmseg_street_scenes.py", *places, *words, "--cfg-options", *options]
+    with (f.folder / f"{name}.log").open("w") as log:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def start(kind: str, name: str, *words: str) -> subprocess.Popen:
-        more = ["env_cfg.cudnn_benchmark=False"] if kind == "deterministic" else []
-        command = [sys.executable, "-c", TRAIN, kind, "train", "configs/demo/segformer-gmmseg_street_scenes.py"]
-        command += ["--work-dir", str(f.folder / name), "--data-root", str(f.folder), *words]
-        command += ["--cfg-options", *options, *more]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        if kind == "deterministic":
-            environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        with (f.folder / f"{name}.log").open("w") as log:
-            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def finish(runs: dict[str, subprocess.Popen]) -> None:
-        for name, process in runs.items():
-            try:
-                status: int | None = process.wait(max(1.0, f.left() - 5))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                status = None
-            if status != 0:
-                log = (f.folder / f"{name}.log").read_text()[-1500:]
-                raise RuntimeError(f"{name}: {'out of time' if status is None else f'exit status {status}'}: {log}")
-
-    kinds = ("deterministic",) if f.tiny else ("deterministic", "configured")
-    begun = time.monotonic()
-    finish({f"{kind}_whole": start(kind, f"{kind}_whole") for kind in kinds})
-    f.value("uninterrupted_s", time.monotonic() - begun)
-    middle = {kind: str(f.folder / f"{kind}_whole" / f"iter_{half}.pth") for kind in kinds}
-    second = {f"{kind}_resumed": start(kind, f"{kind}_resumed", "--resume", middle[kind]) for kind in kinds}
-    if not f.tiny:
-        second["configured_again"] = start("configured", "configured_again")
-    finish(second)
-
-    def compared(name: str, one: str, other: str, steps: range) -> float:
-        places = [f.folder / each / f"iter_{last}.pth" for each in (one, other)]
-        differing, largest = _checkpoints_apart(*places)
-        f.value(name, {"tensors_that_differ": differing, "largest_relative_difference": largest})
-        losses, others = (logged_losses(f.folder / each) for each in (one, other))
-        apart = [abs(losses[k]["loss"] - others[k]["loss"]) for k in steps]
-        f.value(f"{name}_largest_loss_difference", max(apart))
-        return max(largest.values(), default=0.0)
-
-    after = range(half + 1, last + 1)
-    for kind in kinds:
-        largest = compared(f"{kind}: resumed and whole", f"{kind}_resumed", f"{kind}_whole", after)
-        exact = kind == "deterministic"
-        f.check(f"{kind}: resumed and whole differ", largest, "at most", 0.0, goal=f.device == "cuda" or not exact)
-        losses = {name: logged_losses(f.folder / f"{kind}_{name}") for name in ("whole", "resumed")}
-        first = min(losses["resumed"])
-        f.check(f"{kind}: first step after resuming", abs(first - half - 1), "at most", 0)
-        start_apart = abs(losses["whole"][first]["loss"] / losses["resumed"][first]["loss"] - 1)
-        f.check(f"{kind}: loss of that step, relative difference", start_apart, "at most", 1e-3)
-        means = {name: sum(all_of[k]["loss"] for k in after) / half for name, all_of in losses.items()}
-        apart = abs(means["whole"] / means["resumed"] - 1)
-        f.check(f"{kind}: mean loss after resuming, relative difference", apart, "at most", 0.05)
-        f.value(f"{kind}_mean_loss", means)
-    if not f.tiny:
-        compared("configured: twice without a stop", "configured_again", "configured_whole", range(1, last + 1))
-        told = [
-            line for line in (f.folder / "deterministic_whole.log").read_text().splitlines() if "determinis" in line
-        ]
-        f.value("operations_without_a_deterministic_form", sorted({line.strip()[:200] for line in told})[:8])
+def _finish(f: Findings, name: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait for a training, at most as long as there is time."""
+    start = time.monotonic()
+    try:
+        status: int | None = process.wait(max(1.0, f.left() - 3))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = None
+    f.value(f"{name}: seconds waited", time.monotonic() - start)
+    if status != 0:
+        log = (f.folder / f"{name}.log").read_text()[-2000:]
+        raise RuntimeError(f"{name}: {'out of time' if status is None else f'exit status {status}'}: {log}")
 
 
 def _checkpoints_apart(one: Path, other: Path) -> tuple[int, dict[str, float]]:
@@ -911,7 +944,7 @@ def _mixtures_of_any_model(f: Findings) -> None:
         fitted.append(MixtureModel(model, densities))
     found, expected = (anomaly.score(model, images[2], "gmm_nll") for model in fitted)
     apart = float(abs(found - expected).max() / expected.std())
-    f.check("mixtures fitted on both: largest difference over the standard deviation", apart, "at most", 0.01)
+    f.check("mixtures fitted on both: largest difference over the standard deviation", apart, "at most", 0.05)
     save_mixtures(f.folder / "mixtures.pth", fitted[0])
     loaded = anomaly.score(load_mixtures(f.folder / "mixtures.pth", both[1]), images[2], "gmm_nll")
     apart = float(abs(loaded - found).max() / found.std())
@@ -1093,15 +1126,15 @@ class Part:
 
 
 PARTS = {
-    "street_scenes": Part(street_scenes, 30),
-    "golden": Part(golden, 40, (*MMSEG, "pytest")),
-    "tensors": Part(tensors, 50),
-    "scenes": Part(scenes, 70, (*MMSEG, *PRETRAINED)),
+    "street_scenes": Part(street_scenes, 40),
+    "golden": Part(golden, 60, (*MMSEG, "pytest")),
+    "scenes": Part(scenes, 80, (*MMSEG, *PRETRAINED)),
     "bfloat16": Part(bfloat16, 40, (*MMSEG, *PRETRAINED)),
-    "steps": Part(steps, 60, MMSEG),
-    "throughput": Part(throughput, 80, MMSEG),
-    "networks": Part(networks, 60),
-    "resume": Part(resume, 110, (*MMSEG, *PRETRAINED)),
+    "tensors": Part(tensors, 50),
+    "steps": Part(steps, 70, MMSEG),
+    "resume": Part(resume, 120, (*MMSEG, *PRETRAINED)),
+    "throughput": Part(throughput, 90, MMSEG),
+    "networks": Part(networks, 70),
 }
 """In the order in which they run."""
 
