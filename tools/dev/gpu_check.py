@@ -949,6 +949,8 @@ def _mixtures_of_any_model(f: Findings) -> None:
     loaded = anomaly.score(load_mixtures(f.folder / "mixtures.pth", both[1]), images[2], "gmm_nll")
     apart = float(abs(loaded - found).max() / found.std())
     f.check("mixtures moved to the CPU: largest difference over the standard deviation", apart, "at most", 1e-3)
+    again = anomaly.score(fitted[0], images[2], "gmm_nll")
+    f.check("mixtures after they were saved: largest difference", float(abs(again - found).max()), "at most", 0)
 
 
 def _classifier_and_memory(f: Findings) -> None:
