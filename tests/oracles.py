@@ -233,7 +233,7 @@ class PublishedClassifier(torch.nn.Module):
     def assign(self, output, labels, ignore_index):
         """One-hot components of the rightly classified pixels, and every labelled pixel's component."""
         right = output.logits.argmax(1).flatten() == labels
-        assignment = torch.zeros(len(labels), self.shape[1])
+        assignment = torch.zeros(len(labels), self.shape[1], device=labels.device)
         target = labels.clone()
         for k in labels.unique().tolist():
             if k == ignore_index:
@@ -258,7 +258,7 @@ class PublishedClassifier(torch.nn.Module):
         for p in range(self.shape[1]):
             new = embeddings[assignment[:, p]]
             if len(new) > self.max_samples:
-                new = new[torch.linspace(0, len(new) - 1, self.max_samples, dtype=torch.int64)]
+                new = new[torch.linspace(0, len(new) - 1, self.max_samples, dtype=torch.int64).to(new.device)]
             group = k * self.shape[1] + p
             at = int(self.queue_ptr[group])
             first = min(len(new), size - at)

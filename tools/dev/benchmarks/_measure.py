@@ -24,13 +24,21 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def wait() -> None:
+    """Wait until the GPU has done what it was given, if one is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def all_seconds(*calls: Callable[[], object], repeats: int) -> list[list[float]]:
     """Durations of each call. The calls alternate, so that other load on the machine affects all of them."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for durations, call in zip(seconds, calls, strict=True):
+            wait()
             start = time.perf_counter()
             call()
+            wait()
             durations.append(time.perf_counter() - start)
     return seconds
 
@@ -58,11 +66,20 @@ def seconds_by_function(call: Callable[[], object], *places: str) -> dict[str, f
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def peak_mb(call: Callable[[], object]) -> float:
-    """Peak memory of a call beyond that of the process, result included, in 10^6 bytes.
+def peak_mb(call: Callable[[], object], device: str = "cpu") -> float:
+    """Peak memory of a call beyond what was in use before, result included, in 10^6 bytes.
 
-    It reads the resident memory of the process from Linux; NaN on other systems.
+    On the CPU it reads the resident memory of the process from Linux; NaN on other systems. On ``cuda`` it is what
+    torch allocates on the GPU.
     """
+    if device == "cuda":
+        wait()
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        result = call()
+        wait()
+        del result
+        return (torch.cuda.max_memory_allocated() - start) / 1e6
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not status.is_file():
         return float("nan")

@@ -30,24 +30,28 @@ class _PublishedHead(GMMHeadMixin, SegformerHead):
 
 
 class HeadStep:
-    """One training step of a SegFormer head with a mixture, when called."""
+    """One training step of a SegFormer head with a mixture, when called; under autocast if ``amp`` is set."""
 
-    def __init__(self, batch: int, size: int, num_classes: int, mixture: dict, published: bool = False) -> None:
+    def __init__(
+        self, batch: int, size: int, num_classes: int, mixture: dict, published: bool = False, device: str = "cpu"
+    ) -> None:
+        self.device, self.amp = device, False
         self.fusion: Any = SegformerHead if published else FastSegformerHead
         self.head: Any = (_PublishedHead if published else SegformerGMMSegHead)(
             **{"in_channels": CHANNELS, "in_index": [0, 1, 2, 3], "channels": 256, "norm_cfg": {"type": "BN"}},
             num_classes=num_classes,
             mixture=mixture,
-        )
+        ).to(device)
         self.inputs = [
-            torch.randn(batch, channels, size // stride, size // stride, requires_grad=True)
+            torch.randn(batch, channels, size // stride, size // stride).to(device).requires_grad_()
             for channels, stride in zip(CHANNELS, (4, 8, 16, 32), strict=True)
         ]
-        self.samples = labelled(batch, size, num_classes)
+        self.samples = [sample.to(device) for sample in labelled(batch, size, num_classes)]
 
     def __call__(self) -> None:
         """Forward, losses, mixture and backward."""
-        losses = self.head.loss(self.inputs, self.samples, {})
+        with torch.autocast(self.device, enabled=self.amp):
+            losses = self.head.loss(self.inputs, self.samples, {})
         sum(value for name, value in losses.items() if "loss" in name).backward()
 
     def fuse(self) -> None:
@@ -58,7 +62,7 @@ class HeadStep:
 class NetworkStep:
     """One training step of a config's network with its optimizer, when called; weights are random."""
 
-    def __init__(self, config: Path, batch: int, size: int) -> None:
+    def __init__(self, config: Path, batch: int, size: int, device: str = "cpu", amp: bool = False) -> None:
         from mmengine.logging import MMLogger
         from mmengine.model import revert_sync_batchnorm
         from mmengine.optim import build_optim_wrapper
@@ -67,8 +71,11 @@ class NetworkStep:
 
         MMLogger.get_current_instance().setLevel("WARNING")  # else a line for every parameter
         settings = read_config(config)
+        settings.model.data_preprocessor.size = (size, size)  # else smaller images are padded to the config's size
         init_default_scope("mmseg")
-        self.network: Any = revert_sync_batchnorm(MODELS.build(settings.model)).train()
+        if amp:
+            settings.optim_wrapper.type = "AmpOptimWrapper" if device == "cuda" else "gmmseg.CPUAmpOptimWrapper"
+        self.network: Any = revert_sync_batchnorm(MODELS.build(settings.model)).to(device).train()
         self.optimizer = build_optim_wrapper(self.network, settings.optim_wrapper)
         samples = labelled(batch, size, settings.model.decode_head.num_classes)
         self.data = {"inputs": [*torch.randint(0, 256, (batch, 3, size, size))], "data_samples": samples}
