@@ -13,6 +13,7 @@ import torch
 
 import anomaly
 from anomaly.datasets.street_scenes import write_street_scenes
+from anomaly.models.views import predict_inputs
 from tests.anomaly import tiny_huggingface as tiny
 from tests.commands import status_of
 
@@ -130,6 +131,18 @@ class Masks(torch.nn.Module):
         return {"query_class_prob": prob, "mask_logits": images}
 
 
+class Greedy(torch.nn.Module):
+    def forward(self, images):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return images[:, :2, ::64, ::64]
+
+
+def of_a_large_batch(place):
+    model = anomaly.TorchModel(Greedy(), device="cpu", **NORMALISED)
+    return predict_inputs(model, torch.zeros(8, 3, 1024, 2048), anomaly.Inference(batch=8))
+
+
 def of_other_classes(place):
     data = replace(anomaly.load_dataset("street_scenes", root=place / "example"), name="cityscapes-val", classes=ROAD)
     return anomaly.evaluate(model_of(output="main"), replace(data, name="other"), closed_set=data, report_images=0)
@@ -154,6 +167,7 @@ WRONG = {
     "misspell a score": lambda place: evaluate(model_of(output="main"), place, "energie"),
     "does not allow": lambda place: evaluate(model_of(output="main"), place, "gmm_nll"),
     "something else": lambda place: evaluate(flat, place),
+    "more memory": of_a_large_batch,
     "return NaN": lambda place: evaluate(undefined, place),
     "lower scores": lambda place: evaluate(reversed_score, place),
     "not on disk": lambda place: anomaly.load_dataset("road_anomaly", root=place),
