@@ -24,6 +24,8 @@ from anomaly.utils.processes import ALONE, PATIENCE, Processes
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 MEETING = timedelta(minutes=2)
 """How long a process waits for the others to start."""
+LOST = 3.0
+"""Seconds after a failed exchange within which the end of another process is noticed."""
 GRACE = 20.0
 """Seconds that a process has to clean up once another one has failed."""
 
@@ -164,9 +166,10 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
             processes.wait()
         except BaseException as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends anyway, after it has said why
+            lost = isinstance(error, RuntimeError) and watch.lost.wait(LOST)  # an exchange with a process that is gone
             watch.leave(done=False)
-            if (ended := _cause(error)) is not None:
-                raise ended from None
+            if lost or _ended(error):
+                raise _Ended(128 + signal.SIGTERM) from None
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         watch.leave(done=True)
@@ -181,11 +184,11 @@ def _end(*_: Any) -> NoReturn:
     raise _Ended(128 + signal.SIGTERM)
 
 
-def _cause(error: BaseException | None) -> _Ended | None:
-    """The end that an error comes from, which a library may have turned into an error of its own; None otherwise."""
+def _ended(error: BaseException | None) -> bool:
+    """Whether an error comes from the end of this process, which a library may have made an error of its own."""
     while error is not None and not isinstance(error, _Ended):
         error = error.__cause__ or error.__context__
-    return error
+    return error is not None
 
 
 def _choose_device(args: argparse.Namespace, place: Place) -> None:
@@ -250,11 +253,15 @@ class _Watch:
     """Watches the next process, in a ring, and ends this one if that dies; so all end, one after the other.
 
     A thread waits for the message that the next process sends when it leaves. If it is killed, its connection closes.
+
+    Attributes:
+        lost: Set when the next process has ended before its work was done.
     """
 
     def __init__(self, place: Place, voice: _Voice) -> None:
         import torch.distributed as dist
 
+        self.lost = threading.Event()
         self._place, self._voice = place, voice
         self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._next = (place.rank + 1) % place.size
@@ -287,6 +294,7 @@ class _Watch:
                     f"error: process {self._next} ended before its work was done; it may have been killed, or "
                     "have used too much memory. The run ends\n".encode(),
                 )
+        self.lost.set()
         hard_end = threading.Timer(GRACE, os._exit, (1,))  # if the main thread hangs in a library
         hard_end.daemon = True
         hard_end.start()

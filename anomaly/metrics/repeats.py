@@ -169,8 +169,8 @@ class FrameKeys:
                 self._keys[frame_id] = key
 
     def record(self) -> dict[str, list[float]]:
-        """Return the samples by frame, as values that JSON can hold."""
-        return {frame_id: list(key.sample) for frame_id, key in self._keys.items() if key.sample is not None}
+        """Return the samples by frame, in the order of their ids, as values that JSON can hold."""
+        return {frame_id: list(key.sample) for frame_id, key in sorted(self._keys.items()) if key.sample is not None}
 
     @property
     def counts(self) -> dict[str, FrameCounts]:
