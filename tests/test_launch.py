@@ -91,6 +91,10 @@ def test_every_process_of_a_machine_gets_its_own_gpu(monkeypatch):
         assert args.device == device
     assert chosen == [1, 1]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")  # the launcher shows each process its own GPU
+    _choose_device(args := argparse.Namespace(launcher="slurm", device=None), place)
+    assert args.device == "cuda:0"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     with pytest.raises(InputError, match="process 3: expected a GPU for every process"):
         _choose_device(argparse.Namespace(launcher="pytorch", device=None), place)
 

@@ -192,7 +192,7 @@ def _ended(error: BaseException | None) -> bool:
 
 
 def _choose_device(args: argparse.Namespace, place: Place) -> None:
-    """Give the process the GPU of its number on the machine.
+    """Give the process the GPU of its number on the machine, or the only one that the launcher lets it see.
 
     Raises:
         InputError: The machine has fewer GPUs than processes.
@@ -203,13 +203,16 @@ def _choose_device(args: argparse.Namespace, place: Place) -> None:
         import torch
     if not torch.cuda.is_available():
         return  # without --device that is the CPU; --device cuda is refused where the model is loaded
-    if place.local_rank >= torch.cuda.device_count():
+    count, number = torch.cuda.device_count(), place.local_rank
+    if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):  # as with srun --gpus-per-task 1
+        number = 0
+    if number >= count:
         raise InputError(
-            f"process {place.rank}: expected a GPU for every process of a machine, found {torch.cuda.device_count()}; "
-            "start fewer processes, or name one --device for all of them"
+            f"process {place.rank}: expected a GPU for every process of a machine, found {count}; start fewer "
+            "processes, or name one --device for all of them"
         )
-    args.device = f"cuda:{place.local_rank}"
-    torch.cuda.set_device(place.local_rank)
+    args.device = f"cuda:{number}"
+    torch.cuda.set_device(number)
 
 
 class _Voice:

@@ -48,8 +48,8 @@ the same as one of their subcommands, with the same options:
 | in a clone | installed |
 | --- | --- |
 {table}
-`tools/dist_train.sh CONFIG GPUS` and `tools/dist_test.sh CONFIG CHECKPOINT GPUS` start `gmmseg train` and `gmmseg test`
-on many processes.
+`tools/dist_train.sh CONFIG GPUS`, `tools/dist_test.sh CONFIG CHECKPOINT GPUS` and `tools/dist_eval.sh CONFIG CHECKPOINT
+GPUS` start `gmmseg train`, `gmmseg test` and `anomaly evaluate` on many processes ([distributed.md](distributed.md)).
 
 Name a model as `CONFIG CHECKPOINT`, as in mmsegmentation, or with `--model`. Name datasets with `--data` or
 `--sets`, which are the same option.
