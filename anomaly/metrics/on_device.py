@@ -123,7 +123,7 @@ def beside(label: Any, score: Any, frame_id: str = "") -> LabelOnDevice:
         frame_id: Name of the frame, for messages.
 
     Raises:
-        InputError: A label in an array has another value.
+        InputError: An array of another type than uint8 holds another value; the counts of the label tell the rest.
     """
     import torch
 
@@ -132,7 +132,8 @@ def beside(label: Any, score: Any, frame_id: str = "") -> LabelOnDevice:
     if isinstance(label, torch.Tensor) and label.device == score.device:
         return LabelOnDevice(label, frame_id)
     array = as_array(frame_id, "label", label)
-    check_label(frame_id, array)
+    if array.dtype != np.uint8:  # others could lose a value that the device would refuse
+        check_label(frame_id, array)
     return LabelOnDevice(torch.tensor(array.astype(np.uint8, copy=False), device=score.device), frame_id)
 
 
