@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gmmseg.functional import direction_and_variance, scale_to_unit, sinkhorn_assign
 from gmmseg.functional.collectives import all_max, all_sum, gather_equal, gather_rows, process_rank
-from gmmseg.memory import FeatureMemory, places_of_even_choice
+from gmmseg.memory import FeatureMemory, places_of_even_choice, sort_by_group
 from gmmseg.mixture import GaussianMixture
 from gmmseg.settings import MixtureSettings
 
@@ -85,9 +85,10 @@ class EMUpdater(nn.Module):
         candidates = reliable.nonzero().squeeze(1)
         own, chosen_groups = self._choose(groups[candidates])
         self.memory.push(gather_rows(embeddings[candidates[own]]), chosen_groups)
-        if self.step % self.settings.em_interval == 0:
-            present = torch.bincount(groups // self.settings.num_components, minlength=len(mixture.means))
-            self._fit(mixture, all_max(present).nonzero().squeeze(1))
+        if self.settings.em_interval == 1 or self.step % self.settings.em_interval == 0:
+            present = groups.new_zeros(len(mixture.means))
+            present.index_fill_(0, groups // self.settings.num_components, 1)
+            self._fit(mixture, all_max(present))
         self.step += 1
 
     def _choose(self, groups: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,23 +103,23 @@ class EMUpdater(nn.Module):
         """
         memory = self.memory
         most = min(self.settings.max_samples, memory.size - memory.block + 1)
-        counts = gather_equal(torch.bincount(groups, minlength=len(memory.pushed)))  # (processes, G)
+        order, start, here = sort_by_group(groups, len(memory.pushed))
+        counts = gather_equal(here)  # (processes, G)
         places = places_of_even_choice(counts.sum(0), most)  # (G, most), among the pixels of all processes
         group, column = (places >= 0).nonzero(as_tuple=True)
         place = places[group, column]
         ends = counts.cumsum(0)
         owner = (ends[:, group] <= place).sum(0)
         own = owner == (rank := process_rank())
-        first = counts[rank].cumsum(0) - ends[rank]  # start of a group on this process, less its pixels on earlier ones
-        mine = groups.argsort(stable=True)[(first[group] + place)[own]]
+        first = start - (ends[rank] - here)  # start of a group on this process, less its pixels on earlier ones
+        mine = order[(first[group] + place)[own]]
         return mine, group[owner.argsort(stable=True)]
 
-    def _fit(self, mixture: GaussianMixture, classes: Tensor) -> None:
-        """Move the components of ``classes``, those present in this batch, towards the moments of their memory."""
+    def _fit(self, mixture: GaussianMixture, present: Tensor) -> None:
+        """Move the components of the classes present in this batch, ``(C,)``, towards the moments of their memory."""
         memory, components = self.memory, self.settings.num_components
         means, stds = mixture.means.flatten(0, 1), mixture.stds.flatten(0, 1)  # views of the mixture itself
-        groups = (classes[:, None] * components + torch.arange(components, device=classes.device)).flatten()
-        groups = groups[memory.count[groups] > 0]
+        groups = ((present.repeat_interleave(components) > 0) & (memory.count > 0)).nonzero().squeeze(1)
         direction, variance = direction_and_variance(
             memory.sums[groups], memory.square_sums[groups], memory.count[groups]
         )

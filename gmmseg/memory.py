@@ -98,8 +98,8 @@ class FeatureMemory(nn.Module):
         blocks = self.blocks.flatten(0, 1)  # (G * K, 2, D), a view
         touched, block = (groups * self.blocks.shape[1] + slot // self.block).unique(return_inverse=True)
         old = blocks[touched]
-        kept = torch.ones_like(touched)
-        kept[block[slot % self.block == 0]] = 0  # its first slot is written again: discard what the block holds
+        # Where the first slot of a block is written again, discard what the block holds.
+        kept = torch.ones_like(touched).scatter_reduce_(0, block, (slot % self.block != 0).long(), "amin")
         new = old * kept[:, None, None]
         new += _sum_rows(torch.stack([features, features.square()], dim=1), block, len(touched))
         blocks[touched] = new
@@ -138,12 +138,27 @@ def rank_in_group(groups: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     Returns:
         Positions ``(n,)`` from 0, and sizes ``(G,)``, both int64.
     """
-    counts = torch.bincount(groups, minlength=num_groups)
-    order = groups.argsort(stable=True)
-    first = counts.cumsum(0) - counts
+    order, first, counts = sort_by_group(groups, num_groups)
     rank = torch.empty_like(groups)
     rank[order] = torch.arange(len(groups), device=groups.device) - first[groups[order]]
     return rank, counts
+
+
+def sort_by_group(groups: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort elements by group, and count those of each group, without waiting for a GPU (``bincount`` waits for it).
+
+    Args:
+        groups: Group of each element. Shape ``(n,)``, int64 in ``[0, num_groups)``.
+        num_groups: Number of groups, G.
+
+    Returns:
+        Indices of the elements by group, in order of appearance within each, ``(n,)``; where each group starts among
+        them, ``(G,)``; and the sizes of the groups, ``(G,)``; all int64.
+    """
+    ascending, order = groups.sort(stable=True)
+    ends = torch.searchsorted(ascending, torch.arange(num_groups, device=groups.device), right=True)
+    counts = ends.diff(prepend=ends.new_zeros(1))
+    return order, ends - counts, counts
 
 
 def places_of_even_choice(counts: Tensor, most: int) -> Tensor:

@@ -37,10 +37,19 @@ def hangs(f):
     time.sleep(600)
 
 
+def waits(f):  # for a part after it, which has to run at the same time
+    while not (f.folder / "here").exists():
+        assert f.left() > 210
+        time.sleep(0.01)
+
+
 def misses(f):
+    (f.folder / "here").touch()
+
     def one(f):
         raise ValueError("one of several")
 
+    f.value("one_s", 1.0)
     f.attempt(one)
     f.check("speed", float("nan"), "at least", 1.0, goal=True)
     f.check("most", 3.0, "at most", 2.0)
@@ -55,7 +64,7 @@ def holds(f):
 
 gpu_check.GRACE = 1.0
 gpu_check.PARTS = {{
-    **{{function.__name__: Part(function, 60) for function in (raises, dies, misses, holds)}},
+    **{{function.__name__: Part(function, 60, beside=True) for function in (raises, dies, waits, misses, holds)}},
     "hangs": Part(hangs, 0.1),
     "absent": Part(holds, 60, ("no_such_module",)),
 }}
@@ -90,9 +99,10 @@ def test_a_part_that_fails_loses_no_other(tmp_path):
     assert status == 1
     assert json.loads((tmp_path / "found.json").read_text())["parts"] == record["parts"]
     parts = record["parts"]
+    assert list(parts) == ["raises", "dies", "waits", "misses", "holds", "hangs", "absent"]
     assert {name: part["status"] for name, part in parts.items()} == {
         **dict.fromkeys(("raises", "dies", "misses", "hangs"), "failed"),
-        "holds": "passed",
+        **dict.fromkeys(("waits", "holds"), "passed"),
         "absent": "skipped",
     }
     assert parts["raises"]["message"] == "RuntimeError: no kernel image is available"
@@ -107,6 +117,7 @@ def test_a_part_that_fails_loses_no_other(tmp_path):
     }
     assert checks(parts["holds"]) == {"most": ("holds", 1.0), "speed": ("goal missed", 1.0)}
     assert parts["holds"]["values"]["nan"] == "nan"
+    assert parts["misses"]["values"].keys() == {"one_s", "seconds of one"}
     assert record["skipped"] == ["absent: not installed: no_such_module", "holds: holds: no_such_module not installed"]
     assert record["FAILS"] == 2
 

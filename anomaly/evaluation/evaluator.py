@@ -26,7 +26,7 @@ from anomaly.evaluation.shares import frame_share
 from anomaly.frames import ANOMALY, KNOWN, Frame
 from anomaly.metrics.calibration import Threshold, choose_threshold
 from anomaly.models.base import Model
-from anomaly.models.loop import show
+from anomaly.models.loop import decoding_threads, show
 from anomaly.models.tiling import Inference
 from anomaly.postprocessing.table import Chain
 from anomaly.results.records import DatasetResult, ScoreResult
@@ -60,8 +60,9 @@ def evaluate(
     """Measure every score on every dataset, pooling all pixels of a dataset.
 
     The model runs once for each view of a frame, for any number of scores. Score maps are resized bilinearly to the
-    label, then post-processed. Reading and scoring have a background thread each. Four evenly spaced frames of each
-    dataset are evaluated first; the order does not change any value, and neither does the number of processes.
+    label, then post-processed. Reading and scoring run in the background, scoring in one thread. For a model on a GPU,
+    up to four threads call ``Dataset.frame`` at once. Four evenly spaced frames of each dataset are evaluated first;
+    the order does not change any value, and neither does the number of processes.
 
     Args:
         model: The model; None if all scores are stored.
@@ -339,7 +340,7 @@ class _ReadFrame:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads frames in the background, and preprocesses those that the model predicts."""
+    """Reads frames in the background: decodes several at once, then checks and preprocesses them in order."""
 
     model: Model | None
     stored: Callable[[str, Frame], bool]
@@ -348,10 +349,16 @@ class _Reader:
     scores: Sequence[Score]
     thresholds: tuple[Threshold, ...] = ()
 
-    def __call__(self, visit: tuple[Dataset, int]) -> _ReadFrame:
+    def decode(self, visit: tuple[Dataset, int]) -> tuple[Dataset, Frame]:
         dataset, i = visit
         with self.profile.stage("reading", background=True):
             frame = dataset.frame(i)
+            _ = frame.image_hash  # computed here, and kept
+            return dataset, frame
+
+    def read(self, decoded: tuple[Dataset, Frame]) -> _ReadFrame:
+        dataset, frame = decoded
+        with self.profile.stage("reading", background=True):
             check_not_learned(self.scores, frame.id, frame.image_hash)
             if self.check is not None:
                 self.check(frame.id, frame.image_hash)
@@ -387,7 +394,8 @@ def _visit(
 
         return predict_batch(model, inference, [each.inputs for each in group])
 
-    shown = show(visits, reader, ask, shape=_shape, batch=inference.batch, profile=profile)
+    reading: dict[str, Any] = {"decode": reader.decode, "threads": decoding_threads(model)}
+    shown = show(visits, reader.read, ask, **reading, shape=_shape, batch=inference.batch, profile=profile)
     with closing(shown) as frames:
         for read, prediction in frames:
             with profile.stage("scores"):

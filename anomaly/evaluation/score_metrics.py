@@ -76,7 +76,7 @@ class ScoreMetrics:
         Args:
             frame: The frame.
             maps: Its score maps, of which the metrics take theirs. Shape: ``(H, W)``, as its label.
-            label: Its label where the maps are, from ``maps.beside``. Shape: ``(H, W)``.
+            label: Its label where the maps are, from ``maps.beside``.
             prediction: The predicted class of every pixel, if :attr:`needs_classes`. Shape: ``(H, W)``.
 
         Raises:

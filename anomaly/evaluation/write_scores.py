@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anomaly.datasets.images import read_image
 from anomaly.evaluation.score_maps import ScorePipeline, check_scores
 from anomaly.evaluation.shares import image_share
 from anomaly.frames import Image, image_hash
 from anomaly.models.base import Model
-from anomaly.models.loop import show
+from anomaly.models.loop import decoding_threads, show
 from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import Score, check_not_learned
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from anomaly.models.views import ImagePrediction
 
+_Decoded = tuple[str, "Image", str]
 _Read = tuple[str, "Image", str, "Tensor | None"]
 
 
@@ -64,10 +65,13 @@ def write_scores(
     check_scores(scores, model)
     pipeline, inference = ScorePipeline(scores), inference or Inference()
 
-    def read(one: tuple[str, Path]) -> _Read:
+    def decode(one: tuple[str, Path]) -> _Decoded:
         frame, path = one
         image = read_image(path)
-        name_of_image = image_hash(image)
+        return frame, image, image_hash(image)
+
+    def read(decoded: _Decoded) -> _Read:
+        frame, image, name_of_image = decoded
         if check is not None:
             check(frame, name_of_image)
         check_not_learned(scores, frame, name_of_image)
@@ -83,7 +87,8 @@ def write_scores(
     shown = 0
     mine = [images[i] for i in image_share(images, scores, writer, processes)]
     jobs = sorted(mine, key=lambda one: not writer.has(one[0], pipeline.names))
-    with closing(show(jobs, read, ask, shape=shape, batch=inference.batch)) as frames:
+    reading: dict[str, Any] = {"decode": decode, "threads": decoding_threads(model)}
+    with closing(show(jobs, read, ask, **reading, shape=shape, batch=inference.batch)) as frames:
         for (frame, image, name_of_image, _), prediction in frames:
             if prediction is not None:
                 for name, score in pipeline.score(prediction, (image.shape[0], image.shape[1])).items():

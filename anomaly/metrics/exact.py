@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anomaly.metrics import on_device
 from anomaly.metrics.definitions import Levels, at_threshold, measure
 from anomaly.metrics.functional.curve import (
     Counts,
     OperatingPoints,
     Scores,
+    Tally,
     check_ascending,
     operating_points,
     part_of_curve,
@@ -51,10 +54,14 @@ class ExactScores:
     Args:
         memory_budget: Number of bytes, or a ledger that is shared with other metrics.
         spill_dir: Folder of the temporary file; by default that of the system.
+
+    Attributes:
+        device: The GPU that sorts blocks; None for the CPU. A pickle or copy has none.
     """
 
     def __init__(self, memory_budget: int | Ledger, spill_dir: Path | None = None) -> None:
         self.spill_dir = spill_dir
+        self.device: Any = None
         self.counts: dict[str, FrameCounts] = {}
         self._ledger = Ledger.of(memory_budget)
         self._frames: dict[str, _Frame] = {}
@@ -117,7 +124,8 @@ class ExactScores:
     def curve(self) -> Iterator[OperatingPoints]:
         """Yield the operating points of all pixels together, in parts, from the highest threshold down."""
         self._sort()
-        blocks = _Blocks([frame.known for frame in self._frames.values()], [f.anomaly for f in self._frames.values()])
+        runs = [frame.known for frame in self._frames.values()], [frame.anomaly for frame in self._frames.values()]
+        blocks = _Blocks(*runs, None if self.device is None else partial(on_device.tally, device=self.device))
         threads = os.cpu_count() or 1
         with closing(read_ahead(blocks.points, blocks.with_anomaly, ahead=2 * threads, threads=threads)) as parts:
             yield from parts
@@ -202,6 +210,9 @@ class ExactScores:
         known, anomaly = (FileRun(run.read(), file, STRIDE) for run in (frame.known, frame.anomaly))
         return _Frame(known, anomaly, frame.ignored)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"device": None}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle or copy; if the ledger has no room, the next frame moves all of them to disk."""
         vars(self).update(state)
@@ -210,10 +221,18 @@ class ExactScores:
 
 
 class _Blocks:
-    """All scores, cut by value into blocks of about the same size; block 0 has the lowest scores."""
+    """All scores, cut by value into blocks of about the same size; block 0 has the lowest scores.
 
-    def __init__(self, known: list[Run], anomaly: list[Run]) -> None:
-        self._known, self._anomaly = known, anomaly
+    Args:
+        known: Runs of known pixels.
+        anomaly: Runs of anomaly pixels.
+        count: Counts the pixels in a block, as :func:`anomaly.metrics.functional.curve.part_of_curve` takes it.
+    """
+
+    def __init__(
+        self, known: list[Run], anomaly: list[Run], count: Callable[[Scores, Scores], Tally] | None = None
+    ) -> None:
+        self._known, self._anomaly, self._count = known, anomaly, count
         self._edges = _edges([*known, *anomaly])
         self._known_at, self._anomaly_at = self._positions(known), self._positions(anomaly)
         self._known_below, self._anomaly_below = self._known_at.sum(0), self._anomaly_at.sum(0)
@@ -229,7 +248,7 @@ class _Blocks:
             return OperatingPoints(value, above[0] + hits, above[1] + ties, hits, ties, *totals)
         known = _gather(self._known, self._known_at[:, block : block + 2])
         anomaly = _gather(self._anomaly, self._anomaly_at[:, block : block + 2])
-        return part_of_curve(known, anomaly, above, self.num_known, self.num_anomaly)
+        return part_of_curve(known, anomaly, above, self.num_known, self.num_anomaly, self._count)
 
     def _positions(self, runs: list[Run]) -> Counts:
         """Count the scores of each run below each end of a block. Shape ``(R, blocks + 1)``."""

@@ -160,6 +160,8 @@ class PixelMetrics:
         if self._keys.repeats(frame_id, key):
             return
         self._scores.add(frame_id, known, anomaly, key.counts.ignored, ascending=ascending)
+        if ascending and isinstance(self._scores, ExactScores):
+            self._scores.device = score.device
         self._keys.add(frame_id, key)
 
     def merge(self, other: PixelMetrics) -> None:

@@ -29,7 +29,8 @@ class SeenValues:
         Args:
             frame_id: Name of the frame.
             score: Its score map, an array, or a tensor on a GPU. Shape: ``(H, W)``.
-            label: Its label map, an array, or a tensor on the same GPU. Shape: ``(H, W)``.
+            label: Its label map, an array, or where the score is, as :func:`anomaly.metrics.on_device.ends` takes it.
+                Shape: ``(H, W)``.
         """
         found: tuple[float, float] | None
         if devices.on_device(score):

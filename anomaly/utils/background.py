@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
+Decoded = TypeVar("Decoded")
 Item = TypeVar("Item")
 
 
@@ -38,6 +39,36 @@ def read_ahead(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def read_in_two_steps(
+    decode: Callable[[Job], Decoded],
+    read: Callable[[Decoded], Item],
+    jobs: Iterable[Job],
+    ahead: int = 3,
+    threads: int = 1,
+) -> Generator[Item, None, None]:
+    """Yield ``read(decode(job))`` for each job in order, as :func:`read_ahead` does, with several threads that decode.
+
+    One more thread calls ``read``, in the order of the jobs, so ``read`` needs no locks. An error in either is raised
+    when its result is due.
+
+    Args:
+        decode: First step; it must be safe to call from several threads.
+        read: Second step.
+        jobs: The jobs.
+        ahead: Largest number of results of either step that are kept before they are needed.
+        threads: Number of decoding threads.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+
+        def decoded() -> Iterator[Future[Decoded]]:
+            return (pool.submit(decode, job) for job in jobs)
+
+        try:
+            yield from read_ahead(lambda future: read(future.result()), decoded(), ahead)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Worker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 STAGES = ("reading", "forward", "scores", "metrics", "pictures", "report")
 
@@ -12,7 +13,8 @@ STAGES = ("reading", "forward", "scores", "metrics", "pictures", "report")
 class Profile:
     """Seconds by stage: wall-clock time of the main thread, and busy time of the background threads.
 
-    The seconds of the main thread add up to the wall time. A stage whose work is done in the background only counts the
+    The seconds of the main thread add up to the wall time. Those of several background threads in one stage are added,
+    and may exceed it. A stage whose work is done in the background only counts the
     time that the main thread waits for it. Time of the main thread outside all stages is ``other``. The wall clock runs
     from the creation of the profile to :meth:`stop`.
 
@@ -26,10 +28,11 @@ class Profile:
         self._wall: float | None = None
         self._main = dict.fromkeys(STAGES, 0.0)
         self._background = dict.fromkeys(STAGES, 0.0)
+        self._lock = Lock()
 
     @contextmanager
     def stage(self, name: str, background: bool = False) -> Iterator[None]:
-        """Count the ``with`` block for a stage. At most one background thread may be in a stage at a time.
+        """Count the ``with`` block for a stage. Any number of background threads may be in a stage at a time.
 
         Args:
             name: One of ``STAGES``.
@@ -40,7 +43,8 @@ class Profile:
         try:
             yield
         finally:
-            seconds[name] += self._clock() - start
+            with self._lock:
+                seconds[name] += self._clock() - start
 
     def stop(self) -> None:
         """Stop the wall clock; no stage may be entered afterwards."""

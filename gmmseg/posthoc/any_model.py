@@ -210,7 +210,8 @@ def save_mixtures(path: Path, model: MixtureModel) -> None:
     """
     header = {"kind": KIND, "model": _identity(model._model), "record": model._record}
     header["fitted_images"] = sorted(model.fitted_images)
-    torch.save({**header, "state_dict": model._densities.cpu().state_dict()}, path)
+    state = {name: values.cpu() for name, values in model._densities.state_dict().items()}  # the model stays in place
+    torch.save({**header, "state_dict": state}, path)
 
 
 def load_mixtures(path: str | Path, model: Model) -> MixtureModel:

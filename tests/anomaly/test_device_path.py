@@ -1,5 +1,6 @@
 """The path of a GPU against the path of the CPU: NumPy and OpenCV. Without a GPU, tensors of the CPU take it."""
 
+import pickle
 import re
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,8 +20,11 @@ from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.evaluation.evaluator import calibrate, evaluate
 from anomaly.evaluation.score_maps import ScoreMaps, resize_score, resize_tensor
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
+from anomaly.metrics import exact, on_device
 from anomaly.metrics.functional.components import Track
+from anomaly.metrics.functional.curve import tally
 from anomaly.metrics.on_device import ends
+from anomaly.metrics.on_device import tally as on_device_tally
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.models import views
 from anomaly.models.base import Prediction
@@ -243,6 +247,81 @@ def test_ends_of_the_counted_pixels(forced, values):
     seen = SeenValues()
     seen.add("a", there(np.full((30, 40), 2, np.float32)), label)
     assert bool(seen.remarks(0.5)) == (expected is not None)
+
+
+def test_a_label_is_brought_and_split_once_for_all_scores(forced, monkeypatch):
+    label, sorts = labels_of((30, 40), 5), []
+    sort = torch.Tensor.sort
+    monkeypatch.setattr(torch.Tensor, "sort", lambda values, **how: sorts.append(how) or sort(values, **how))
+    maps = ScoreMaps({name: there(noise((30, 40), seed)) for seed, name in enumerate("abc")})
+    shared = maps.beside(label)
+    for name, score in maps.kept.items():
+        alone, together = PixelMetrics(name), PixelMetrics(name)
+        together.update("f", score, shared)
+        alone.update("f", score, label)
+        assert state_of(together) == state_of(alone)
+    assert sum(bool(how) for how in sorts) == 1 + 3  # stable sorts of the label: once for all, and once for each
+
+
+@pytest.mark.parametrize("kinds", [("float32", "float32"), ("float64", "float64"), ("float32", "float64")])
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.tuples(st.integers(0, 300), st.integers(0, 80)), digits=st.integers(0, 6), seed=st.integers(0, 999))
+def test_counts_at_the_scores_of_anomalies_are_those_of_a_loop_and_of_numpy(kinds, sizes, digits, seed):
+    random = np.random.default_rng(seed)
+    known, anomaly = (
+        random.normal(size=size).round(digits).astype(kind) + 0.0 for size, kind in zip(sizes, kinds, strict=True)
+    )
+    found = on_device.tally(known.copy(), anomaly.copy(), DEVICE)
+    values = sorted(set(anomaly.tolist()))
+    assert found.thresholds.tolist() == values
+    assert found.hits.tolist() == [sum(anomaly == value) for value in values]
+    assert found.below.tolist() == [sum(one < value for one in known.tolist()) for value in values]
+    assert found.ties.tolist() == [sum(one == value for one in known.tolist()) for value in values]
+    for mine, numpys in zip(found, tally(known, anomaly), strict=True):
+        assert (mine.dtype, mine.tobytes()) == (numpys.dtype, numpys.tobytes())
+
+
+def test_counts_are_numpys_where_the_device_has_no_room(monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    known, anomaly = noise((30, 40)).ravel(), noise((3, 40), 1).ravel()
+    expected = on_device.tally(known.copy(), anomaly.copy(), DEVICE)
+    monkeypatch.setattr(torch.Tensor, "unique", full)
+    found = on_device.tally(known, anomaly, DEVICE)
+    assert [each.tobytes() for each in found] == [each.tobytes() for each in expected]
+
+
+@pytest.mark.parametrize("budget", [2**30, 1])
+@pytest.mark.parametrize("digits", [1, 9])
+def test_pooled_curves_of_many_blocks_are_numpys(monkeypatch, tmp_path, budget, digits):
+    """With ties and without, from memory and from disk; NumPy takes over after a pickle."""
+    monkeypatch.setattr(exact, "BLOCK", 4 * exact.STRIDE)
+    options = {"memory_budget": budget, "spill_dir": tmp_path, "threshold": 3.0}
+    frames = [
+        (str(i), torch.from_numpy(noise((90, 200), i)).round(decimals=digits), labels_of((90, 200), i, (0, 0, 1, 255)))
+        for i in range(4)
+    ]
+    expected, found = PixelMetrics(**options), PixelMetrics(**options)
+    counted = []
+    monkeypatch.setattr(
+        on_device, "tally", lambda *args, device: counted.append(device) or on_device_tally(*args, device)
+    )
+    for frame, score, label in frames:
+        expected.update(frame, score.numpy(), label)
+    with pytest.MonkeyPatch.context() as patch:
+        force(patch)
+        for frame, score, label in frames:
+            found.update(frame, there(score), label)
+    wanted = expected.compute()
+    assert not counted
+    assert found.compute() == wanted
+    assert len(counted) > 5
+    assert {device.type for device in counted} == {DEVICE.type}
+    if budget > 1:
+        counted.clear()
+        assert pickle.loads(pickle.dumps(found)).compute() == wanted
+        assert not counted
 
 
 # ---- the whole evaluation

@@ -114,6 +114,23 @@ def test_files_move_together_and_other_models_are_refused(tmp_path, monkeypatch)
         anomaly.load_model("elsewhere/segformer_posthoc-gmm.py:model")
 
 
+def test_saving_leaves_the_model_where_it_is(networks, tmp_path, monkeypatch):
+    """A model on a GPU goes on predicting there: its tensors are copied to the CPU, and no module is moved."""
+    model, densities, _ = fitted(anomaly.load_model(networks / "segformer"))
+    copied = []
+
+    def refuse(module, *args, **kwargs):
+        raise AssertionError("a module was moved")
+
+    monkeypatch.setattr(torch.nn.Module, "_apply", refuse)  # what .cpu(), .to() and .cuda() call
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda values: copied.append(values) or values.clone())
+    save_mixtures(tmp_path / "a.pth", model)
+    found = torch.load(tmp_path / "a.pth", weights_only=True)["state_dict"]
+    assert found.keys() == densities.state_dict().keys()
+    assert all(torch.equal(values, found[name]) for name, values in densities.state_dict().items())
+    assert {each.data_ptr() for each in copied} >= {each.data_ptr() for each in densities.state_dict().values()}
+
+
 def test_a_file_of_mixtures_names_no_code_and_may_be_damaged(networks, tmp_path):
     model, _, _ = fitted(anomaly.load_model(networks / "segformer"))
     save_mixtures(tmp_path / "a.pth", model)

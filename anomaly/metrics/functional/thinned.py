@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,20 +45,27 @@ class ThinnedCurve:
     def __init__(self, tolerance: float = TOLERANCE) -> None:
         self._tolerance = tolerance
         self._kept: list[np.ndarray] = []  # (K, 4): threshold, tpr, fpr, precision
-        self._cell = np.full(3, -1)
+        self._cell = np.full(3, -1.0)
         self._last = np.empty((0, 4))
 
     def add(self, part: OperatingPoints) -> None:
         """Add the next part, whose thresholds are below those of all earlier parts."""
         if not part.tp.size or not part.num_known:
             return
-        rates = np.stack([part.tp / part.num_anomaly, part.fp / part.num_known, part.tp / (part.tp + part.fp)], 1)
-        cells = np.floor(rates / self._tolerance).astype(np.int64)
-        new = (np.diff(cells, axis=0, prepend=self._cell[None]) != 0).any(1)
-        self._cell = cells[-1]
-        points = np.column_stack([part.thresholds.astype(np.float64), rates])
-        self._kept.append(points[new])
-        self._last = points[-1:] if not new[-1] else points[:0]
+        rates = [part.tp / part.num_anomaly, part.fp / part.num_known, part.tp / (part.tp + part.fp)]
+        new = np.zeros(part.tp.size, bool)
+        for at, rate in enumerate(rates):
+            cells = np.floor(rate / self._tolerance)
+            new[0] |= cells[0] != self._cell[at]
+            new[1:] |= cells[1:] != cells[:-1]
+            self._cell[at] = cells[-1]
+
+        def points(which: Any) -> np.ndarray:
+            columns = [part.thresholds[which].astype(np.float64), *(rate[which] for rate in rates)]
+            return np.column_stack(columns)
+
+        self._kept.append(points(new))
+        self._last = points(slice(-1, None) if not new[-1] else slice(0))
 
     def value(self) -> float:
         """Return the number of points kept so far."""
