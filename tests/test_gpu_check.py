@@ -131,9 +131,16 @@ def test_names_what_it_needs_as_it_is_pinned():
     assert all(text.count(pin) >= 2 for pin in NEEDS.values() if pin.split("==")[0] not in ("regex", "pyyaml"))
 
 
+LONG = pytest.mark.skipif(os.environ.get("GPU_CHECK") != "all", reason="takes a minute; set GPU_CHECK=all to run it")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "names", [("golden", "tensors", "steps", "throughput"), ("scenes", "bfloat16"), ("networks",), ("resume",)]
+    "names",
+    [
+        ("golden", "tensors", "steps", "throughput", "bfloat16"),
+        *(pytest.param((name,), marks=LONG) for name in ("scenes", "networks", "resume")),
+    ],
 )
 def test_every_part_runs_on_the_cpu(tmp_path, names):
     pytest.importorskip("mmseg")
