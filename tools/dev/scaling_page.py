@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,9 @@ def _measured(f: dict[str, Any]) -> Rows:
 TABLES = {table.__name__[1:]: table for table in (_assumed, _state, _memory, _messages, _step, _measured)}
 
 
-def render(page: str, values: dict[str, Any]) -> str:
-    """Insert the tables between the page's marks, ``<!-- NAME -->`` and ``<!-- end -->``."""
-    for name, table in TABLES.items():
+def render(page: str, values: dict[str, Any], tables: Mapping[str, Callable[[dict[str, Any]], Rows]] = TABLES) -> str:
+    """Insert tables between the page's marks, ``<!-- NAME -->`` and ``<!-- end -->``."""
+    for name, table in tables.items():
         head, *rows = ("| " + " | ".join(cells) + " |" for cells in table(values))
         text = "\n".join((f"<!-- {name} -->", head, "| --- |" + " ---: |" * (head.count("|") - 2), *rows))
         page = re.sub(rf"<!-- {name} -->.*?(?=\n<!-- end)", text, page, flags=re.S)

@@ -2,7 +2,7 @@
 
 The network is a GMMSeg SegFormer MiT-B0 of 19 classes with random weights, at batch 1. The forward passes predict the
 same prepared images, in turn with the evaluation. The evaluation of stored maps reads five maps of each image from
-disk. A forward pass at this size takes seconds on a CPU (see results/benchmark_scores.json), and there are about 50 of them.
+disk. A forward pass at this size takes seconds on a CPU (see results/benchmark_scores.json), and there are about 50.
 """
 
 from __future__ import annotations
