@@ -221,7 +221,7 @@ def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
 class Run:
     """The processes of one command, as a launcher would start them."""
 
-    def __init__(self, place, world, *words, launcher="pytorch", limits=None):
+    def __init__(self, place, world, *words, launcher="pytorch", limits=None, more=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -236,6 +236,7 @@ class Run:
             meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             environment = {**os.environ, **own, **meeting, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
             command = [sys.executable, str(ROOT / "tools/ood_eval.py"), *map(str, words), "--launcher", launcher]
+            command += (more or {}).get(rank, ())
             files = [open(place / f"{name}{rank}.txt", "wb") for name in ("out", "err")]  # noqa: SIM115
             limit = (limits or {}).get(rank)
             self.processes.append(
@@ -365,6 +366,42 @@ def test_an_error_of_one_process_is_told_once_and_leaves_nothing(place):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_signal_ends_a_process_that_waits_for_another(place, victim):
+    """Process 0 has the largest image, on which the network takes a minute; process 1 waits for it."""
+    slow = MODEL.format(seconds="60 * (images.shape[2] == 64)", classes=CLASSES)
+    (place / "slow.py").write_text(slow)
+    words = ("--model", "slow.py:model", *FOLDER, "--scores", "msp", "--save-scores", "maps", "--out", "out")
+    run = Run(place, 2, *words)
+    for _ in range(400):
+        time.sleep(0.1)
+        if len(list((place / "maps").rglob("*.npy"))) == 4:  # three of process 1, and the first of process 0
+            break
+    time.sleep(1)
+    run.processes[victim].terminate()
+    sent = time.monotonic()
+    statuses, written = run.wait(30)
+    assert time.monotonic() - sent < 15
+    assert 0 not in statuses
+    assert errors_in(written) == 1
+    assert f"process {victim} was told to end" in written
+    assert "Traceback" not in written
+    assert not (place / "out").exists()
+    assert not [path for path in place.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_options_that_differ_are_named(place):
+    words = ("--model", "net.py:model", *FOLDER, "--out", "out")
+    for more, named in ((("--heatmaps", "none"), "(--heatmaps)"), (("--save-scores", "maps"), "(--save-scores)")):
+        statuses, written = Run(place, 2, *words, more={1: more}).wait(60)
+        assert statuses.count(0) == 0
+        assert errors_in(written) == 1
+        assert f"process 1: expected the same options as process 0, found a difference {named}" in written
+        assert not (place / "out").exists()
+
+
+@pytest.mark.slow
 def test_other_data_on_another_process_is_found(place, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for name in ("images", "labels"):
@@ -384,3 +421,4 @@ def test_other_data_on_another_process_is_found(place, tmp_path_factory):
     assert 0 not in statuses
     assert errors_in(written) == 1
     assert "process 1: expected the same files of" in written
+    assert "found a difference (3)" in written

@@ -17,15 +17,18 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from anomaly.cli import process
+from anomaly.cli.parser import option_of
 from anomaly.errors import InputError
 from anomaly.utils.optional import needs
-from anomaly.utils.processes import ALONE, PATIENCE, Processes
+from anomaly.utils.processes import ALONE, PATIENCE, Processes, apart
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 MEETING = timedelta(minutes=2)
 """How long a process waits for the others to start."""
 LOST = 3.0
 """Seconds after a failed exchange within which the end of another process is noticed."""
+OF_PROCESS = ("given", "device", "threads", "temporary", "data_root")
+"""Options that may differ from process to process; ``given`` is what the parser notes."""
 GRACE = 20.0
 """Seconds that a process has to clean up once another one has failed."""
 
@@ -144,44 +147,59 @@ def launched(args: argparse.Namespace) -> Iterator[Processes]:
     if place.size == 1:
         yield ALONE
         return
-    with needs("torch", f"--launcher {args.launcher}"):
-        import torch.distributed as dist
-    os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
-    try:
-        store, _, _ = next(dist.rendezvous("env://", place.rank, place.size, timeout=MEETING))
-        dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=MEETING)
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"--launcher {args.launcher}: expected {place.size} processes to meet at {place.address}:{place.port}, "
-            f"found: {reason}; start all of them, with a port that is free"
-        ) from error
-    signal.signal(signal.SIGTERM, _end)
-    voice = _Voice(store, place.rank)
+    voice = _Voice(_meet(args.launcher, place), place.rank)
     processes = Processes(place.rank, place.size).another()
     watch = _Watch(place, voice)
     with voice:
         try:
+            given = {option_of(name): repr(value) for name, value in vars(args).items() if name not in OF_PROCESS}
+            processes.check_same("options", given)
             yield processes
             processes.wait()
         except BaseException as error:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends anyway, after it has said why
+            watch.deaf()  # this process ends anyway, after it has said why
             lost = isinstance(error, RuntimeError) and watch.lost.wait(LOST)  # an exchange with a process that is gone
             watch.leave(done=False)
             if lost or _ended(error):
                 raise _Ended(128 + signal.SIGTERM) from None
             raise
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        watch.deaf()
         watch.leave(done=True)
+
+
+def _meet(launcher: str, place: Place) -> Any:
+    """Make the process group, and return its store.
+
+    Raises:
+        InputError: The processes cannot meet.
+    """
+    with needs("torch", f"--launcher {launcher}"):
+        import torch.distributed as dist
+    os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
+    size = str(place.size).encode()
+    try:
+        store, _, _ = apart(lambda: next(dist.rendezvous("env://", place.rank, place.size, timeout=MEETING)))
+        same = store.compare_set("anomaly/size", "", size.decode()) == size
+        if same and store.add(f"anomaly/rank {place.rank}", 1) == 1:
+            apart(
+                lambda: dist.init_process_group(
+                    "gloo", store=store, rank=place.rank, world_size=place.size, timeout=MEETING
+                )
+            )
+            return store
+        reason = "another number of processes elsewhere" if not same else f"two processes of rank {place.rank}"
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "EADDRINUSE" in reason:
+            reason = "that the port is taken (set MASTER_PORT to another), or that two processes have rank 0"
+    raise InputError(
+        f"--launcher {launcher}: expected {place.size} processes to meet at {place.address}:{place.port}, found "
+        f"{reason}; start each of them once"
+    )
 
 
 class _Ended(SystemExit):
     """This process was told to end, by its launcher or because another process failed."""
-
-
-def _end(*_: Any) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Ended(128 + signal.SIGTERM)
 
 
 def _ended(error: BaseException | None) -> bool:
@@ -256,6 +274,7 @@ class _Watch:
     """Watches the next process, in a ring, and ends this one if that dies; so all end, one after the other.
 
     A thread waits for the message that the next process sends when it leaves. If it is killed, its connection closes.
+    A process that gets a signal tells the previous one at once, so that no process waits for another that is leaving.
 
     Attributes:
         lost: Set when the next process has ended before its work was done.
@@ -266,20 +285,39 @@ class _Watch:
 
         self.lost = threading.Event()
         self._place, self._voice = place, voice
-        self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._group = apart(lambda: dist.new_group(backend="gloo", timeout=PATIENCE))
         self._next = (place.rank + 1) % place.size
+        self._told = False
         self._thread = threading.Thread(target=self._wait, name="watch", daemon=True)
         self._thread.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+
+    def deaf(self) -> None:
+        """Ignore further signals."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
     def leave(self, *, done: bool) -> None:
         """Tell the previous process whether the work of this one is done; if so, wait for the same of the next one."""
         import torch
         import torch.distributed as dist
 
-        with suppress(RuntimeError):  # that process may be gone
-            dist.send(torch.tensor([done]), (self._place.rank - 1) % self._place.size, group=self._group)
+        if not self._told:
+            self._told = True
+            with suppress(RuntimeError):  # that process may be gone
+                dist.send(torch.tensor([done]), (self._place.rank - 1) % self._place.size, group=self._group)
         if done:
             self._thread.join(GRACE)
+
+    def _end(self, number: int, _: Any) -> NoReturn:
+        """Handle a signal."""
+        self.deaf()
+        if number == signal.SIGTERM and not self.lost.is_set():
+            self._say(f"process {self._place.rank} was told to end (SIGTERM)")
+        self.leave(done=False)
+        self._end_soon()
+        raise KeyboardInterrupt if number == signal.SIGINT else _Ended(128 + number)
 
     def _wait(self) -> None:
         import torch
@@ -291,14 +329,20 @@ class _Watch:
             if done:
                 return
         except RuntimeError:
-            if self._voice.first("error"):
-                os.write(
-                    2,
-                    f"error: process {self._next} ended before its work was done; it may have been killed, or "
-                    "have used too much memory. The run ends\n".encode(),
-                )
+            self._say(
+                f"process {self._next} ended before its work was done; it may have been killed, or have used too much "
+                "memory"
+            )
         self.lost.set()
-        hard_end = threading.Timer(GRACE, os._exit, (1,))  # if the main thread hangs in a library
-        hard_end.daemon = True
-        hard_end.start()
+        self._end_soon()
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _say(self, what: str) -> None:
+        if self._voice.first("error"):
+            os.write(2, f"error: {what}. The run ends\n".encode())
+
+    def _end_soon(self) -> None:
+        """End the process after a while, if its main thread hangs in a library."""
+        timer = threading.Timer(GRACE, os._exit, (1,))
+        timer.daemon = True
+        timer.start()

@@ -80,17 +80,21 @@ class Fingerprint:
         self._frames |= frames
 
 
-def files_digest(dataset: Dataset) -> str:
-    """Checksum of what a process sees of a dataset, without decoding a file: names, label files, sizes of image files.
+def file_digests(dataset: Dataset) -> dict[str, str]:
+    """Checksum of each frame's label file and of the size of its image file, without decoding a file.
 
     Args:
         dataset: The dataset.
+
+    Returns:
+        The checksums by the frames' ids, and one of the meanings of the label values under an empty id.
     """
-    digest = hashlib.sha256(repr((dataset.name, sorted(dataset.encoding.items()))).encode())
+    found = {"": repr(sorted(dataset.encoding.items()))}
     for files in dataset.files:
-        digest.update(repr((files.id, files.image.stat().st_size)).encode())
-        digest.update(hashlib.sha256(files.label.read_bytes()).digest())
-    return digest.hexdigest()
+        digest = hashlib.sha256(str(files.image.stat().st_size).encode())
+        digest.update(files.label.read_bytes())
+        found[files.id] = digest.hexdigest()
+    return found
 
 
 def check_unseen(frame: str, image: str, fitted: Collection[str], what: str) -> None:

@@ -202,9 +202,8 @@ def calibrate(
         _visit(_Reader(model, stored, check, profile, scores), inference or Inference(), visits, add, worker)
         with profile.stage("metrics"):
             worker.finish()
-    if processes.size > 1:
-        for each in metrics.values():
-            each.gather(processes.group)
+    for each in metrics.values():
+        processes.merge(each)
     every = frozenset().union(*processes.gather(images))
     chosen: dict[str, Threshold] = {}
     if processes.rank == 0:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from anomaly.datasets.dataset import Dataset
-from anomaly.datasets.fingerprint import check_unseen, files_digest
+from anomaly.datasets.fingerprint import check_unseen, file_digests
 from anomaly.datasets.label_counts import LabelCounts, check_both_kinds, count_labels
 from anomaly.datasets.overlap import shared_images
 from anomaly.errors import InputError
@@ -180,7 +180,7 @@ def run(
             **_settings(metrics, calibration),
             "colour_scales": colour_scales,
         },
-        provenance={**provenance, **_calibration_images(metrics)},
+        provenance={**provenance, **_calibration_images(metrics), **_number(processes)},
         protocol=PROTOCOL,
         timings={name: round(seconds, 3) for name, seconds in profile.seconds().items()},
     )
@@ -219,11 +219,10 @@ def _check_same(
     settings = {name: value for name, value in evaluation.settings.items() if name != "device"}
     names = ScorePipeline(evaluation.scores, evaluation.post).names
     rule = None if calibration is None else (calibration.rule, repr(calibration.level))
-    processes.check_same(
-        "settings", (names, evaluation.inference, settings, _metric_settings(evaluation.metrics), rule)
-    )
+    settings |= {"scores": names, "inference": evaluation.inference, "threshold": rule}
+    processes.check_same("settings", {**settings, **_metric_settings(evaluation.metrics)})
     for dataset in (*datasets, *([] if calibration is None else [calibration.dataset])):
-        processes.check_same(f"files of {dataset.name}", files_digest(dataset))
+        processes.check_same(f"files of {dataset.name}", file_digests(dataset))
 
 
 def _read_labels(
@@ -245,6 +244,11 @@ def _read_labels(
     if calibration is not None:
         found = counts[calibration.dataset.name]
         check_pixels(calibration.rule, found.known, found.anomaly, calibration.dataset.name)
+
+
+def _number(processes: Processes) -> dict[str, int]:
+    """The number of processes, if there were several, for the record."""
+    return {} if processes.size == 1 else {"processes": processes.size}
 
 
 def _calibration_images(metrics: MetricConfig) -> dict[str, Any]:

@@ -101,17 +101,17 @@ class ScoreMetrics:
         """
         if processes.size == 1:
             return self._compute(self._pixels.compute())
-        self._pixels.gather(processes.group)
+        processes.merge(self._pixels)
         for part in processes.gather(self._seen):
             self._seen.merge(part)
         if self._open_iou is not None:
-            self._open_iou.gather(processes.group)
+            processes.merge(self._open_iou)
         pixels = self._pixels.compute() if processes.rank == 0 else None
         best_f1_threshold = processes.from_first(math.nan if pixels is None else pixels["best_f1_threshold"])
         if self._components is not None:
             if self._components.threshold == BEST_F1:  # so that no score map has to travel
                 self._components = self._components.matched(best_f1_threshold)
-            self._components.gather(processes.group)
+            processes.merge(self._components)
         return None if pixels is None else self._compute(pixels)
 
     def _compute(self, pixels: PixelResult) -> ScoreResult:

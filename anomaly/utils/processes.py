@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -61,7 +63,7 @@ class Processes:
             return replace(self, group=None)
         import torch.distributed as dist
 
-        return replace(self, group=dist.new_group(backend="gloo", timeout=PATIENCE))
+        return replace(self, group=apart(lambda: dist.new_group(backend="gloo", timeout=PATIENCE)))
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all processes, in the order of their ranks."""
@@ -70,7 +72,7 @@ class Processes:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.group)
+        apart(lambda: dist.all_gather_object(values, value, group=self.group))
         return values
 
     def wait(self) -> None:
@@ -84,9 +86,21 @@ class Processes:
         import torch.distributed as dist
 
         values: list[Any] = [value if self.rank == 0 else None]
-        dist.broadcast_object_list(values, src=0, group=self.group)
+        apart(lambda: dist.broadcast_object_list(values, src=0, group=self.group))
         found: T = values[0]
         return found
+
+    def merge(self, metrics: Any) -> None:
+        """Add the images of all processes to the metrics of process 0.
+
+        Args:
+            metrics: Metrics with ``gather``, such as :class:`anomaly.metrics.PixelMetrics`.
+
+        Raises:
+            InputError: A part cannot be merged; raised on every process.
+        """
+        if self.size > 1:
+            apart(lambda: metrics.gather(self.group))
 
     def first_then_others(self, make: Callable[[], T]) -> T:
         """Call a function on process 0, then on all others, for example to create a folder and then to open it."""
@@ -102,17 +116,20 @@ class Processes:
 
         Args:
             what: What it is, for the message.
-            value: The value.
+            value: The value. Of a dict, the message names an entry that differs.
 
         Raises:
             InputError: It differs; raised on every process.
         """
         values = self.gather(value)
         for rank, other in enumerate(values):
-            if other != values[0]:
+            if other != (first := values[0]):
+                entry = ""
+                if isinstance(first, dict) and isinstance(other, dict):
+                    entry = next(f" ({key})" for key in {**first, **other} if first.get(key) != other.get(key))
                 raise InputError(
-                    f"process {rank}: expected the same {what} as process 0, found another; give every process the "
-                    "same files and the same command"
+                    f"process {rank}: expected the same {what} as process 0, found a difference{entry}; give every "
+                    "process the same files and the same command"
                 )
 
     def share(self, costs: Sequence[float]) -> list[int]:
@@ -192,3 +209,21 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def apart(call: Callable[[], T]) -> T:
+    """Return the result of a call that runs in a thread of its own, so that a signal ends the wait for it at once.
+
+    Args:
+        call: Waits for other processes.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:  # raised again where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="exchange", daemon=True).start()
+    return done.result()
