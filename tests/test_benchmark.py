@@ -1,4 +1,4 @@
-"""What the benchmarks count is what is there, and docs/scaling.md shows the committed figures."""
+"""What the benchmarks count is what is there; docs/scaling.md and docs/speed.md show the committed values."""
 
 import json
 import sys
@@ -103,6 +103,17 @@ def test_scaling_page_shows_the_committed_figures():
     assert all(f"<!-- {name} -->" in page for name in TABLES)
     assert page == render(page, figures), "run tools/dev/scaling_page.py"
     assert f"| {figures['estimated_ratio']:.2f} |" in page
+
+
+def test_speed_page_shows_the_committed_values():
+    from scaling_page import render
+    from speed_page import PAGE, TABLES, read
+
+    page, values = PAGE.read_text(), read()
+    assert all(f"<!-- {name} -->" in page for name in TABLES)
+    assert page == render(page, values, TABLES), "run tools/dev/speed_page.py"
+    assert f"{values['benchmark_evaluate']['ratio']:.3f}" in page
+    assert values["gpu_check"]["machine"]["gpu"] in page
 
 
 def test_committed_scaling_figures_are_those_of_the_code():

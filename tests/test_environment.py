@@ -1,6 +1,7 @@
 """What the tools set before numpy and torch load."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,29 @@ def test_zen_4(monkeypatch, vendor, family, flags, expected):
 
     assert zen_4(CPU.format(vendor, family, flags)) is expected
     assert not zen_4("processor\t: 0\nFeatures\t: asimd\n")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+@pytest.mark.parametrize(("tuned", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_memory_of_large_arrays_is_kept_for_the_next(tuned, kept):
+    """Writing to a second array of 200 MB asks the system for pages again only if the first was given back."""
+    code = """
+import resource
+import anomaly.cli
+import numpy as np
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(25_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+pages()
+print(pages())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    environment |= {"PYTHONPATH": str(ROOT), "NUMPY_MADVISE_HUGEPAGE": "0", **tuned}
+    asked = int(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
+    assert (asked < 1000) == kept  # 200 MB are 48,828 pages
 
 
 @pytest.mark.parametrize(
