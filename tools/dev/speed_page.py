@@ -48,7 +48,7 @@ def _same(f: dict[str, Any]) -> Rows:
         ("without TF32", scenes, "float32, without TF32"),
         ("resized inputs", scenes, "the same, images resized for the network and maps back"),
         ("TF32 as torch sets it", scenes, "float32, convolutions in TF32 (torch's default)"),
-        ("bfloat16", low, "bfloat16"),
+        ("bfloat16", low, "bfloat16, beside float32 on the GPU"),
     ):
         metric, mean = (
             max(values[f"{what}: {of}"].values())
