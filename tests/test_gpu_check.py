@@ -138,8 +138,11 @@ LONG = pytest.mark.skipif(os.environ.get("GPU_CHECK") != "all", reason="takes a 
 @pytest.mark.parametrize(
     "names",
     [
-        ("golden", "tensors", "steps", "throughput", "bfloat16"),
-        *(pytest.param((name,), marks=LONG) for name in ("scenes", "networks", "resume")),
+        ("golden", "throughput"),
+        *(
+            pytest.param((name,), marks=LONG)
+            for name in ("tensors", "steps", "bfloat16", "scenes", "networks", "resume")
+        ),
     ],
 )
 def test_every_part_runs_on_the_cpu(tmp_path, names):

@@ -245,12 +245,17 @@ class _Voice:
         self._store, self._rank = store, rank
         self._kept: list[Any] = []
 
-    def first(self, key: str) -> bool:
-        """Whether this process is the first to say something; also if the store is gone."""
+    def first(self, key: str, *, gone: bool = False) -> bool:
+        """Whether this process is the first to say something.
+
+        Args:
+            key: What is said.
+            gone: The answer if process 0, which holds the store, has ended; it has usually said why.
+        """
         try:
             return bool(self._store.compare_set(f"anomaly/{key}", "", str(self._rank)) == str(self._rank).encode())
-        except RuntimeError:  # the process that holds the store is gone
-            return True
+        except RuntimeError:
+            return gone
 
     def __enter__(self) -> None:
         self._kept = [sys.stdout, sys.stderr, warnings.showwarning]
@@ -331,14 +336,15 @@ class _Watch:
         except RuntimeError:
             self._say(
                 f"process {self._next} ended before its work was done; it may have been killed, or have used too much "
-                "memory"
+                "memory",
+                gone=True,
             )
         self.lost.set()
         self._end_soon()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _say(self, what: str) -> None:
-        if self._voice.first("error"):
+    def _say(self, what: str, *, gone: bool = False) -> None:
+        if self._voice.first("error", gone=gone):
             os.write(2, f"error: {what}. The run ends\n".encode())
 
     def _end_soon(self) -> None:
