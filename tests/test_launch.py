@@ -1,11 +1,14 @@
 """Where launchers say so, how work is shared out, and how results come together in order."""
 
 import argparse
+import socket
+from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
 
+from anomaly.cli import launch
 from anomaly.cli.launch import _choose_device, first_host, launched, read_place
 from anomaly.errors import InputError
 from anomaly.utils.processes import ALONE, Processes
@@ -68,6 +71,20 @@ def test_mpi_on_one_machine_and_on_several():
 def test_an_incomplete_environment_is_refused(launcher, environment, word):
     with pytest.raises(InputError, match=word):
         read_place(launcher, environment)
+
+
+def test_a_process_that_never_starts_is_told(monkeypatch, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(launch, "MEETING", timedelta(seconds=2))
+    monkeypatch.setattr(launch, "HINT", 0.1)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+    with pytest.raises(InputError, match=r"expected 2 processes to meet at 127.0.0.1.*not all of them in time"):
+        launch._meet("pytorch", launch.Place(0, 2, 0, "127.0.0.1", port))
+    assert "process 0 waits for the others of 2" in capsys.readouterr().err
+    assert not torch.distributed.is_initialized()
 
 
 def test_without_a_launcher_and_with_one_process_nothing_is_started(monkeypatch):

@@ -27,6 +27,8 @@ MEETING = timedelta(minutes=2)
 """How long a process waits for the others to start."""
 LOST = 3.0
 """Seconds after a failed exchange within which the end of another process is noticed."""
+HINT = 20.0
+"""Seconds after which a process says that it waits for the others to start."""
 OF_PROCESS = ("given", "device", "threads", "temporary", "data_root")
 """Options that may differ from process to process; ``given`` is what the parser notes."""
 GRACE = 20.0
@@ -177,6 +179,11 @@ def _meet(launcher: str, place: Place) -> Any:
         import torch.distributed as dist
     os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
     size = str(place.size).encode()
+    waiting = f"process {place.rank} waits for the others of {place.size} at {place.address}:{place.port}"
+    hint = threading.Timer(HINT, print, (waiting,), {"file": sys.stderr, "flush": True})
+    hint.daemon = True
+    if place.rank < 2:  # one of the two has started
+        hint.start()
     try:
         store, _, _ = apart(lambda: next(dist.rendezvous("env://", place.rank, place.size, timeout=MEETING)))
         same = store.compare_set("anomaly/size", "", size.decode()) == size
@@ -192,6 +199,10 @@ def _meet(launcher: str, place: Place) -> Any:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "EADDRINUSE" in reason:
             reason = "that the port is taken (set MASTER_PORT to another), or that two processes have rank 0"
+        elif any(word in reason.lower() for word in ("timed out", "timeout", "recv")):
+            reason = "not all of them in time, or a different number of processes elsewhere"
+    finally:
+        hint.cancel()
     raise InputError(
         f"--launcher {launcher}: expected {place.size} processes to meet at {place.address}:{place.port}, found "
         f"{reason}; start each of them once"
