@@ -71,7 +71,7 @@ class Net(nn.Module):
         self.features, self.last = nn.Conv2d(3, 6, 3, padding=1, stride=2), nn.Conv2d(6, 3, 1)
 
     def forward(self, images):
-        features = torch.relu(self.features(images))
+        features = torch.relu(self.features(images)) * (images.shape[2] != 33)  # one frame has a constant score
         return {"features": features, "logits": 4 * self.last(features)}
 
 
@@ -215,7 +215,7 @@ def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
     for case in CASES:
         assert [one[case][0] for one in found] == [alone[case][0]] * world
         assert found[0][case][1] == alone[case][1]
-    for what in ("open_miou", "f1_mean", "'auroc': [", "'fpr': 0.0", "ClosedSet(", "miou"):
+    for what in ("open_miou", "f1_mean", "'auroc': [", "'fpr': 0.0", "ClosedSet(", "miou", "in 1 of 7 frames"):
         assert what in alone["everything"][0], what
     assert len(alone["everything"][1]) == 3 + 2 + 2  # views of both datasets, and their descriptions
     for name in ("labels", "mixtures", "statistics"):

@@ -3,14 +3,18 @@
 import argparse
 import socket
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from anomaly.cli import launch
 from anomaly.cli.launch import _choose_device, first_host, launched, read_place
 from anomaly.errors import InputError
+from anomaly.evaluation.shares import image_share
+from anomaly.scores.registry import get_scores
 from anomaly.utils.processes import ALONE, Processes
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000"}
@@ -134,6 +138,22 @@ def _two_largest(costs, size):
     """If there are more jobs than processes, some process has two of the ``size + 1`` largest."""
     largest = sorted(costs, reverse=True)
     return largest[size - 1] + largest[size] if len(costs) > size else 0.0
+
+
+def test_images_whose_scores_are_stored_cost_less(tmp_path):
+    """Of five images of one size, four are stored: the other one is as much work as ten of them."""
+    names = [str(i) for i in range(5)]
+    for name in names:
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
+    store = SimpleNamespace(has=lambda name, scores, image=None: name != "2")
+    images = [(name, tmp_path / f"{name}.png") for name in names]
+
+    class Two(Processes):
+        def from_first(self, value):
+            return value
+
+    assert [image_share(images, get_scores(["msp"]), store, Two(rank, 2)) for rank in (0, 1)] == [[2], [0, 1, 3, 4]]
+    assert [len(image_share(images, get_scores(["msp"]), None, Two(rank, 2))) for rank in (0, 1)] == [3, 2]
 
 
 def test_one_process_does_everything_in_order():

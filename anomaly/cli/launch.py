@@ -97,7 +97,7 @@ def read_place(launcher: str, environment: Mapping[str, str]) -> Place:
     if launcher == "slurm":
         nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or "127.0.0.1"
         address = address or first_host(nodes)
-        port = 20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000
+        port = 20000 + (_number(launcher, "SLURM_JOB_ID", environment) if "SLURM_JOB_ID" in environment else 0) % 20000
     elif launcher == "mpi" and environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS")) == str(
         size
     ):

@@ -37,5 +37,12 @@ def image_share(
 
 
 def frame_share(dataset: Dataset, scores: Sequence[Score], store: Store | None, processes: Processes) -> list[int]:
-    """Indices of the frames of a dataset that this process evaluates; see :func:`image_share`."""
+    """Indices of the frames of a dataset that this process evaluates, shared out as :func:`image_share` does.
+
+    Args:
+        dataset: The dataset.
+        scores: The scores that are evaluated.
+        store: Stored scores, from before the first frame is evaluated; None if there are none.
+        processes: The processes that share the frames.
+    """
     return image_share([(files.id, files.image) for files in dataset.files], scores, store, processes)

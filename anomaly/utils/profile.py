@@ -55,6 +55,10 @@ class Profile:
         wall = self._clock() - self._start if self._wall is None else self._wall
         return {**self._main, "other": wall - sum(self._main.values()), "wall": wall}
 
+    def background(self) -> dict[str, float]:
+        """Seconds of the background threads in each stage, added over threads."""
+        return dict(self._background)
+
     def overhead(self) -> float:
         """Share of the wall time, in 0..1, that is neither the forward pass nor reading images."""
         seconds = self.seconds()

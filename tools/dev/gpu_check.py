@@ -738,7 +738,7 @@ def _evaluated_speed(dataset: Any, model: Any, inference: Any) -> tuple[float, d
     seconds, count = profile.seconds(), len(dataset)
     stages = {
         "main": {name: spent / count for name, spent in seconds.items() if spent > 1e-4},
-        "background": {name: spent / count for name, spent in profile._background.items() if spent > 1e-4},
+        "background": {name: spent / count for name, spent in profile.background().items() if spent > 1e-4},
     }
     return count / seconds["wall"], stages
 

@@ -53,7 +53,7 @@ def _stored(folder: Path, dataset: Dataset) -> None:
 
 def _stages(profile: Profile) -> dict[str, float]:
     """Seconds of the main thread, and those of the threads beside it."""
-    beside = {f"{name}_in_background": spent for name, spent in profile._background.items() if spent}
+    beside = {f"{name}_in_background": spent for name, spent in profile.background().items() if spent}
     return {**profile.seconds(), **beside}
 
 
