@@ -105,6 +105,7 @@ def folder(tmp_path_factory):
     for name, frames, seed in (("mixed", 7, 0), ("small", 2, 1), ("other", 4, 2)):
         make_dataset(folder, name, frames, seed)
     (folder / "training").mkdir()
+    Images(folder / "training")  # writes them before several processes read them
     return folder
 
 

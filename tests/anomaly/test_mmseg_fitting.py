@@ -54,7 +54,8 @@ class Images:
         self.labels[0][self.labels[0] == 2] = 0  # the first has no pixel of the last class
         self.paths = [root / f"{n}.png" for n in range(count)]
         for path, image in zip(self.paths, self.images, strict=True):
-            set_trees.write(path, image)
+            if not path.exists():
+                set_trees.write(path, image)
 
     def __len__(self):
         return len(self.images)
