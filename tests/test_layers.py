@@ -28,6 +28,7 @@ NEEDS_MM = (
 NEEDS_TORCH = (
     *NEEDS_MM,
     *(f"anomaly.models.{name}" for name in _MODELS_OF_TORCH),
+    "anomaly.density",
     "anomaly.postprocessing.on_device",
     *(f"anomaly.scores.{path.stem}" for path in (ROOT / "anomaly/scores").glob("[!_]*.py") if path.stem != "registry"),
     *(f"gmmseg.{name}" for name in ("checkpoints", "classifier", "em", "functional", "memory", "mixture", "posthoc")),

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly.density.neighbours import greedy_coreset, nearest_distances
 from anomaly.errors import InputError
 from anomaly.scores.sample import PixelSample
 from anomaly.scores.spread import ROUNDING
@@ -46,9 +47,7 @@ def knn(features: Tensor, *, coreset: Tensor, k: int = 1) -> Tensor:
 
 def _distances(features: Tensor, coreset: Tensor, k: int) -> Tensor:
     """Compute distances to the k-th nearest feature. Shape ``(n, D)``, ``(M, D)`` -> ``(n,)``."""
-    squares = torch.addmm(coreset.square().sum(1), features, coreset.T, alpha=-2)  # up to the feature's own square
-    neighbour = squares.topk(k, dim=1, largest=False).indices[:, -1]
-    distances = (features - coreset[neighbour]).norm(dim=1)
+    distances = nearest_distances(features, coreset, k)
     return torch.where(distances > ROUNDING, distances, 0)  # exactly 0 for a feature of the coreset
 
 
@@ -84,15 +83,4 @@ def fit(sample: PixelSample) -> dict[str, Tensor]:
     Source: Sener & Savarese, Active Learning for CNNs (ICLR 2018); used in PatchCore, Roth et al. (CVPR 2022).
     """
     unit = F.normalize(sample.rows("features"), dim=1)
-    features = (unit - unit.mean(0)).float()
-    squares = features.square().sum(1)
-    enough = max(1e-6 * float(squares.max()), ROUNDING**2)
-    chosen = [int(squares.argmin())]
-    nearest = torch.full((len(features),), torch.inf)
-    for _ in range(min(CORESET, len(features)) - 1):
-        nearest = torch.minimum(nearest, squares + squares[chosen[-1]] - 2 * (features @ features[chosen[-1]]))
-        farthest = int(nearest.argmax())
-        if nearest[farthest] <= enough:
-            break
-        chosen.append(farthest)
-    return {"coreset": unit[chosen].float()}
+    return {"coreset": unit[greedy_coreset(unit, CORESET, ROUNDING)].float()}
