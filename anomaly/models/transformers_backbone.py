@@ -70,7 +70,7 @@ class TransformersBackbone(nn.Module):
         with needs("transformers", "TransformersBackbone"):
             import transformers  # noqa: F401
         with quiet_transformers():
-            settings = _stored_settings(name, revision) if config is None else _settings(config)
+            settings = stored_settings(name, revision) if config is None else _settings(config)
             if hasattr(settings, "reshape_hidden_states"):
                 settings.reshape_hidden_states = True
             if stages is not None:
@@ -174,8 +174,16 @@ def _folder(name: str | None, revision: str | None, weights: bool = True) -> Pat
     )
 
 
-def _stored_settings(name: str | None, revision: str | None) -> Any:
-    """The configuration object that a pretrained model is stored with."""
+def stored_settings(name: str | None, revision: str | None = None) -> Any:
+    """Return the configuration object that a pretrained model is stored with.
+
+    Args:
+        name: Model id on the Hugging Face hub, or a folder.
+        revision: Branch, tag or commit of the model on the hub.
+
+    Raises:
+        InputError: The model cannot be had, or has no configuration that can be read.
+    """
     from transformers import AutoConfig
 
     folder = _folder(name, revision, weights=False)
@@ -244,7 +252,7 @@ def _compare(settings: Any, stored: Any, name: str | None) -> None:
 
 def _load(kind: Any, name: str | None, revision: str | None, settings: Any, unused: set[str]) -> dict[str, Tensor]:
     """The weights of a folder or of the hub, for a backbone of class ``kind``."""
-    _compare(settings, _stored_settings(name, revision), name)
+    _compare(settings, stored_settings(name, revision), name)
     folder = _folder(name, revision)
     try:
         network, report = kind.from_pretrained(
