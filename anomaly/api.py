@@ -21,7 +21,7 @@ from anomaly.datasets.dataset import Dataset
 from anomaly.errors import InputError
 from anomaly.evaluation.callbacks import Callback, DatasetEnd
 from anomaly.evaluation.config import Calibration, MetricConfig, parse_calibration
-from anomaly.evaluation.repeat import repeated
+from anomaly.evaluation.repeat import in_current_names, repeated
 from anomaly.evaluation.run import Evaluation, Progress, run
 from anomaly.evaluation.score_maps import ScorePipeline, Store, check_scores
 from anomaly.frames import Frame, check_score, image_hash
@@ -256,7 +256,7 @@ def verify(
     Raises:
         InputError: The record does not say how the result was made, or the model or a dataset cannot be loaded.
     """
-    record = (result if isinstance(result, Result) else Result.load(result)).record
+    record = in_current_names((result if isinstance(result, Result) else Result.load(result)).record)
     again = repeated(record)
     if data is None and again.own:
         raise InputError(

@@ -344,12 +344,14 @@ def _stored(
 ) -> Source:
     from anomaly.api import configure
     from anomaly.results.score_formats.base import check_scale
-    from anomaly.scores.registry import stored_scores
+    from anomaly.scores.registry import current_name, stored_scores
 
     scale = check_scale(args.score_scale)
     stores = {one.name: open_maps(args.predictions, one, scale) for one in datasets}
     found = set.intersection(*(set(store.scores) for store in stores.values()))
-    names = args.scores or [name for name in next(iter(stores.values())).scores if name in found]
+    by_current = {current_name(name): name for name in found}  # maps may be stored under a former name
+    names = [name if name in found else by_current.get(current_name(name), name) for name in args.scores]
+    names = names or [name for name in next(iter(stores.values())).scores if name in found]
     if missing := [name for name in names if name not in found] or ([] if names else ["any common to all datasets"]):
         raise InputError(
             f"{args.predictions}: expected score {missing[0]!r}, found {', '.join(sorted(found)) or 'none'}; name one "

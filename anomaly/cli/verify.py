@@ -45,11 +45,11 @@ def main(words: Sequence[str] | None = None) -> None:
     from anomaly.cli.progress import frame_progress, progress_of
     from anomaly.datasets.catalog import load_dataset
     from anomaly.evaluation.config import parse_calibration
-    from anomaly.evaluation.repeat import repeated
+    from anomaly.evaluation.repeat import in_current_names, repeated
     from anomaly.results.records import read_results
     from anomaly.results.verification import agreements, not_measured
 
-    record = read_results(args.results)
+    record = in_current_names(read_results(args.results))
     again = repeated(record)
     if len(again.own) > int(args.folder is not None):
         raise InputError(
@@ -77,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> None:
         calibration = parse_calibration(chosen.limit(args.limit or sys.maxsize), again.calibrate_by)
     source = choose_source(args, datasets, again.metrics, calibration)
     with frame_progress() as progress:
-        found_again = measure(
+        result = measure(
             source.model,
             datasets,
             replace(source.evaluation, inference=inference) if source.model is not None else source.evaluation,
@@ -87,7 +87,8 @@ def main(words: Sequence[str] | None = None) -> None:
             limit=args.limit,
             report_images=0,
             progress=progress_of(progress),
-        ).record
+        )
+    found_again = in_current_names(result.record)
     verification = Verification(agreements(record, found_again, args.tolerance), not_measured(record, found_again))
     print(verification)
     sys.exit(int(not verification))

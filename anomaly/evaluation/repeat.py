@@ -11,6 +11,7 @@ from anomaly.evaluation.config import MetricConfig
 from anomaly.metrics.functional.components import TRACKS
 from anomaly.models.tiling import Inference
 from anomaly.results.records import EvaluationRecord
+from anomaly.scores.registry import current_name
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,20 @@ class Repeated:
     limit: int | None
     as_found: bool
     label_values: list[str] | None
+
+
+def in_current_names(record: EvaluationRecord) -> EvaluationRecord:
+    """Return a record with the current names of its scores; the name that a score function gives its score stays."""
+    if record.model.get("type") == "score function":
+        return record
+    settings = record.settings
+    if isinstance(names := settings.get("scores"), list):
+        settings = {**settings, "scores": [current_name(str(name)) for name in names]}
+    datasets = [
+        replace(entry, scores={current_name(name): score for name, score in entry.scores.items()})
+        for entry in record.datasets
+    ]
+    return replace(record, settings=settings, datasets=datasets)
 
 
 def repeated(record: EvaluationRecord) -> Repeated:

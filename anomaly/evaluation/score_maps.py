@@ -348,6 +348,8 @@ def _way_to(missing: str, gives: Iterable[str]) -> str:
         return " (with one class they are not informative: the softmax is 1 everywhere)"
     if missing in ("mask_logits", "query_class_prob"):
         return " (only mask classifiers, such as Mask2Former, give them)"
+    if missing == "outlier_log_likelihood":
+        return " (only densities that were fitted to outliers too give it)"
     if missing == "component_peak" and "component_log_prob" in gives:
         return " (with a frozen copy of the backbone, components have no mean)"
     return "" if missing == "features" else " (`gmmseg fit` fits mixtures to any network that has none)"

@@ -12,10 +12,12 @@ from anomaly.frames import Image
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features", "score", "mask_logits")
+PLAIN_MAPS = ("outlier_log_likelihood", "score")
+MAPS = ("logits", "class_log_likelihood", "component_log_prob", "features", "mask_logits", *PLAIN_MAPS)
 BATCHED = (*MAPS, "query_class_prob")
 FIELDS = (*BATCHED, "component_peak")
-"""Names of the fields of a prediction: maps, what has an entry for each input, and all that scores can use."""
+"""Names of the fields of a prediction: maps of one value for each pixel, ``(B, h, w)``; all maps; what has an entry for
+each input; and all that scores can use."""
 MASKS = ("query_class_prob", "mask_logits")
 """Fields of a mask classifier, which gives both or none."""
 
@@ -41,6 +43,7 @@ class Prediction:
         mask_logits: Masks of a mask classifier's queries, before the sigmoid. Shape: ``(B, Q, h, w)``, float32.
         query_class_prob: Class probabilities of these queries, after the softmax, with the no-object class last. Shape:
             ``(B, Q, C + 1)``, float32.
+        outlier_log_likelihood: ``log p(x | outlier)`` of a density fitted to outliers. Shape: ``(B, h, w)``, float32.
         covers: Height and width of the input that the maps cover, if the input was padded below and on the right; None
             without padding.
         align_corners: The ``align_corners`` setting of the network's own decoder, used to resize the maps.
@@ -54,6 +57,7 @@ class Prediction:
     score: Tensor | None = None
     mask_logits: Tensor | None = None
     query_class_prob: Tensor | None = None
+    outlier_log_likelihood: Tensor | None = None
     covers: tuple[int, int] | None = None
     align_corners: bool = False
 
@@ -149,7 +153,8 @@ class Model(Protocol):
         gives: Names of the :class:`Prediction` fields that the model always provides, and that scores can use:
             ``"logits"`` of at least two classes, ``"features"``, ``"score"``, for a mask classifier
             ``"query_class_prob"`` and ``"mask_logits"``, and for a generative classifier ``"class_log_likelihood"``,
-            ``"component_log_prob"`` and ``"component_peak"``.
+            ``"component_log_prob"`` and ``"component_peak"``, and ``"outlier_log_likelihood"`` if it has a density of
+            outliers.
         classes: Names of the classes, in the order of the logits or probabilities; empty if they are not known.
 
     A model on a GPU has an attribute ``device``, so that ``precision="bfloat16"`` is that of this device.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anomaly.errors import InputError
-from anomaly.models.base import MAPS
+from anomaly.models.base import MAPS, PLAIN_MAPS
 
 ROUNDING = 1e-2
 """How far the class probabilities of a query may be from a sum of 1: bfloat16 has 8 bits."""
@@ -104,8 +104,9 @@ def check_maps(maps: Mapping[str, Tensor], count: int, classes: Sequence[str], w
     else:
         found = _check_masks(maps["query_class_prob"], maps["mask_logits"], count, classes, what)
     for name, value in maps.items():
-        batched = name in MAPS and (value.ndim < (3 if name == "score" else 4) or len(value) != count)
-        if batched or (name == "class_log_likelihood" and value.shape[1] != found):
+        dims = value.ndim == 3 if name in PLAIN_MAPS else value.ndim >= 4
+        wrong = name in MAPS and (not dims or len(value) != count)
+        if wrong or (name == "class_log_likelihood" and value.shape[1] != found):
             raise InputError(
                 f"{what}: expected {name} of {count} inputs and {found} classes, found shape {tuple(value.shape)}"
             )

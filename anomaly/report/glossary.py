@@ -6,9 +6,10 @@ The texts for scores are in the registry of scores.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from anomaly.scores.registry import COMBINATIONS, SCORES, Score
+from anomaly.scores.registry import COMBINATIONS, FORMER, SCORES, Score
 
 BRIGHT = (
     "A higher score means that the pixel is more anomalous. In heatmaps such pixels are brighter. A score is no "
@@ -43,13 +44,20 @@ def explain_scores(names: Iterable[str], *, given: bool = False) -> list[Score]:
     found: dict[str, Score] = {}
     for name in names:
         base, *further = re.findall(r"\w+", name) or [name]
-        if given or base not in known:
+        if given or FORMER.get(base, base) not in known:
             unknown = Score(name, lambda score: score, ("score",), "", description=_GIVEN)
             found.setdefault(name, unknown)
             continue
-        parts = [part for part in further if part in SCORES] if base in COMBINATIONS else []
-        found.update({one: known[one] for one in (base, *parts) if one not in found})
+        parts = [part for part in further if FORMER.get(part, part) in SCORES] if base in COMBINATIONS else []
+        found.update({one: _of_name(one, known) for one in (base, *parts) if one not in found})
     return list(found.values())
+
+
+def _of_name(name: str, known: Mapping[str, Score]) -> Score:
+    if name not in FORMER:
+        return known[name]
+    score = known[FORMER[name]]
+    return replace(score, name=name, description=f"{score.description} It is now called {score.name}.")
 
 
 def explain_columns(titles: Iterable[str]) -> dict[str, str]:

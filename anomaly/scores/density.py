@@ -3,8 +3,9 @@
 ``class_log_likelihood (B, C, h, w)`` is ``log p(x|c)`` of the embedding of each pixel, in nats, before any
 normalisation over classes. ``component_log_prob (B, C, P, h, w)`` is ``log(w_cp N(x; cp))`` for each component,
 including its weight. For GMMSeg, the class log-likelihood is the maximum over the components, as in the paper; for
-mixtures fitted after training, it is the logarithm of their sum. Scores that use components always sum them. Values
-must be finite, or minus infinity for components that a class does not have.
+mixtures fitted after training, it is the logarithm of their sum. Scores that use components always sum them.
+``outlier_log_likelihood (B, h, w)`` is ``log p(x|outlier)`` under a density fitted to outliers. Values must be finite,
+or minus infinity for components that a class does not have.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def predicted_nll(class_log_likelihood: Tensor, logits: Tensor) -> Tensor:
     return -class_log_likelihood.gather(1, logits.argmax(1, keepdim=True)).squeeze(1).float()
 
 
-def likelihood_ratio(class_log_likelihood: Tensor) -> Tensor:
+def likelihood_margin(class_log_likelihood: Tensor) -> Tensor:
     """Negative log-ratio of the two largest class likelihoods, ``-(log p(x|c1) - log p(x|c2))``.
 
     Args:
@@ -69,7 +70,7 @@ def likelihood_ratio(class_log_likelihood: Tensor) -> Tensor:
     Raises:
         InputError: There is only one class.
     """
-    return -top_two_margin(class_log_likelihood, "likelihood_ratio")
+    return -top_two_margin(class_log_likelihood, "likelihood_margin")
 
 
 def marginal_nll(component_log_prob: Tensor) -> Tensor:
@@ -117,6 +118,29 @@ def fit_prior(sample: PixelSample) -> dict[str, Tensor]:
     classes = sample.classes
     mass = torch.zeros(classes, dtype=torch.float64).index_add_(0, sample.labels, sample.weights.double())
     return {"log_prior": (mass / mass.sum()).log().float()}
+
+
+def outlier_ratio(outlier_log_likelihood: Tensor, class_log_likelihood: Tensor) -> Tensor:
+    """Log-ratio of the likelihoods under outliers and under all classes, ``log p(x|outlier) - log 1/C sum_c p(x|c)``.
+
+    The classes have equal priors, as in :func:`marginal_nll`. A class that no training pixel had, of a log-likelihood
+    such as -1e9, adds nothing to the sum, and counts in C.
+
+    Args:
+        outlier_log_likelihood: Log-likelihoods in nats under a density fitted to outliers, finite.
+        class_log_likelihood: Class log-likelihoods in nats of the same embedding, finite.
+
+    Shape:
+        ``(B, h, w)`` and ``(B, C, h, w)`` -> ``(B, h, w)``.
+
+    Returns:
+        float32, unbounded, higher = more anomalous.
+
+    Source: Bishop, Novelty detection and neural network validation (IEE Proceedings, 1994).
+    """
+    classes = class_log_likelihood.shape[1]
+    known = _full(class_log_likelihood).logsumexp(1) - math.log(classes)
+    return (_full(outlier_log_likelihood) - known).float()
 
 
 def nearest_component(component_log_prob: Tensor, component_peak: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ torch: the function of a score is imported when it is first called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from anomaly.scores.sample import PixelSample
 
 _LOGITS, _CLASSES, _FEATURES = "logits", "class_log_likelihood", "features"
-_COMPONENTS, _PEAK = "component_log_prob", "component_peak"
+_COMPONENTS, _PEAK, _OUTLIERS = "component_log_prob", "component_peak", "outlier_log_likelihood"
 
 
 def _lazy(place: str) -> LazyFunction:
@@ -128,8 +129,17 @@ SCORES: dict[str, Score] = by_name(
             fit=_lazy("density:fit_prior"),
         ),
         Score(
-            "likelihood_ratio",
-            _lazy("density:likelihood_ratio"),
+            "outlier_ratio",
+            _lazy("density:outlier_ratio"),
+            (_OUTLIERS, _CLASSES),
+            "Bishop, IEE Proc. VISP 1994",
+            formula="log p(x|outlier) - log 1/C sum_c p(x|c)",
+            description="How much likelier the pixel is under the density of outliers than under all classes together.",
+            usual=True,
+        ),
+        Score(
+            "likelihood_margin",
+            _lazy("density:likelihood_margin"),
             (_CLASSES,),
             "Neyman & Pearson, 1933",
             formula="-(log p(x|c1) - log p(x|c2))",
@@ -328,11 +338,14 @@ COMBINATIONS: dict[str, Score] = by_name(
     ),
     "combinations",
 )
+FORMER = {"likelihood_ratio": "likelihood_margin"}
+"""Current name of each score that had another one, by its former name, which records and files may hold."""
 SYMBOLS = (
     "c is a class, l_c its logit and p_c its softmax probability. p(x|c) is the likelihood of the pixel's embedding x "
-    "under class c. f is the feature that the last layer classifies, and c* the class with the largest value. A mask "
-    "classifier has queries q, each with a mask m_q (before the sigmoid) and class probabilities p_q(c); the sum of a "
-    "class is S_c = sum_q p_q(c) sigmoid(m_q). Sums over classes leave out the no-object class."
+    "under class c, and p(x|outlier) that under a density fitted to outliers. f is the feature that the last layer "
+    "classifies, and c* the class with the largest value. A mask classifier has queries q, each with a mask m_q (before"
+    " the sigmoid) and class probabilities p_q(c); the sum of a class is S_c = sum_q p_q(c) sigmoid(m_q). Sums over "
+    "classes leave out the no-object class."
 )
 """Explanation of the symbols in the formulas."""
 
@@ -370,6 +383,15 @@ def get_scores(texts: Iterable[str]) -> list[Score]:
     return [_get_score(text) for text in names]
 
 
+def current_name(text: str) -> str:
+    """Replace former names of scores in a name that a record or a file holds.
+
+    Args:
+        text: Name of a score as in results: with parameters, parts of a combination, or post-processing.
+    """
+    return re.sub(r"\w+", lambda word: FORMER.get(word[0], word[0]), text)
+
+
 def check_not_learned(scores: Iterable[Score], frame: str, image: str) -> None:
     """Check that no score was fitted on an image.
 
@@ -393,6 +415,7 @@ def serves(score: Score, gives: Iterable[str]) -> bool:
 def _get_score(text: str) -> Score:
     name, words = parse_call(text, "score")
     known = {**SCORES, **COMBINATIONS}
+    _refuse_former([name, *words.get("of", "").split("+")])
     if name not in known:
         closest = sorted(known, key=lambda other: -SequenceMatcher(None, name, other).ratio())
         raise InputError(f"unknown score {name!r}; the scores are {', '.join(closest)}")
@@ -407,6 +430,12 @@ def _get_score(text: str) -> Score:
             import torch
         score.function(*(torch.zeros(1, 2, 1, 1) for _ in score.needs), **parameters)
     return replace(score, name=text, parameters=parameters)
+
+
+def _refuse_former(names: Iterable[str]) -> None:
+    for name in names:
+        if name in FORMER:
+            raise InputError(f"score {name!r}: it is now called {FORMER[name]!r}; use that name")
 
 
 def _combined(score: Score, text: str, words: dict[str, str]) -> Score:

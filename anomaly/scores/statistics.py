@@ -16,7 +16,7 @@ from torch import Tensor
 from anomaly.errors import InputError
 from anomaly.models.tiling import Inference
 from anomaly.scores.combinations import fit_distribution, is_constant
-from anomaly.scores.registry import SCORES, Score, serves
+from anomaly.scores.registry import SCORES, Score, current_name, serves
 from anomaly.scores.sample import PixelSample
 from anomaly.utils.state_file import read_state, write_state
 
@@ -118,7 +118,7 @@ class Statistics:
             InputError: The file is missing, damaged or of another kind.
         """
         with read_state(path, KIND) as (header, arrays):
-            fitted: dict[str, dict[str, Tensor]] = {str(name): {} for name in header["scores"]}
+            fitted: dict[str, dict[str, Tensor]] = {current_name(str(name)): {} for name in header["scores"]}
             distributions: dict[str, dict[str, Tensor]] = {}
             for name in header["tensors"]:
                 array = next(arrays)
@@ -126,7 +126,7 @@ class Statistics:
                     raise ValueError(f"{name} does not hold finite float32 values")
                 score, _, part = str(name).removeprefix(f"{DISTRIBUTION}/").rpartition("/")
                 into = distributions if str(name).startswith(f"{DISTRIBUTION}/") else fitted
-                into.setdefault(score, {})[part] = torch.from_numpy(array)
+                into.setdefault(current_name(score), {})[part] = torch.from_numpy(array)
             return cls(
                 fitted,
                 distributions,

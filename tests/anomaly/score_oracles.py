@@ -17,11 +17,13 @@ class Pixels:
     """What a network says of N labelled pixels, of C classes with P components each, in float64.
 
     Shape:
-        ``likelihood (N, C)``, ``log_prob (N, C, P)``, ``logits (N, C)``, ``features (N, D)``, ``labels (N)``, ``weights
-        (N)``: how many pixels each stands for, ``means`` and ``stds (C, P, D)``; ``coreset (K, D)``: what ``knn`` kept.
+        ``likelihood (N, C)``, ``outliers (N)``, ``log_prob (N, C, P)``, ``logits (N, C)``, ``features (N, D)``,
+        ``labels (N)``, ``weights (N)``: how many pixels each stands for, ``means`` and ``stds (C, P, D)``;
+        ``coreset (K, D)``: what ``knn`` kept.
     """
 
     likelihood: np.ndarray
+    outliers: np.ndarray
     log_prob: np.ndarray
     logits: np.ndarray
     features: np.ndarray
@@ -128,7 +130,8 @@ ORACLES: Mapping[str, Callable[[Pixels], np.ndarray]] = {
     "predicted_nll": lambda x: -x.likelihood[np.arange(len(x.logits)), x.logits.argmax(1)],
     "marginal_nll": lambda x: -logsumexp(x.log_prob, axis=(1, 2)) + math.log(x.log_prob.shape[1]),
     "empirical_nll": empirical,
-    "likelihood_ratio": lambda x: -lead(x.likelihood),
+    "outlier_ratio": lambda x: x.outliers - np.log(np.exp(x.likelihood.astype(np.longdouble)).mean(1)).astype(float),
+    "likelihood_margin": lambda x: -lead(x.likelihood),
     "nearest_component": lambda x: (((x.features[:, None, None] - x.means) / x.stds) ** 2).sum(3).min((1, 2)),
     "typicality": typicality,
     "standardised_nll": lambda x: standardised(x, x.likelihood),
@@ -145,5 +148,5 @@ ORACLES: Mapping[str, Callable[[Pixels], np.ndarray]] = {
     "vim": vim,
 }
 
-BETWEEN = {"msp", "entropy", "gen", "margin", "likelihood_ratio"}
+BETWEEN = {"msp", "entropy", "gen", "margin", "likelihood_margin"}
 """Scores that are high between two classes, where it is doubtful which of them it is, and not far away from all."""

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import anomaly
-from anomaly import InputError
+from anomaly import InputError, TorchModel
+from anomaly.api import choose_scores
 from anomaly.datasets.catalog import load_dataset
 from anomaly.evaluation.config import Calibration, MetricConfig
 from anomaly.evaluation.evaluator import calibrate, evaluate
@@ -128,6 +129,15 @@ def test_one_score_or_several_by_name_or_not(dataset, scores, names):
     assert entry == expected
 
 
+def test_a_model_with_a_density_of_outliers_has_its_score_by_default():
+    gives = ("logits", "class_log_likelihood", "outlier_log_likelihood")
+    plain, outliers = (
+        choose_scores(TorchModel(lambda images: images, gives=names), None) for names in (gives[:2], gives)
+    )
+    assert [score.name for score in plain] == ["gmm_nll", *USUAL]
+    assert [score.name for score in outliers] == ["gmm_nll", "outlier_ratio", *USUAL]
+
+
 def test_a_score_function_has_its_own_score(dataset):
     def brightness(image):
         return image.mean(2)
@@ -222,6 +232,7 @@ def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path
         ({"scores": ["energy", "energy"]}, "scores of different names, found 'energy' 2 times"),
         ({"scores": "gmm_nll"}, "'gmm_nll' needs the network's class_log_likelihood .* gives only logits"),
         ({"scores": "knn"}, "'knn' needs the network's features"),
+        ({"scores": "outlier_ratio"}, r"'outlier_ratio' needs the network's outlier_log_likelihood \(only densities"),
         ({"data": "road_anomly"}, "unknown dataset 'road_anomly'; give one of .* road_anomaly"),
         ({"data": 3}, "data: expected a dataset or its name, found int"),
         ({"data": []}, "expected at least one dataset, .*found none"),

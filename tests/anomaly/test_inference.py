@@ -157,6 +157,51 @@ def test_components_that_are_not_there(resolution):
     assert (resized.isneginf() == torch.tensor(~there)[:, :, None, None]).all()
 
 
+class WithOutliers(Blurring):
+    """Three classes and outliers, at half resolution; no training pixel had the second class."""
+
+    gives = frozenset(["class_log_likelihood", "outlier_log_likelihood"])
+
+    def __call__(self, inputs):
+        seen = super().__call__(inputs)
+        likelihood = -50 * seen.logits.square()
+        likelihood[:, 1] = -1e9
+        outliers = -9 * seen.logits.abs().sum(1)
+        return Prediction(class_log_likelihood=likelihood, outlier_log_likelihood=outliers, covers=seen.covers)
+
+
+def outlier_ratio(prediction):
+    """In float64: ``(B, h, w)`` of a prediction of three classes."""
+    likelihood = prediction.class_log_likelihood.double().numpy()
+    return prediction.outlier_log_likelihood.double().numpy() - logsumexp(likelihood, axis=1) + np.log(3)
+
+
+@pytest.mark.parametrize("resolution", ["features", "input"])
+def test_outliers_are_resized_with_the_classes(resolution):
+    x, model = inputs(20, 28, count=2), WithOutliers(stride=2, divisor=8)
+    found = predict_inputs(model, x, Inference(resolution=resolution)).scores(get_scores(["outlier_ratio"]))
+    plain = model(x)
+    if resolution == "features":
+        expected = bilinear(outlier_ratio(plain), 24, 32)
+    else:
+        maps = ("class_log_likelihood", "outlier_log_likelihood")
+        resized = {name: torch.tensor(bilinear(getattr(plain, name).double().numpy(), 24, 32)) for name in maps}
+        expected = outlier_ratio(Prediction(**resized))
+    np.testing.assert_allclose(found["outlier_ratio"], expected[:, :20, :28], rtol=1e-4, atol=1e-3)
+
+
+def test_outliers_in_windows():
+    """Two windows side by side, blended by their tents."""
+    x, model = inputs(8, 12), WithOutliers()
+    found = predict_inputs(model, x, Inference(window=(8, 8), stride=(8, 4))).scores(get_scores(["outlier_ratio"]))
+    total, weights = np.zeros((1, 8, 12)), np.zeros((8, 12))
+    for left in (0, 4):
+        weight = np.outer(tent(8), tent(8))
+        total[:, :, left : left + 8] += weight * outlier_ratio(model(x[:, :, :, left : left + 8]))
+        weights[:, left : left + 8] += weight
+    np.testing.assert_allclose(found["outlier_ratio"], total / weights, rtol=1e-4, atol=1e-3)
+
+
 def test_only_what_scores_read_is_resized(monkeypatch):
     resized, resize = [], Prediction.resize
     monkeypatch.setattr(Prediction, "resize", lambda self, maps, size: resized.append(maps) or resize(self, maps, size))

@@ -47,7 +47,11 @@ def describe(features):
     scale = np.array([1.0, 1.2, 0.9, 1.1])  # as LayerNorm's weights: logits are not ordered as likelihoods
     logits = 0.1 * likelihood * scale
     peak = torch.tensor(peak, dtype=torch.float32)
-    return Prediction(maps(logits), maps(likelihood), maps(log_prob), peak, maps(features))
+    wide = np.atleast_1d(
+        multivariate_normal(np.zeros(D), 400 * np.eye(D)).logpdf(features)
+    )  # of outliers, which lie anywhere
+    own = {"features": maps(features), "outlier_log_likelihood": maps(wide)}
+    return Prediction(maps(logits), maps(likelihood), maps(log_prob), peak, **own)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,7 @@ def rows(sample, name):
 def pixels(sample, coreset):
     """A sample for the oracles."""
     maps = {"likelihood": "class_log_likelihood", "log_prob": "component_log_prob"}
+    maps |= {"outliers": "outlier_log_likelihood"}
     maps |= {name: name for name in ("logits", "features")}
     means, stds, _ = mixture()
     return Pixels(
@@ -231,7 +236,7 @@ def test_knn_wants_as_many_neighbours_as_there_are(sample, statistics):
         statistics.attach(get_scores([f"knn:k={N + 1}"]))
 
 
-@pytest.mark.parametrize("name", ["margin", "likelihood_ratio"])
+@pytest.mark.parametrize("name", ["margin", "likelihood_margin"])
 def test_one_class_has_no_margin(name):
     prediction = Prediction(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
     with pytest.raises(InputError, match=f"score '{name}' needs at least two classes, found 1"):
@@ -246,8 +251,36 @@ def test_components_and_classes_that_are_not_there(sample):
     log_prob[:, 3], peak[3] = -torch.inf, -torch.inf
     likelihood = log_prob.logsumexp(2).clamp_min(-1e9)
     prediction = Prediction(sample.prediction.logits, likelihood, log_prob, peak)
-    for name in ("gmm_nll", "marginal_nll", "nearest_component", "likelihood_ratio", "predicted_nll"):
+    for name in ("gmm_nll", "marginal_nll", "nearest_component", "likelihood_margin", "predicted_nll"):
         assert SCORES[name](prediction).isfinite().all(), name
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (0, 1, 3)])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_outlier_ratio_counts_all_classes_alike(classes, absent):
+    """A class that no training pixel had, at -1e9, adds nothing and counts in the mean over classes; also one alone."""
+    random = np.random.default_rng(0)
+    likelihood, outliers = random.normal(-2e3, 30, (2, classes, 3, 5)), random.normal(-2e3, 30, (2, 3, 5))
+    likelihood[:, [c for c in absent if c < classes - 1]] = -1e9
+    likelihood, outliers = (each.astype(np.float32) for each in (likelihood, outliers))
+    maps = {"class_log_likelihood": torch.tensor(likelihood), "outlier_log_likelihood": torch.tensor(outliers)}
+    found = SCORES["outlier_ratio"](Prediction(**maps))
+    assert found.shape == (2, 3, 5)
+    assert found.dtype == torch.float32
+    for at in np.ndindex(2, 3, 5):
+        values = [float(likelihood[at[0], c, at[1], at[2]]) for c in range(classes)]
+        top = max(values)
+        known = top + math.log(sum(math.exp(value - top) for value in values) / classes)
+        assert found[at] == pytest.approx(float(outliers[at]) - known, abs=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 700.0, -30_000.0])
+def test_outlier_ratio_knows_no_unit_of_the_embedding_and_no_order_of_classes(sample, offset):
+    """Another scale of the embedding adds the same to all log-densities, of classes and of outliers."""
+    likelihood, outliers = sample.prediction.class_log_likelihood, sample.prediction.outlier_log_likelihood
+    maps = {"class_log_likelihood": likelihood.flip(1) + offset, "outlier_log_likelihood": outliers + offset}
+    before, after = SCORES["outlier_ratio"](sample.prediction), SCORES["outlier_ratio"](Prediction(**maps))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4 if abs(offset) < 1e4 else 0.02)
 
 
 def test_rare_and_missing_classes_in_the_sample(sample):
@@ -255,7 +288,7 @@ def test_rare_and_missing_classes_in_the_sample(sample):
     one = torch.arange(N)[sample.labels != 0]
     kept = torch.cat([one, (sample.labels == 0).nonzero()[:1, 0]])
     maps = {n: getattr(sample.prediction, n)[..., kept, :] for n in ("logits", "class_log_likelihood", "features")}
-    maps |= {"component_log_prob": sample.prediction.component_log_prob[..., kept, :]}
+    maps |= {n: getattr(sample.prediction, n)[..., kept, :] for n in ("component_log_prob", "outlier_log_likelihood")}
     part = PixelSample(
         Prediction(**maps, component_peak=sample.prediction.component_peak), sample.labels[kept], sample.weights[kept]
     )

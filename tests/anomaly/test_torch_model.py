@@ -210,6 +210,9 @@ def test_what_does_not_fit_is_told():
         TorchModel(lambda images: images[:, :1])(inputs)
     with pytest.raises(InputError, match="expected features, logits, found a dict with logits"):
         TorchModel(lambda images: {"logits": images}, gives=("logits", "features"))(inputs)
+    fields = ("logits", "outlier_log_likelihood")
+    with pytest.raises(InputError, match=r"expected outlier_log_likelihood .* found shape \(2, 1, 4, 4\)"):
+        TorchModel(lambda images: dict(zip(fields, (images, images[:, :1]), strict=True)), gives=fields)(inputs)
     with pytest.raises(InputError, match=r"gives: expected logits, .* found \['depth'\]"):
         TorchModel(brightness, gives=("logits", "depth"))
     with pytest.raises(InputError, match=r"found \['features'\]"):

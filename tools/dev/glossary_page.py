@@ -40,7 +40,7 @@ def glossary_markdown() -> str:
     for score in SCORES.values():
         kind = "features" if "features" in score.needs else "logits" if score.needs == ("logits",) else "likelihoods"
         groups[f"Scores of {kind}"].append(score)
-    parts = ["\n\n".join(textwrap.fill(text, 120) for text in (BRIGHT, SYMBOLS)) + "\n"]
+    parts = ["\n\n".join(textwrap.fill(text, 120, break_on_hyphens=False) for text in (BRIGHT, SYMBOLS)) + "\n"]
     for title, scores in groups.items():
         parts += [f"## {title}\n", *map(_score, scores)]
     parts += [

@@ -73,7 +73,7 @@ SECONDS = 320.0
 GRACE = 10.0
 """Seconds between the limit of a part, which it respects itself, and its end by force."""
 SCORES = ("gmm_nll", "msp", "max_logit", "energy", "entropy")
-MORE_SCORES = (*SCORES, "marginal_nll", "likelihood_ratio", "nearest_component")
+MORE_SCORES = (*SCORES, "marginal_nll", "likelihood_margin", "nearest_component")
 
 
 class Skip(Exception):
@@ -859,6 +859,7 @@ def _scores_of_predictions(f: Findings) -> None:
         component_log_prob=components,
         component_peak=components.amax((0, 3, 4)) + 1,
         features=torch.randn(batch, dim, height, width),
+        outlier_log_likelihood=torch.randn(batch, height, width) * 3 - 20,
     )
     masks = Prediction(
         mask_logits=torch.randn(batch, queries, height, width),

@@ -26,7 +26,7 @@ import study_tables as tables
 from anomaly.cli.process import run
 from anomaly.utils.files import write_whole
 from study_plots import likelihoods_plot, metrics_plot
-from study_record import gather
+from study_record import gather, in_current_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, PLOT = ROOT / "docs/study.md", ROOT / "docs/images/study.png"
@@ -48,7 +48,7 @@ def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
     """The page with new tables, made from the records by name."""
 
     def made(found: re.Match[str]) -> str:
-        study = studies[found["record"] or ""]
+        study = in_current_names(studies[found["record"] or ""])
         table = {
             "headline": lambda: tables.headline(study, ROWS),
             "scores": lambda: tables.all_scores(study, found["network"], CHAIN),

@@ -13,6 +13,7 @@ from anomaly.errors import InputError
 from anomaly.metrics.bootstrap import FrameTable, bootstrap, paired_bootstrap
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.results.records import DatasetResult, read_results, state_name
+from anomaly.scores.registry import current_name
 from study_tables import METRICS
 
 NETWORKS = ("softmax", "softmax-posthoc", "softmax-frozen", "gmmseg", "gmmseg-frozen")
@@ -45,6 +46,19 @@ def gather(work: Path) -> dict[str, Any]:
         "ablation": [_ablation(path.parent) for path in sorted(work.glob("ablation/*/results.json"))],
         "provenance": without_folders(read_results(seeds[0] / "gmmseg/results.json").provenance),
     }
+
+
+def in_current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the current names of the scores."""
+
+    def renamed(scores: dict[str, Any]) -> dict[str, Any]:
+        return {current_name(score): values for score, values in scores.items()}
+
+    networks = {
+        network: [{**seed, "sets": {name: renamed(scores) for name, scores in seed["sets"].items()}} for seed in seeds]
+        for network, seeds in record["networks"].items()
+    }
+    return {**record, "networks": networks}
 
 
 def without_folders(record: Any) -> Any:

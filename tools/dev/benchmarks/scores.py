@@ -9,9 +9,9 @@ import torch
 from anomaly.cli.mmseg_config import read_config
 from anomaly.models.base import Prediction
 from anomaly.models.views import predict_inputs
-from anomaly.scores.registry import SCORES
+from anomaly.scores.registry import Score
 from anomaly.scores.sample import draw_pixels, join
-from anomaly.scores.statistics import Statistics
+from anomaly.scores.statistics import Statistics, fittable
 from benchmarks._measure import best_seconds, machine
 
 CONFIG = "configs/gmmseg/segformer-gmmseg_mit-b0_8xb2-80k_cityscapes-768x768.py"
@@ -19,14 +19,14 @@ SIZE = (1024, 1024)  # a megapixel, and 48,576 more
 CRITERIA = {"largest_share_but_knn": ("at most", 0.1)}
 
 
-def _statistics(prediction: Prediction) -> Statistics:
+def _statistics(prediction: Prediction, scores: list[Score]) -> Statistics:
     """Statistics of 20,000 pixels of the prediction itself: only the time is measured."""
     classes = prediction.field("logits").shape[1]
     logits = prediction.field("logits")
     labels = torch.arange(logits[0, 0].numel()).view(logits.shape[2:]) % classes
     sample = join(draw_pixels([(prediction, labels)], 20_000, torch.Generator().manual_seed(0)))
     names = tuple(map(str, range(classes)))
-    return Statistics.of(sample, list(SCORES.values()), network="", classes=names, images=(), origin={})
+    return Statistics.of(sample, scores, network="", classes=names, images=(), origin={})
 
 
 def measure() -> dict[str, object]:
@@ -38,7 +38,8 @@ def measure() -> dict[str, object]:
     model = MMSegModel(config, build_model(config), "cpu")
     inputs = torch.randn(1, 3, *SIZE)
     prediction = predict_inputs(model, inputs)
-    scores = _statistics(prediction.views[0].prediction).attach(SCORES.values())
+    scores = fittable(model.gives)
+    scores = _statistics(prediction.views[0].prediction, scores).attach(scores)
     megapixels = SIZE[0] * SIZE[1] / 1e6
     (forward,) = best_seconds(lambda: predict_inputs(model, inputs), repeats=5)
     found = {}
