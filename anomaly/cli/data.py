@@ -1,15 +1,17 @@
-"""List, check or download datasets, or generate street scenes.
+"""List, check or download datasets, generate street scenes, or paste synthetic anomalies.
 
 Examples:
     anomaly data list
     anomaly data check road_anomaly data
     anomaly data download anomaly_track-val
     anomaly data street_scenes --train 100
+    anomaly data paste images labels --cutouts cutouts --out pasted --ground 0 1 --known-classes 11 13
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line and run the subcommand."""
     parser = command_parser(__doc__, "anomaly data")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_list, add_check, add_download, add_street_scenes):
+    for add in (add_list, add_check, add_download, add_street_scenes, add_paste):
         add(commands)
     args = parser.parse_args(words)
     args.act(args)
@@ -156,6 +158,102 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not (by and height.isdecimal() and width.isdecimal()):
         raise InputError(f"--size: expected HEIGHTxWIDTH such as 360x480, found {text!r}; write it so")
     return int(height), int(width)
+
+
+def add_paste(commands: Any) -> None:
+    """Add the subcommand ``paste``."""
+    from anomaly.datasets.pasting.settings import PasteSettings
+
+    usual = PasteSettings()
+    parser = commands.add_parser(
+        "paste",
+        help="make synthetic anomalies: paste cut-outs into ordinary labelled images",
+        description="Paste cut-outs into ordinary labelled images as synthetic anomalies, for calibrating. Never "
+        "report metrics on them as those of a benchmark.",
+    )
+    add = parser.add_argument
+    add("images", type=Path, metavar="IMAGES", help="folder of ordinary images")
+    add("labels", type=Path, metavar="LABELS", help="folder of their label maps: PNG files of class indices")
+    add("--cutouts", type=Path, required=True, metavar="DIR", help="objects to paste: images with an alpha channel")
+    add("--cutout-masks", type=Path, metavar="DIR", help="masks of cut-outs without alpha: not 0 at the object")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to make; it must not exist, or be empty")
+    add(
+        "--ground",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="classes that objects stand on, such as road and pavement (default: anywhere in the lower half)",
+    )
+    add(
+        "--known-classes",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="classes, such as car and person, whose regions are cut out and pasted as known objects (default: none)",
+    )
+    count = usual.objects_per_image
+    add("--objects-per-image", type=int, default=count, metavar="N", help=f"cut-outs in an image (default: {count})")
+    add("--known-per-image", type=int, metavar="N", help="known objects in an image (default: as many as cut-outs)")
+    add(
+        "--height",
+        type=float,
+        nargs=2,
+        default=usual.height,
+        metavar=("A", "B"),
+        help="smallest and largest height of an object on the lowest row, as a share of the height of the image; it "
+        "falls to 0 at the horizon (default: {:g} {:g})".format(*usual.height),
+    )
+    add(
+        "--horizon",
+        type=float,
+        default=usual.horizon,
+        metavar="SHARE",
+        help=f"row of the horizon, as a share of the height of the image from its top (default: {usual.horizon:g})",
+    )
+    add(
+        "--matching",
+        type=float,
+        default=usual.matching,
+        metavar="S",
+        help="how far brightness and colours are matched to the surroundings, 0 (not at all) to 1 (default: "
+        f"{usual.matching:g})",
+    )
+    add("--limit", type=int, metavar="N", help="number of images to make (default: all)")
+    add("--seed", type=int, default=usual.seed, metavar="K", help=f"seed of all draws (default: {usual.seed})")
+    parser.set_defaults(act=_paste)
+
+
+def _paste(arguments: argparse.Namespace) -> None:
+    from anomaly.cli.progress import frame_progress
+    from anomaly.datasets.paste import PURPOSE, PasteSettings, paste_objects
+
+    settings = PasteSettings(
+        ground=tuple(arguments.ground),
+        known_classes=tuple(arguments.known_classes),
+        objects_per_image=arguments.objects_per_image,
+        known_per_image=arguments.known_per_image,
+        height=tuple(arguments.height),
+        horizon=arguments.horizon,
+        matching=arguments.matching,
+        seed=arguments.seed,
+    )
+    with frame_progress() as bar:
+        task = bar.add_task("pasting", total=None)
+        record = paste_objects(
+            arguments.images,
+            arguments.labels,
+            arguments.cutouts,
+            arguments.out,
+            settings,
+            cutout_masks=arguments.cutout_masks,
+            limit=arguments.limit,
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"{len(record['images'])} synthetic images are in {arguments.out}: {PURPOSE}")
+    print(f"read them with: --data pasted_objects --data-root {shlex.quote(str(arguments.out))}")
 
 
 # What is printed.

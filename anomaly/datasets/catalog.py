@@ -15,6 +15,7 @@ from anomaly.datasets import (
     fishyscapes_lost_and_found,
     fishyscapes_static,
     lost_and_found,
+    pasted_objects,
     road_anomaly,
     segment_me_if_you_can,
     small_obstacle,
@@ -29,6 +30,7 @@ from anomaly.utils.names import by_name
 
 _FILES = (
     street_scenes,
+    pasted_objects,
     road_anomaly,
     fishyscapes_lost_and_found,
     fishyscapes_static,

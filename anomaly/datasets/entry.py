@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from anomaly.datasets.images import IMAGE_SUFFIXES, image_size, read_label
 from anomaly.datasets.layout import Encoding, Layout
 from anomaly.errors import InputError
 from anomaly.frames import ANOMALY
+
+RECORD = "record.json"
+"""File in the folder of generated data; ``"synthetic": true`` says so, and ``"purpose"`` what they are for."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class CatalogEntry:
         downloads: Files that can be downloaded without an account.
         pitfalls: Known sources of errors.
         obtain: How to get it, if not from its web page.
+        synthetic: Whether its folder holds a record of synthetic data (``RECORD``), which other entries refuse.
     """
 
     name: str
@@ -72,6 +77,7 @@ class CatalogEntry:
     downloads: tuple[Download, ...] = ()
     pitfalls: tuple[str, ...] = ()
     obtain: str = ""
+    synthetic: bool = False
 
     def open(self, data_root: Path, *, as_found: bool = False) -> Dataset:
         """Find the dataset below a folder and open it; its frames are read on demand.
@@ -81,8 +87,8 @@ class CatalogEntry:
             as_found: Accept another number of frames or an unknown version.
 
         Raises:
-            InputError: The dataset is not found, is found twice, is incomplete, has another version, or its labels are
-                not public, have no anomaly, or have another meaning.
+            InputError: The dataset is not found, is found twice, is incomplete, has another version, is synthetic where
+                another is expected, or its labels are not public, have no anomaly, or have another meaning.
         """
         for root in (data_root / folder for folder in self.folders):
             found = [(layout, files) for layout in self.layouts if (files := layout.find(root))]
@@ -94,6 +100,7 @@ class CatalogEntry:
                     "move them to separate folders and give one of these"
                 )
             for layout, files in found:
+                self._check_synthetic(root)
                 return self._dataset(root, layout, files, as_found)
         raise InputError(self._not_found(data_root))
 
@@ -141,6 +148,8 @@ class CatalogEntry:
         unsure = self._check_version(root, layout, as_found)
         files = self._belonging(root, layout, files)
         notes = (*self._count(root, layout, files, as_found), *self._resized(files), *unsure)
+        if self.synthetic:
+            notes = (f"synthetic, {_purpose(root)}", *notes)
         encoding_name, encoding = self._encoding(root, layout, files)
         words = str(layout) if encoding_name in ("", "published") else f"{layout}; labels {encoding_name}"
         return Dataset(
@@ -156,6 +165,19 @@ class CatalogEntry:
             notes=notes,
             version=self.version,
         )
+
+    def _check_synthetic(self, root: Path) -> None:
+        """Raise an error for synthetic data in place of published ones, and the other way round."""
+        if self.synthetic and _purpose(root) is None:
+            raise InputError(
+                f"{self.name}: expected {RECORD} in {root} to say that the images are synthetic, found that it does "
+                "not; restore it, or give another folder"
+            )
+        if not self.synthetic and (purpose := _purpose(root)) is not None:
+            raise InputError(
+                f"{self.name}: expected the published dataset, found synthetic images in {root} ({purpose}); read them "
+                "as the dataset pasted_objects"
+            )
 
     def _check_version(self, root: Path, layout: Layout, as_found: bool) -> tuple[str, ...]:
         """Raise an error for another version, or return a note that the version is unknown."""
@@ -313,6 +335,15 @@ class CatalogEntry:
             f"{self.name}: expected {expected}, found it in none of {searched}; "
             f"{self.obtain or 'get it from ' + self.home} and put it in {roots[0]}"
         )
+
+
+def _purpose(folder: Path) -> str | None:
+    """What synthetic data in a folder are for, as their record says; ``None`` if it holds no such record."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(record.get("purpose", "")) if isinstance(record, dict) and record.get("synthetic") is True else None
 
 
 def holds(folder: Path) -> str:

@@ -17,7 +17,7 @@ from anomaly.cli.process import run
 DEV = Path(__file__).resolve().parent
 ROOT = DEV.parents[1]
 PAGE = ROOT / "docs/command_line.md"
-DATA = ("list", "check", "download", "street_scenes")
+DATA = ("list", "check", "download", "street_scenes", "paste")
 TOOLS = {
     "prepare_data": "anomaly data",
     "ood_eval": "anomaly evaluate",
