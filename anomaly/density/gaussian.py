@@ -122,11 +122,13 @@ def low_rank_log_prob(features: Tensor, means: Tensor, factors: Tensor, stds: Te
     Source: Tipping & Bishop, Mixtures of Probabilistic Principal Component Analyzers (Neural Computation 1999).
     """
     projections = torch.linalg.solve_triangular(_core(factors, stds), factors.mT, upper=False).mT
-    within = [
-        (features @ projection - mean @ projection).square_().sum(1)
-        for mean, projection in zip(means, projections, strict=True)
-    ]
-    distances = (_squared_distances(features, means) - torch.stack(within, 1)) / stds.square()
+    centres = (means[:, None] @ projections).squeeze(1)
+    together = max(1, features.shape[1] // factors.shape[2])  # Gaussians whose factors fill an array of shape (N, D)
+    within = []
+    for some, centre in zip(projections.split(together), centres.split(together), strict=True):
+        away = features @ some.movedim(0, 1).flatten(1) - centre.flatten()
+        within.append(away.square_().unflatten(1, centre.shape).sum(2))
+    distances = (_squared_distances(features, means) - torch.cat(within, 1)) / stds.square()
     return low_rank_peak(factors, stds) - 0.5 * distances
 
 
