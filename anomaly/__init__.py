@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anomaly.api import Result, compare, evaluate, score, verify
+    from anomaly.api import Result, compare, evaluate, fit, score, verify
     from anomaly.datasets.catalog import load_dataset
     from anomaly.datasets.dataset import Dataset
     from anomaly.datasets.folder import from_folders
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anomaly.evaluation.callbacks import Callback
     from anomaly.evaluation.config import MetricConfig
     from anomaly.models.base import Model, Prediction
+    from anomaly.models.fitted import FeatureDensity, FittedModel
     from anomaly.models.functions import ScoreModel
     from anomaly.models.huggingface import HuggingFaceModel
     from anomaly.models.loading import load_model
@@ -34,6 +35,7 @@ __version__ = "0.2.0"
 _PLACES = {
     "evaluate": "api",
     "score": "api",
+    "fit": "api",
     "compare": "api",
     "verify": "api",
     "Result": "api",
@@ -44,6 +46,8 @@ _PLACES = {
     "TorchModel": "models.torch",
     "HuggingFaceModel": "models.huggingface",
     "ScoreModel": "models.functions",
+    "FeatureDensity": "models.fitted",
+    "FittedModel": "models.fitted",
     "Model": "models.base",
     "Prediction": "models.base",
     "Inference": "models.tiling",
@@ -55,6 +59,7 @@ _PLACES = {
 __all__ = [  # in the order of the documentation
     "evaluate",
     "score",
+    "fit",
     "compare",
     "verify",
     "Result",
@@ -65,6 +70,8 @@ __all__ = [  # in the order of the documentation
     "TorchModel",
     "HuggingFaceModel",
     "ScoreModel",
+    "FeatureDensity",
+    "FittedModel",
     "Model",
     "Prediction",
     "Inference",

@@ -48,6 +48,8 @@ from anomaly.utils.profile import Profile
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from anomaly.models.fitted import FeatureDensity, FittedModel
+
 VIEWS, RECORDS = "report", ("results.csv", "results.json")
 
 
@@ -62,7 +64,6 @@ def evaluate(
     metrics: MetricConfig | None = None,
     calibrate_on: Dataset | str | None = None,
     calibrate_by: str = "tpr=0.95",
-    statistics: str | Path | None = None,
     closed_set: bool | str | Dataset | None = None,
     limit: int | None = None,
     report_images: int = FRAMES,
@@ -89,7 +90,6 @@ def evaluate(
         calibrate_on: Dataset on which a threshold is chosen for every score. The threshold is then applied to the other
             datasets.
         calibrate_by: Rule for that threshold: ``"tpr=LEVEL"``, ``"fpr=LEVEL"`` or ``"best_f1"``.
-        statistics: File of fitted scores, written by ``anomaly fit-scores``. Scores such as ``"knn"`` need it.
         closed_set: Dataset with class labels on which mIoU is measured, such as ``"cityscapes-val"``; if the model has
             other classes, a warning says so. For an mmsegmentation config: whether to measure mIoU on its validation
             data. Default: measure it there if the data are there, else warn and go on. With True, missing data are an
@@ -126,7 +126,6 @@ def evaluate(
         inference=inference,
         metrics=metrics,
         calibration=calibration,
-        statistics=statistics,
         settings={"limit": limit},
     )
     if closed_set is True and getattr(model, "config", None) is None:
@@ -154,7 +153,6 @@ def score(
     score: str | Score | None = None,
     *,
     inference: Inference | None = None,
-    statistics: str | Path | None = None,
 ) -> npt.NDArray[np.float32]:
     """Compute one anomaly score map for one image.
 
@@ -164,7 +162,6 @@ def score(
         score: Name of the score, or a :class:`anomaly.Score` object. Default: the model's own score, or else the first
             commonly reported score that the model supports.
         inference: Sliding windows, test-time augmentation and resolution. Default: the windows of the model's config.
-        statistics: File of fitted scores, written by ``anomaly fit-scores``.
 
     Returns:
         The score map. Higher = more anomalous. Shape: ``(H, W)``, float32.
@@ -177,7 +174,7 @@ def score(
     from anomaly.models.views import predict_image
 
     model = load_model(model)
-    evaluation = configure(model, score, inference=inference, statistics=statistics)
+    evaluation = configure(model, score, inference=inference)
     found = read_image(Path(image)) if isinstance(image, (str, Path)) else np.asarray(image)
     frame = Frame("image", found, np.zeros(found.shape[:2], np.uint8))
     one = evaluation.scores[:1]
@@ -229,13 +226,93 @@ def compare(*results: Result | str | Path, paired: bool = False) -> DataFrame:
     return pandas.concat(frames, ignore_index=True)
 
 
+def fit(
+    images: str | Path | Sequence[npt.NDArray[np.uint8]] | None = None,
+    labels: str | Path | None = None,
+    *,
+    model: Any = None,
+    densities: str | FeatureDensity | Sequence[str | FeatureDensity] | None = None,
+    scores: str | Sequence[str] | None = None,
+    outliers: Dataset | None = None,
+    limit: int = 400,
+    pixels: int = 50_000,
+    seed: int = 0,
+    device: str | None = None,
+) -> FittedModel:
+    """Fit densities of features, and scores such as ``"knn"``, to ordinary images, in one pass over them.
+
+    Without a model it makes a detector: the density of the features of a frozen, pretrained backbone, which needs no
+    labels. With a model, the densities become part of its predictions.
+
+    Args:
+        images: Folder of ordinary images, or the images themselves ``(H, W, 3)``, RGB, uint8. Default: the training
+            data that the model's config names.
+        labels: Folder of PNG label maps of the same names, with class indices, 255 = none. Default: no labels; every
+            density is then one of all pixels, and no score is fitted.
+        model: Anything that :func:`anomaly.load_model` accepts; None for a detector without a network.
+        densities: Backbones such as ``"efficientnet-lite0"`` or ``"efficientnet-lite0:sizes=360+720"``, or
+            :class:`anomaly.FeatureDensity` objects, one or several, which make an ensemble. Default: the features of
+            the model, if it has any and no likelihood of its own; without a model, ``"efficientnet-lite0"``.
+        scores: Names of the scores to fit. Default: all that the model supports.
+        outliers: A dataset with anomalies, such as one of ``anomaly data paste``, to whose anomalous pixels a density
+            of outliers is fitted, for the score ``"outlier_ratio"``.
+        limit: Largest number of images, drawn at random.
+        pixels: Largest number of pixels that scores are fitted to.
+        seed: Seed of all random draws.
+        device: Device of the backbones without a model, such as ``"cuda:1"``.
+
+    Returns:
+        The model with what was fitted. It is a model like any other; ``save`` writes what was fitted to a file.
+
+    Raises:
+        InputError: There are no images, or only copies of one; a label is no class; or there is nothing to fit.
+    """
+    from anomaly.fitting.fit import fit_model
+    from anomaly.fitting.images import TrainingImages, folder_of_images, images_of, outliers_of
+
+    network = None if model is None else load_model(model, device=device)
+    if images is None:
+        if getattr(network, "config", None) is None:
+            raise InputError("images: expected a folder or images, since no model with a config is given, found none")
+        from anomaly.mmengine.training_images import open_training_set, training_images
+
+        source: TrainingImages = training_images(open_training_set(network.config))  # type: ignore[union-attr]
+    elif isinstance(images, (str, Path)):
+        source = folder_of_images(Path(images), None if labels is None else Path(labels))
+    else:
+        if labels is not None:
+            raise InputError("labels: expected images in a folder too, found arrays; write them to a folder")
+        source = images_of(images)
+    return fit_model(
+        network,
+        source,
+        _densities(densities, network),
+        scores=None if scores is None else get_scores(_several(scores)),
+        limit=limit,
+        pixels=pixels,
+        outliers=None if outliers is None else outliers_of(outliers),
+        seed=seed,
+        device=device,
+    )
+
+
+def _densities(
+    given: str | FeatureDensity | Sequence[str | FeatureDensity] | None, network: Model | None
+) -> list[FeatureDensity]:
+    """Settings of densities, given as text or as objects; by default the usual ones."""
+    from anomaly.models.fitted import parse_density, usual_densities
+
+    if given is None:
+        return usual_densities(network)
+    return [parse_density(one) if isinstance(one, str) else one for one in _several(given)]
+
+
 def verify(
     result: Result | str | Path,
     model: Any,
     data: Dataset | str | Sequence[Dataset | str] | None = None,
     *,
     root: str | Path = "data",
-    statistics: str | Path | None = None,
     tolerance: float = 1e-6,
 ) -> Verification:
     """Measure a result again with the settings of its record, and check that the metrics match.
@@ -246,7 +323,6 @@ def verify(
         data: The datasets of the result. Default: the datasets of the catalogue that the record names, below ``root``.
             Required if the result has datasets that are not in the catalogue.
         root: Folder that holds the datasets given by name.
-        statistics: File of fitted scores, written by ``anomaly fit-scores``, if the result used one.
         tolerance: Largest difference of a metric. Metrics are compared as fractions in 0..1; values larger than 1, such
             as thresholds, are compared relative to their size.
 
@@ -277,7 +353,6 @@ def verify(
         inference=again.inference,
         metrics=again.metrics,
         calibration=calibration,
-        statistics=statistics,
         settings={"limit": again.limit},
     )
     found = measure(
@@ -481,7 +556,6 @@ def configure(
     inference: Inference | None = None,
     metrics: MetricConfig | None = None,
     calibration: Calibration | None = None,
-    statistics: str | Path | None = None,
     stores: Mapping[str, Store] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -494,7 +568,6 @@ def configure(
         inference: Inference settings; by default those of the model's config.
         metrics: Which metrics are computed.
         calibration: Where and how thresholds are chosen; None for no threshold.
-        statistics: File of fitted scores.
         stores: Stored score maps, by dataset name.
         settings: Further settings to record in the result.
 
@@ -507,9 +580,7 @@ def configure(
     if inference is not None:
         _check_inference(model, inference)
     inference = inference or getattr(model, "inference", None) or Inference()
-    found = choose_scores(model, scores, statistics)
-    if statistics is not None:
-        found = _with_statistics(model, found, Path(statistics), inference)
+    found = _with_statistics(model, choose_scores(model, scores), inference)
     return Evaluation(
         scores=found,
         post=post,
@@ -546,15 +617,12 @@ def _check_inference(model: Model | None, inference: Any) -> None:
             )
 
 
-def choose_scores(
-    model: Model | None, scores: str | Score | Sequence[str | Score] | None, statistics: object = None
-) -> list[Score]:
+def choose_scores(model: Model | None, scores: str | Score | Sequence[str | Score] | None) -> list[Score]:
     """Look up scores given by name or as objects; without any, return the usual scores of the model.
 
     Args:
         model: The model; None if all scores are stored.
         scores: Names or objects, one or several; ``"all"`` stands for every score that the model supports.
-        statistics: Anything but None if statistics are given, so that ``"all"`` includes fitted scores.
 
     Raises:
         InputError: A name is unknown or given twice.
@@ -563,6 +631,7 @@ def choose_scores(
     if scores is not None and not given:
         raise InputError("scores: expected at least one name or Score, found none; leave scores out for the usual ones")
     gives = frozenset() if model is None else model.gives
+    statistics = getattr(model, "statistics", None)
     own = given_score(str(getattr(model, "name", "score"))) if "score" in gives else None
     texts = [one for one in given if not isinstance(one, Score)]
     check_distinct(map(str, texts), "scores", "name each once")
@@ -576,27 +645,26 @@ def choose_scores(
     return named or ([own] if own is not None else []) + usual
 
 
-def _with_statistics(model: Model | None, scores: Sequence[Score], path: Path, inference: Inference) -> list[Score]:
-    from anomaly.scores.statistics import Statistics, weights_hash
+def _with_statistics(model: Model | None, scores: Sequence[Score], inference: Inference) -> list[Score]:
+    """Attach what scores learned when the model was fitted to training images."""
+    from anomaly.scores.statistics import Statistics
 
-    learned, network = Statistics.load(path), getattr(model, "network", None)
-    if network is None or model is None:
-        raise InputError(
-            f"--statistics {path}: expected the mmsegmentation network it was fitted for, found none; name it as the "
-            "model"
-        )
-    learned.check(weights_hash(network.state_dict()), model.classes, path)
-    if not any(score.fitted for score in scores):
-        fitted = ", ".join(score.name for score in SCORES.values() if score.fitted and serves(score, model.gives))
-        raise InputError(
-            f"--statistics has no effect on {', '.join(score.name for score in scores)}, which need no fitting; name "
-            f"--scores that need it ({fitted}, or all), or omit --statistics"
-        )
-    if differing := learned.differences(inference):
-        warnings.warn(
-            f"{path}: the scores may be inaccurate, because the statistics were fitted with {differing}", stacklevel=4
-        )
-    return learned.attach(scores)
+    state = getattr(model, "statistics", None)
+    members = getattr(model, "members", ())
+    if state is None and not members:
+        return list(scores)
+    if state is not None:
+        learned = Statistics.of_state(state, getattr(model, "fitted_images", ()))
+        if not members and not any(score.fitted for score in scores) and model is not None:
+            fitted = ", ".join(score.name for score in SCORES.values() if score.fitted and serves(score, model.gives))
+            raise InputError(
+                f"--fitted has no effect on {', '.join(score.name for score in scores)}, which need no fitting; name "
+                f"--scores that need it ({fitted}, or all), or omit --fitted"
+            )
+        scores = learned.attach(scores)
+    if differing := inference.differences(getattr(model, "fit_record", {}).get("inference") or {}):
+        warnings.warn(f"the scores may be inaccurate, because what they need was fitted with {differing}", stacklevel=4)
+    return list(scores)
 
 
 def measure(

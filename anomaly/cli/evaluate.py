@@ -62,7 +62,7 @@ BELONGS = (
 OF_A_MODEL = (
     *("config", "checkpoint", "model", "allow_pickle", "cfg_options", "device", "threads"),
     *("precision", "batch", "window", "stride"),
-    *("flip", "scales", "score_at", "statistics", "save_scores", "closed_set", "no_closed_set"),
+    *("flip", "scales", "score_at", "fitted", "save_scores", "closed_set", "no_closed_set"),
 )
 BINNED = ("bootstrap", "calibrate_on", "report", "save_states")
 
@@ -302,7 +302,6 @@ def network_source(
     from anomaly.cli.config_options import CHECKPOINT_FOLLOWS, CLOSED_SET, LOOKING, Reads
     from anomaly.models.tiling import Inference
     from anomaly.results.score_store import ScoreWriter
-    from anomaly.utils.file_records import file_record
 
     if args.no_closed_set or getattr(args, "closed_set", None) is not None:
         reads = Reads(LOOKING, {**CHECKPOINT_FOLLOWS, **by_windows(args)})
@@ -319,11 +318,7 @@ def network_source(
         inference=inference,
         metrics=metrics,
         calibration=calibration,
-        statistics=args.statistics,
     )
-    if args.statistics is not None:
-        learned = next((score.learned_from for score in evaluation.scores if score.learned_from), frozenset())
-        inputs["statistics"] = {**file_record(args.statistics), "images": sorted(learned)}
     words = model_words(args)
     name = Path(words[0]).stem if len(words) == 2 else str(getattr(model, "record", {}).get("name", "model"))
     if getattr(args, "save_scores", None) is not None:

@@ -18,7 +18,7 @@ COMMANDS = {
     "data": "list, check, download or generate datasets",
     "save-scores": "write score maps of images without labels",
     "export-scores": "write score maps in SegmentMeIfYouCan's layout",
-    "fit-scores": "fit scores to training images",
+    "fit": "fit densities and scores to ordinary images: a detector, or more likelihoods for a model",
     "compare": "compare results in one table, or show their differences",
     "report": "write an HTML report of one result or several",
     "verify": "measure a result again and check that it matches",

@@ -32,15 +32,24 @@ AS_FOUND = "--as-found"
 # ---- the model
 
 
-def add_model(parser: argparse.ArgumentParser, *, required: bool = True, positional: bool = True) -> None:
-    """Add the options that name a model."""
+def add_model(
+    parser: argparse.ArgumentParser, *, required: bool = True, positional: bool = True, fitting: bool = False
+) -> None:
+    """Add the options that name a model; if ``fitting``, without those of what was fitted."""
     add = parser.add_argument_group("the model").add_argument
     if positional:
         add("config", type=Path, nargs="?", help="a config of mmsegmentation, such as those in configs/")
         add("checkpoint", type=Path, nargs="?", help="a checkpoint of that network")
-    what = "CONFIG CHECKPOINT of mmsegmentation, a folder or hub id of Hugging Face, or FILE.PY:NAME for a module, a "
-    what += "model or a score function in a Python file"
-    add("--model", nargs="+", metavar="SPEC", help=what + ("" if required else " (default: the shipped network)"))
+    what = "CONFIG CHECKPOINT of mmsegmentation, a folder or hub id of Hugging Face, a detector of `anomaly fit` "
+    what += "(.npz), or FILE.PY:NAME for a module, a model or a score function in a Python file"
+    default = " (default: none)" if fitting else "" if required else " (default: the shipped network)"
+    add("--model", nargs="+", metavar="SPEC", help=what + default)
+    if not fitting:
+        what = (
+            "file of `anomaly fit` with what was fitted to the model: densities, and what scores need; backbones only "
+        )
+        what += "if they have moved or are FILE.PY:NAME. Without a model, FILE is a detector"
+        add("--fitted", nargs="+", metavar=("FILE", "BACKBONE"), help=what)
     pickled = "read the weights of a Hugging Face network from a pickle (tensors only) if it has no safetensors"
     add("--allow-pickle", action="store_true", help=pickled)
     add("--device", help="such as cpu or cuda:0 (default: cuda if available)")
@@ -58,7 +67,7 @@ def model_words(args: argparse.Namespace) -> list[str]:
     ]
     if named and args.model:
         raise InputError("model: expected CONFIG CHECKPOINT or --model, found both; name the model once")
-    words = named or list(args.model or [])
+    words = named or list(args.model or []) or list(getattr(args, "fitted", None) or [])[:1]
     if len(words) == 2 and Path(words[0]).is_dir():
         raise InputError(
             f"model: expected one folder of Hugging Face, or CONFIG and CHECKPOINT, found the folder {words[0]} and "
@@ -82,7 +91,11 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
         InputError: The config, the checkpoint or the file is invalid.
     """
     words = model_words(args)
-    check_score_names(args.scores)
+    check_score_names(args.scores or [])
+    file, *backbones = getattr(args, "fitted", None) or [None]
+    if words == [file]:  # a detector
+        file = None
+    more: dict[str, Any] = {"backbones": backbones} if file is None else {"fitted": file, "backbones": backbones}
     if args.allow_pickle and not (len(words) == 1 and names_huggingface(words[0])):
         raise InputError(
             f"--allow-pickle: expected a folder or hub id of Hugging Face as the model, found {words[0]}; omit the "
@@ -91,14 +104,15 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
     if len(words) == 1:
         if args.cfg_options:
             raise InputError(f"--cfg-options: expected a config as the model, found {words[0]}; omit the option")
-        return load_model(words[0], device=args.device, allow_pickle=args.allow_pickle)
+        return load_model(words[0], device=args.device, allow_pickle=args.allow_pickle, **more)
     from anomaly.cli.mmseg_config import read_config
 
     config = read_config(Path(words[0]), args.cfg_options, getattr(args, "data_root", None), reads)
 
     from anomaly.models.mmseg import load_mmseg
 
-    return load_mmseg(config, Path(words[1]), device=args.device)
+    network = load_mmseg(config, Path(words[1]), device=args.device)
+    return load_model(network, **more) if file is not None else network
 
 
 def check_score_names(names: Sequence[str]) -> None:
@@ -146,8 +160,6 @@ def add_inference(parser: argparse.ArgumentParser, *, fitting: bool = False) -> 
     add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's own)")
     if fitting:
         parser.set_defaults(flip=False, scales=[1.0], score_at="features")
-    else:
-        add("--statistics", type=Path, metavar="FILE", help="file of `anomaly fit-scores`, for scores that need it")
 
 
 def read_inference(args: argparse.Namespace, configured: Inference) -> Inference:

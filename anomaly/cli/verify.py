@@ -26,7 +26,6 @@ def main(words: Sequence[str] | None = None) -> None:
     add_model(parser)
     add("--predictions", type=Path, metavar="DIR", help="score maps of the result, instead of a model")
     add_score_scale(add)
-    add("--statistics", type=Path, metavar="FILE", help="file of `anomaly fit-scores`, if the result used one")
     add("--data-root", type=Path, metavar="DIR", help="folder that holds the datasets (default: data)")
     add(
         "--folder",

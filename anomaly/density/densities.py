@@ -69,7 +69,7 @@ class ClassDensities(nn.Module):
         outliers: bool = False,
     ) -> None:
         super().__init__()
-        self.dim = dim
+        self.num_classes, self.dim = num_classes, dim
         self.whitening = Whitening(dim, rank)
 
         def densities(classes: int) -> Mixtures | Banks:

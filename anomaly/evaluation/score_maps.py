@@ -314,7 +314,7 @@ def check_scores(scores: Sequence[Score], model: Model | None) -> None:
         if score.fitted and not score.statistics:
             raise InputError(
                 f"score {score.name!r} needs statistics of training images, found none; fit them with "
-                "`anomaly fit-scores`, and pass the file with --statistics"
+                "`anomaly fit`, and pass the file with --fitted"
             )
 
 

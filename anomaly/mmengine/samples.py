@@ -129,7 +129,7 @@ def check_carried(scores: Iterable[Score]) -> None:
         if score.fitted:
             raise InputError(
                 f"score {score.name!r}: expected a score without statistics of training images, which "
-                "mmengine's loops do not have; use anomaly evaluate --statistics"
+                "mmengine's loops do not have; use anomaly evaluate --fitted"
             )
         if not serves(score, CARRIED):
             missing = next(name for name in score.needs if name not in CARRIED)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +17,22 @@ from anomaly.models.hub import HUB_ID
 from anomaly.utils.file_records import file_record
 from anomaly.utils.optional import needs, raise_missing
 
-FILES = (".py", ".pth", ".pt", ".ckpt", ".onnx", ".safetensors", ".bin", ".json", ".yaml", ".yml")
+FILES = (".py", ".pth", ".pt", ".ckpt", ".onnx", ".safetensors", ".bin", ".json", ".yaml", ".yml", ".npz")
 """Endings of files, which no id of the hub has."""
-FORMS = "a config and a checkpoint, a folder or hub id of Hugging Face, or file.py:name"
+FORMS = (
+    "a config and a checkpoint, a folder or hub id of Hugging Face, a detector of anomaly fit (.npz), or file.py:name"
+)
 
 
-def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None, allow_pickle: bool = False) -> Model:
+def load_model(
+    spec: Any,
+    checkpoint: Any = None,
+    *,
+    fitted: str | Path | None = None,
+    backbones: Sequence[Any] = (),
+    device: str | None = None,
+    allow_pickle: bool = False,
+) -> Model:
     """Load a model from a specification.
 
     Args:
@@ -31,6 +42,8 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None, 
             - a folder of ``save_pretrained``, or the id of a model on the Hugging Face hub: a network of
               ``transformers`` for semantic or universal segmentation, with its image processor
               (:class:`anomaly.HuggingFaceModel`). Code from there is never executed;
+            - ``"detector.npz"``: a detector without a network, written by ``anomaly fit`` or :meth:`save` of what
+              :func:`anomaly.fit` returns;
             - ``"file.py:name"``: the object ``name`` of a Python file: a model, an ``nn.Module``, a class or function
               that returns one when called without arguments, or a function from an image to its score map. The file is
               executed;
@@ -39,6 +52,10 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None, 
             - a model object: anything with ``prepare``, ``gives`` and ``classes``.
         checkpoint: File with the weights, if ``spec`` is a config. Only tensors and plain containers are loaded from
             it, so that it cannot run code.
+        fitted: File of ``anomaly fit`` with what was fitted to this network: densities of features, which become part
+            of its predictions, and what scores such as ``"knn"`` learned. No code is run from it.
+        backbones: Backbones of ``fitted`` or of a detector, in order, if they are not found where they were, or are a
+            ``"file.py:name"`` or an ``nn.Module``.
         device: Device of the network, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
         allow_pickle: Whether the weights of a Hugging Face network may be read from a pickle where there are no
             safetensors. Only tensors and plain containers are loaded from it.
@@ -50,6 +67,17 @@ def load_model(spec: Any, checkpoint: Any = None, *, device: str | None = None, 
         InputError: A file or name does not exist, a required package is not installed, the checkpoint does not fit the
             config, or ``spec`` is none of these.
     """
+    if fitted is not None:
+        from anomaly.models.fitted_file import load_fitted
+
+        network = load_model(spec, checkpoint, device=device, allow_pickle=allow_pickle)
+        return load_fitted(fitted, network, backbones=backbones)
+    if isinstance(spec, (str, Path)) and str(spec).endswith(".npz") and checkpoint is None:
+        with needs("torch"):
+            from anomaly.models.fitted_file import load_fitted
+        return load_fitted(spec, backbones=backbones, device=device)
+    if backbones:
+        raise InputError("backbones: expected a detector or a fitted file that has some, found none; omit them")
     if isinstance(spec, (tuple, list)):
         if any(not isinstance(one, (str, Path)) for one in spec):
             raise InputError(

@@ -28,7 +28,7 @@ from anomaly.models.base import Prediction
 from anomaly.models.checkpoints import check_classes, load_checkpoint_file, load_weights
 from anomaly.models.evaluation_mode import Steady, evaluation_mode
 from anomaly.models.tiling import Inference, sliding_windows
-from anomaly.models.torch import move_pixels, pick_device
+from anomaly.models.torch import move_pixels, pick_device, weights_hash
 from anomaly.utils.file_records import config_record, file_record
 from anomaly.utils.names import check_distinct
 from anomaly.utils.shipped import find_shipped
@@ -183,6 +183,11 @@ class MMSegModel:
         if getattr(model, "num_classes", None) == 1:  # a generative network: its likelihood is still informative
             self.gives -= {"logits"}
         self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the network's weights, without what only training uses."""
+        return weights_hash(self.network.state_dict())
 
     @property
     def fitted_images(self) -> frozenset[str]:

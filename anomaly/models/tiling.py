@@ -18,6 +18,8 @@ from anomaly.utils.given import choice, real, switch, whole
 Resolution = Literal["features", "input"]
 Size = tuple[int, int]
 
+AFFECTING = ("window", "scales", "resolution", "precision")
+"""Settings that affect the distribution of features and scores."""
 MOST_WINDOWS = 4096
 """Largest number of windows of one image at one scale: more are probably a typing error, and would run for hours."""
 
@@ -103,6 +105,19 @@ class Inference:
         kept = {name: value for name, value in asdict(self).items() if name != "batch"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
+    def differences(self, fitted: Mapping[str, Any]) -> str:
+        """Describe settings that differ from those of a fit, such as ``window 64x64 (here the whole)``.
+
+        Args:
+            fitted: Settings of the fit, as :meth:`record` gives them.
+
+        Returns:
+            A text; empty if nothing that matters differs.
+        """
+        here = self.record()
+        names = [name for name in AFFECTING if name in fitted and fitted[name] != here[name]]
+        return ", ".join(f"{name} {_in_words(fitted[name])} (here {_in_words(here[name])})" for name in names)
+
     def views(self, size: Size) -> Iterator[View]:
         """Iterate over the views of an input.
 
@@ -116,6 +131,13 @@ class Inference:
             for flipped in (False, True)[: 1 + self.flip]:
                 for rows, columns in windows(scaled, window, stride):
                     yield View(scaled, rows, columns, flipped)
+
+
+def _in_words(setting: Any) -> str:
+    """Format a window, scales or a word."""
+    if not isinstance(setting, list):
+        return "the whole" if setting is None else str(setting)
+    return ("x" if isinstance(setting[0], int) else " ").join(map(str, setting))
 
 
 def windows(size: Size, window: Size, stride: Size) -> list[tuple[slice, slice]]:

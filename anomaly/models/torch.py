@@ -260,6 +260,25 @@ def weights_record(function: object) -> dict[str, str]:
     return {"weights": hashlib.sha256("".join(sorted(found)).encode()).hexdigest()} if found else {}
 
 
+def weights_hash(state: dict[str, Tensor]) -> str:
+    """Compute a hash of a network's tensors, independent of device and file.
+
+    Tensors that only training uses (``.em.``, the EM state of GMMSeg, which a file may lack) are left out.
+
+    Args:
+        state: State dict of the network.
+
+    Returns:
+        SHA-256 in hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state if ".em." not in name):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
 def _tell_normalisation(name: str, mean: Channels | None, std: Channels | None) -> None:
     """Warn if the normalisation of a module is not given, or only half of it."""
     if mean is None and std is None:

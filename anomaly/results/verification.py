@@ -86,7 +86,7 @@ def _inputs(recorded: EvaluationRecord, again: EvaluationRecord) -> Agreement:
     if not {"predictions"} & (recorded.provenance.keys() | again.provenance.keys()):
         keys = [key for key in {**recorded.model, **again.model} if key in recorded.model and key != "name"]
         faults = [fault for key in keys if (fault := _differs(key, recorded.model[key], again.model.get(key)))]
-    for name in ("config", "checkpoint", "model", "file", "statistics"):
+    for name in ("config", "checkpoint", "model", "file", "statistics", "fitted"):
         mine, theirs = _hash(recorded, name), _hash(again, name)
         if mine and theirs and mine != theirs:
             faults.append(f"{name}: another file (SHA-256 recorded {mine}, found {theirs})")

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from anomaly.errors import InputError
-from anomaly.models.tiling import Inference
 from anomaly.scores.combinations import fit_distribution, is_constant
-from anomaly.scores.registry import SCORES, Score, current_name, serves
+from anomaly.scores.registry import SCORES, Score, serves
 from anomaly.scores.sample import PixelSample
-from anomaly.utils.state_file import read_state, write_state
 
-KIND = "score statistics"
+State = tuple[dict[str, Any], Sequence[Tensor]]
+"""A header of plain values, and the tensors that it names."""
 DISTRIBUTION = "distribution"
-LOOKING = ("window", "scales", "resolution", "precision")
-"""Settings of inference that affect the distribution of scores."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +27,12 @@ class Statistics:
     Args:
         fitted: Output of ``fit`` of each score, by its name; empty for a score that needs no statistics.
         distributions: Distribution of each score over training pixels, by its name, for combinations.
-        network: SHA-256 of the network's weights.
-        classes: Names of the network's classes.
         images: Hashes (:func:`anomaly.frames.image_hash`) of the training images.
         origin: Further information such as command, seed and counts, as values that JSON can hold.
     """
 
     fitted: dict[str, dict[str, Tensor]]
     distributions: dict[str, dict[str, Tensor]]
-    network: str
-    classes: tuple[str, ...]
     images: frozenset[str]
     origin: dict[str, Any]
 
@@ -52,8 +42,6 @@ class Statistics:
         sample: PixelSample,
         scores: Sequence[Score],
         *,
-        network: str,
-        classes: tuple[str, ...],
         images: Iterable[str],
         origin: dict[str, Any],
         all_of_them: bool = True,
@@ -64,8 +52,6 @@ class Statistics:
             sample: The training pixels.
             scores: Scores to fit. Combinations are fitted by fitting their parts; parameters are ignored
                 (see :func:`bases`).
-            network: SHA-256 of the network's weights.
-            classes: Names of the network's classes.
             images: Hashes of the training images.
             origin: Further information, as values that JSON can hold.
             all_of_them: Raise an error if a score cannot be fitted; otherwise it is left out with a warning.
@@ -85,56 +71,44 @@ class Statistics:
                 continue
             values = replace(score, statistics=fitted[score.name])(sample.prediction)[0, :, 0]
             distributions[score.name] = fit_distribution(values, sample.weights)
-        return cls(fitted, distributions, network, classes, frozenset(images), origin)
+        return cls(fitted, distributions, frozenset(images), origin)
 
-    def save(self, path: Path) -> None:
-        """Write the statistics to a ``.npz`` file, whole or not at all.
+    def state(self) -> State:
+        """Describe the statistics by values that JSON can hold and by tensors, for a file.
 
-        Args:
-            path: The file; its name must end in ``.npz``.
-
-        Raises:
-            InputError: The name has another suffix, or the file cannot be written.
+        Returns:
+            A header, whose entry ``"tensors"`` names the tensors, and the tensors.
         """
         tensors = [*_named(self.fitted, ""), *_named(self.distributions, f"{DISTRIBUTION}/")]
-        header = {
-            "network": self.network,
-            "classes": list(self.classes),
-            "images": sorted(self.images),
-            "origin": self.origin,
-            "scores": list(self.fitted),
-            "tensors": [name for name, _ in tensors],
-        }
-        write_state(path, header, (tensor.numpy() for _, tensor in tensors), KIND)
+        header = {"origin": self.origin, "scores": list(self.fitted), "tensors": [name for name, _ in tensors]}
+        return header, [tensor for _, tensor in tensors]
 
     @classmethod
-    def load(cls, path: Path) -> Statistics:
-        """Read statistics that :meth:`save` wrote; no code from the file is run.
+    def of_state(cls, state: State, images: Iterable[str]) -> Statistics:
+        """Make the statistics from what :meth:`state` returned.
 
         Args:
-            path: The file.
+            state: The header and the tensors.
+            images: Hashes of the training images.
 
         Raises:
-            InputError: The file is missing, damaged or of another kind.
+            InputError: The state is damaged.
         """
-        with read_state(path, KIND) as (header, arrays):
-            fitted: dict[str, dict[str, Tensor]] = {current_name(str(name)): {} for name in header["scores"]}
+        header, tensors = state
+        try:
+            fitted: dict[str, dict[str, Tensor]] = {str(name): {} for name in header["scores"]}
             distributions: dict[str, dict[str, Tensor]] = {}
-            for name in header["tensors"]:
-                array = next(arrays)
-                if array.dtype != np.float32 or not (np.isfinite(array) | np.isneginf(array)).all():
+            for name, tensor in zip(header["tensors"], tensors, strict=True):
+                if tensor.dtype != torch.float32 or not (tensor.isfinite() | tensor.isneginf()).all():
                     raise ValueError(f"{name} does not hold finite float32 values")
                 score, _, part = str(name).removeprefix(f"{DISTRIBUTION}/").rpartition("/")
                 into = distributions if str(name).startswith(f"{DISTRIBUTION}/") else fitted
-                into.setdefault(current_name(score), {})[part] = torch.from_numpy(array)
-            return cls(
-                fitted,
-                distributions,
-                str(header["network"]),
-                tuple(map(str, header["classes"])),
-                frozenset(map(str, header["images"] if "images" in header else header["photographs"])),
-                dict(header["origin"]),
-            )
+                into.setdefault(score, {})[part] = tensor
+            return cls(fitted, distributions, frozenset(images), dict(header["origin"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"statistics of scores: expected those that `anomaly fit` wrote, found others ({error}); fit again"
+            ) from error
 
     def attach(self, scores: Iterable[Score]) -> list[Score]:
         """Return scores with their statistics attached; scores that need none are unchanged.
@@ -171,62 +145,8 @@ class Statistics:
         if missing:
             raise InputError(
                 f"score {score.name!r} needs statistics of {missing[0]}, and the file has those of "
-                f"{', '.join(self.fitted) or 'none'}; fit this score too, with anomaly fit-scores"
+                f"{', '.join(self.fitted) or 'none'}; fit this score too, with `anomaly fit`"
             )
-
-    def check(self, network: str, classes: tuple[str, ...], path: Path) -> None:
-        """Check that the statistics belong to a network.
-
-        Args:
-            network: SHA-256 of the network's weights.
-            classes: Names of the network's classes.
-            path: File of the statistics, for the message.
-
-        Raises:
-            InputError: The statistics belong to another network, or to other classes.
-        """
-        if self.classes != tuple(classes):
-            raise InputError(
-                f"{path}: expected statistics of a network with the classes {', '.join(classes)}, found "
-                f"{', '.join(self.classes)}; fit the scores to this network, with anomaly fit-scores"
-            )
-        if self.network != network:
-            raise InputError(
-                f"{path}: expected statistics of this network (weights {network[:12]}), found those of another "
-                f"({self.network[:12]}); fit the scores to this network, with anomaly fit-scores"
-            )
-
-    def differences(self, inference: Inference) -> str:
-        """Describe settings that differ from those of fitting, such as ``window 64x64 (here the whole)``.
-
-        Args:
-            inference: The current settings.
-
-        Returns:
-            A text; empty if nothing differs.
-        """
-        fitted, here = self.origin.get("inference") or {}, inference.record()
-        names = [name for name in LOOKING if name in fitted and fitted[name] != here[name]]
-        return ", ".join(f"{name} {_in_words(fitted[name])} (here {_in_words(here[name])})" for name in names)
-
-
-def weights_hash(state: dict[str, Tensor]) -> str:
-    """Compute a hash of a network's tensors, independent of device and file.
-
-    Tensors that only training uses (``.em.``, the EM state of GMMSeg, which a file may lack) are left out.
-
-    Args:
-        state: State dict of the network.
-
-    Returns:
-        SHA-256 in hexadecimal.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(name for name in state if ".em." not in name):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
 
 
 def fittable(gives: Iterable[str]) -> list[Score]:
@@ -243,10 +163,3 @@ def bases(scores: Iterable[Score]) -> list[Score]:
 
 def _named(tensors: dict[str, dict[str, Tensor]], prefix: str) -> list[tuple[str, Tensor]]:
     return [(f"{prefix}{score}/{name}", value) for score, values in tensors.items() for name, value in values.items()]
-
-
-def _in_words(setting: Any) -> str:
-    """Format a window, scales or a word."""
-    if not isinstance(setting, list):
-        return "the whole" if setting is None else str(setting)
-    return ("x" if isinstance(setting[0], int) else " ").join(map(str, setting))

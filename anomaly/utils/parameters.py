@@ -24,6 +24,10 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("+"))
+
+
 def _existing(text: str) -> Path:
     if not (path := Path(text)).exists():
         raise ValueError(text)
@@ -41,6 +45,7 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "a word"),
     Path: (_existing, "an existing file or folder"),
     tuple[str, ...]: (_names, "names joined by +"),
+    tuple[int, ...]: (_numbers, "whole numbers joined by +"),
 }
 
 
@@ -67,8 +72,9 @@ def parse_call(text: str, kind: str) -> tuple[str, dict[str, str]]:
 def bind(function: Callable[..., Any], words: dict[str, str], where: str) -> dict[str, Any]:
     """Convert the values of keyword-only parameters to their types.
 
-    Types are int, float (finite), bool (``yes`` or ``no``), str, Path (of an existing file or folder) and ``tuple[str,
-    ...]`` (names joined by +). Parameters of other types are not available. The function itself checks ranges.
+    Types are int, float (finite), bool (``yes`` or ``no``), str, Path (of an existing file or folder), and
+    ``tuple[str, ...]`` and ``tuple[int, ...]`` (names or numbers joined by +). Parameters of other types are not
+    available. The function itself checks ranges.
 
     Args:
         function: The function.

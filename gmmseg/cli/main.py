@@ -10,7 +10,7 @@ from anomaly.cli.main import run_command
 COMMANDS = {
     "train": "train a segmentation network, generative or not",
     "test": "compute closed-set metrics with mmsegmentation's test loop",
-    "fit": "fit class mixtures to the features of a trained network",
+    "fit": "fit densities and scores to a network's training images (anomaly fit)",
     "convert": "convert a published GMMSeg checkpoint to the layout of this project",
     "publish": "reduce the checkpoint of a training to the weights of its network",
 }

@@ -1127,6 +1127,7 @@ def _hugging_face(f: Findings) -> None:
 def _fit_scores(f: Findings) -> None:
     """``anomaly fit-scores`` on the device; all scores with its file on both devices."""
     from anomaly.cli.fit_scores import main
+
     from anomaly.utils.shipped import DEMO
 
     path = f.folder / "fitted.npz"

@@ -1,0 +1,1 @@
+"""Fit densities and scores to ordinary images, in one pass."""
