@@ -292,8 +292,9 @@ def network_source(
     metrics: MetricConfig | None = None,
     calibration: Calibration | None = None,
     processes: Processes = ALONE,
+    model: Model | None = None,
 ) -> Source:
-    """Load the model that the arguments name, and configure its evaluation.
+    """Load the model that the arguments name unless it is given, and configure its evaluation.
 
     Raises:
         InputError: The model, the scores, the statistics or the data are invalid.
@@ -307,7 +308,7 @@ def network_source(
         reads = Reads(LOOKING, {**CHECKPOINT_FOLLOWS, **by_windows(args)})
     else:  # the closed set is predicted as test_cfg says, whatever --window is
         reads = Reads((*LOOKING, *CLOSED_SET), CHECKPOINT_FOLLOWS)
-    model = read_model(args, reads)
+    model = model or read_model(args, reads)
     inference = read_inference(args, getattr(model, "inference", None) or Inference())
     inputs = dict(getattr(model, "inputs", {}))
     stores = {}

@@ -107,7 +107,7 @@ def _fit(args: argparse.Namespace, processes: Processes) -> None:
         reads = (*LOOKING, *FITTING) if args.images is None else LOOKING
         model = read_model(args, Reads(reads, {**CHECKPOINT_FOLLOWS, **BY_OTHERS, **by_windows(args)}))
     images = _images(args, model)
-    fitted, seconds = fit_densities(args, model, images, named, processes)
+    fitted, seconds = fit_densities(args, model, images, processes, named or None)
     if processes.rank:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -148,10 +148,21 @@ def fit_densities(
     args: argparse.Namespace,
     model: Model | None,
     images: TrainingImages,
-    scores: Sequence[Any],
     processes: Processes,
+    scores: Sequence[Any] | None = (),
 ) -> tuple[FittedModel, float]:
-    """Fit what the arguments name, with a progress bar; return it with the seconds that it took."""
+    """Fit what the arguments name, with a progress bar.
+
+    Args:
+        args: Parsed arguments.
+        model: The model; None for a detector.
+        images: What to fit to.
+        processes: The processes that share the images.
+        scores: Scores to fit; None for all that the model supports.
+
+    Returns:
+        The model with what was fitted, and the seconds that it took.
+    """
     from anomaly.cli.progress import frame_progress
     from anomaly.datasets.catalog import load_dataset
     from anomaly.fitting.fit import fit_model
@@ -169,7 +180,7 @@ def fit_densities(
             model,
             images,
             densities,
-            scores=scores or (None if hasattr(args, "scores") else ()),
+            scores=scores,
             limit=args.limit,
             pixels=getattr(args, "pixels", 50_000),
             outliers=outliers,
