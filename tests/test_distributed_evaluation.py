@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from PIL import Image
 from torch import nn
 
@@ -33,7 +32,7 @@ from anomaly.scores.registry import get_scores
 from anomaly.utils.processes import ALONE, Processes
 from gmmseg.posthoc import fit_mixtures
 from tests.anomaly.test_mmseg_fitting import Images, PlaceModel
-from tests.processes import leave
+from tests.processes import leave, start
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("road", "sky", "tree")
@@ -204,14 +203,14 @@ def _alone(_, folder, out):
 def alone(folder, tmp_path_factory):
     """What one process gives: a new one too, as NumPy chooses its instructions when a process starts."""
     out = tmp_path_factory.mktemp("alone")
-    mp.spawn(_alone, args=(folder, out))
+    start(_alone, folder, out)
     return pickle.loads((out / "alone.pkl").read_bytes())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
-    mp.spawn(_process, args=(world, folder, tmp_path), nprocs=world)
+    start(_process, world, folder, tmp_path, count=world)
     found = [pickle.loads((tmp_path / f"{rank}.pkl").read_bytes()) for rank in range(world)]
     for case in CASES:
         assert [one[case][0] for one in found] == [alone[case][0]] * world
