@@ -10,14 +10,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from anomaly.density.mixtures import PIXELS_PER_COMPONENT, fit_mixtures
 from anomaly.errors import InputError
 from gmmseg.classifier import GMMClassifier
 from gmmseg.datasets.added_classes import name_class, unname_class
 from gmmseg.mixture import AddedMixture
-from gmmseg.posthoc.mixtures import PIXELS_PER_COMPONENT, StratifiedSample, fit_mixture
 from gmmseg.settings import MixtureSettings
 
-__all__ = ["StratifiedSample", "add_class", "classifier_of", "fit_added_mixture", "remove_class"]
+__all__ = ["add_class", "classifier_of", "fit_added_mixture", "remove_class"]
 _RECORD = "posthoc"
 """Where a checkpoint's meta has what was fitted after training, ``fitted_images`` among it."""
 
@@ -69,12 +69,12 @@ def fit_added_mixture(
             f"expected at least {PIXELS_PER_COMPONENT} marked cells of the network's feature map, found "
             f"{len(features)}; mark more of the object, or more images"
         )
-    found = fit_mixture(features, num_components, generator, settings.variance_floor)
+    (found,) = fit_mixtures([features], num_components, generator, variance_floor=settings.variance_floor)
     used = len(found.weights)
     means = F.normalize(found.means, dim=1)
     mixture = AddedMixture(settings.num_components, settings.embed_dim)
     mixture.means[:used] = means.float()
-    mixture.stds[:used] = (found.stds.square() + (means - found.means).square()).sqrt().float()
+    mixture.stds[:used] = (found.parameters["stds"].square() + (means - found.means).square()).sqrt().float()
     mixture.log_weights[:used] = found.weights.log().float()
     return mixture
 

@@ -138,10 +138,11 @@ def _marked_features(model: Any, pairs: Sequence[tuple[str, Path, Path]], draw: 
 
     from anomaly.cli.progress import frame_progress
     from anomaly.datasets.images import read_image
+    from anomaly.density.sample import StratifiedSample
     from anomaly.frames import image_hash
     from anomaly.models.loop import show
     from anomaly.models.views import predict_image, resize_labels
-    from gmmseg.new_classes import StratifiedSample, classifier_of
+    from gmmseg.new_classes import classifier_of
 
     def read(pair: tuple[str, Path, Path]) -> tuple[Any, Any]:
         _, path, mask = pair
