@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from anomaly.mmengine.training_pixels import sample_pixels
 from PIL import Image
 from torch import nn
 
@@ -26,7 +27,6 @@ from anomaly.evaluation.config import MetricConfig
 from anomaly.evaluation.write_scores import write_scores
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.metrics.functional.components import Track
-from anomaly.mmengine.training_pixels import sample_pixels
 from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores
