@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anomaly.errors import InputError
 from gmmseg.em import EMUpdater
 from gmmseg.functional.collectives import all_sum, num_processes
-from gmmseg.mixture import GaussianMixture
+from gmmseg.mixture import AddedMixture, GaussianMixture
 from gmmseg.settings import MixtureSettings
 
 
@@ -32,24 +33,44 @@ class Classification:
 
 
 class GMMClassifier(nn.Module):
-    """Classifies pixels by class-conditional Gaussian mixtures over normalised embeddings.
+    r"""Classifies pixels by class-conditional Gaussian mixtures over normalised embeddings.
 
     A forward pass changes no state. Only :meth:`learn` does, and it is called in training only.
 
+    **Added classes.** The last ``settings.added_classes`` of the classes were added after training. They change nothing
+    for the others, whose log-likelihoods and logits are bit for bit those of the network without them. Logits are a
+    LayerNorm over classes of the log-likelihoods :math:`l`; its mean :math:`m` and variance :math:`v` stay those of the
+    C' trained classes. An added class has the logit that a trained class with an average scale and shift would have.
+    Resized to the size of an image, maps of more channels may be rounded differently in the last bit.
+
+    .. math:: \frac{l - m}{\sqrt{v + \epsilon}} \cdot \frac{1}{C'} \sum_{c \le C'} \gamma_c
+        + \frac{1}{C'} \sum_{c \le C'} \beta_c
+
     Args:
-        num_classes: Number of classes, C.
+        num_classes: Number of classes, C, with those that were added.
         settings: Settings of the mixtures and of EM.
+
+    Raises:
+        InputError: Every class is an added one.
 
     Source: Liang et al., GMMSeg (NeurIPS 2022), section 3.2.
     """
 
     def __init__(self, num_classes: int, settings: MixtureSettings) -> None:
         super().__init__()
+        if (trained := num_classes - settings.added_classes) < 1:
+            raise InputError(
+                f"mixture setting 'added_classes' must be less than num_classes, {num_classes}, found "
+                f"{settings.added_classes}; num_classes counts trained and added classes"
+            )
         self.settings = settings
         self.embed_norm = nn.LayerNorm(settings.embed_dim)
-        self.class_norm = nn.LayerNorm(num_classes)
-        self.mixture = GaussianMixture(num_classes, settings.num_components, settings.embed_dim)
-        self.em = EMUpdater(num_classes, settings)
+        self.class_norm = nn.LayerNorm(trained)
+        self.mixture = GaussianMixture(trained, settings.num_components, settings.embed_dim)
+        self.added = nn.ModuleList(
+            AddedMixture(settings.num_components, settings.embed_dim) for _ in range(settings.added_classes)
+        )
+        self.em = EMUpdater(trained, settings)
 
     def forward(self, features: Tensor) -> Classification:
         """Compute densities and logits of every pixel, in float32 or better even under autocast.
@@ -66,11 +87,37 @@ class GMMClassifier(nn.Module):
             log_prob = self.mixture.log_prob(embeddings)  # (N, C, P)
             likelihood = log_prob.max(2).values  # (N, C); the backward pass of amax is far slower
             logits = self.class_norm(likelihood)
+            if self.added:
+                # Each class is a product of its own: one product of all could round the others differently.
+                more = torch.stack([mixture.log_prob(embeddings) for mixture in self._added()], dim=1)
+                logits = torch.cat([logits, self.logits_of_added(more.amax(2), likelihood)], dim=1)
+                log_prob, likelihood = torch.cat([log_prob, more], 1), torch.cat([likelihood, more.amax(2)], 1)
 
         def to_map(values: Tensor) -> Tensor:
             return values.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
         return Classification(to_map(logits), to_map(likelihood), log_prob, embeddings)
+
+    def logits_of_added(self, added: Tensor, trained: Tensor) -> Tensor:
+        """Compute the logits of added classes, as the class docstring defines them.
+
+        Args:
+            added: Log-likelihoods of A added classes. Shape ``(N, A)``.
+            trained: Log-likelihoods of the C' trained classes. Shape ``(N, C')``.
+
+        Returns:
+            Logits of the added classes. Shape ``(N, A)``.
+        """
+        norm = self.class_norm
+        variance, mean = torch.var_mean(trained, dim=1, correction=0, keepdim=True)
+        return (added - mean) / (variance + norm.eps).sqrt() * norm.weight.mean() + norm.bias.mean()
+
+    def peak(self) -> Tensor:
+        """Compute the log-density of every component at its mean, as forward gives them. Shape ``(C, P)``."""
+        return torch.cat([self.mixture.peak(), *(mixture.peak()[None] for mixture in self._added())])
+
+    def _added(self) -> list[AddedMixture]:
+        return [mixture for mixture in self.added if isinstance(mixture, AddedMixture)]
 
     def learn(self, output: Classification, labels: Tensor, ignore_index: int = 255) -> Tensor:
         """Update memory and mixture from a labelled batch, and return the contrastive loss.
@@ -87,7 +134,15 @@ class GMMClassifier(nn.Module):
         Returns:
             The loss, shape ``()``. Without a labelled pixel it is 0 and still part of the graph. With several
             processes, the mean of their losses equals the loss of a single process with all pixels.
+
+        Raises:
+            InputError: Classes were added.
         """
+        if self.added:
+            raise InputError(
+                "a network with added classes cannot be trained; train the original network, then run gmmseg add-class "
+                "again"
+            )
         with torch.autocast(labels.device.type, enabled=False):
             return self._learn(output, labels.flatten(), ignore_index)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,3 +55,50 @@ class GaussianMixture(nn.Module):
     def peak(self) -> Tensor:
         """Compute the log-density of every component at its mean, its largest value. Shape ``(C, P)``."""
         return gaussian_peak(self.stds)
+
+
+class AddedMixture(nn.Module):
+    """The mixture of one class that was added to a trained network: weighted diagonal Gaussians, up to P of them.
+
+    The weights of a :class:`GaussianMixture` are even, and its densities leave out the common factor 1 / P. Densities
+    here leave out the same factor, so that those of both kinds of class are comparable: a component of weight w counts
+    as ``w * P * N(x)``.
+
+    Without a state, the class has no component, and a density of 0 everywhere.
+
+    Args:
+        num_components: Largest number of components, P.
+        embed_dim: Size of an embedding, D.
+
+    Shape:
+        ``means``, ``stds``: ``(P, D)``; means have unit length.
+        ``log_weights (P,)``: minus infinity for components that the class does not have.
+    """
+
+    means: Tensor
+    stds: Tensor
+    log_weights: Tensor
+
+    def __init__(self, num_components: int, embed_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(num_components, embed_dim))
+        self.register_buffer("stds", torch.ones(num_components, embed_dim))
+        self.register_buffer("log_weights", torch.full((num_components,), -torch.inf))
+
+    def log_prob(self, features: Tensor) -> Tensor:
+        """Compute the log-density of every feature under every component, times its weight and P.
+
+        Args:
+            features: Unit vectors. Shape ``(N, D)``.
+
+        Returns:
+            ``log(w_p P N(x; p))``; minus infinity for components that the class does not have. Shape ``(N, P)``.
+        """
+        return diagonal_log_prob(features, self.means, self.stds) + self._scale()
+
+    def peak(self) -> Tensor:
+        """Compute :meth:`log_prob` of every component at its mean, its largest value. Shape ``(P,)``."""
+        return gaussian_peak(self.stds) + self._scale()
+
+    def _scale(self) -> Tensor:
+        return self.log_weights + math.log(len(self.log_weights))

@@ -33,6 +33,8 @@ class MixtureSettings:
             data until they are overwritten, as the published code does.
         contrast_ignore_index: Target that the contrastive loss ignores. The published code uses 255, which is
             also the number of a component where C * P > 255; -100 never is.
+        added_classes: Classes that were added after training, the last ones of the head's ``num_classes``;
+            ``gmmseg add-class`` writes this setting.
 
     Raises:
         InputError: A value is out of range.
@@ -52,6 +54,7 @@ class MixtureSettings:
     contrast_weight: float = 0.01
     memory_start: MemoryStart = "empty"
     contrast_ignore_index: int = -100
+    added_classes: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_components", "embed_dim", "memory_size", "memory_blocks", "max_samples", "em_interval"):
@@ -60,8 +63,9 @@ class MixtureSettings:
         fewest = -(-self.memory_size // self.memory_blocks)
         divides = block_size(self.memory_size, self.memory_blocks) < 2 * fewest
         self._require("memory_size", divides, f"such as {fewest * self.memory_blocks}, to divide into memory_blocks")
-        iterations = isinstance(self.sinkhorn_iterations, int) and self.sinkhorn_iterations >= 0
-        self._require("sinkhorn_iterations", iterations, "an integer of 0 or more")
+        for name in ("sinkhorn_iterations", "added_classes"):
+            value = getattr(self, name)
+            self._require(name, isinstance(value, int) and value >= 0, "an integer of 0 or more")
         self._require("memory_start", self.memory_start in ("empty", "random"), "'empty' or 'random' (as published)")
         self._require("sinkhorn_epsilon", self.sinkhorn_epsilon >= 0.03, "0.03 or more (float32 underflows)")
         self._require("variance_floor", self.variance_floor > 0, "a positive number")

@@ -24,7 +24,7 @@ _MODELS_OF_TORCH = (
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.
 NEEDS_MM = (
     *("anomaly.mmengine", "anomaly.models.mmseg", "anomaly.registry"),
-    *("gmmseg.datasets", "gmmseg.models", "gmmseg.registry", "gmmseg.training"),
+    *("gmmseg.datasets", "gmmseg.models", "gmmseg.new_classes", "gmmseg.registry", "gmmseg.training"),
 )
 NEEDS_TORCH = (
     *NEEDS_MM,

@@ -245,10 +245,15 @@ class FeatureModel:
         device: Device of the network and the backbones.
 
     Raises:
-        InputError: There is neither a network nor a source, or the network does not give the features of one.
+        InputError: There is neither a network nor a source, the network does not give the features of one, or it has
+            fitted densities already.
     """
 
     def __init__(self, network: Model | None, sources: Sequence[FeatureSource]) -> None:
+        if isinstance(network, FeatureModel):
+            raise InputError(
+                "expected a network, or none, found a model that has fitted densities already; fit all of them at once"
+            )
         own = frozenset() if network is None else network.gives
         check_members(own, [source.settings for source in sources])
         if network is None and not sources:
@@ -269,8 +274,9 @@ class FeatureModel:
             image: RGB image. Shape: ``(H, W, 3)``, uint8.
 
         Returns:
-            The network's input, and with backbones the image in three more channels, 0 to 255, resized to the same
-            size; without a network only these. Shape: ``(K, h, w)``, float32, on the device of the model.
+            The network's input, and with backbones more channels that hold the image for them (see
+            :func:`with_image`); without a network the image itself, 0 to 255. Shape: ``(K, h, w)``, float32, on the
+            device of the model.
 
         Raises:
             InputError: ``image`` has another shape or type.
@@ -281,8 +287,7 @@ class FeatureModel:
         rgb = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
         if self.base is None:
             return short_side(rgb, self._side)[0]
-        inputs = self.base.prepare(image)
-        return torch.cat([inputs, _resized(rgb, (inputs.shape[1], inputs.shape[2]))[0].to(inputs.device)])
+        return with_image(self.base.prepare(image), rgb, self._side)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
@@ -298,12 +303,14 @@ class FeatureModel:
 
     def look(self, inputs: Tensor) -> FeaturePrediction:
         """Run the network and the backbones; see :meth:`__call__`."""
-        count = inputs.shape[1] - 3 * self._rgb
-        found = Prediction() if self.base is None else self.base(inputs[:, :count])
-        rgb = inputs[:, count:]
+        rgb = inputs
+        if self.base is not None and self._rgb:
+            inputs, rgb = inputs[:, :3], image_of(inputs)
+        found = Prediction() if self.base is None else self.base(inputs)
         if self._rgb and found.covers is not None:
-            below, right = found.covers[0] - rgb.shape[2], found.covers[1] - rgb.shape[3]
-            rgb = F.pad(rgb, (0, right, 0, below), mode="replicate")
+            fine = rgb.shape[2] // inputs.shape[2]
+            below, right = found.covers[0] - inputs.shape[2], found.covers[1] - inputs.shape[3]
+            rgb = F.pad(rgb, (0, fine * right, 0, fine * below), mode="replicate")
         seen: dict[Any, Sequence[Tensor]] = {}
         features = tuple(source.features(found, rgb, seen) for source in self._sources)
         return FeaturePrediction(**vars(found), members=features)
@@ -496,6 +503,45 @@ def short_side(rgb: Tensor, size: int) -> Tensor:
 
 def _resized(rgb: Tensor, size: tuple[int, int]) -> Tensor:
     return rgb if rgb.shape[2:] == size else F.interpolate(rgb, size, mode="bilinear", antialias=True)
+
+
+def with_image(inputs: Tensor, rgb: Tensor, side: int) -> Tensor:
+    """Add an image to the input of a network, so that views of the input are views of the image too.
+
+    The image may need more pixels than the input. It is resized to r times as many rows and columns, and its r x r
+    pixels for each pixel of the input become channels. One more channel grows from left to right, so that
+    :func:`image_of` can tell mirrored views.
+
+    Args:
+        inputs: The network's input. Shape ``(3, h, w)``.
+        rgb: The image, 0 to 255. Shape ``(1, 3, H, W)``.
+        side: Largest number of pixels that a backbone needs along the short side; r is the smallest that suffices.
+
+    Returns:
+        The input with the image. Shape ``(3 + 3 r r + 1, h, w)``.
+    """
+    height, width = inputs.shape[1:]
+    fine = math.ceil(side / min(height, width))
+    planes = F.pixel_unshuffle(_resized(rgb, (fine * height, fine * width)), fine)[0]
+    ramp = torch.arange(width, dtype=torch.float32).expand(1, height, width)
+    return torch.cat([inputs, planes.to(inputs.device), ramp.to(inputs.device)])
+
+
+def image_of(inputs: Tensor) -> Tensor:
+    """The image that :func:`with_image` added, mirrored if the inputs are.
+
+    Args:
+        inputs: Views of such inputs. Shape ``(B, 3 + 3 r r + 1, h, w)``.
+
+    Returns:
+        RGB, 0 to 255. Shape ``(B, 3, r h, r w)``.
+    """
+    planes, ramp = inputs[:, 3:-1], inputs[:, -1, 0]
+    fine = math.isqrt(planes.shape[1] // 3)
+    mirrored = ramp[:, 0] > ramp[:, -1]
+    cells = planes.unflatten(1, (3, fine, fine))
+    cells = torch.where(mirrored[:, None, None, None, None, None], cells.flip(3), cells)
+    return F.pixel_shuffle(cells.flatten(1, 3), fine)
 
 
 def largest_size(maps: Sequence[Tensor]) -> tuple[int, int]:

@@ -44,6 +44,7 @@ def shipped(checkpoint: dict[str, Any], config: Any, args: argparse.Namespace) -
     load_weights(build_model(config), weights, args.checkpoint)
     named = {name: [*value] for name, value in classes.items() if name in ("classes", "palette")}
     origin = {"config": config_record(Path(config.filename), config.pretty_text), "steps": meta["iter"]}
+    origin |= {"posthoc": meta["posthoc"]} if "posthoc" in meta else {}  # added classes, and the images they come from
     return {
         "state_dict": {key: value.clone() for key, value in weights.items()},
         "meta": {"dataset_meta": named} | origin,

@@ -76,8 +76,7 @@ class GMMHeadMixin(_AnyHead):
         """
         output = self.classify(*inputs)
         batch, _, height, width = output.logits.shape
-        mixture = self.classifier.mixture
-        even = math.log(mixture.means.shape[1])  # the components of a class have equal weights
+        even = math.log(self.classifier.settings.num_components)  # the components of a class have equal weights
 
         def to_map(rows: Tensor) -> Tensor:
             return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))
@@ -86,7 +85,7 @@ class GMMHeadMixin(_AnyHead):
             "logits": output.logits,
             "class_log_likelihood": output.class_log_likelihood,
             "component_log_prob": to_map(output.log_prob) - even,
-            "component_peak": mixture.peak() - even,
+            "component_peak": self.classifier.peak() - even,
             "features": to_map(output.embeddings),
         }
 

@@ -9,14 +9,13 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from anomaly.errors import InputError
 from anomaly.metrics import ComponentMetrics, OpenIoUMetrics, PixelMetrics
 from anomaly.metrics.calibration import Threshold
 from anomaly.metrics.functional.components import Track
 from anomaly.metrics.ledger import Ledger
-from tests.processes import leave
+from tests.processes import leave, start
 
 FRAMES, CLASSES = 7, 3
 SMALL = Track("small", 5, 3)
@@ -179,7 +178,7 @@ def test_one_process_is_left_alone(kind):
 def processes(request, tmp_path_factory):
     """What each of two or three processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(_process, args=(request.param, folder), nprocs=request.param)
+    start(_process, request.param, folder, count=request.param)
     return [pickle.loads((folder / f"{rank}.pkl").read_bytes()) for rank in range(request.param)]
 
 

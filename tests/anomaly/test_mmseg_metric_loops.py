@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
@@ -25,7 +24,7 @@ from anomaly.models.views import predict_image
 from anomaly.scores import SCORES
 from tests.anomaly import set_trees, tiny_segmentor
 from tests.anomaly.metric_samples import ANOMALOUS, FRAMES, META, data_sample
-from tests.processes import leave
+from tests.processes import leave, start
 
 EVALUATORS = [
     {"type": "IoUMetric", "iou_metrics": ["mIoU"], "prefix": "all"},
@@ -179,7 +178,7 @@ def _process(rank, folder):
 @pytest.mark.slow
 def test_two_processes_equal_one_to_the_last_bit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # mmengine leaves a folder there
-    mp.spawn(_process, args=(tmp_path,), nprocs=2)
+    start(_process, tmp_path, count=2)
     first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=False) for rank in (0, 1))
     assert (first.pop("seeds"), second.pop("seeds")) == ([0, 2, 4], [1, 3, 0])  # frame 0 is seen twice
     assert first == second

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from anomaly.errors import InputError
 from gmmseg.training import ClassBalancedSampler, class_index
-from tests.processes import leave
+from tests.processes import leave, start
 
 NAMES = ("road", "sky", "car", "rider", "wolf")
 LOAD = ({"type": "mmseg.LoadAnnotations"},)
@@ -201,7 +201,7 @@ def _process(rank, folder):
 def test_two_processes_share_the_stream_and_the_reading(tmp_path, labels):
     stream = list(islice(ClassBalancedSampler(_dataset(tmp_path), seed=5), 120))
     (tmp_path / "data/.ann.class_index.npz").unlink()
-    torch.multiprocessing.spawn(_process, args=(tmp_path,), nprocs=2)
+    start(_process, tmp_path, count=2)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert (first[0], second[0]) == (12, 0)
     assert (first[1], second[1]) == (stream[20::2], stream[21::2])

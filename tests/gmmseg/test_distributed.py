@@ -1,14 +1,13 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from gmmseg.classifier import GMMClassifier
 from gmmseg.functional.collectives import all_max, all_sum, gather_equal, gather_rows, num_processes, process_rank
 from gmmseg.settings import MixtureSettings
 from gmmseg.training.training_state import mean_gradients
-from tests.processes import leave
+from tests.processes import leave, start
 
 STEPS, SETTINGS = 12, {"num_components": 3, "embed_dim": 8, "memory_size": 24, "max_samples": 5, "em_interval": 2}
 
@@ -70,7 +69,7 @@ def _process(rank, folder):
 def processes(tmp_path_factory):
     """What two processes that trained together wrote."""
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(_process, args=(folder,), nprocs=2)
+    start(_process, folder, count=2)
     return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in (0, 1)]
 
 

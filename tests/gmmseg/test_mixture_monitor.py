@@ -23,6 +23,7 @@ STEPS, CLASSES, COMPONENTS = 6, 5, MIXTURE["num_components"]
 def _train(tmp_path, monitor, model, steps=STEPS, custom=(), hooks=None, **options):
     torch.manual_seed(0)
     data = [{"inputs": torch.randint(0, 255, (3, 32, 64)).float(), "data_samples": s} for s in samples(2, 32, 64)]
+    data *= math.ceil(steps / len(data))  # mmengine waits two seconds where a loader ends
     model.data_preprocessor = SegDataPreProcessor(mean=[128] * 3, std=[64] * 3, size=(32, 64))
     runner = Runner(
         model=model,

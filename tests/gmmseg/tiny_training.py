@@ -100,7 +100,11 @@ def train(root, work_dir, max_iters=4, hook=None, **options):
     runner = SafeRunner.from_cfg(config(root, work_dir, max_iters, **options))
     if hook is not None:
         runner.register_hook(hook, "LOWEST")
-    runner.train()
+    try:
+        runner.train()
+    finally:  # ends the workers of the loader: a garbage collection of all at once would wait five seconds for each
+        runner.train_dataloader._iterator = None
+        runner.train_loop.dataloader_iterator._iterator = None
     return runner
 
 

@@ -37,7 +37,8 @@ TOOLS = {
 }
 """The files of ``tools/``, and the command that each one runs."""
 DEVELOPMENT = (
-    *("benchmark", "study collect", "study write", "training_curves", "run_notebooks", "command_line_page"),
+    *("benchmark", "study collect", "study write", "new_class_study measure", "new_class_study write"),
+    *("training_curves", "run_notebooks", "command_line_page"),
     *("api_page", "datasets_page", "glossary_page", "metrics_page", "model_table", "scaling_page"),
 )
 HEAD = """# Command line
