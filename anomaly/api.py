@@ -40,7 +40,7 @@ from anomaly.results.records import ClosedSet, DatasetResult, EvaluationRecord, 
 from anomaly.results.verification import Agreement, agreements, not_measured
 from anomaly.scores.registry import SCORES, Score, check_not_learned, get_scores, given_score, serves
 from anomaly.utils.files import staged
-from anomaly.utils.given import switch
+from anomaly.utils.given import switch, whole
 from anomaly.utils.names import check_distinct
 from anomaly.utils.processes import ALONE, Processes
 from anomaly.utils.profile import Profile
@@ -167,8 +167,8 @@ def score(
         The score map. Higher = more anomalous. Shape: ``(H, W)``, float32.
 
     Raises:
-        InputError: The image cannot be read, the score is unknown or not supported by the model, the score was fitted
-            to this image, or a value of the map is NaN or infinite.
+        InputError: The image cannot be read, the score is unknown or not supported by the model, the model or the score
+            was fitted to this image, or a value of the map is NaN or infinite.
     """
     from anomaly.datasets.images import read_image
     from anomaly.models.views import predict_image
@@ -179,6 +179,7 @@ def score(
     frame = Frame("image", found, np.zeros(found.shape[:2], np.uint8))
     one = evaluation.scores[:1]
     check_scores(one, model)
+    evaluation.check("image", image_hash(frame.image))
     check_not_learned(one, "image", image_hash(frame.image))
     prediction = predict_image(model, frame.image, evaluation.inference)
     ((name, score_map),) = ScorePipeline(one).score(prediction, (found.shape[0], found.shape[1])).items()
@@ -270,18 +271,23 @@ def fit(
     from anomaly.fitting.fit import fit_model
     from anomaly.fitting.images import TrainingImages, folder_of_images, images_of, outliers_of
 
+    if labels is not None and not isinstance(images, (str, Path)):
+        raise InputError(
+            "labels: expected a folder of images too, found none; name the folder of the images of these label maps"
+        )
     network = None if model is None else load_model(model, device=device)
     if images is None:
         if getattr(network, "config", None) is None:
-            raise InputError("images: expected a folder or images, since no model with a config is given, found none")
-        from anomaly.mmengine.training_images import open_training_set, training_images
+            raise InputError(
+                "images: expected a folder or images, because only a config of mmsegmentation names its training "
+                "data, found none; pass them"
+            )
+        from anomaly.mmengine.training_images import training_images_of
 
-        source: TrainingImages = training_images(open_training_set(network.config))  # type: ignore[union-attr]
+        source: TrainingImages = training_images_of(network)
     elif isinstance(images, (str, Path)):
         source = folder_of_images(Path(images), None if labels is None else Path(labels))
     else:
-        if labels is not None:
-            raise InputError("labels: expected images in a folder too, found arrays; write them to a folder")
         source = images_of(images)
     return fit_model(
         network,
@@ -291,7 +297,7 @@ def fit(
         limit=limit,
         pixels=pixels,
         outliers=None if outliers is None else outliers_of(outliers),
-        seed=seed,
+        seed=whole("seed", seed, 0, "a whole number of 0 or more"),
         device=device,
     )
 

@@ -23,15 +23,16 @@ from anomaly.datasets.dataset import Dataset, FrameFiles
 from anomaly.datasets.label_counts import count_labels
 from anomaly.evaluation.config import MetricConfig
 from anomaly.evaluation.write_scores import write_scores
+from anomaly.fitting.fit import fit_model
+from anomaly.fitting.images import TrainingImages, outliers_of
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.metrics.functional.components import Track
-from anomaly.mmengine.training_pixels import sample_pixels
+from anomaly.models.backbone import Backbone
+from anomaly.models.fitted import FeatureDensity
 from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores
 from anomaly.utils.processes import ALONE, Processes
-from gmmseg.posthoc import fit_mixtures
-from tests.anomaly.test_mmseg_fitting import Images, PlaceModel
 from tests.processes import leave, start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,8 +104,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for name, frames, seed in (("mixed", 7, 0), ("small", 2, 1), ("other", 4, 2)):
         make_dataset(folder, name, frames, seed)
-    (folder / "training").mkdir()
-    Images(folder / "training")  # writes them before several processes read them
     return folder
 
 
@@ -149,28 +148,34 @@ def measured(folder, case, **more):
     return repr(record), views
 
 
-def mixtures(folder, processes):
-    """Means of mixtures fitted to the frames of a dataset; draws are in the order of the frames."""
-    mixed = datasets(folder)[0]
+def fitted(folder, processes):
+    """Densities of two kinds of features with outliers, and what scores learn, of frames of several sizes."""
+    mixed, small, _ = datasets(folder)
 
     def read(i):
         frame = mixed.frame(i)
-        return frame.image, np.where(frame.class_label < 3, frame.class_label, 255).astype(np.uint8)
+        label = torch.from_numpy(frame.class_label.astype(np.int64))
+        return frame.image, torch.where(label < 3, label, -1)
 
-    draw = torch.Generator().manual_seed(0)
-    found = fit_mixtures(
-        make_model(), range(len(mixed)), read, components=2, pixels=300, generator=draw, processes=processes
+    torch.manual_seed(1)
+    body = Backbone(nn.Conv2d(3, 4, 4, stride=4), mean=(0.5,) * 3, std=(0.2,) * 3, device="cpu")
+    model = fit_model(
+        make_model(),
+        TrainingImages(range(len(mixed)), read, labelled=True, classes=3, names=CLASSES),
+        [
+            FeatureDensity.of_network(components=2, pixels=300),
+            FeatureDensity(backbone=body, sizes=(20, 30), bank=40, pixels=50),
+        ],
+        scores=get_scores(["knn", "vim", "typicality", "zscore_sum:of=gmm_nll+energy"]),
+        pixels=300,
+        outliers=outliers_of(small),
+        inference=Inference(window=(24, 40)),
+        processes=processes,
     )
-    return found[0].means.tolist(), found[1].tolist()
-
-
-def statistics(folder, processes):
-    """Pixels to which scores are fitted, and the images they come from."""
-    images = Images(folder / "training")
-    draw = torch.Generator().manual_seed(0)
-    how = {"images": 3, "pixels": 60, "generator": draw, "processes": processes}
-    sample, hashes = sample_pixels(PlaceModel(), Inference(window=(16, 16)), images, **how)
-    return sample.rows("features").tolist(), sample.labels.tolist(), sample.weights.tolist(), hashes
+    states = [member.densities.state_dict() for member in model.members]
+    header, learned = model.statistics
+    values = [*(value for state in states for value in state.values()), *learned]
+    return [value.numpy().tobytes() for value in values], header, model.fit_record, sorted(model.fitted_images)
 
 
 def _process(rank, world, folder, out):
@@ -180,7 +185,7 @@ def _process(rank, world, folder, out):
     found = {case: measured(folder, case, distributed=True) for case in CASES}
     processes = Processes.of_default_group()
     found["labels"] = repr(count_labels(datasets(folder)[0], processes=processes))
-    found["mixtures"], found["statistics"] = mixtures(folder, processes), statistics(folder, processes)
+    found["fitted"] = fitted(folder, processes)
     writer = processes.first_then_others(lambda: ScoreWriter(out / "maps", dataset="mixed", method="net"))
     images = [(files.id, files.image) for files in datasets(folder)[0].files]
     found["written"] = write_scores(make_model(), images, get_scores(SCORES), writer, processes=processes)
@@ -194,8 +199,7 @@ def _process(rank, world, folder, out):
 def _alone(_, folder, out):
     torch.set_num_threads(1)
     found = {case: measured(folder, case) for case in CASES}
-    found |= {"labels": repr(count_labels(datasets(folder)[0])), "mixtures": mixtures(folder, ALONE)}
-    found["statistics"] = statistics(folder, ALONE)
+    found |= {"labels": repr(count_labels(datasets(folder)[0])), "fitted": fitted(folder, ALONE)}
     (out / "alone.pkl").write_bytes(pickle.dumps(found))
 
 
@@ -218,7 +222,7 @@ def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
     for what in ("open_miou", "f1_mean", "'auroc': [", "'fpr': 0.0", "ClosedSet(", "miou", "in 1 of 7 frames"):
         assert what in alone["everything"][0], what
     assert len(alone["everything"][1]) == 3 + 2 + 2  # views of both datasets, and their descriptions
-    for name in ("labels", "mixtures", "statistics"):
+    for name in ("labels", "fitted"):
         assert [one[name] for one in found] == [alone[name]] * world
     assert [one["written"] for one in found] == [len(SIZES)] * world
     lines = (tmp_path / "maps/images.jsonl").read_text().splitlines()

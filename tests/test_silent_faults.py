@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
 
+import anomaly
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.results.records import read_results
 from tests.anomaly import set_trees, tiny_segmentor
@@ -246,14 +245,15 @@ def test_a_record_tells_its_images_and_those_of_the_threshold(call, place):
 
 
 @pytest.mark.slow
-def test_images_that_mixtures_were_fitted_on_are_refused(refused, call, place):
+def test_images_that_densities_were_fitted_to_are_refused(refused, call, place):
     bases = [str(ROOT / "configs/_base_" / name) for name in ("datasets/street_scenes.py", "default_runtime.py")]
     write_street_scenes(place / "data/street_scenes", train=3, val=2, open_world=2, size=(64, 96), seed=3)
     network = tiny_segmentor.CONFIG[: tiny_segmentor.CONFIG.index("test_pipeline")]
     (place / "net.py").write_text(f"_base_ = {bases}\n{network.replace('num_classes=4', 'num_classes=11')}")
     tiny_segmentor.write_checkpoint(place / "net.pth", Config.fromfile(place / "net.py"))
-    assert call("fit_gmm", "net.py", "net.pth", "--out", "made", "--images", 3, "--components", 2)[0] == 0
-    fitted = ("made/net_posthoc-gmm.py", "made/net_posthoc-gmm.pth")
+    densities = ("--features", "components=2:pixels=500")
+    assert call("fit", "net.py", "net.pth", "--out", "fitted.npz", *densities)[0] == 0
+    fitted = ("net.py", "net.pth", "--fitted", "fitted.npz")
     assert call("ood_eval", *fitted, "--sets", "street_scenes", "--heatmaps", "none", "--out", "open")[0] == 0
     image = sorted((place / "data/street_scenes/leftImg8bit/train").rglob("*.png"))[0]
     folder = place / "mine/images"
@@ -261,7 +261,7 @@ def test_images_that_mixtures_were_fitted_on_are_refused(refused, call, place):
     (folder / image.name).write_bytes(image.read_bytes())
     set_trees.write(place / f"mine/labels/{image.stem}.png", set_trees.label((0, 1), 64, 96))
     words = ("--folder", "mine/images", "mine/labels", *DECLARED)
-    assert "the network's mixtures were fitted on" in refused(*fitted, *words, *QUICK)
+    assert "the model's densities were fitted on" in refused(*fitted, *words, *QUICK)
 
 
 # ---- scores that are constant or point the wrong way
@@ -334,16 +334,14 @@ def test_options_that_do_nothing_together(refused, place):
 
 
 def test_statistics_that_no_score_uses(refused, place):
-    from anomaly.models.mmseg import build_model
-    from anomaly.scores.statistics import Statistics, weights_hash
+    from anomaly.models.fitted import FittedModel
+    from anomaly.scores.statistics import Statistics
 
-    model = build_model(Config.fromfile("tiny.py"))
-    model.load_state_dict(torch.load("tiny.pth", weights_only=True)["state_dict"])
-    found = Statistics({}, {}, weights_hash(model.state_dict()), tiny_segmentor.CLASSES, frozenset(), {})
-    found.save(Path("scores.npz"))
-    words = ("--sets", "road_anomaly", "--statistics", "scores.npz", *QUICK)
-    assert "--statistics has no effect on msp" in refused(*NETWORK, *words, "--scores", "msp")
-    assert "--statistics has no effect on" in refused(*NETWORK, *words)
+    learned = Statistics({}, {}, frozenset(), {}).state()
+    FittedModel(anomaly.load_model("tiny.py", "tiny.pth"), (), statistics=learned).save("fitted.npz")
+    words = ("--sets", "road_anomaly", "--fitted", "fitted.npz", *QUICK)
+    assert "--fitted has no effect on msp" in refused(*NETWORK, *words, "--scores", "msp")
+    assert "--fitted has no effect on" in refused(*NETWORK, *words)
 
 
 @pytest.mark.slow

@@ -121,10 +121,9 @@ def _fit(args: argparse.Namespace, processes: Processes) -> None:
 
 def _images(args: argparse.Namespace, model: Model | None) -> TrainingImages:
     """The images to fit to: of a folder, or the training data of the model's config."""
-    from anomaly.cli.mmseg_config import check_data_root
-    from anomaly.fitting.images import folder_of_images
-
     if args.images is not None:
+        from anomaly.fitting.images import folder_of_images
+
         return folder_of_images(args.images, args.labels)
     config = getattr(model, "config", None)
     if config is None:
@@ -132,16 +131,13 @@ def _images(args: argparse.Namespace, model: Model | None) -> TrainingImages:
             "expected --images FOLDER, because only a config of mmsegmentation names its training data, found none; "
             "name the folder"
         )
+    from anomaly.cli.mmseg_config import check_data_root
+
     check_data_root(config, args.data_root)
 
-    from anomaly.mmengine.closed_set import check_whole
-    from anomaly.mmengine.training_images import open_training_set, training_images
-    from anomaly.models.checkpoints import check_classes
+    from anomaly.mmengine.training_images import training_images_of
 
-    dataset = open_training_set(config)
-    check_classes(getattr(model, "checkpoint", {}), dataset.metainfo["classes"], model_words(args)[1])
-    check_whole(dataset, "training data")
-    return training_images(dataset)
+    return training_images_of(model)
 
 
 def fit_densities(
@@ -220,7 +216,6 @@ def _tell(fitted: FittedModel, images: TrainingImages, seconds: float) -> None:
                 file=sys.stderr,
             )
     for member in fitted.members:
-        assert member.densities is not None
         what = (
             "the model's features" if member.backbone is None else str(member.backbone.record.get("spec", "backbone"))
         )

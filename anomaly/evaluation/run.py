@@ -53,7 +53,7 @@ class Evaluation:
         metrics: Which metrics are computed.
         calibration: Where thresholds are chosen before the datasets are measured; None for no thresholds.
         stores: Stored score maps, by dataset name; maps that a ``ScoreWriter`` lacks are written to it.
-        fitted_images: Hashes of the images that the model's mixtures were fitted to; these images are refused.
+        fitted_images: Hashes of the images that the model's densities were fitted to; these images are refused.
         settings: Further settings that the values depend on, for the record.
     """
 
@@ -74,10 +74,10 @@ class Evaluation:
             image: :func:`anomaly.frames.image_hash` of its image.
 
         Raises:
-            InputError: The model's mixtures were fitted to this image.
+            InputError: The model's densities were fitted to this image.
         """
         if self.fitted_images:
-            check_unseen(frame, image, self.fitted_images, "the network's mixtures")
+            check_unseen(frame, image, self.fitted_images, "the model's densities")
 
 
 def run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,7 +16,7 @@ from anomaly.metrics import on_device
 from anomaly.models.base import Model, Prediction
 from anomaly.postprocessing.table import Chain, Context
 from anomaly.results.score_store import ScoreWriter
-from anomaly.scores.registry import SCORES, Score, serves
+from anomaly.scores.registry import Score, check_served
 from anomaly.utils import devices
 from anomaly.utils.names import check_distinct
 
@@ -234,7 +234,8 @@ def top_classes(
     import torch
 
     first = prediction.views[0].prediction
-    if first.class_log_likelihood is not None:
+    likelihood = first.class_log_likelihood
+    if likelihood is not None and (likelihood.shape[1] > 1 or not first.gives_classes):  # not one density for all
         kind: Kind = "class_log_likelihood"
         maps = prediction.class_maps(lambda one: one.field("class_log_likelihood"))
     elif first.gives_classes:
@@ -309,47 +310,10 @@ def check_scores(scores: Sequence[Score], model: Model | None) -> None:
     """
     if model is None:
         return
-    check_served(scores, model)
+    check_served(scores, model.gives, str(getattr(model, "name", "score")))
     for score in scores:
         if score.fitted and not score.statistics:
             raise InputError(
                 f"score {score.name!r} needs statistics of training images, found none; fit them with "
                 "`anomaly fit`, and pass the file with --fitted"
             )
-
-
-def check_served(scores: Sequence[Score], model: Model) -> None:
-    """Check that a model supports all scores, fitted or not.
-
-    Raises:
-        InputError: It does not; the message says which scores would work.
-    """
-    for score in scores:
-        if not serves(score, model.gives):
-            missing = next(name for name in score.needs if name not in model.gives)
-            own = [str(getattr(model, "name", "score"))] if "score" in model.gives else []
-            fit = ", ".join([*own, *(name for name, other in SCORES.items() if serves(other, model.gives))])
-            raise InputError(
-                f"score {score.name!r} needs the network's {missing}{_way_to(missing, model.gives)}, but this network "
-                "gives "
-                f"only {', '.join(sorted(model.gives))}; the scores that work with it are {fit}"
-            )
-
-
-def _way_to(missing: str, gives: Iterable[str]) -> str:
-    """What the user can do about a missing field, or why nothing can be done, for a message."""
-    if set(gives) == {"score"}:
-        return " (a score function gives only its own score)"
-    if "mask_logits" in gives and missing in ("logits", "class_log_likelihood"):
-        if missing == "class_log_likelihood":
-            return " (`gmmseg fit --model` fits mixtures to a mask classifier)"
-        return " (a mask classifier has class probabilities of masks, not of pixels)"
-    if missing == "logits":
-        return " (with one class they are not informative: the softmax is 1 everywhere)"
-    if missing in ("mask_logits", "query_class_prob"):
-        return " (only mask classifiers, such as Mask2Former, give them)"
-    if missing == "outlier_log_likelihood":
-        return " (only densities that were fitted to outliers too give it)"
-    if missing == "component_peak" and "component_log_prob" in gives:
-        return " (with a frozen copy of the backbone, components have no mean)"
-    return "" if missing == "features" else " (`gmmseg fit` fits mixtures to any network that has none)"

@@ -8,24 +8,33 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly.density.densities import ClassDensities
 from anomaly.density.sample import StratifiedSample
 from anomaly.errors import InputError
 from anomaly.fitting.images import TrainingImages
 from anomaly.frames import image_hash
 from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.base import Model, Prediction
-from anomaly.models.fitted import FeatureDensity, FeaturePrediction, FittedModel, Member, check_members
+from anomaly.models.fitted import (
+    FeatureDensity,
+    FeatureModel,
+    FeaturePrediction,
+    FeatureSource,
+    FittedModel,
+    Member,
+    check_members,
+    fields_given,
+)
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.models.views import ImagePrediction, ViewPrediction, predict_inputs, resize_labels
-from anomaly.scores.registry import Score
+from anomaly.scores.registry import Score, check_served
 from anomaly.scores.sample import PixelSample, draw_pixels, join
 from anomaly.scores.statistics import Statistics, fittable
+from anomaly.utils.given import whole
 from anomaly.utils.processes import ALONE, Processes
 
 MEMORY = 2**29
@@ -36,15 +45,18 @@ SCORE_PIXELS = 50_000
 
 @dataclass
 class _Pixels:
-    """What one image gives to the samples, on the process that has it; other processes need ``labels`` alone."""
+    """What one image gives to the samples, on the process that has it; the others need all but the last two entries."""
 
     hash: str
     members: list[list[Tensor]]
-    """Class of every kept cell, of each view, of each member."""
+    """Class of every kept cell, of each view, of each density."""
     dims: list[int]
+    """Size of a feature of each density."""
+    embedding: int | None
+    """Size of a feature of the network; None if it gives none."""
     classes: int
     owned: list[Tensor]
-    """Class of every cell of the logits, -1 if another view has it; empty if no score is fitted."""
+    """Class of every cell of the logits of each view, -1 if another view has it; empty if no score is fitted."""
     features: list[list[Tensor]] = field(default_factory=list)
     predictions: list[FeaturePrediction] = field(default_factory=list)
 
@@ -77,9 +89,10 @@ def fit_model(
         densities: The densities to fit, in the order of the ensemble.
         scores: Scores whose statistics are fitted: None for all that the network supports, which leaves out those that
             cannot be fitted. They need labels.
-        limit: Largest number of images; they are drawn at random.
+        limit: Largest number of images, and of those with outliers; they are drawn at random.
         pixels: Largest number of pixels that scores are fitted to, split evenly over images and their classes.
-        outliers: Images with anomalies, to whose pixels (class 1) a density of outliers is fitted.
+        outliers: Images with outliers, to whose labelled pixels a density of outliers is fitted, see
+            :func:`anomaly.fitting.images.outliers_of`.
         seed: Seed of all random draws.
         device: Device of the backbones without a network.
         inference: How images are shown to the network; mirroring and other scales are left out.
@@ -92,19 +105,24 @@ def fit_model(
 
     Raises:
         InputError: There is nothing to fit, there is no image, or only copies of one; a label is no class; a feature is
-            not finite; or the network lacks what is needed.
+            not finite; the network lacks what is needed; or a setting is out of range.
     """
-    check_members(frozenset() if network is None else network.gives, densities)
+    limit, pixels = (whole(name, value, 1, "1 or more") for name, value in (("limit", limit), ("pixels", pixels)))
     if not len(images.items):
         raise InputError("expected images to fit to, found none; give a folder that has some")
-    members = [
-        Member(one, None, body) for one, body in zip(densities, _backbones(densities, network, device), strict=True)
-    ]
-    wanted = _statistics_of(network, scores, images.labelled)
-    if not members and not wanted:
+    own: frozenset[str] = frozenset() if network is None else network.gives
+    check_members(own, densities)  # before backbones are loaded
+    gives = fields_given(own, densities, outliers is not None)
+    wanted = _scores_to_fit(gives, scores, images.labelled)
+    if not densities and not wanted:
         raise InputError(
-            "expected densities or scores to fit, found neither, since the network has a likelihood of its own or no "
-            "labels are given; add a backbone (--backbone efficientnet-lite0)"
+            "expected densities or scores to fit, found neither, since the network has a likelihood of its own, or "
+            "none of the labels or features that are needed; add a backbone (--backbone efficientnet-lite0)"
+        )
+    if outliers is not None and not densities:
+        raise InputError(
+            "outliers: expected a density to go with that of outliers, found none; add a backbone (--backbone "
+            "efficientnet-lite0)"
         )
     looking = inference or getattr(network, "inference", None) or Inference()
     looking = replace(looking, flip=False, scales=(1.0,))
@@ -115,54 +133,98 @@ def fit_model(
             f"expected at least one pixel for each of the {len(chosen)} images, found {pixels}; increase the number of "
             "pixels (--pixels), or decrease that of images (--limit)"
         )
-    draws = [torch.Generator() for _ in members]
-    for draw in draws:
-        draw.set_state(order.get_state())
-    of_scores = torch.Generator()
-    of_scores.set_state(order.get_state())
-    looker = FittedModel(network, members) if network is not None or members else None
-    assert looker is not None
-    samples: list[StratifiedSample] = []
-    drawn: list[list[tuple[PixelSample, PixelSample]]] = []
+    of_scores = _copy(order)
+    sources = [
+        FeatureSource(one, body) for one, body in zip(densities, _backbones(densities, network, device), strict=True)
+    ]
+    model = FeatureModel(network, sources)
+    fits: list[_Fit] = []
+    drawn: list[list[PixelSample]] = []
     hashes: list[str] = []
-    shown = _pass(looker, images, chosen, looking, bool(wanted), on_frame, processes)
+    embedding = 1
+    shown = _pass(model, images, chosen, looking, bool(wanted), on_frame, processes)
     with closing(shown):
-        for short, own in processes.in_order(len(chosen), shown, _Pixels.short):
-            hashes.append(short.hash)
-            if not samples:
-                samples = [
-                    StratifiedSample(short.classes, _most(one, short.classes, dim), dim, draw)
-                    for one, dim, draw in zip(densities, short.dims, draws, strict=True)
+        for short, here in processes.in_order(len(chosen), shown, _Pixels.short):
+            if not hashes:
+                embedding = short.embedding or 1
+                fits = [
+                    _Fit.of(source, dim, short.classes, images.labelled, outliers is not None, order)
+                    for source, dim in zip(sources, short.dims, strict=True)
                 ]
-            _add(samples, short, own)
+            hashes.append(short.hash)
+            _add([fit.sample for fit in fits], short, here)
             if wanted:
-                drawn.append(_draw(short, own, pixels // len(chosen), of_scores))
+                drawn.append(_draw(short, here, pixels // len(chosen), of_scores))
     _check_copies(hashes)
-    beyond, seen = _outlier_features(looker, outliers, densities, looking, limit, seed, on_frame, processes)
-    fitted = []
-    for number, (member, sample, draw) in enumerate(zip(members, samples, draws, strict=True)):
-        sample.gather(processes)
-        fitted.append(_fit(member, sample, draw, images.labelled, beyond[number] if beyond else None))
+    beyond, seen = _outlier_features(model, outliers, sources, looking, limit, seed, on_frame, processes)
+    members = []
+    for number, fit in enumerate(fits):
+        fit.sample.gather(processes)
+        members.append(fit.member(beyond[number] if beyond else None))
     record: dict[str, Any] = {
         **(origin or {}),
         "images": len(hashes),
         "labels": images.labelled,
         "seed": seed,
         "inference": looking.record(),
-        "pixels": samples[0].seen.tolist() if samples else None,
+        "pixels": fits[0].sample.seen.tolist() if fits else None,
     }
-    model = FittedModel(
+    generative = "class_log_likelihood" in own
+    fitted = FittedModel(
         network,
-        _weighted(network, fitted),
+        _weighted(members, embedding if generative else None),
         fitted_images=seen | images.also_seen | frozenset(hashes),
         classes=images.names,
         record=record,
     )
     if wanted:
         parts = [max(each, key=len) for each in zip(*processes.gather(drawn), strict=True)]  # one process has them
-        pairs = [pair for of_image in parts for pair in of_image]
-        model.statistics = _statistics(model, pairs, wanted, scores is not None, hashes, record)
-    return model
+        sample = join(pixels for of_image in parts for pixels in of_image)
+        origin = {**record, "pixels": len(sample.labels)}
+        sample = _with_densities(fitted, sample)
+        found = Statistics.of(sample, wanted, images=hashes, origin=origin, all_of_them=scores is not None)
+        fitted.statistics = found.state()
+    return fitted
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A density that is being fitted: where its features come from, its shape, its sample and its random numbers."""
+
+    source: FeatureSource
+    densities: ClassDensities
+    sample: StratifiedSample
+    draw: torch.Generator
+
+    @classmethod
+    def of(
+        cls, source: FeatureSource, dim: int, classes: int, labelled: bool, outliers: bool, order: torch.Generator
+    ) -> _Fit:
+        """Make the density and its empty sample; all of them draw the same random numbers."""
+        draw, settings = _copy(order), source.settings
+        densities = settings.densities(dim, classes, labelled, outliers)
+        return cls(source, densities, StratifiedSample(classes, _most(settings, classes, dim), dim, draw), draw)
+
+    def member(self, outliers: Tensor | None) -> Member:
+        """Fit the density to its sample, and to the features of outliers if there are some."""
+        settings, dim = self.source.settings, self.densities.dim
+        count = sum(len(self.sample.of_class(k)) for k in range(self.densities.num_classes))
+        if settings.whiten and count <= dim:
+            warnings.warn(
+                f"a density of {dim} dimensions is fitted to {count} pixels, so that shrinkage decides it; give more "
+                "images, or larger ones",
+                stacklevel=3,
+            )
+        self.densities.fit(
+            self.sample, self.draw, outliers=outliers, shrinkage=settings.shrinkage, whiten=settings.whiten
+        )
+        return Member(settings, self.source.backbone, self.densities)
+
+
+def _copy(generator: torch.Generator) -> torch.Generator:
+    copy = torch.Generator()
+    copy.set_state(generator.get_state())
+    return copy
 
 
 def _backbones(
@@ -170,53 +232,41 @@ def _backbones(
 ) -> Iterator[Backbone | None]:
     """The backbone of each density; densities of one backbone share it."""
     where = device if network is None else getattr(network, "device", None)
-    loaded: list[tuple[Any, tuple[int, ...], Backbone]] = []
+    loaded: list[tuple[Any, dict[str, Any], Backbone]] = []
     for one in densities:
-        if one.backbone is None:
-            yield None
+        if one.backbone is None or isinstance(one.backbone, Backbone):
+            yield one.backbone
             continue
-        found = next((body for spec, stages, body in loaded if spec == one.backbone and stages == one.stages), None)
-        if found is None:
-            found = one.backbone
-            if not isinstance(found, Backbone):
-                found = load_backbone(one.backbone, stages=one.stages or None, mean=one.mean, std=one.std, device=where)
-            loaded.append((one.backbone, one.stages, found))
-        yield found
+        how: dict[str, Any] = {"stages": one.stages or None, "mean": one.mean, "std": one.std}
+        body = next((each for spec, same, each in loaded if (spec, same) == (one.backbone, how)), None)
+        if body is None:
+            body = load_backbone(one.backbone, **how, device=where)
+            loaded.append((one.backbone, how, body))
+        yield body
 
 
-def _statistics_of(network: Model | None, scores: Sequence[Score] | None, labelled: bool) -> list[Score]:
+def _scores_to_fit(gives: frozenset[str], scores: Sequence[Score] | None, labelled: bool) -> list[Score]:
     """The scores to fit; without names, all that can be fitted, which are none without labels."""
-    if network is None or not labelled or "logits" not in network.gives:
+    if not labelled or "logits" not in gives:
         if scores:
             raise InputError(
                 "scores: expected labelled images and a network with logits, found none; leave the scores out, or add "
                 "them"
             )
         return []
-    return fittable(network.gives) if scores is None else list(scores)
+    if scores is None:
+        return fittable(gives)
+    check_served(scores, gives)
+    return list(scores)
 
 
 def _most(settings: FeatureDensity, classes: int, dim: int) -> int:
+    """Largest number of pixels in the sample of a class."""
     return min(settings.pixels, max(1, MEMORY // (classes * dim)))
 
 
-class _Looker:
-    """A model whose predictions hold the features of every member."""
-
-    def __init__(self, model: FittedModel) -> None:
-        self._model, self.device = model, model.device
-        self.gives, self.classes = model.gives, model.classes
-
-    def prepare(self, image: Any) -> Tensor:
-        return self._model.prepare(image)
-
-    @torch.no_grad()
-    def __call__(self, inputs: Tensor) -> Prediction:
-        return self._model.look(inputs)
-
-
 def _pass(
-    model: FittedModel,
+    model: FeatureModel,
     images: TrainingImages,
     chosen: Sequence[int],
     inference: Inference,
@@ -225,14 +275,13 @@ def _pass(
     processes: Processes,
 ) -> Generator[_Pixels, None, None]:
     """Show the images of this process to the network and the backbones."""
-    looker = _Looker(model)
 
     def read(index: int) -> tuple[str, Tensor, Tensor]:
         image, labels = images.read(images.items[index])
         return image_hash(image), labels, model.prepare(image)
 
     def ask(items: Sequence[tuple[str, Tensor, Tensor]]) -> Sequence[ImagePrediction]:
-        return [predict_inputs(looker, inputs[None], inference) for _, _, inputs in items]
+        return [predict_inputs(model, inputs[None], inference) for _, _, inputs in items]
 
     with closing(show(processes.in_turn(chosen), read, ask)) as shown:
         for (name, labels, _), prediction in shown:
@@ -244,11 +293,7 @@ def _pixels_of(
     name: str, labels: Tensor, prediction: ImagePrediction, images: TrainingImages, with_scores: bool
 ) -> _Pixels:
     found: list[FeaturePrediction] = [one.prediction for one in prediction.views]  # type: ignore[misc]
-    classes = images.classes
-    if images.labelled and found[0].gives_classes:
-        classes = found[0].class_values().shape[1]
-    if classes is None:
-        raise InputError("expected a network that gives classes, found one that gives none; use it without labels")
+    classes = _number_of_classes(images, found[0])
     if (largest := int(labels.max())) >= classes:
         raise InputError(
             f"labels: expected the classes 0 to {classes - 1} of the network, found {largest}; use labels with its "
@@ -269,11 +314,27 @@ def _pixels_of(
     owned: list[Tensor] = []
     if with_scores:
         if not all(one.field("logits").isfinite().all() for one in found):
-            raise InputError("the network's logits are not finite; its checkpoint is damaged, use another")
+            raise InputError(
+                "logits: expected finite values, found NaN or infinity; the network's weights are damaged, use others"
+            )
         owners = _owners(prediction.views, at_input)
         owned = [one.labels(torch.where(owners == i, at_input, -1), "logits") for i, one in enumerate(prediction.views)]
     dims = [maps.shape[1] for maps in found[0].members]
-    return _Pixels(name, kept, dims, classes, owned, features, found if with_scores else [])
+    embedding = None if found[0].features is None else found[0].features.shape[1]
+    return _Pixels(name, kept, dims, embedding, classes, owned, features, found if with_scores else [])
+
+
+def _number_of_classes(images: TrainingImages, prediction: Prediction) -> int:
+    """Number of classes of the densities: that of the network if there are labels, else that of the images."""
+    if not images.labelled or not prediction.gives_classes:
+        return images.classes
+    classes = prediction.class_values().shape[1]
+    if images.names and len(images.names) != classes:
+        raise InputError(
+            f"expected training data with the {classes} classes of the network, found {len(images.names)}; use the "
+            "config that the network was trained with"
+        )
+    return classes
 
 
 def _add(samples: Sequence[StratifiedSample], short: _Pixels, own: _Pixels | None) -> None:
@@ -284,29 +345,29 @@ def _add(samples: Sequence[StratifiedSample], short: _Pixels, own: _Pixels | Non
             sample.add(rows, labels)
 
 
-def _draw(
-    short: _Pixels, own: _Pixels | None, most: int, generator: torch.Generator
-) -> list[tuple[PixelSample, PixelSample]]:
-    """Draw pixels of an image for scores: outputs of the network, and features of the members at these places."""
-    state = generator.get_state()
-    found = [None] * len(short.owned) if own is None else [one.plain() for one in own.predictions]
-    drawn = draw_pixels(list(zip(found, short.owned, strict=True)), most, generator)
-    if own is None or not own.predictions[0].members:
-        return [(one, one) for one in drawn]
-    again = torch.Generator()
-    again.set_state(state)
-    beside = [_beside(one) for one in own.predictions]
-    return list(zip(drawn, draw_pixels(list(zip(beside, short.owned, strict=True)), most, again), strict=True))
+def _draw(short: _Pixels, here: _Pixels | None, most: int, generator: torch.Generator) -> list[PixelSample]:
+    """Draw pixels of an image for scores: outputs of the network, and beside its features those of the densities."""
+    found = [None] * len(short.owned) if here is None else [_at_logits(one) for one in here.predictions]
+    return draw_pixels(list(zip(found, short.owned, strict=True)), most, generator)
 
 
-def _beside(prediction: FeaturePrediction) -> Prediction:
-    """The features of all members at the resolution of the logits, concatenated."""
-    logits = prediction.field("logits")
+def _at_logits(prediction: FeaturePrediction) -> Prediction:
+    """All maps at the resolution of the logits, with the features of the densities after those of the network."""
+    logits, own = prediction.field("logits"), replace(prediction.plain(), covers=None)
     size = (logits.shape[2], logits.shape[3])
-    maps = [
-        F.interpolate(each, size, mode="bilinear") if each.shape[2:] != size else each for each in prediction.members
-    ]
-    return Prediction(logits=logits, features=torch.cat(maps, 1))
+    features = [own.resize(maps, size) for maps in (own.features, *prediction.members) if maps is not None]
+    return replace(own.resized(size), features=torch.cat(features, 1) if features else None)
+
+
+def _with_densities(model: FittedModel, sample: PixelSample) -> PixelSample:
+    """Split the features of :func:`_at_logits` again, and compute the likelihoods of the densities there."""
+    dims, found = [member.densities.dim for member in model.members], sample.prediction
+    if dims:
+        features = found.field("features").to(model.device)
+        own, *members = features.split([features.shape[1] - sum(dims), *dims], 1)
+        plain = {**vars(found), "features": own if own.shape[1] else None}
+        found = model.add_densities(FeaturePrediction(**plain, members=tuple(members)))
+    return replace(sample, prediction=found, linear=model.linear)
 
 
 def _check_copies(hashes: Sequence[str]) -> None:
@@ -317,93 +378,54 @@ def _check_copies(hashes: Sequence[str]) -> None:
 
 
 def _outlier_features(
-    model: FittedModel,
+    model: FeatureModel,
     outliers: TrainingImages | None,
-    densities: Sequence[FeatureDensity],
+    sources: Sequence[FeatureSource],
     inference: Inference,
     limit: int,
     seed: int,
     on_frame: Callable[[], None],
     processes: Processes,
 ) -> tuple[list[Tensor], frozenset[str]]:
-    """Features of outlier pixels for each member, none without outliers, and hashes of the images that were seen."""
+    """Features of outlier pixels for each density, none without outliers, and hashes of the images that were seen."""
     if outliers is None:
         return [], frozenset()
     order = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(outliers.items), generator=order)[:limit].tolist()
     samples: list[StratifiedSample] = []
     hashes: set[str] = set()
-    shown = _pass(model, replace(outliers, classes=2), chosen, inference, False, on_frame, processes)
+    shown = _pass(model, outliers, chosen, inference, False, on_frame, processes)
     with closing(shown):
-        for short, own in processes.in_order(len(chosen), shown, _Pixels.short):
+        for short, here in processes.in_order(len(chosen), shown, _Pixels.short):
             hashes.add(short.hash)
-            if not samples:
-                draws = [torch.Generator() for _ in densities]
-                for draw in draws:
-                    draw.set_state(order.get_state())
-                samples = [
-                    StratifiedSample(2, _most(one, 2, dim), dim, draw)
-                    for one, dim, draw in zip(densities, short.dims, draws, strict=True)
-                ]
-            _add(samples, short, own)
+            samples = samples or [
+                StratifiedSample(1, _most(source.settings, 1, dim), dim, _copy(order))
+                for source, dim in zip(sources, short.dims, strict=True)
+            ]
+            _add(samples, short, here)
     for sample in samples:
         sample.gather(processes)
-        if not len(sample.of_class(1)):
-            raise InputError("outliers: expected anomalous pixels in the images, found none; give others")
-    return [sample.of_class(1) for sample in samples], outliers.also_seen | hashes
+        if not len(sample.of_class(0)):
+            raise InputError(
+                "outliers: expected anomalous pixels in the images, found none at the resolution of the features; give "
+                "others"
+            )
+    return [sample.of_class(0) for sample in samples], outliers.also_seen | hashes
 
 
-def _fit(
-    member: Member, sample: StratifiedSample, generator: torch.Generator, labelled: bool, outliers: Tensor | None
-) -> Member:
-    settings = member.settings
-    dim = sample.of_class(int(sample.seen.argmax())).shape[1]
-    densities = settings.densities(dim, len(sample.seen), labelled, outliers is not None)
-    densities.fit(sample, generator, outliers=outliers, shrinkage=settings.shrinkage, whiten=settings.whiten)
-    return replace(member, densities=densities)
+def _weighted(members: Sequence[Member], embedding: int | None) -> list[Member]:
+    """Give every density its weight, relative to the first: of equal weight is one dimension.
 
-
-def _weighted(network: Model | None, members: Sequence[Member]) -> list[Member]:
-    """Give every density its weight, relative to the first: of equal weight is one dimension."""
+    Args:
+        members: The densities.
+        embedding: Size of a feature of the network if its likelihood is the first one; else None.
+    """
     if not members:
         return []
-    dims = [member.densities.dim for member in members if member.densities is not None]
-    first = dims[0]
-    if network is not None and "class_log_likelihood" in network.gives:
-        first = _dimensions(network)
-        return [replace(one, weight=one.settings.weight or first / dim) for one, dim in zip(members, dims, strict=True)]
-    unit = members[0].settings.weight or 1.0
-    return [
-        replace(one, weight=one.settings.weight / unit if one.settings.weight else first / dim)
-        for one, dim in zip(members, dims, strict=True)
-    ]
-
-
-def _dimensions(network: Model) -> int:
-    """Dimensions of the embedding of a generative network."""
-    probe = network(network.prepare(np.zeros((64, 64, 3), np.uint8))[None])
-    return probe.field("features").shape[1] if probe.features is not None else 1
-
-
-def _statistics(
-    model: FittedModel,
-    pairs: Sequence[tuple[PixelSample, PixelSample]],
-    scores: Sequence[Score],
-    all_of_them: bool,
-    hashes: Sequence[str],
-    record: dict[str, Any],
-) -> tuple[dict[str, Any], Sequence[Tensor]]:
-    """Fit the scores to drawn pixels, with the likelihoods of the fitted densities there."""
-    sample = join(pixels for pixels, _ in pairs)
-    sample = replace(sample, linear=model.linear)
-    if model.members:
-        beside = join(pixels for _, pixels in pairs).prediction.field("features").to(model.device)
-        dims = [member.densities.dim for member in model.members if member.densities is not None]
-        members = tuple(beside.split(dims, 1))
-        found = model.add_densities(FeaturePrediction(**vars(sample.prediction), members=members))
-        sample = replace(sample, prediction=found)
-    origin = {**record, "pixels": len(sample.labels)}
-    return Statistics.of(sample, scores, images=hashes, origin=origin, all_of_them=all_of_them).state()
+    unit = 1.0 if embedding is not None else members[0].settings.weight or 1.0
+    first = embedding or members[0].densities.dim
+    weights = [one.settings.weight / unit or first / one.densities.dim for one in members]
+    return [replace(one, weight=weight) for one, weight in zip(members, weights, strict=True)]
 
 
 def _owners(views: Sequence[ViewPrediction], labels: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from anomaly.datasets.dataset import Dataset
+from anomaly.datasets.entry import RECORD
 from anomaly.datasets.folder import find_images, pair_folders
 from anomaly.datasets.images import read_image, read_label
 from anomaly.errors import InputError
-from anomaly.frames import ANOMALY, KNOWN, Image, check_image
+from anomaly.frames import ANOMALY, Image, check_image
 
 IGNORED = 255
 Labelled = tuple[Image, Tensor]
@@ -32,8 +33,8 @@ class TrainingImages:
         items: The images, in any form that ``read`` takes.
         read: Returns an image ``(H, W, 3)``, uint8, and the class of every pixel ``(H, W)``, int64, -1 for none. It
             runs in another thread.
-        labelled: Whether there are labels; without them every pixel has the class 0.
-        classes: Number of classes; None if it is that of the network.
+        labelled: Whether there are labels of classes; without them every pixel has the class 0, or none.
+        classes: Number of classes of the labels.
         names: Names of the classes, if they are known.
         also_seen: Hashes of further images that the fit saw, such as those that objects were pasted into.
     """
@@ -41,7 +42,7 @@ class TrainingImages:
     items: Sequence[Any]
     read: Callable[[Any], Labelled]
     labelled: bool = False
-    classes: int | None = 1
+    classes: int = 1
     names: tuple[str, ...] = ()
     also_seen: frozenset[str] = frozenset()
 
@@ -60,10 +61,11 @@ def folder_of_images(images: Path, labels: Path | None = None, *, classes: int |
     if labels is None:
         return TrainingImages(find_images(images), lambda item: _unlabelled(read_image(item[1])))
     pairs = pair_folders(images, labels)
-    if classes is None:
+    count = classes
+    if count is None:
         largest = (read_label(label) for _, _, label in pairs)
-        classes = 1 + max((int(found[found != IGNORED].max(initial=-1)) for found in largest), default=-1)
-        if classes < 1:
+        count = 1 + max((int(found[found != IGNORED].max(initial=-1)) for found in largest), default=-1)
+        if count < 1:
             raise InputError(f"{labels}: expected class indices, found only {IGNORED} (none); give other label maps")
 
     def read(pair: tuple[str, Path, Path]) -> Labelled:
@@ -75,9 +77,9 @@ def folder_of_images(images: Path, labels: Path | None = None, *, classes: int |
                 f"{label}: expected the size of {image}, {width}x{height}, found {columns}x{rows}; use files that "
                 "belong together"
             )
-        return found, class_indices(classes_of, classes, str(label))
+        return found, class_indices(classes_of, count, str(label))
 
-    return TrainingImages(pairs, read, labelled=True, classes=classes)
+    return TrainingImages(pairs, read, labelled=True, classes=count)
 
 
 def images_of(images: Sequence[Image]) -> TrainingImages:
@@ -95,18 +97,20 @@ def images_of(images: Sequence[Image]) -> TrainingImages:
 
 
 def outliers_of(dataset: Dataset) -> TrainingImages:
-    """The anomalous pixels of a dataset, as outliers: class 1 is an anomaly, class 0 known.
+    """The anomalous pixels of a dataset, as outliers: they have the class 0, other pixels none.
 
     Args:
         dataset: A dataset with labels, such as one that ``anomaly data paste`` made.
+
+    Raises:
+        InputError: The record of ``anomaly data paste`` is damaged.
     """
 
     def read(index: int) -> Labelled:
         frame = dataset.frame(index)
-        label = torch.from_numpy(frame.label.astype(np.int64))
-        return frame.image, torch.where((label == KNOWN) | (label == ANOMALY), label, -1)
+        return frame.image, torch.where(torch.from_numpy(frame.label == ANOMALY), 0, -1)
 
-    return TrainingImages(range(len(dataset)), read, labelled=True, classes=2, also_seen=pasted_into(dataset.root))
+    return TrainingImages(range(len(dataset)), read, also_seen=pasted_into(dataset.root))
 
 
 def pasted_into(folder: Path) -> frozenset[str]:
@@ -114,24 +118,30 @@ def pasted_into(folder: Path) -> frozenset[str]:
 
     Args:
         folder: Folder of ``anomaly data paste``.
+
+    Raises:
+        InputError: The record is damaged.
     """
-    places = [folder / "record.json", folder.parent / "record.json"]
-    for place in places:
-        if place.is_file():
-            try:
-                record = json.loads(place.read_text())
-                return frozenset(str(image["source_hash"]) for image in record["images"])
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-    return frozenset()
+    place = folder / RECORD
+    if not place.is_file():
+        return frozenset()
+    try:
+        record = json.loads(place.read_text())
+        pasted = record["images"] if record.get("generator") == "paste" else []
+        return frozenset(str(image["source_hash"]) for image in pasted)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{place}: expected the record of `anomaly data paste`, found one that cannot be read ({error}); make the "
+            "dataset again"
+        ) from error
 
 
-def class_indices(labels: npt.NDArray[np.integer], classes: int | None, where: str) -> Tensor:
+def class_indices(labels: npt.NDArray[np.integer], classes: int, where: str) -> Tensor:
     """Class of every pixel as int64, -1 for none.
 
     Args:
         labels: Class indices, 255 = none. Shape ``(H, W)``.
-        classes: Number of classes; None does not check.
+        classes: Number of classes.
         where: Name of the label map, for the message.
 
     Raises:
@@ -139,7 +149,7 @@ def class_indices(labels: npt.NDArray[np.integer], classes: int | None, where: s
     """
     found = torch.from_numpy(labels.astype(np.int64))
     found = torch.where(found == IGNORED, -1, found)
-    if classes is not None and (undefined := found[(found < -1) | (found >= classes)].unique().tolist()):
+    if undefined := found[(found < -1) | (found >= classes)].unique().tolist():
         raise InputError(
             f"label of {where}: expected classes 0 to {classes - 1} and {IGNORED} (ignored), found also "
             f"{undefined[:5]}; use labels with the class ids of the network"

@@ -17,6 +17,25 @@ from anomaly.datasets.images import read_image
 from anomaly.errors import InputError
 from anomaly.fitting.images import TrainingImages
 from anomaly.frames import Image
+from anomaly.mmengine.closed_set import check_whole
+from anomaly.models.checkpoints import check_classes
+
+
+def training_images_of(model: Any) -> TrainingImages:
+    """The training images of a model's config, checked, to fit to.
+
+    Args:
+        model: A model of mmsegmentation, with its config and checkpoint.
+
+    Raises:
+        InputError: The config has no training data, they are not on this disk or not whole, or the checkpoint was
+            trained on other classes.
+    """
+    dataset = open_training_set(model.config)
+    source = model.inputs.get("checkpoint", {}).get("path", "")
+    check_classes(getattr(model, "checkpoint", {}), dataset.metainfo["classes"], source)
+    check_whole(dataset, "training data")
+    return training_images(dataset)
 
 
 def open_training_set(config: Config) -> Any:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly.density.densities import ClassDensities
+from anomaly.density.gaussian import COVARIANCES
 from anomaly.errors import InputError
-from anomaly.frames import Image
+from anomaly.frames import Image, check_image
 from anomaly.models.backbone import Backbone
 from anomaly.models.base import Model, Prediction
 from anomaly.models.tiling import Inference
 from anomaly.models.torch import weights_record
-from anomaly.utils.given import real, whole
+from anomaly.utils.given import choice, plain, real, switch, whole
 from anomaly.utils.parameters import bind, parse_call
 
-DENSITIES = ("class_log_likelihood", "component_log_prob", "component_peak", "outlier_log_likelihood")
-"""Fields of a prediction that densities give."""
 WITHOUT_LABELS, OF_A_CLASS = 30, 5
 """Default number of components of a density for all pixels, and of the density of one class."""
 
@@ -36,12 +36,14 @@ class FeatureDensity:
     describes a place at several depths and scales.
 
     Args:
-        backbone: Specification of a frozen backbone, see :func:`anomaly.models.backbone.load_backbone`, or an
-            ``nn.Module`` together with ``mean`` and ``std``. None for the features that the network's last layer
-            classifies, scaled to unit length.
+        backbone: Specification of a frozen backbone, see :func:`anomaly.models.backbone.load_backbone`; an
+            ``nn.Module`` together with ``mean`` and ``std``; or a :class:`~anomaly.models.backbone.Backbone`, which has
+            its own stages. None for the features that the network's last layer classifies, scaled to unit length (see
+            :meth:`of_network`).
         stages: Numbers of the backbone's feature maps, in increasing order; negative ones count from the end. Default:
-            the two deepest.
-        sizes: Short sides in pixels to which each image (or window of an image) is resized for the backbone.
+            the two deepest. Empty for all that the backbone gives.
+        sizes: Short sides in pixels to which each image (or window of an image) is resized for the backbone. Empty for
+            the features of the network.
         components: Largest number of Gaussians, for each class if there are labels. Default: 30 without labels, 5 with.
         covariance: ``diagonal``, ``tied``, ``low_rank`` or ``full``, in whitened coordinates.
         covariance_rank: Number of factors of ``low_rank`` covariances.
@@ -77,20 +79,45 @@ class FeatureDensity:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("components", "covariance_rank", "rank", "bank"):
-            whole(name, getattr(self, name), least=0)
-        for name in ("neighbours", "pixels"):
-            whole(name, getattr(self, name), least=1)
+        for names, least in ((("components", "covariance_rank", "rank", "bank"), 0), (("neighbours", "pixels"), 1)):
+            for name in names:
+                found = whole(name, getattr(self, name), least, f"a whole number of {least} or more")
+                object.__setattr__(self, name, found)
         for name in ("shrinkage", "weight"):
-            if real(name, getattr(self, name), finite=True) < 0:
-                raise InputError(f"{name}: expected a number of 0 or more, found {getattr(self, name)}; correct it")
-        if not self.sizes or min(self.sizes) < 1:
-            raise InputError(f"sizes: expected short sides of at least 1 pixel, found {self.sizes}; correct them")
+            object.__setattr__(self, name, real(name, getattr(self, name), finite=True))
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: expected a number of 0 or more, found {getattr(self, name):g}; correct it")
+        for name, expected in (("stages", "whole numbers"), ("sizes", "whole numbers of 1 or more")):
+            smallest = 1 if name == "sizes" else None
+            values = tuple(whole(name, one, smallest, expected) for one in getattr(self, name))
+            object.__setattr__(self, name, values)
+        choice("covariance", self.covariance, tuple(COVARIANCES))
+        switch("whiten", self.whiten)
+        if self.backbone is not None and not self.sizes:
+            raise InputError(
+                "sizes: expected at least one short side for a backbone, found none; give one, such as 360"
+            )
+        if self.backbone is None and (self.stages or self.sizes):
+            raise InputError(
+                f"{'stages' if self.stages else 'sizes'}: expected none for the features of the network, which has one "
+                "map of one size, found some; leave them out"
+            )
+        if self.rank and not self.whiten:
+            raise InputError(f"rank: expected 0 without whitening, found {self.rank}; set whiten, or leave rank out")
 
     @classmethod
     def of_network(cls, **settings: Any) -> FeatureDensity:
-        """Settings for the features of a network: unit vectors, which are not whitened."""
-        return cls(**{"backbone": None, "stages": (), "whiten": False, **settings})
+        """Settings for the features of a network: unit vectors, which are not whitened.
+
+        Args:
+            settings: Other settings than the default ones.
+        """
+        return cls(**{"backbone": None, "stages": (), "sizes": (), "whiten": False, **settings})
+
+    def plain(self) -> dict[str, Any]:
+        """All settings but those that say where the backbone is found, which its record has."""
+        kept = (one.name for one in fields(self) if one.name not in ("backbone", "mean", "std"))
+        return {name: getattr(self, name) for name in kept}
 
     def densities(self, dim: int, classes: int, labelled: bool, outliers: bool = False) -> ClassDensities:
         """Make the densities, not yet fitted.
@@ -115,33 +142,29 @@ class FeatureDensity:
 
 
 @dataclass(frozen=True)
-class Member:
-    """A fitted density and where its features come from.
+class FeatureSource:
+    """Where the features of a density come from.
 
     Args:
-        settings: Its settings.
-        densities: The density of each class, or one for all; None before it is fitted.
+        settings: Settings of the density.
         backbone: The backbone; None for the features of the network.
-        weight: Weight of its log-likelihoods, relative to those of the first.
     """
 
     settings: FeatureDensity
-    densities: ClassDensities | None
     backbone: Backbone | None
-    weight: float = 1.0
 
-    def features(self, prediction: Prediction, rgb: Tensor | None, seen: dict[Any, Sequence[Tensor]]) -> Tensor:
+    def features(self, prediction: Prediction, rgb: Tensor, seen: dict[Any, Sequence[Tensor]]) -> Tensor:
         """Compute the features.
 
         Args:
             prediction: What the network gives.
-            rgb: The images, 0 to 255; needed with a backbone. Shape ``(B, 3, h, w)``.
-            seen: Maps of backbones for these images, which members with the same backbone and size share.
+            rgb: The images, 0 to 255. Shape ``(B, 3, h, w)``.
+            seen: Maps of backbones for these images, which densities with the same backbone and size share.
 
         Returns:
             Features. Shape ``(B, D, h', w')``, float32.
         """
-        if self.backbone is None or rgb is None:
+        if self.backbone is None:
             return F.normalize(prediction.field("features").float(), dim=1)
         maps: list[Tensor] = []
         for size in self.settings.sizes:
@@ -149,26 +172,58 @@ class Member:
             if key not in seen:
                 seen[key] = self.backbone(short_side(rgb, size))
             maps += seen[key]
-        finest = max((each.shape[2:] for each in maps), key=lambda shape: shape.numel())
+        finest = largest_size(maps)
         return torch.cat([F.interpolate(each, finest, mode="bilinear") for each in maps], 1)
 
+
+@dataclass(frozen=True)
+class Member(FeatureSource):
+    """A fitted density, and where its features come from.
+
+    Args:
+        densities: The density of each class, or one for all.
+        weight: Weight of its log-likelihoods, relative to those of the first.
+    """
+
+    densities: ClassDensities
+    weight: float = 1.0
+
+    def log_likelihoods(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Compute log-likelihoods of features, without the weight.
+
+        Args:
+            features: Features. Shape ``(B, D, h, w)``.
+
+        Returns:
+            Those of components ``(B, C, P, h, w)``, of classes ``(B, C, h, w)`` and of outliers ``(B, h, w)``, which
+            are None without a density of outliers.
+        """
+        batch, _, height, width = features.shape
+
+        def maps(rows: Tensor) -> Tensor:
+            return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))
+
+        with torch.autocast(features.device.type, enabled=False):
+            rows = features.float().permute(0, 2, 3, 1).flatten(0, 2)
+            components = self.densities.of_components(rows)
+            outliers = None if self.densities.outliers is None else maps(self.densities.of_outliers(rows))
+            return maps(components), maps(self.densities.of_classes(components)), outliers
+
     def record(self) -> dict[str, Any]:
-        """Settings, backbone and weight, as values that JSON can hold."""
-        found = asdict(replace(self.settings, backbone=None))
-        for name in ("mean", "std", "weight", "backbone"):
-            del found[name]
+        """Settings, backbone, weight and hash of what was fitted, as values that JSON can hold."""
         own = {"of": "network"} if self.backbone is None else {"of": "backbone", "backbone": self.backbone.record}
-        return {**own, **found, "weight": self.weight}
+        found: dict[str, Any] = plain({**own, **self.settings.plain(), "weight": self.weight})
+        return {**found, **weights_record(self.densities)}
 
 
 @dataclass(frozen=True)
 class FeaturePrediction(Prediction):
-    """What a network gives, with the features of each member: what densities are fitted to."""
+    """What a network gives, with the features of each density: what densities are fitted to."""
 
     members: tuple[Tensor, ...] = field(default=())
 
     def plain(self) -> Prediction:
-        """What the network gives, without the features of the members."""
+        """What the network gives, without the features of the densities."""
         return Prediction(**{name: value for name, value in vars(self).items() if name != "members"})
 
     def of(self, start: int, stop: int) -> FeaturePrediction:
@@ -177,7 +232,91 @@ class FeaturePrediction(Prediction):
         return FeaturePrediction(**vars(part), members=tuple(each[start:stop] for each in self.members))
 
 
-class FittedModel:
+class FeatureModel:
+    """A network together with frozen backbones, or such backbones alone: it gives the features of densities.
+
+    Args:
+        network: Any model; None for backbones alone.
+        sources: Where the features of each density come from.
+
+    Attributes:
+        gives: The fields of a prediction.
+        classes: Names of the network's classes.
+        device: Device of the network and the backbones.
+
+    Raises:
+        InputError: There is neither a network nor a source, the network does not give the features of one, or it has
+            fitted densities already.
+    """
+
+    def __init__(self, network: Model | None, sources: Sequence[FeatureSource]) -> None:
+        if isinstance(network, FeatureModel):
+            raise InputError(
+                "expected a network, or none, found a model that has fitted densities already; fit all of them at once"
+            )
+        own = frozenset() if network is None else network.gives
+        check_members(own, [source.settings for source in sources])
+        if network is None and not sources:
+            raise InputError("expected a network or densities, found neither; fit densities to features")
+        self.base = network
+        self.gives: frozenset[str] = own
+        self.classes: tuple[str, ...] = () if network is None else network.classes
+        backbones = [source.backbone for source in sources if source.backbone is not None]
+        self.device = torch.device(getattr(network, "device", None) or (backbones[0].device if backbones else "cpu"))
+        self._sources = tuple(sources)
+        self._rgb = bool(backbones)
+        self._side = max((size for source in sources for size in source.settings.sizes), default=0)
+
+    def prepare(self, image: Image) -> Tensor:
+        """Preprocess one RGB image.
+
+        Args:
+            image: RGB image. Shape: ``(H, W, 3)``, uint8.
+
+        Returns:
+            The network's input, and with backbones more channels that hold the image for them (see
+            :func:`with_image`); without a network the image itself, 0 to 255. Shape: ``(K, h, w)``, float32, on the
+            device of the model.
+
+        Raises:
+            InputError: ``image`` has another shape or type.
+        """
+        if self.base is not None and not self._rgb:
+            return self.base.prepare(image)
+        check_image(image)
+        rgb = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
+        if self.base is None:
+            return short_side(rgb, self._side)[0]
+        return with_image(self.base.prepare(image), rgb, self._side)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Prediction:
+        """Run the network and the backbones on inputs of one size.
+
+        Args:
+            inputs: Inputs from :meth:`prepare`, or views of them. Shape ``(B, K, h, w)``, float32.
+
+        Returns:
+            A :class:`FeaturePrediction`: what the network gives, and the features of every density.
+        """
+        return self.look(inputs)
+
+    def look(self, inputs: Tensor) -> FeaturePrediction:
+        """Run the network and the backbones; see :meth:`__call__`."""
+        rgb = inputs
+        if self.base is not None and self._rgb:
+            inputs, rgb = inputs[:, :3], image_of(inputs)
+        found = Prediction() if self.base is None else self.base(inputs)
+        if self._rgb and found.covers is not None:
+            fine = rgb.shape[2] // inputs.shape[2]
+            below, right = found.covers[0] - inputs.shape[2], found.covers[1] - inputs.shape[3]
+            rgb = F.pad(rgb, (0, fine * right, 0, fine * below), mode="replicate")
+        seen: dict[Any, Sequence[Tensor]] = {}
+        features = tuple(source.features(found, rgb, seen) for source in self._sources)
+        return FeaturePrediction(**vars(found), members=features)
+
+
+class FittedModel(FeatureModel):
     r"""A network with densities that were fitted to training images, or densities of frozen features alone.
 
     Each density m gives :math:`\log p_m(x_m | c)` for every class c; one that was fitted without labels counts for
@@ -188,7 +327,8 @@ class FittedModel:
     The first density has the weight 1: that of the network itself, if it is generative. Components are those of the
     first density, each with the other densities added to it, so that their sum is :math:`p(x | c)`. The density of
     outliers, if there is one, is the sum over the members that have one, with the same weights. All maps have the
-    resolution of the network's class values, or without a network that of the finest features.
+    resolution of the network's class values, or without a network that of the finest features. If no density has
+    classes, the maps have one class (C is 1).
 
     Args:
         network: Any model; None for a detector without one.
@@ -201,8 +341,20 @@ class FittedModel:
         record: What is known of the fit, for results.
 
     Attributes:
+        base: The network; None for a detector without one.
+        members: The fitted densities.
         gives: The fields of a prediction: those of the network and of the densities.
+        classes: Names of the classes.
+        fitted_images: Hashes of all images that the network and the densities were fitted to.
+        statistics: What scores learned.
+        fit_record: What is known of the fit.
+        device: Device of the network and the backbones.
+        inference: How the network's config shows images to it; None if it does not say.
         resizes: Whether images are resized, so that windows are cut from the resized image.
+        inputs: Files that the model was loaded from, with checksums.
+        linear: Weight and bias of the network's last layer; None without such a layer.
+        config: The network's config, if it is one of mmsegmentation.
+        network: The network's module, if it is one of mmsegmentation.
 
     Raises:
         InputError: The densities do not belong together, or need features that the network does not give.
@@ -218,52 +370,32 @@ class FittedModel:
         classes: Sequence[str] = (),
         record: Mapping[str, Any] | None = None,
     ) -> None:
-        self.base, self.members = network, tuple(members)
+        super().__init__(network, members)
+        self.members = tuple(members)
+        _check_together(network, self.members)
         self.fitted_images = frozenset(fitted_images) | getattr(network, "fitted_images", frozenset())
         self.statistics = statistics
         self.fit_record = dict(record or {})
+        for member in self.members:
+            member.densities.to(self.device)
+        outliers = any(member.densities.outliers is not None for member in self.members)
+        self.gives = fields_given(self.gives, [member.settings for member in self.members], outliers)
         self.classes = tuple(classes) if network is None else network.classes
-        own = frozenset() if network is None else network.gives
-        check_members(own, [member.settings for member in self.members])
-        if network is None and not self.members:
-            raise InputError("expected a network or densities, found neither; fit densities to features")
-        backbones = [member.backbone for member in self.members if member.backbone is not None]
-        self.device = torch.device(getattr(network, "device", None) or (backbones[0].device if backbones else "cpu"))
-        self._rgb = bool(backbones)
-        self._side = max((size for each in self.members for size in each.settings.sizes), default=0)
-        self._generative = "class_log_likelihood" in own
-        fitted = [member.densities for member in self.members if member.densities is not None]
-        for each in fitted:
-            each.to(self.device)
-        self.gives = own | (frozenset(DENSITIES) if fitted else frozenset())
-        alone = len(fitted) + self._generative == 1 and not any(member.settings.bank for member in self.members)
-        if not alone and fitted:
-            self.gives -= {"component_peak"}
-        if not any(each.outliers is not None for each in fitted):
-            self.gives -= {"outlier_log_likelihood"} - own
         self.inference: Inference | None = getattr(network, "inference", None)
         self.resizes = network is None or bool(getattr(network, "resizes", False))
         self.inputs: dict[str, Any] = dict(getattr(network, "inputs", {}))
         self.linear = getattr(network, "linear", None)
+        self.config, self.network = getattr(network, "config", None), getattr(network, "network", None)
         if (score_name := getattr(network, "name", None)) is not None:
             self.name = score_name
-
-    def __getattr__(self, name: str) -> Any:
-        """What else the network has, such as its config."""
-        network = self.__dict__.get("base")
-        if network is None or name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(network, name)
 
     @property
     def record(self) -> dict[str, Any]:
         """Name and type of the model, and its densities, for results."""
         fitted = {"densities": [member.record() for member in self.members], **self.fit_record}
-        for entry, member in zip(fitted["densities"], self.members, strict=True):
-            entry |= weights_record(member.densities)
         if self.base is None:
             return {"name": "detector", "type": "densities of frozen features", "fitted": fitted}
-        own = dict(getattr(self.base, "record", {"name": "model", "type": type(self.base).__name__}))
+        own = dict(getattr(self.base, "record", None) or {"name": "model", "type": type(self.base).__name__})
         return {**own, "fitted": fitted}
 
     def save(self, path: str | Path) -> None:
@@ -279,86 +411,46 @@ class FittedModel:
 
         save_fitted(path, self)
 
-    def prepare(self, image: Image) -> Tensor:
-        """Preprocess one RGB image.
-
-        Args:
-            image: RGB image. Shape: ``(H, W, 3)``, uint8.
-
-        Returns:
-            The network's input, and with backbones more channels that hold the image for them (see
-            :func:`with_image`); without a network the image itself, 0 to 255. Shape: ``(K, h, w)``, float32, on the
-            device of the model.
-        """
-        if self.base is not None and not self._rgb:
-            return self.base.prepare(image)
-        rgb = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float()
-        if self.base is None:
-            return short_side(rgb, self._side)[0]
-        return with_image(self.base.prepare(image), rgb, self._side)
-
-    def look(self, inputs: Tensor) -> FeaturePrediction:
-        """Run the network and the backbones on inputs of one size.
-
-        Args:
-            inputs: Inputs from :meth:`prepare`, or views of them. Shape ``(B, K, h, w)``.
-
-        Returns:
-            What the network gives, and the features of every member.
-        """
-        rgb = inputs if self._rgb else None
-        if rgb is not None and self.base is not None:
-            inputs, rgb = inputs[:, :3], image_of(inputs)
-        found = Prediction() if self.base is None else self.base(inputs)
-        if rgb is not None and found.covers not in (None, inputs.shape[2:]):
-            assert found.covers is not None
-            fine = rgb.shape[2] // inputs.shape[2]
-            height, width = found.covers[0] - inputs.shape[2], found.covers[1] - inputs.shape[3]
-            rgb = F.pad(rgb, (0, fine * width, 0, fine * height), mode="replicate")
-        seen: dict[Any, Sequence[Tensor]] = {}
-        features = tuple(member.features(found, rgb, seen) for member in self.members)
-        return FeaturePrediction(**vars(found), members=features)
-
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Prediction:
-        """Predict a batch of inputs of one size, and add the densities.
+        """Predict a batch of inputs of one size.
 
         Args:
             inputs: Inputs from :meth:`prepare`, or views of them. Shape ``(B, K, h, w)``, float32.
+
+        Returns:
+            What the network gives, and the log-likelihoods of the densities.
         """
         return self.add_densities(self.look(inputs))
 
     def add_densities(self, found: FeaturePrediction) -> Prediction:
-        """Add the log-likelihoods to what :meth:`look` returned."""
+        """Add the log-likelihoods of the densities to what the network gives.
+
+        Args:
+            found: What the network gives, and the features of every density.
+        """
         own = found.plain()
-        if not any(member.densities for member in self.members):
+        if not self.members:
             return own
-        values = own.class_log_likelihood if own.logits is None else own.logits
-        values = own.mask_logits if values is None else values
-        sizes = [each.shape[2:] for each in found.members] if values is None else [values.shape[2:]]
-        height, width = max(sizes, key=lambda shape: shape.numel())
-        size = (height, width)
-        classes, components, outliers, peak = own.class_log_likelihood, own.component_log_prob, None, own.component_peak
+        of_network = [own.logits, own.class_log_likelihood, own.mask_logits]
+        size = largest_size(next(([each] for each in of_network if each is not None), found.members))
+
+        def at(maps: Tensor) -> Tensor:  # features cover what the network's maps cover
+            return replace(own, covers=None).resize(maps, size)
+
+        classes, components, peak = own.class_log_likelihood, own.component_log_prob, own.component_peak
+        outliers = own.outlier_log_likelihood
         for member, features in zip(self.members, found.members, strict=True):
-            if (densities := member.densities) is None:
-                continue
-            with torch.autocast(features.device.type, enabled=False):
-                rows = features.float().permute(0, 2, 3, 1).flatten(0, 2)
-                each = _as_maps(densities.of_components(rows), features)
-                of_classes = _at(
-                    own, _as_maps(densities.of_classes(each.movedim((-2, -1), (1, 2)).flatten(0, 2)), features), size
-                )
-                of_outliers = None
-                if densities.outliers is not None:
-                    of_outliers = member.weight * _at(own, _as_maps(densities.of_outliers(rows), features), size)
+            of_components, of_classes, of_outliers = member.log_likelihoods(features)
             if classes is None:
-                classes, components, peak = of_classes, _at(own, each, size), densities.peak()
+                classes, components, peak = at(of_classes), at(of_components), member.densities.peak()
             else:
-                added = member.weight * of_classes
+                added = member.weight * at(of_classes)
                 classes = classes + added
                 components = None if components is None else components + added[:, :, None]
             if of_outliers is not None:
-                outliers = of_outliers if outliers is None else outliers + of_outliers
+                added = member.weight * at(of_outliers)
+                outliers = added if outliers is None else outliers + added
         return replace(
             own,
             class_log_likelihood=classes,
@@ -452,15 +544,30 @@ def image_of(inputs: Tensor) -> Tensor:
     return F.pixel_shuffle(cells.flatten(1, 3), fine)
 
 
-def _as_maps(rows: Tensor, features: Tensor) -> Tensor:
-    """Arrange values of pixels as maps. Shape ``(B h w, ...)`` -> ``(B, ..., h, w)``."""
-    batch, _, height, width = features.shape
-    return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))
+def largest_size(maps: Sequence[Tensor]) -> tuple[int, int]:
+    """Height and width of the map with the most cells."""
+    return max(((each.shape[-2], each.shape[-1]) for each in maps), key=math.prod)
 
 
-def _at(prediction: Prediction, maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps to the resolution of the others; minus infinity stays minus infinity."""
-    return replace(prediction, covers=None).resize(maps, size)
+def fields_given(own: frozenset[str], members: Sequence[FeatureDensity], outliers: bool) -> frozenset[str]:
+    """Fields of a prediction that a model with densities gives.
+
+    Args:
+        own: Fields that the network gives; empty without a network.
+        members: Settings of the densities.
+        outliers: Whether they have densities of outliers.
+    """
+    if not members:
+        return own
+    generative = "class_log_likelihood" in own
+    given = own | {"class_log_likelihood"}
+    if outliers:
+        given |= {"outlier_log_likelihood"}
+    if generative or len(members) > 1 or members[0].bank:  # then no point is the mean of a component
+        given -= {"component_peak"}
+    else:
+        given |= {"component_peak"}
+    return given if generative else given | {"component_log_prob"}
 
 
 def check_members(gives: frozenset[str], members: Sequence[FeatureDensity]) -> None:
@@ -488,12 +595,32 @@ def check_members(gives: frozenset[str], members: Sequence[FeatureDensity]) -> N
         )
 
 
+def _check_together(network: Model | None, members: Sequence[Member]) -> None:
+    """Check that the first density has the weight 1, and that those with classes have as many."""
+    generative = network is not None and "class_log_likelihood" in network.gives
+    if members and not generative and members[0].weight != 1:
+        raise InputError(
+            f"densities: expected the weight 1 of the first one, found {members[0].weight:g}; divide all weights by it"
+        )
+    counts = sorted({member.densities.num_classes for member in members} - {1})
+    if len(counts) > 1:
+        raise InputError(
+            f"densities: expected the same number of classes in all, found {' and '.join(map(str, counts))}; fit them "
+            "to the same labels"
+        )
+
+
 def model_identity(model: Model) -> dict[str, Any]:
-    """What the outputs of a model depend on: its weights, and the preprocessing as the model records it.
+    """What the outputs of a model depend on: its weights, its classes, and the preprocessing as the model records it.
 
     Args:
         model: The model.
+
+    Returns:
+        Values that JSON can hold.
     """
     record = {key: value for key, value in getattr(model, "record", {}).items() if key not in ("name", "fitted")}
     weights = getattr(model, "weights", None)
-    return {**record, **({"weights": weights} if isinstance(weights, str) else weights_record(model))}
+    own = {"weights": weights} if isinstance(weights, str) else weights_record(model)
+    found: dict[str, Any] = plain({**record, **own, "classes": list(model.classes)})
+    return found

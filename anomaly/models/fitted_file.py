@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.base import Model
 from anomaly.models.fitted import FeatureDensity, FittedModel, Member, model_identity
 from anomaly.utils.file_records import file_record
+from anomaly.utils.given import plain
 from anomaly.utils.state_file import read_state, write_state
 
 KIND = "what was fitted to training images"
+PREPROCESSING = ("stages", "mean", "std")
+"""Entries of a backbone's record that it is loaded with."""
 TENSORS = ("float32", "float64", "int64")
-LOCATION = ("spec",)
-"""Entries of a backbone's record that say where it was found, not what it is."""
 
 
 def save_fitted(path: str | Path, model: FittedModel) -> None:
@@ -38,14 +38,10 @@ def save_fitted(path: str | Path, model: FittedModel) -> None:
     tensors: list[Tensor] = []
     members = []
     for member in model.members:
-        assert member.densities is not None
         state = member.densities.state_dict()
-        kept = {one.name: getattr(member.settings, one.name) for one in fields(member.settings)}
-        for name in ("backbone", "mean", "std"):
-            del kept[name]
         members.append(
             {
-                "settings": kept,
+                "settings": member.settings.plain(),
                 "backbone": None if member.backbone is None else member.backbone.record,
                 "weight": member.weight,
                 "shape": [member.densities.num_classes, member.densities.dim],
@@ -88,14 +84,15 @@ def load_fitted(
             than it was fitted to.
     """
     with read_state(Path(path), KIND) as (header, arrays):
-        network_identity = header["network"]
+        network_identity = None if header["network"] is None else dict(header["network"])
         members = [dict(entry) for entry in header["members"]]
         states = [_state(arrays, entry["tensors"]) for entry in members]
         learned = header["statistics"]
         statistics = None if learned is None else (learned, [_tensor(next(arrays)) for _ in learned["tensors"]])
         classes, images = tuple(map(str, header["classes"])), frozenset(map(str, header["images"]))
         record = dict(header["record"])
-        settings = [_settings(entry["settings"]) for entry in members]
+        records = [_backbone_record(entry["backbone"]) for entry in members]
+        settings = [_settings(entry["settings"], each) for entry, each in zip(members, records, strict=True)]
         densities = []
         for one, entry, state in zip(settings, members, states, strict=True):
             count, dim = (int(number) for number in entry["shape"])
@@ -103,25 +100,12 @@ def load_fitted(
             each.load_state_dict(state)
             densities.append(each)
         weights = [float(entry["weight"]) for entry in members]
-        own = [entry["backbone"] for entry in members]
     _check_network(Path(path), network_identity, network)
-    where = None if network is None else getattr(network, "device", None)
-    given = iter(backbones)
-    found: list[Backbone | None] = []
-    loaded: dict[str, Backbone] = {}
-    for expected in own:
-        if expected is None:
-            found.append(None)
-            continue
-        found.append(_backbone(Path(path), expected, next(given, None), where or device, loaded))
-    if (extra := next(given, None)) is not None:
-        raise InputError(f"{path}: expected fewer backbones, found {extra} too; name one for each density that has one")
+    device = device if network is None else getattr(network, "device", None)
+    bodies = _backbones(Path(path), records, backbones, device)
     model = FittedModel(
         network,
-        [
-            Member(replace(one, backbone=None if body is None else body.record.get("spec", "")), each, body, weight)
-            for one, each, body, weight in zip(settings, densities, found, weights, strict=True)
-        ],
+        [Member(*parts) for parts in zip(settings, bodies, densities, weights, strict=True)],
         fitted_images=images,
         statistics=statistics,
         classes=classes,
@@ -141,9 +125,13 @@ def _tensor(array: npt.NDArray[Any]) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _settings(found: dict[str, Any]) -> FeatureDensity:
+def _backbone_record(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if found is None else {**found, **{name: list(found[name]) for name in PREPROCESSING}}
+
+
+def _settings(found: dict[str, Any], backbone: dict[str, Any] | None) -> FeatureDensity:
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-    return FeatureDensity(**values)
+    return FeatureDensity(**values, backbone=None if backbone is None else str(backbone.get("spec", "")))
 
 
 def _check_network(path: Path, expected: dict[str, Any] | None, network: Model | None) -> None:
@@ -167,24 +155,48 @@ def _check_network(path: Path, expected: dict[str, Any] | None, network: Model |
         )
 
 
-def _backbone(path: Path, expected: dict[str, Any], given: Any, device: Any, loaded: dict[str, Backbone]) -> Backbone:
-    """The backbone of a density, which is the one that it was fitted to."""
-    spec = expected.get("spec") if given is None else given
-    if given is None and (spec is None or ".py:" in str(spec)):
+def _backbones(
+    path: Path, records: Sequence[dict[str, Any] | None], given: Sequence[Any], device: Any
+) -> list[Backbone | None]:
+    """The backbone of each density; densities of the same one share it.
+
+    Args:
+        path: The file, for messages.
+        records: What identifies each backbone; None for the features of the network.
+        given: Where the backbones are found, if not where they were.
+        device: Device of the backbones.
+    """
+    if len(given) > (most := len(records) - records.count(None)):
         raise InputError(
-            f"{path}: expected the backbone {spec or expected.get('type')} to be named, because its code is executed, "
-            "found none; name it with --backbone (backbones= in Python)"
+            f"{path}: expected at most {most} backbones, one for each density that has one, found {len(given)}; name "
+            "fewer"
         )
-    key = f"{spec} {expected['stages']}"
-    if key in loaded:
-        return loaded[key]
-    how = {"stages": expected["stages"], "mean": expected["mean"], "std": expected["std"], "device": device}
-    found = spec if isinstance(spec, Backbone) else load_backbone(spec, **how)  # type: ignore[arg-type]
-    names = {*expected, *found.record} - {*LOCATION}
-    if changed := sorted(name for name in names if found.record.get(name) != expected.get(name)):
-        raise InputError(
-            f"{path}: expected the backbone that the densities were fitted to, found one with other {changed[0]}; name "
-            "that backbone, or fit again"
-        )
-    loaded[key] = found
+    places, loaded = iter(given), list[tuple[Any, Any, Backbone]]()
+    found: list[Backbone | None] = []
+    for record in records:
+        if record is None:
+            found.append(None)
+            continue
+        spec = next(places, None)
+        if spec is None:
+            spec = record.get("spec")
+            if spec is None or ".py:" in spec:
+                raise InputError(
+                    f"{path}: expected the backbone {spec or record.get('type')} to be named, because its code is "
+                    "executed, found none; name it after the file, as --fitted FILE BACKBONE (backbones= in Python)"
+                )
+        how = {name: record[name] for name in PREPROCESSING}
+        body = next((each for other, same, each in loaded if (other, same) == (spec, how)), None)
+        if body is None:
+            body = spec if isinstance(spec, Backbone) else load_backbone(spec, **how, device=device)
+            loaded.append((spec, how, body))
+        own = plain(body.record)
+        if changed := sorted(
+            name for name in {**own, **record} if name != "spec" and own.get(name) != record.get(name)
+        ):
+            raise InputError(
+                f"{path}: expected the backbone that the densities were fitted to, found one with other {changed[0]}; "
+                "name that backbone, or fit again"
+            )
+        found.append(body)
     return found

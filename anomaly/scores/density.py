@@ -43,16 +43,16 @@ def predicted_nll(class_log_likelihood: Tensor, logits: Tensor) -> Tensor:
     weight and a bias for each class lies between them.
 
     Args:
-        class_log_likelihood: Class log-likelihoods in nats, finite.
+        class_log_likelihood: Class log-likelihoods in nats, finite, or one for all classes.
         logits: Class logits of any float type, finite.
 
     Shape:
-        ``(B, C, h, w)`` and ``(B, C, h, w)`` -> ``(B, h, w)``.
+        ``(B, C, h, w)`` or ``(B, 1, h, w)``, and ``(B, C, h, w)`` -> ``(B, h, w)``.
 
     Returns:
         float32, unbounded, higher = more anomalous.
     """
-    return -class_log_likelihood.gather(1, logits.argmax(1, keepdim=True)).squeeze(1).float()
+    return -class_log_likelihood.expand_as(logits).gather(1, logits.argmax(1, keepdim=True)).squeeze(1).float()
 
 
 def likelihood_margin(class_log_likelihood: Tensor) -> Tensor:

@@ -412,6 +412,45 @@ def serves(score: Score, gives: Iterable[str]) -> bool:
     return set(score.needs) <= set(gives)
 
 
+def check_served(scores: Iterable[Score], gives: Iterable[str], own: str = "score") -> None:
+    """Check that scores can be computed for a network that gives these fields, fitted or not.
+
+    Args:
+        scores: The scores.
+        gives: Names of the fields.
+        own: Name of the score that the network computes itself, if it does.
+
+    Raises:
+        InputError: One cannot; the message says which scores would work.
+    """
+    fields = set(gives)
+    for score in scores:
+        if missing := [name for name in score.needs if name not in fields]:
+            served = [name for name, other in SCORES.items() if serves(other, fields)]
+            raise InputError(
+                f"score {score.name!r} needs the network's {missing[0]}{_way_to(missing[0], fields)}, but this network "
+                f"gives only {', '.join(sorted(fields))}; the scores that work with it are "
+                f"{', '.join([own] * ('score' in fields) + served)}"
+            )
+
+
+def _way_to(missing: str, gives: set[str]) -> str:
+    """What the user can do about a missing field, or why nothing can be done, for a message."""
+    if gives == {"score"}:
+        return " (a score function gives only its own score)"
+    if "mask_logits" in gives and missing == "logits":
+        return " (a mask classifier has class probabilities of masks, not of pixels)"
+    if missing == "logits":
+        return " (with one class they are not informative: the softmax is 1 everywhere)"
+    if missing in MASKS:
+        return " (only mask classifiers, such as Mask2Former, give them)"
+    if missing == _OUTLIERS:
+        return " (only densities that were fitted to outliers too give it)"
+    if missing == _PEAK and _COMPONENTS in gives:
+        return " (with several densities or a memory bank, no pixel is the mean of a component)"
+    return "" if missing == _FEATURES else " (`anomaly fit` fits densities to any network that has none)"
+
+
 def _get_score(text: str) -> Score:
     name, words = parse_call(text, "score")
     known = {**SCORES, **COMBINATIONS}

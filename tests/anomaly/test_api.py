@@ -241,7 +241,7 @@ def test_heatmaps_are_a_callback_and_their_scales_are_recorded(dataset, tmp_path
         ({"calibrate_on": "street_scenes", "calibrate_by": "fpr=2"}, "fpr"),
         ({"limit": 0}, "limit"),
         ({"report_images": -1}, "frames of the report: expected 1 or more"),
-        ({"statistics": "gone.npz", "scores": "sml"}, "gone.npz"),
+        ({"model": "gone.npz"}, "gone.npz: expected the state of what was fitted to training images, found no such"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -146,7 +146,7 @@ def test_images_and_not_names_tell_what_something_was_fitted_on(images, told):
     """The names of the datasets say nothing here: they are others where images are shared, and equal where not."""
     name = "elsewhere" if told else "road"
     result = with_images(run(), "one", "five")
-    fitted = replace(result, provenance={"statistics": {"path": "s.npz", "sha256": "0", "images": images}})
+    fitted = replace(result, provenance={"fitted": {"path": "s.npz", "sha256": "0", "images": images}})
     assert any("fitted on" in remark for remark in remarks([fitted])) == told
     chosen = replace(run(threshold={"dataset": name, "rule": "tpr"}), datasets=result.datasets)
     chosen = replace(chosen, provenance={"calibration": {"dataset": name, "images": images}})

@@ -5,19 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 import anomaly
 from anomaly.cli.compare import compare_paired
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.errors import InputError
-from anomaly.models.base import Prediction
 from anomaly.report.glossary import explain_scores
 from anomaly.results.records import read_results
 from anomaly.scores import SCORES, get_scores
 from anomaly.scores.registry import COMBINATIONS, FORMER, current_name
-from anomaly.scores.sample import PixelSample
-from anomaly.scores.statistics import Statistics
 from study_record import in_current_names
 from tests.commands import status_of
 
@@ -157,20 +153,6 @@ def test_old_maps_are_evaluated_by_either_name(old, folder, monkeypatch, name):
     assert status_of("anomaly evaluate", *words, "--out", f"again_{name}") == 0
     found, expected = (read_results(path).datasets[0].scores for path in (folder / f"again_{name}/results.json", old))
     assert found[FORMERLY].values == expected[FORMERLY].values
-
-
-def test_statistics_of_a_former_name_serve_the_current_one(tmp_path):
-    draw = torch.Generator().manual_seed(0)
-    maps = {n: torch.randn(1, 3, 90, 1, generator=draw) for n in ("logits", "class_log_likelihood")}
-    sample = PixelSample(Prediction(**maps), torch.randint(0, 3, (90,), generator=draw), torch.ones(90))
-    scores = get_scores([f"zscore_sum:of=gmm_nll+{NOW}"])
-    written = Statistics.of(sample, scores, network="n", classes=("a", "b", "c"), images=[], origin={})
-    expected = written.attach(scores)[0](sample.prediction)
-    for held in (written.fitted, written.distributions):
-        held[FORMERLY] = held.pop(NOW)
-    written.save(tmp_path / "old.npz")
-    (score,) = Statistics.load(tmp_path / "old.npz").attach(scores)
-    torch.testing.assert_close(score(sample.prediction), expected, rtol=0, atol=0)
 
 
 def test_a_study_of_former_names_is_shown_under_the_current_ones():

@@ -126,7 +126,7 @@ def test_scores_of_pixels_are_refused_with_the_reason(name):
     message = r"a mask classifier has class probabilities of masks, not of pixels.* the scores that work .* rba, eam"
     with pytest.raises(InputError, match=message):
         anomaly.score(model_of(Masks()), image, name)
-    with pytest.raises(InputError, match="`gmmseg fit --model` fits mixtures to a mask classifier"):
+    with pytest.raises(InputError, match="`anomaly fit` fits densities to any network that has none"):
         anomaly.score(model_of(Masks()), image, "gmm_nll")
     plain = anomaly.TorchModel(nn.Conv2d(3, 2, 1), device="cpu", **AS_IT_IS)
     with pytest.raises(InputError, match="only mask classifiers, such as Mask2Former, give them"):

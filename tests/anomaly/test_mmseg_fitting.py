@@ -1,4 +1,4 @@
-"""Training pixels for scores, against loops over images, windows and cells."""
+"""Training pixels of scores and of densities, against loops over images, windows and cells."""
 
 from types import SimpleNamespace
 
@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from anomaly.errors import InputError
+from anomaly.fitting.fit import fit_model
 from anomaly.frames import image_hash
-from anomaly.mmengine.training_pixels import sample_pixels
+from anomaly.mmengine.training_images import training_images
+from anomaly.models.backbone import Backbone
 from anomaly.models.base import Prediction
+from anomaly.models.fitted import FeatureDensity
 from anomaly.models.tiling import Inference
+from anomaly.scores.registry import Score
 from tests.anomaly import set_trees
 
 C, STRIDE, PAD = 3, 4, 8
@@ -22,6 +26,7 @@ class PlaceModel:
     """Features: row, column and number of the image's pixel, and how far it is from the border of the view."""
 
     linear = (torch.rand(C, 4), torch.rand(C))
+    gives, classes = frozenset({"logits", "features"}), ()
 
     def __init__(self, classes=C, fault=0.0):
         self._classes, self._fault = classes, fault
@@ -90,8 +95,12 @@ def images(tmp_path):
 
 
 def sample(images, inference=Inference(), *, count=9, pixels=10**6, seed=0, model=None):  # noqa: B008
-    draw = torch.Generator().manual_seed(seed)
-    return sample_pixels(model or PlaceModel(), inference, images, images=count, pixels=pixels, generator=draw)
+    """The pixels that a score is fitted to, and hashes of their images."""
+    seen = []
+    spy = Score("spy", lambda logits: logits[:, 0], ("logits",), "here", fit=lambda one: seen.append(one) or {})
+    how = {"limit": count, "pixels": pixels, "seed": seed, "inference": inference}
+    fitted = fit_model(model or PlaceModel(), training_images(images), (), scores=[spy], **how)
+    return seen[0], fitted.fitted_images
 
 
 WHOLE = [(0, HEIGHT // 2, 0, WIDTH // 2)]
@@ -107,7 +116,7 @@ def test_every_pixel_has_the_label_of_its_middle(images):
     }
     assert len(rows) == len(expected)
     assert found.weights.tolist() == [1] * len(rows)
-    assert sorted(hashes) == sorted(map(image_hash, images.images))
+    assert hashes == set(map(image_hash, images.images))
     assert found.linear is PlaceModel.linear
 
 
@@ -143,12 +152,12 @@ def test_pixels_are_a_limit_and_weights_what_they_stand_for(images, look, pixels
                 assert found.weights[own & (found.labels == k)].sum() == pytest.approx(count)
 
 
-def test_photographs_are_drawn_at_random(tmp_path):
+def test_images_are_drawn_at_random(tmp_path):
     images = Images(tmp_path, count=5)
     names = [image_hash(image) for image in images.images]
     chosen = [sample(images, count=2, pixels=40, seed=seed)[1] for seed in range(12)]
     assert {name for pair in chosen for name in pair} == set(names)
-    assert all(len(set(pair)) == 2 for pair in chosen)
+    assert all(len(pair) == 2 for pair in chosen)
     first, again = (sample(images, count=2, pixels=40, seed=7)[0] for _ in range(2))
     assert torch.equal(first.prediction.features, again.prediction.features)
     assert len(sample(images, count=9)[1]) == 5
@@ -164,10 +173,58 @@ def test_mirror_images_and_other_sizes_take_no_part(images):
 def test_what_does_not_fit_is_told(images):
     with pytest.raises(InputError, match="expected at least one pixel for each of the 3 images, found 2"):
         sample(images, pixels=2)
-    with pytest.raises(InputError, match="the network has 4 classes and the training data 3"):
+    with pytest.raises(InputError, match="expected training data with the 4 classes of the network, found 3"):
         sample(images, model=PlaceModel(classes=4))
-    with pytest.raises(InputError, match=r"logits of .*\.png are not finite"):
+    with pytest.raises(InputError, match="logits: expected finite values, found NaN or infinity"):
         sample(images, model=PlaceModel(fault=torch.nan))
     images.labels[1][0, 0] = 7
     with pytest.raises(InputError, match=r"label of .*1\.png: expected classes 0 to 2 .* found also \[7\]"):
         sample(images)
+
+
+# densities
+
+
+class Places(torch.nn.Module):
+    """A backbone whose features are the pixels at the middles of cells."""
+
+    def forward(self, rgb):
+        return rgb[:, :, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+
+
+def places(images, windows=None, **more):
+    """The rows, columns and numbers that the bank of each class holds, each once, and how many the class had."""
+    body = Backbone(Places(), mean=(0, 0, 0), std=(1 / 255,) * 3, device="cpu")
+    side = HEIGHT if windows is None else windows[0]
+    density = FeatureDensity(backbone=body, sizes=(side,), bank=10**4, whiten=False)
+    inference = Inference(window=windows, stride=windows and (windows[0] // 2, windows[1] // 2))
+    fitted = fit_model(None, training_images(images), [density], inference=inference, **more)
+    bank = fitted.members[0].densities.known
+    found = [sorted(map(tuple, bank.features[k, :size].long().tolist())) for k, size in enumerate(bank.sizes)]
+    return found, fitted.fit_record["pixels"]
+
+
+def test_densities_are_fitted_to_all_cells_with_the_label_of_their_middle(images):
+    expected = [[] for _ in range(C)]
+    for n, labels in enumerate(images.labels):
+        for y in range(2, HEIGHT, STRIDE):
+            for x in range(2, WIDTH, STRIDE):
+                if labels[y, x] != 255:
+                    expected[labels[y, x]].append((y, x, n))
+    assert places(images) == ([sorted(each) for each in expected], list(map(len, expected)))
+
+
+def test_densities_see_a_cell_in_every_window(images):
+    images.labels = [label[:48] for label in images.labels]  # windows whose cells lie on one grid
+    images.images = [image[:48] for image in images.images]
+    for path, image in zip(images.paths, images.images, strict=True):
+        set_trees.write(path, image)
+    found = places(images, (48, 48))
+    expected = [[] for _ in range(C)]
+    for n, labels in enumerate(images.labels):
+        for left in (0, 24, 48):
+            for y in range(2, 48, STRIDE):
+                for x in range(left + 2, left + 48, STRIDE):
+                    if labels[y, x] != 255:
+                        expected[labels[y, x]].append((y, x, n))
+    assert found == ([sorted(set(each)) for each in expected], list(map(len, expected)))

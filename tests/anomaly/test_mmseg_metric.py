@@ -106,8 +106,8 @@ def test_scores_as_they_are_written(make):
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        ("sml", r"'sml': expected a score without statistics .* use anomaly evaluate --statistics"),
-        ("rank_average:of=msp+energy", r"'rank_average:of=msp\+energy': .* anomaly evaluate --statistics"),
+        ("sml", r"'sml': expected a score without statistics .* use anomaly evaluate --fitted"),
+        ("rank_average:of=msp+energy", r"'rank_average:of=msp\+energy': .* anomaly evaluate --fitted"),
         ("marginal_nll", r"'marginal_nll' needs the network's component_log_prob, .* use anomaly evaluate"),
     ],
 )

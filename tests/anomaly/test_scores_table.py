@@ -17,7 +17,7 @@ from anomaly.scores.combinations import LEVELS, fit_distribution, rank_average
 from anomaly.scores.quantiles import weighted_quantiles
 from anomaly.scores.registry import check_not_learned
 from anomaly.scores.sample import PixelSample, draw_pixels, join
-from anomaly.scores.statistics import Statistics, weights_hash
+from anomaly.scores.statistics import Statistics
 from tests.anomaly.score_oracles import BETWEEN, ORACLES, Pixels, coreset, vim
 
 C, P, D, N = 4, 3, 6, 400
@@ -67,8 +67,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def statistics(sample):
-    named = {"network": "n", "classes": ("a", "b", "c", "d"), "images": ["x"], "origin": {}}
-    return Statistics.of(sample, list(OF_PIXELS.values()), **named)
+    return Statistics.of(sample, list(OF_PIXELS.values()), images=["x"], origin={})
 
 
 def rows(sample, name):
@@ -292,39 +291,35 @@ def test_rare_and_missing_classes_in_the_sample(sample):
     part = PixelSample(
         Prediction(**maps, component_peak=sample.prediction.component_peak), sample.labels[kept], sample.weights[kept]
     )
-    found = Statistics.of(part, list(OF_PIXELS.values()), network="", classes=tuple("abcd"), images=[], origin={})
+    found = Statistics.of(part, list(OF_PIXELS.values()), images=[], origin={})
     for score in found.attach(OF_PIXELS.values()):
         assert score(sample.prediction).isfinite().all(), score.name
 
 
-def test_statistics_come_back_from_their_file(tmp_path, sample, statistics):
-    statistics.save(tmp_path / "s.npz")
-    again = Statistics.load(tmp_path / "s.npz")
-    assert (again.network, again.classes, again.images) == ("n", ("a", "b", "c", "d"), frozenset(["x"]))
+def test_statistics_come_back_from_their_state(sample, statistics):
+    again = Statistics.of_state(statistics.state(), ["x"])
+    assert again.images == frozenset(["x"])
     for before, after in zip(statistics.attach(OF_PIXELS.values()), again.attach(OF_PIXELS.values()), strict=True):
         torch.testing.assert_close(before(sample.prediction), after(sample.prediction), rtol=0, atol=0)
 
 
-def test_statistics_of_another_network_or_class_list(tmp_path, statistics):
-    path = tmp_path / "s.npz"
-    with pytest.raises(InputError, match=r"statistics of this network .*found those of another.*anomaly fit-scores"):
-        statistics.check("m", statistics.classes, path)
-    with pytest.raises(InputError, match="expected statistics of a network with the classes a, b, found a, b, c, d"):
-        statistics.check("n", ("a", "b"), path)
-    statistics.check("n", statistics.classes, path)
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"\x80\x04\x95"])
-def test_damaged_statistics_are_refused(tmp_path, damage):
-    (tmp_path / "s.npz").write_bytes(damage)
-    with pytest.raises(InputError, match=r"s\.npz: expected the state of score statistics"):
-        Statistics.load(tmp_path / "s.npz")
-    with pytest.raises(InputError, match="found no such file"):
-        Statistics.load(tmp_path / "none.npz")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda header, tensors: (header, tensors[1:]),
+        lambda header, tensors: ({"scores": header["scores"]}, tensors),
+        lambda header, tensors: (header, [tensors[0] * torch.nan, *tensors[1:]]),
+        lambda header, tensors: (header, [tensors[0].double(), *tensors[1:]]),
+        lambda header, tensors: ([], tensors),
+    ],
+)
+def test_damaged_statistics_are_refused(statistics, damage):
+    with pytest.raises(InputError, match="statistics of scores: expected those that `anomaly fit` wrote, found others"):
+        Statistics.of_state(damage(*statistics.state()), [])
 
 
 def test_unfitted_score_names_what_is_missing(statistics):
-    only = Statistics({"sml": {}}, {}, "", (), frozenset(), {})
+    only = Statistics({"sml": {}}, {}, frozenset(), {})
     with pytest.raises(InputError, match="score 'knn' needs statistics of knn, and the file has those of sml"):
         only.attach(get_scores(["knn"]))
     with pytest.raises(InputError, match="needs statistics of gmm_nll"):
@@ -333,21 +328,12 @@ def test_unfitted_score_names_what_is_missing(statistics):
 
 def test_photograph_that_was_learned_from_is_refused():
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
-    seen = Statistics({}, {}, "", (), frozenset([image_hash(image)]), {})
+    seen = Statistics({}, {}, frozenset([image_hash(image)]), {})
     (score,) = replace(seen, fitted={"knn": {"coreset": torch.eye(2)}}).attach(get_scores(["knn"]))
     with pytest.raises(InputError, match="frame 'f' is one of the 1 images that the scores' statistics"):
         check_not_learned([score], "f", image_hash(image.copy()))
     image[0, 0, 0] ^= 1
     check_not_learned([score], "f", image_hash(image))
-
-
-def test_network_is_named_by_its_tensors():
-    state = {"a": torch.zeros(2, 3), "b": torch.ones((), dtype=torch.long)}
-    name = weights_hash(state)
-    assert weights_hash(dict(reversed(state.items()))) == name
-    assert weights_hash({**state, "head.em.memory.sums": torch.ones(3)}) == name
-    assert weights_hash({**state, "a": torch.zeros(3, 2)}) != name
-    assert weights_hash({**state, "b": torch.zeros((), dtype=torch.long)}) != name
 
 
 def test_pixels_are_drawn_evenly_from_each_class():
@@ -388,7 +374,7 @@ def test_a_combination_with_neighbours_that_are_the_training_pixels_themselves_i
     sample = PixelSample(Prediction(**maps), torch.randint(0, 3, (500,), generator=draw), torch.ones(500))
     for name in ("zscore_sum:of=msp+knn", "rank_average:of=msp+knn"):
         (score,) = get_scores([name])
-        fitted = Statistics.of(sample, [score], network="", classes=(), images=[], origin={})
+        fitted = Statistics.of(sample, [score], images=[], origin={})
         with pytest.raises(InputError, match="knn is 0 for all training pixels"):
             fitted.attach([score])
 

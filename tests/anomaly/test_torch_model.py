@@ -19,7 +19,7 @@ from anomaly.errors import InputError
 from anomaly.evaluation.evaluator import evaluate
 from anomaly.metrics.pixel import PixelMetrics
 from anomaly.models.tiling import Inference
-from anomaly.models.torch import TorchModel
+from anomaly.models.torch import TorchModel, weights_hash
 from anomaly.models.views import predict_inputs
 from anomaly.scores import get_scores
 
@@ -357,3 +357,12 @@ def test_settings_that_a_score_function_does_not_follow_are_refused():
             anomaly.score(dark, image, inference=anomaly.Inference(**setting))
     with pytest.raises(InputError, match=r"inference: expected an anomaly.Inference, found dict"):
         anomaly.score(dark, image, inference={"flip": True})
+
+
+def test_network_is_named_by_its_tensors():
+    state = {"a": torch.zeros(2, 3), "b": torch.ones((), dtype=torch.long)}
+    name = weights_hash(state)
+    assert weights_hash(dict(reversed(state.items()))) == name
+    assert weights_hash({**state, "head.em.memory.sums": torch.ones(3)}) == name
+    assert weights_hash({**state, "a": torch.zeros(3, 2)}) != name
+    assert weights_hash({**state, "b": torch.zeros((), dtype=torch.long)}) != name

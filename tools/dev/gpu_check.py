@@ -875,17 +875,14 @@ def _scores_of_predictions(f: Findings) -> None:
 
     def statistics(prediction: Prediction) -> Statistics:
         sample = join(draw_pixels([(prediction.of(0, 1), labels)], 400, torch.Generator().manual_seed(0)))
-        more: dict[str, Any] = {"network": "", "classes": tuple("abcdef"), "images": (), "origin": {}}
-        return Statistics.of(sample, needed, **more)
+        return Statistics.of(sample, needed, images=(), origin={})
 
     fitted, on_device = statistics(plain), statistics(moved(plain))
     for name, values in fitted.fitted.items():
         for key, value in values.items():
             apart = (value - on_device.fitted[name][key]).abs().max().item()
             f.check(f"statistics of {name}, {key}", apart, "at most", 0)
-    path = f.folder / "statistics.npz"
-    on_device.save(path)
-    Statistics.load(path)
+    Statistics.of_state(on_device.state(), ())
     worst = {}
     for score in (*fitted.attach(needed), *(ALL[name] for name in ALL if ALL[name] not in needed)):
         prediction = masks if set(score.needs) & set(MASKS) else plain
@@ -1125,16 +1122,16 @@ def _hugging_face(f: Findings) -> None:
 
 
 def _fit_scores(f: Findings) -> None:
-    """``anomaly fit-scores`` on the device; all scores with its file on both devices."""
-    from anomaly.cli.fit_scores import main
-
+    """``anomaly fit`` of scores on the device; all scores with its file on both devices."""
+    from anomaly.cli.fit import main
+    from anomaly.models.fitted_file import load_fitted
     from anomaly.utils.shipped import DEMO
 
     path = f.folder / "fitted.npz"
-    words = [str(ROOT / DEMO[0]), str(ROOT / DEMO[1]), "--out", str(path), "--images", "4", "--pixels", "2000"]
+    words = [str(ROOT / DEMO[0]), str(ROOT / DEMO[1]), "--out", str(path), "--limit", "4", "--pixels", "2000"]
     main([*words, "--data-root", str(f.folder), "--device", f.device])
     dataset = _scenes(f).limit(4)
-    both = [_evaluated(_demo(f, device), dataset, "all", statistics=path) for device in (f.device, "cpu")]
+    both = [_evaluated(load_fitted(path, _demo(f, device)), dataset, "all") for device in (f.device, "cpu")]
     f.value("scores", list(both[0][1]))
     _agree(f, "fitted scores", both[0], both[1], 0.005, 0.001, 0.5)
 
