@@ -25,8 +25,7 @@ def _statistics(prediction: Prediction, scores: list[Score]) -> Statistics:
     logits = prediction.field("logits")
     labels = torch.arange(logits[0, 0].numel()).view(logits.shape[2:]) % classes
     sample = join(draw_pixels([(prediction, labels)], 20_000, torch.Generator().manual_seed(0)))
-    names = tuple(map(str, range(classes)))
-    return Statistics.of(sample, scores, network="", classes=names, images=(), origin={})
+    return Statistics.of(sample, scores, images=(), origin={})
 
 
 def measure() -> dict[str, object]:
