@@ -351,5 +351,5 @@ def _way_to(missing: str, gives: Iterable[str]) -> str:
     if missing == "outlier_log_likelihood":
         return " (only densities that were fitted to outliers too give it)"
     if missing == "component_peak" and "component_log_prob" in gives:
-        return " (components of an ensemble, or of a bank of features, have no known peak)"
+        return " (with a frozen copy of the backbone, components have no mean)"
     return "" if missing == "features" else " (`gmmseg fit` fits mixtures to any network that has none)"

@@ -98,7 +98,7 @@ def test_density_of_a_backbone_is_added():
     sample = StratifiedSample(5, 200, 6, torch.Generator().manual_seed(0))
     sample.add(torch.randn(1000, 6), torch.arange(1000) % 5)
     densities.fit(sample, torch.Generator().manual_seed(0))
-    fitted = FittedModel(model, [Member(settings, densities, blocks, 0.25)])
+    fitted = FittedModel(model, [Member(settings=settings, densities=densities, backbone=blocks, weight=0.25)])
     image = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy()
     found, plain = fitted(fitted.prepare(image)[None]), model(model.prepare(image)[None])
     assert torch.equal(found.logits, plain.logits)
@@ -122,7 +122,7 @@ def test_density_of_a_backbone_is_added():
 
     assert fitted.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
     check_scores(get_scores(["gmm_nll", "marginal_nll"]), fitted)
-    with pytest.raises(InputError, match=r"component_peak \(components of an ensemble, or of a bank of features, have"):
+    with pytest.raises(InputError, match="'nearest_component' needs the network's component_peak"):
         check_scores(get_scores(["nearest_component"]), fitted)
 
 
