@@ -14,7 +14,7 @@ TOOLS = {
     "look": "anomaly look",
     "save_scores": "anomaly save-scores",
     "export_scores": "anomaly export-scores",
-    "fit_scores": "anomaly fit-scores",
+    "fit": "anomaly fit",
     "prepare_data": "anomaly data",
     "compare": "anomaly compare",
     "report": "anomaly report",
@@ -22,7 +22,6 @@ TOOLS = {
     "negative_control": "anomaly control",
     "train": "gmmseg train",
     "test": "gmmseg test",
-    "fit_gmm": "gmmseg fit",
     "convert_checkpoint": "gmmseg convert",
     "ship_checkpoint": "gmmseg publish",
 }
