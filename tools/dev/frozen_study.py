@@ -160,9 +160,13 @@ def measure(args: argparse.Namespace) -> None:
             kept[name] = result
         record["rows"][name] = entry
         record["provenance"] = {**provenance({}), "command": "tools/dev/frozen_study.py measure"}
-        text = json.dumps(record, indent=1) + "\n"
-        write_whole(RECORD, lambda path, text=text: path.write_text(text))
+        _keep(record)
         print(name, {key: [round(100 * v[0], 1) for v in entry[key].values()] for key in SETS}, file=sys.stderr)
+
+
+def _keep(record: dict[str, Any]) -> None:
+    text = json.dumps(record, indent=1) + "\n"
+    write_whole(RECORD, lambda path: path.write_text(text))
 
 
 def _paired(result: anomaly.Result, other: anomaly.Result) -> dict[str, Any]:
@@ -193,7 +197,7 @@ def cost(args: argparse.Namespace) -> None:
         pairs = [(seconds(model), seconds(plain)) for _ in range(9)][2:]
         record["rows"][name]["forward_seconds"] = statistics.median(mine for mine, _ in pairs)
         record["rows"][name]["forward_ratio"] = statistics.median(mine / theirs for mine, theirs in pairs)
-    write_whole(RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    _keep(record)
 
 
 def _small(row: Row) -> Row:
