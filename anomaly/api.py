@@ -297,7 +297,7 @@ def fit(
         limit=limit,
         pixels=pixels,
         outliers=None if outliers is None else outliers_of(outliers),
-        seed=whole("seed", seed, 0, "a whole number of 0 or more"),
+        seed=whole("seed", seed),
         device=device,
     )
 

@@ -63,8 +63,8 @@ def folder_of_images(images: Path, labels: Path | None = None, *, classes: int |
     pairs = pair_folders(images, labels)
     count = classes
     if count is None:
-        largest = (read_label(label) for _, _, label in pairs)
-        count = 1 + max((int(found[found != IGNORED].max(initial=-1)) for found in largest), default=-1)
+        seen = {int(value) for _, _, label in pairs for value in np.unique(read_label(label))} - {IGNORED}
+        count = 1 + max(seen, default=-1)
         if count < 1:
             raise InputError(f"{labels}: expected class indices, found only {IGNORED} (none); give other label maps")
 

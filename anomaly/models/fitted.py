@@ -585,8 +585,8 @@ def check_members(gives: frozenset[str], members: Sequence[FeatureDensity]) -> N
         raise InputError("densities: expected one of the network's features, found several; leave the others out")
     if of_network and "features" not in gives:
         raise InputError(
-            f"densities: expected a network that gives features, found one that gives {', '.join(sorted(gives))}; use "
-            "a backbone"
+            "densities: expected a network that gives features, found one that gives "
+            f"{', '.join(sorted(gives)) or 'none'}; use a backbone"
         )
     if of_network and "class_log_likelihood" in gives:
         raise InputError(

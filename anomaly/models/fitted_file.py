@@ -150,8 +150,8 @@ def _check_network(path: Path, expected: dict[str, Any] | None, network: Model |
     own = model_identity(network)
     if changed := sorted(key for key in {**own, **expected} if own.get(key) != expected.get(key)):
         raise InputError(
-            f"{path}: expected the network it was fitted to, found one with other {changed[0]}; fit again, with "
-            "`anomaly fit`"
+            f"{path}: expected the network it was fitted to, found one with other {', '.join(changed)}; fit "
+            "again, with `anomaly fit`"
         )
 
 
@@ -195,8 +195,8 @@ def _backbones(
             name for name in {**own, **record} if name != "spec" and own.get(name) != record.get(name)
         ):
             raise InputError(
-                f"{path}: expected the backbone that the densities were fitted to, found one with other {changed[0]}; "
-                "name that backbone, or fit again"
+                f"{path}: expected the backbone that the densities were fitted to, found one with other "
+                f"{', '.join(changed)}; name that backbone, or fit again"
             )
         found.append(body)
     return found
