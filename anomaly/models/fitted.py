@@ -73,7 +73,7 @@ class FeatureDensity:
     backbone: Any = "efficientnet-lite0"
     of: str = "backbone"
     stages: tuple[int, ...] = (-2, -1)
-    sizes: tuple[int, ...] = (360,)
+    sizes: tuple[int, ...] = (540,)
     components: int = 0
     covariance: str = "diagonal"
     covariance_rank: int = 0
