@@ -428,7 +428,7 @@ def _weighted(members: Sequence[Member], spreads: Sequence[float]) -> list[Membe
         members: The terms.
         spreads: Standard deviation of the log-likelihood of each over the ordinary pixels.
     """
-    scaled = [one.settings.emphasis / spread for one, spread in zip(members, spreads, strict=True)]
+    scaled = [one.settings.weight / spread for one, spread in zip(members, spreads, strict=True)]
     return [replace(one, weight=each / scaled[0]) for one, each in zip(members, scaled, strict=True)]
 
 

@@ -28,8 +28,6 @@ WITHOUT_LABELS, OF_A_CLASS = 30, 5
 """Default number of components of a density for all pixels, and of the density of one class."""
 OF = ("backbone", "features", "logits", "likelihood")
 """What a density is of: a frozen backbone, or one of three outputs of the network."""
-LOGITS_WEIGHT = 2.0
-"""Default weight of logits, chosen on the development halves of CamVid-OOD and RoadAnomaly (docs/study.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ class FeatureDensity:
         neighbours: Number of the neighbour whose distance gives the density of a memory bank.
         pixels: Largest number of pixels that the density of a class is fitted to.
         weight: Weight of the log-likelihood in an ensemble, after all terms are scaled to the same standard deviation
-            over the ordinary pixels. Default: 1, and 2 for logits.
+            over the ordinary pixels.
         mean: Mean of each RGB channel, for a backbone that is a module.
         std: Standard deviation of each channel.
 
@@ -83,7 +81,7 @@ class FeatureDensity:
     bank: int = 0
     neighbours: int = 1
     pixels: int = 20_000
-    weight: float = 0.0
+    weight: float = 1.0
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -133,11 +131,6 @@ class FeatureDensity:
     def fitted(self) -> bool:
         """Whether there is a density to fit; logits and a network's own likelihood are used as they are."""
         return self.of in ("backbone", "features")
-
-    @property
-    def emphasis(self) -> float:
-        """The weight, or the default one."""
-        return self.weight or (LOGITS_WEIGHT if self.of == "logits" else 1.0)
 
     def plain(self) -> dict[str, Any]:
         """All settings but those that say where the backbone is found, which its record has."""

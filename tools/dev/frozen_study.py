@@ -79,8 +79,8 @@ ROWS = {
         score="marginal_nll",
     ),
     "twin+540, gmm_nll": Row("softmax network + 540 pixels, `gmm_nll`", "twin", (f"{LITE0}:sizes=540",)),
-    "twin+540, weight 1": Row(
-        "softmax network (weight 1) + 540 pixels", "twin", (f"{LITE0}:sizes=540",), "logits:weight=1",
+    "twin+540, weight 2": Row(
+        "softmax network (weight 2) + 540 pixels", "twin", (f"{LITE0}:sizes=540",), "logits:weight=2",
         score="marginal_nll",
     ),
     "360": Row("360 pixels", densities=(f"{LITE0}:sizes=360",)),
@@ -103,6 +103,8 @@ ROWS = {
     ),
     "540-outliers, gmm_nll": Row("540 pixels, `gmm_nll` beside it", densities=(f"{LITE0}:sizes=540",), outliers=True),
 }  # fmt: skip
+BEST = ("twin", "gmmseg", "540", "twin192+480", "twin+540")
+"""Rows of the short table."""
 REFERENCES = ("twin", "540")
 """Rows from which the paired differences of the others are taken."""
 
@@ -229,7 +231,7 @@ def write(record: dict[str, Any]) -> None:
         text = page.read_text() if page.is_file() else ""
 
         def made(found: re.Match[str]) -> str:
-            table = {"rows": _rows, "paired": _differences}[found["what"]](record["rows"])
+            table = {"rows": _rows, "paired": _differences, "best": _best}[found["what"]](record["rows"])
             return f"{found[1]}\n{table}\n{found[3]}"
 
         if text and (new := MARK.sub(made, text)) != text:
@@ -241,10 +243,23 @@ def _rows(rows: dict[str, Any]) -> str:
     lines = [f"| what | {' | '.join(head)} | cost | fit, s |", "| --- |" + " ---: |" * (len(head) + 2)]
     for row in rows.values():
         values = [_value(row[dataset][metric]) for dataset in SETS for metric in METRICS]
-        ratio = f"{row['forward_ratio']:.2f}" if "forward_ratio" in row else ""
         fit = f"{row['fit_seconds']:.0f}" if row["densities"] else ""
-        lines.append(f"| {row['what']} | {' | '.join(values)} | {ratio} | {fit} |")
+        lines.append(f"| {row['what']} | {' | '.join(values)} | {_ratio(row)} | {fit} |")
     return "\n".join(["", *lines, ""])
+
+
+def _best(rows: dict[str, Any]) -> str:
+    """The rows to know: AP, with FPR95 in brackets, and the cost."""
+    lines = ["| what | `camvid_ood` | `road_anomaly` | cost |", "| --- | ---: | ---: | ---: |"]
+    for name in BEST:
+        row = rows[name]
+        cells = [f"{100 * row[dataset]['ap'][0]:.0f} ({100 * row[dataset]['fpr95'][0]:.0f})" for dataset in SETS]
+        lines.append(f"| {row['what']} | {' | '.join(cells)} | {_ratio(row)} |")
+    return "\n".join(["", *lines, ""])
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    return f"{row['forward_ratio']:.2f}" if "forward_ratio" in row else ""
 
 
 def _differences(rows: dict[str, Any]) -> str:
