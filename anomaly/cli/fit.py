@@ -118,9 +118,9 @@ def _fit(args: argparse.Namespace, processes: Processes) -> None:
         way = f"--fitted {out} {' '.join(files)}"
     else:
         way = f"--{'model' if model is None else 'fitted'} {out}"
-    named = ["--model", *words] if len(words) == 1 else words
+    model_named = ["--model", *words] if len(words) == 1 else words
     what = "a detector" if model is None else "for this model"
-    print(f"wrote {out}, {what}: anomaly evaluate {' '.join([*named, way])} --data NAME")
+    print(f"wrote {out}, {what}: anomaly evaluate {' '.join([*model_named, way])} --data NAME")
 
 
 def _images(args: argparse.Namespace, model: Model | None) -> TrainingImages:
