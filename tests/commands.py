@@ -22,7 +22,6 @@ TOOLS = {
     "negative_control": "anomaly control",
     "train": "gmmseg train",
     "test": "gmmseg test",
-    "fit_gmm": "gmmseg fit",
     "convert_checkpoint": "gmmseg convert",
     "ship_checkpoint": "gmmseg publish",
 }

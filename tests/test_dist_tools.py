@@ -2,17 +2,20 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.models.fitted_file import KIND
 from anomaly.utils.state_file import read_state
+from tests.processes import start_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = f"""
@@ -63,7 +66,8 @@ def call(tmp_path):
     (folder / "toy config.py").write_text(CONFIG)
 
     def run(*command):
-        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        paths = os.pathsep.join(map(str, (folder, ROOT)))
+        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
@@ -71,12 +75,32 @@ def call(tmp_path):
     return run
 
 
+def run_tool(folder, count, tool, *words):
+    """Run a tool of tools/ in so many processes; of several, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = []
+    for rank in range(count):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        environment = {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        environment |= {**meeting, **{name: str(value) for name, value in place.items()}} if count > 1 else {}
+        more = ("--launcher", "pytorch") if count > 1 else ()
+        files = {"out": f"out{rank}.txt", "err": f"err{rank}.txt"}
+        processes.append(start_tool(tool, (*words, *more), folder, environment=environment, **files))
+    for process in processes:
+        process.join(240)
+    written = "".join((folder / f"err{rank}.txt").read_text() for rank in range(count))
+    assert [process.exitcode for process in processes] == [0] * count, written
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_network_and_test_it_as_one_does(call):
     folder = call.folder
     write_street_scenes(folder / "data/street_scenes", train=5, val=3, open_world=1, size=(64, 96), seed=3)
-    train, test = str(ROOT / "tools/dist_train.sh"), str(ROOT / "tools/dist_test.sh")
-    status, log = call(train, "toy config.py", "2", "--work-dir", "a run", "--data-root", "data")
+    status, log = call(
+        str(ROOT / "tools/dist_train.sh"), "toy config.py", "2", "--work-dir", "a run", "--data-root", "data"
+    )
     assert status == 0, log
     (first, pixels, images), (second, more_pixels, other_images) = (
         torch.load(folder / f"a run/rank{rank}.pth", weights_only=True) for rank in (0, 1)
@@ -95,17 +119,14 @@ def test_two_processes_train_one_network_and_test_it_as_one_does(call):
     assert sum(map(sum, record["remembered"])) == first["decode_head.classifier.em.memory.pushed"].clamp(max=50).sum()
 
     arguments = ("toy config.py", "a run/iter_3.pth")
-    status, log = call(test, *arguments, "2", "--work-dir", "two", "--data-root", "data", "--out", "two.json")
-    assert status == 0, log
-    one = (sys.executable, str(ROOT / "tools/test.py"), *arguments)
-    status, log = call(*one, "--work-dir", "one", "--data-root", "data", "--out", "one.json")
-    assert status == 0, log
+    for count, name in ((1, "one"), (2, "two")):
+        words = ("--work-dir", name, "--data-root", "data", "--out", f"{name}.json")
+        run_tool(folder, count, "test.py", *arguments, *words)
     figures = json.loads((folder / "two.json").read_text())
     assert figures == json.loads((folder / "one.json").read_text())
     assert figures["frames"] == 3
     assert figures["mIoU"] > 0
 
-    evaluate = str(ROOT / "tools/dist_eval.sh")
     words = (
         "--data",
         "street_scenes",
@@ -117,11 +138,8 @@ def test_two_processes_train_one_network_and_test_it_as_one_does(call):
         "--scores",
         "gmm_nll",
     )
-    status, log = call(evaluate, *arguments, "2", *words, "--out", "two eval")  # the closed set is that of the config
-    assert status == 0, log
-    one = (sys.executable, str(ROOT / "tools/ood_eval.py"), *arguments)
-    status, log = call(*one, *words, "--out", "one eval")
-    assert status == 0, log
+    for count, name in ((1, "one"), (2, "two")):  # the closed set is that of the config
+        run_tool(folder, count, "ood_eval.py", *arguments, *words, "--out", f"{name} eval")
     records = [json.loads((folder / f"{count} eval/results.json").read_text()) for count in ("one", "two")]
     for name in ("closed_set", "datasets", "settings"):
         assert records[0][name] == records[1][name]
@@ -136,18 +154,23 @@ def test_two_processes_fit_what_one_fits(call):
     write_street_scenes(folder / "data/street_scenes", train=5, val=1, open_world=1, size=(64, 96), seed=3)
     network = ("configs/demo/segformer-gmmseg_street_scenes.py", "checkpoints/street_scenes.pth", "--data-root", "data")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    backbone = ("--backbone", "efficientnet-lite0:sizes=96:pixels=300:components=2", "--pixels", "300")
     fitted = []
     for out, starter, more in (("one", (sys.executable,), ()), ("two", torchrun, ("--launcher", "pytorch"))):
-        status, log = call(*starter, str(ROOT / "tools/fit.py"), *network, *backbone, "--out", f"{out}.npz", *more)
+        words = ("--backbone", "efficientnet-lite0:pixels=300", "--pixels", "300", "--out", f"{out}.npz", *more)
+        status, log = call(*starter, str(ROOT / "tools/fit.py"), *network, *words)
         assert status == 0, log
-        assert log.count("5 images in") == 1
         with read_state(folder / f"{out}.npz", KIND) as (header, arrays):
-            del header["record"]["command"], header["statistics"]["origin"]["command"]
-            fitted.append((header, [array.tobytes() for array in arrays]))
-    assert fitted[0] == fitted[1]
-    assert len(fitted[0][0]["images"]) == 5
-    assert len(fitted[0][0]["members"]) == 1
+            names = [name for member in header["members"] for name in member["tensors"]]
+            fitted.append((header, list(arrays)))
+            assert {"whitening.matrix", "known.means", "known.stds"} <= set(names)
+    (one, arrays), (two, other_arrays) = fitted
+    assert len(arrays) == len(other_arrays) > len(names)  # those of scores too
+    assert all(np.array_equal(first, second) for first, second in zip(arrays, other_arrays, strict=True))
+    for header in (one, two):
+        assert "--out" in header["record"].pop("command")
+        assert "--out" in header["statistics"]["origin"].pop("command")
+    assert one == two
+    assert len(one["images"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -163,7 +186,7 @@ def test_missing_arguments_are_told(call, tool, arguments):
 
 @pytest.mark.slow
 def test_bad_config_is_told(call):
-    status, log = call(str(ROOT / "tools/dist_train.sh"), "nothing.py", "2")
+    status, log = call(str(ROOT / "tools/dist_train.sh"), "nothing.py", "1")
     assert status != 0
     assert "error: config nothing.py does not exist" in log
 

@@ -6,10 +6,8 @@ import pickle
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,9 +31,8 @@ from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores
 from anomaly.utils.processes import ALONE, Processes
-from tests.processes import leave, start
+from tests.processes import leave, start, start_tool
 
-ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("road", "sky", "tree")
 ENCODING = {0: KNOWN, 1: KNOWN, 2: KNOWN, 3: ANOMALY, 255: IGNORE}
 SIZES = ((40, 60), (30, 48), (64, 80), (40, 60), (33, 57), (40, 60), (20, 90))
@@ -239,7 +236,7 @@ def test_many_processes_give_what_one_gives(folder, alone, tmp_path, world):
 class Run:
     """The processes of one command, as a launcher would start them."""
 
-    def __init__(self, place, world, *words, launcher="pytorch", limits=None, more=None):
+    def __init__(self, place, world, *words, launcher="pytorch", before=None, more=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -252,21 +249,18 @@ class Run:
         for rank in range(world):
             own = dict(zip(names, map(str, (rank, world, rank)), strict=True))
             meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            environment = {**os.environ, **own, **meeting, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-            command = [sys.executable, str(ROOT / "tools/ood_eval.py"), *map(str, words), "--launcher", launcher]
-            command += (more or {}).get(rank, ())
-            files = [open(place / f"{name}{rank}.txt", "wb") for name in ("out", "err")]  # noqa: SIM115
-            limit = (limits or {}).get(rank)
-            self.processes.append(
-                subprocess.Popen(
-                    command, cwd=place, env=environment, stdout=files[0], stderr=files[1], preexec_fn=limit
-                )
-            )
+            environment = {**own, **meeting, "OMP_NUM_THREADS": "1"}
+            command = [*words, "--launcher", launcher, *(more or {}).get(rank, ())]
+            files = {"out": f"out{rank}.txt", "err": f"err{rank}.txt", "before": (before or {}).get(rank)}
+            self.processes.append(start_tool("ood_eval.py", command, place, environment=environment, **files))
         self.place = place
 
     def wait(self, seconds=120):
         """Wait for all processes; give their statuses, and all that was written to stderr."""
-        statuses = [process.wait(seconds) for process in self.processes]
+        for process in self.processes:
+            process.join(seconds)
+        statuses = [process.exitcode for process in self.processes]
+        assert None not in statuses, "a process does not end"
         return statuses, "".join((self.place / f"err{rank}.txt").read_text() for rank in range(len(statuses)))
 
 
@@ -305,25 +299,25 @@ def kept(place, out):
 
 def alone_in(place, *words):
     """The same command in one process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "tools/ood_eval.py"), *map(str, words)]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
+    process = start_tool("ood_eval.py", words, place, environment={"OMP_NUM_THREADS": "1"})
+    process.join(120)
+    out, err = ((place / name).read_text() for name in ("out.txt", "err.txt"))
+    assert process.exitcode == 0, err
+    return out, err
 
 
 @pytest.mark.slow
 def test_the_command_writes_what_one_process_writes_and_prints_it_once(place):
     words = ("--model", "net.py:model", *FOLDER, "--report", "--save-states", "--bootstrap", "20")
-    one = alone_in(place, *words, "--out", "one", "--save-scores", "maps1")
+    out, err = alone_in(place, *words, "--out", "one", "--save-scores", "maps1")
     run = Run(place, 2, *words, "--out", "two", "--save-scores", "maps2", launcher="slurm")
     statuses, written = run.wait()
     assert statuses == [0, 0], written
     assert kept(place, "one") == kept(place, "two")
     assert (place / "two/report.html").stat().st_size > 50_000
-    assert (place / "out0.txt").read_text() == one.stdout.replace("one", "two")
+    assert (place / "out0.txt").read_text() == out.replace("one", "two")
     assert (place / "out1.txt").read_text() == ""
-    assert written.count("known") == one.stderr.count("known")
+    assert written.count("known") == err.count("known")
     maps = [
         {str(p.relative_to(place / m)): p.read_bytes() for p in (place / m).rglob("*.npy")} for m in ("maps1", "maps2")
     ]
@@ -338,10 +332,10 @@ def test_a_killed_process_ends_all_and_the_next_run_goes_on_from_stored_maps(pla
     for _ in range(600):
         time.sleep(0.1)
         maps = sorted((place / "maps").rglob("*.npy"))
-        if maps or any(process.poll() is not None for process in run.processes):
+        if maps or any(process.exitcode is not None for process in run.processes):
             break
     assert maps, run.wait()
-    run.processes[1].send_signal(signal.SIGKILL)
+    run.processes[1].kill()
     killed = time.monotonic()
     statuses, written = run.wait(60)
     assert time.monotonic() - killed < 60
@@ -364,11 +358,9 @@ def test_a_killed_process_ends_all_and_the_next_run_goes_on_from_stored_maps(pla
 
 @pytest.mark.slow
 def test_an_error_of_one_process_is_told_once_and_leaves_nothing(place):
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-
+    small_files = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     words = ("--model", "net.py:model", *FOLDER, "--heatmaps", "none", "--out", "out")
-    statuses, written = Run(place, 2, *words, "--memory", "1e-9", limits={1: small_files}).wait()
+    statuses, written = Run(place, 2, *words, "--memory", "1e-9", before={1: small_files}).wait()
     assert statuses[1] == 2
     assert 0 not in statuses
     assert errors_in(written) == 1
@@ -431,10 +423,8 @@ def test_other_data_on_another_process_is_found(place, tmp_path_factory):
     Image.fromarray(label).save(elsewhere / "labels/3.png")
     (elsewhere / "net.py").write_text((place / "net.py").read_text())
 
-    def there():
-        os.chdir(elsewhere)
-
-    run = Run(place, 2, "--model", "net.py:model", *FOLDER, "--out", "out", limits={1: there})
+    there = partial(os.chdir, elsewhere)
+    run = Run(place, 2, "--model", "net.py:model", *FOLDER, "--out", "out", before={1: there})
     statuses, written = run.wait()
     assert 0 not in statuses
     assert errors_in(written) == 1

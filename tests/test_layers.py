@@ -32,7 +32,7 @@ NEEDS_TORCH = (
     *("anomaly.density", "anomaly.fitting"),
     "anomaly.postprocessing.on_device",
     *(f"anomaly.scores.{path.stem}" for path in (ROOT / "anomaly/scores").glob("[!_]*.py") if path.stem != "registry"),
-    *(f"gmmseg.{name}" for name in ("checkpoints", "classifier", "em", "functional", "memory", "mixture", "posthoc")),
+    *(f"gmmseg.{name}" for name in ("checkpoints", "classifier", "em", "functional", "memory", "mixture")),
     "gmmseg.settings",
 )
 

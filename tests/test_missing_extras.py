@@ -67,6 +67,7 @@ NEED = {
         ["anomaly", "evaluate", "--model", "module.py:model", *FOLDERS],
         ["anomaly", "save-scores", "--model", "mine.py:score", "--images", "images", "--out", "maps"],
         ["anomaly", "look", "images", "--model", "mine.py:score", "--out", "look.html"],
+        ["anomaly", "fit", "--images", "images", "--out", "detector.npz"],
         "import anomaly; anomaly.TorchModel",
         "import anomaly; anomaly.ScoreModel",
         "import anomaly; anomaly.load_model(lambda image: image.mean(2))",
@@ -89,7 +90,7 @@ NEED = {
         ["anomaly", "save-scores", "a.py", "b.pth", "--images", "images", "--out", "maps"],
         ["gmmseg", "train", "configs/demo/segformer-gmmseg_street_scenes.py"],
         ["gmmseg", "test", "a.py", "b.pth"],
-        ["gmmseg", "fit", "a.py", "b.pth", "--out", "fitted"],
+        ["gmmseg", "fit", "a.py", "b.pth", "--out", "fitted.npz"],
         ["gmmseg", "convert", "a.pth", "b.pth", "--config", "a.py"],
         ["gmmseg", "publish", "a.py", "b.pth", "c.pth"],
         "import anomaly; anomaly.load_model('a.py', 'b.pth')",
@@ -133,7 +134,7 @@ def test_networks_of_hugging_face_need_no_openmmlab(folder):
     cases = [
         ["anomaly", "evaluate", "--model", "segformer", *FOLDERS, "--report", "--out", "out"],
         ["anomaly", "look", "images", "--model", "segformer", "--out", "look.html"],
-        ["gmmseg", "fit", "--model", "segformer", "--folder", "images", "labels", "--out", "fitted"],
+        ["anomaly", "fit", "--model", "segformer", "--images", "images", "--labels", "labels", "--out", "fitted.npz"],
     ]
     found = run_without(["mmengine", "mmcv", "mmseg", "efficientnet_lite_pytorch"], cases, folder)
     assert [status for status, _ in found] == [0, 0, 0], found
@@ -145,9 +146,10 @@ def test_backbones_need_neither_openmmlab_nor_transformers(folder):
     cases = [
         f"{load}load_backbone('efficientnet-lite0')",
         f"{load}load_backbone('module.py:model', mean=(0, 0, 0), std=(1, 1, 1))",
+        ["anomaly", "fit", "--images", "images", "--limit", "1", "--out", "detector.npz"],
     ]
     found = run_without(["mmengine", "mmcv", "mmseg", "transformers", "huggingface_hub"], cases, folder)
-    assert [status for status, _ in found] == [0, 0], found
+    assert [status for status, _ in found] == [0, 0, 0], found
 
 
 def test_package_of_no_extra_is_an_error_as_it_is():

@@ -67,9 +67,9 @@ def test_network_of_others():
             assert f"| {' | '.join(cells)} |" in table
 
 
-def test_posthoc_figures():
+def test_fitted_figures():
     scores = read_results(ROOT / "results" / "deeplabv3plus_posthoc-gmm.json").datasets[0].scores
-    page = " ".join((ROOT / "docs" / "posthoc.md").read_text().split())
+    page = " ".join((ROOT / "docs" / "fitting.md").read_text().split())
     for name in ("gmm_nll", "energy"):
         found = {figure: 100 * value for figure, value in scores[name].values.items()}
         assert "{auroc:.1f} / {ap:.1f} / {fpr95:.1f}".format(**found) in page

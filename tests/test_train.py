@@ -100,6 +100,28 @@ def test_train_resume_test_and_evaluate(call, capsys, monkeypatch, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("scenes")
+@pytest.mark.parametrize(
+    ("tool", "part", "words"),
+    [
+        ("fit", "train", ("--out", "made")),
+        ("test", "val", ("--work-dir", "made")),
+        ("train", "train", ("--work-dir", "made")),
+        ("train", "val", ("--work-dir", "made")),
+        ("ood_eval", "val", ("--sets", "street_scenes", "--out", "made")),
+    ],
+)
+def test_frames_of_another_suffix_are_not_passed_over(call, capsys, tmp_path, tool, part, words):
+    path = next(Path("data/street_scenes/leftImg8bit", part).rglob("*_leftImg8bit.png"))
+    path.rename(path.with_suffix(".jpg"))
+    assert call(tool, CONFIG, *(() if tool == "train" else (str(ROOT / "checkpoints/street_scenes.pth"),)), *words) == 2
+    expected = "expected images that end in _leftImg8bit.png and label maps"
+    found = f"found {path.with_suffix('.jpg')} with a label map (1 such frames beside"
+    _ends_with_one_sentence(capsys, expected, found)
+    assert not list(tmp_path.glob("made*"))
+
+
 def _ends_with_one_sentence(capsys, *parts):
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ")

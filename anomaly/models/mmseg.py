@@ -182,7 +182,7 @@ class MMSegModel:
         )
         if getattr(model, "num_classes", None) == 1:  # a generative network: its likelihood is still informative
             self.gives -= {"logits"}
-        self.linear = _linear(self._last if self._last is not None else getattr(model, "last_layer", None))
+        self.linear = _linear(self._last)
 
     @property
     def weights(self) -> str:

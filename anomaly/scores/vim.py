@@ -53,7 +53,7 @@ def check(*, alpha: Tensor | None = None, **_: Tensor) -> None:
     if alpha is not None and not alpha > 0:
         raise InputError(
             f"score 'vim': expected statistics with a scale above 0, found {float(alpha):.6g} (from an earlier "
-            "version), which would invert the score; fit it again, with anomaly fit-scores"
+            "version), which would invert the score; fit it again, with anomaly fit"
         )
 
 

@@ -9,7 +9,6 @@ from gmmseg.models.heads import (
     SegformerGMMSegHead,
     UPerGMMSegHead,
 )
-from gmmseg.models.posthoc_segmentor import PosthocCascadeSegmentor, PosthocSegmentor
 from gmmseg.models.segmentor import CascadeGMMSegmentor, GMMSegmentor, LikelihoodSegmentor
 from gmmseg.models.transformers_backbone import TransformersBackbone
 
@@ -24,8 +23,6 @@ __all__ = [
     "GMMSegmentor",
     "LikelihoodSegmentor",
     "OCRGMMSegHead",
-    "PosthocCascadeSegmentor",
-    "PosthocSegmentor",
     "SegformerGMMSegHead",
     "TransformersBackbone",
     "UPerGMMSegHead",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
-from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from gmmseg.models.frozen_depth import FrozenDepth
+from anomaly.errors import InputError
 from gmmseg.registry import MODELS
 
 
@@ -23,8 +22,6 @@ class LikelihoodSegmentor(EncoderDecoder):
     same way. Subclasses implement :meth:`describe`.
 
     Args:
-        frozen: Arguments of :class:`gmmseg.models.frozen_depth.FrozenDepth`, whose log-likelihoods are added;
-            ``None`` for no frozen copy. ``gmmseg fit --frozen`` fits it.
         **kwargs: Arguments of the mmseg segmentor.
 
     Attributes:
@@ -33,32 +30,10 @@ class LikelihoodSegmentor(EncoderDecoder):
 
     describes: tuple[str, ...] = ("logits", "class_log_likelihood", "component_log_prob", "component_peak", "features")
 
-    def __init__(self, *, frozen: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
+        if "frozen" in kwargs:
+            fitted_before()
         super().__init__(**kwargs)
-        self.frozen = None if frozen is None else FrozenDepth(num_classes=self.num_classes, **frozen)
-        if self.frozen is not None:
-            self.describes = tuple(name for name in self.describes if name != "component_peak")
-
-    def with_frozen(self, inputs: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add the log-likelihoods of the frozen copy to maps of the network.
-
-        With a frozen copy, ``component_peak`` is removed: the value of a component then includes a whole mixture
-        over the frozen features, which has no known peak.
-
-        Args:
-            inputs: Preprocessed images. Shape ``(B, 3, H, W)``.
-            found: Maps by name, such as those of :meth:`describe`.
-
-        Returns:
-            The changed maps; ``found`` itself without a frozen copy.
-        """
-        if self.frozen is None:
-            return found
-        added = self.frozen(inputs)
-        added = resize(added, found["logits"].shape[2:], mode="bilinear", align_corners=self.align_corners)
-        more = {"class_log_likelihood": added, "component_log_prob": added[:, :, None]}
-        kept = {name: value for name, value in found.items() if name in self.describes}
-        return {name: value + more[name] if name in more else value for name, value in kept.items()}
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
         """Compute all maps that the mixtures give, at the decode head's resolution.
@@ -69,8 +44,7 @@ class LikelihoodSegmentor(EncoderDecoder):
         Returns:
             Maps by name: ``logits`` and ``class_log_likelihood``, both ``(B, C, h, w)``; ``component_log_prob
             (B, C, P, h, w)``, log-densities of the components, including their weights; ``component_peak (C, P)``,
-            their values at the components' means (absent with a frozen copy); ``features (B, D, h, w)``, the
-            embeddings.
+            their values at the components' means; ``features (B, D, h, w)``, the embeddings.
         """
         raise NotImplementedError
 
@@ -140,7 +114,7 @@ class GMMSegmentor(LikelihoodSegmentor):
 
     def describe(self, inputs: Tensor) -> dict[str, Tensor]:
         """Compute the maps of :meth:`LikelihoodSegmentor.describe` for images of shape ``(B, 3, H, W)``."""
-        return self.with_frozen(inputs, self.decode_head.describe(self.extract_feat(inputs)))
+        return self.decode_head.describe(self.extract_feat(inputs))
 
 
 @MODELS.register_module()
@@ -153,4 +127,17 @@ class CascadeGMMSegmentor(LikelihoodSegmentor, CascadeEncoderDecoder):
         logits = self.decode_head[0].forward(features)
         for head in self.decode_head[1:-1]:
             logits = head.forward(features, logits)
-        return self.with_frozen(inputs, self.decode_head[-1].describe(features, logits))
+        return self.decode_head[-1].describe(features, logits)
+
+
+@MODELS.register_module(name=["PosthocSegmentor", "PosthocCascadeSegmentor"])
+def fitted_before(**_: Any) -> NoReturn:
+    """Refuse the networks that ``gmmseg fit`` wrote up to version 0.2.
+
+    Raises:
+        InputError: Always.
+    """
+    raise InputError(
+        "model: expected a network, found one with mixtures that `gmmseg fit` of version 0.2 wrote, which are not read "
+        "any more; run `gmmseg fit` with the config and the checkpoint of the network itself again"
+    )

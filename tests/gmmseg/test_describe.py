@@ -3,19 +3,20 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
+from mmseg.models import SegDataPreProcessor
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from anomaly.density.sample import StratifiedSample
 from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import check_scores
+from anomaly.models.backbone import Backbone
+from anomaly.models.fitted import FeatureDensity, FittedModel, Member
 from anomaly.models.mmseg import MMSegModel
 from anomaly.models.views import predict_inputs
 from anomaly.scores import get_scores
-from gmmseg.models.posthoc_segmentor import posthoc_config
 from tests.gmmseg.networks import segformer
-from tests.gmmseg.test_posthoc import build, network_config, pair
 from tests.oracles import bilinear
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -81,85 +82,48 @@ def test_gmmseg_head(channels):
     assert_close(found, expected)
 
 
-def randomised(densities, width=0.9):
-    """Mixtures where the third class has one component of two, and the last none."""
-    densities.means.normal_(std=0.3)
-    densities.stds.uniform_(0.2, width)
-    densities.log_weights.normal_()
-    densities.log_weights[2, 1] = densities.log_weights[3] = -torch.inf
-
-
-def described_posthoc(network):
-    """What the network says, and what its mixtures and last layer should say of the features under the latter."""
-    found, features = described(network, network.last_layer)
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    densities = network.densities
-    means, stds, log_weights = (numpy(each) for each in (densities.means, densities.stds, densities.log_weights))
-    log_prob = log_densities(unit, means, stds) + log_weights[..., None, None]
-    weight, bias = numpy(network.last_layer.weight)[..., 0, 0], numpy(network.last_layer.bias)
-    return found, {
-        "logits": np.einsum("bdhw,cd->bchw", features, weight) + bias[:, None, None],
-        "class_log_likelihood": np.maximum(logsumexp(log_prob, axis=2), -1e9),
-        "component_log_prob": log_prob,
-        "component_peak": norm.logpdf(means, means, stds).sum(2) + log_weights,
-        "features": features,
-    }
-
-
-@pytest.mark.parametrize("cascade", [False, True])
-def test_mixtures_fitted_afterwards(cascade):
-    _, network = pair(cascade=cascade)
-    randomised(network.densities)
-    found, expected = described_posthoc(network)
-    assert np.isneginf(expected["component_log_prob"]).any()
-    assert_close(found, expected)
-
-
-def frozen_network():
-    """A network with mixtures over its own features and over those of a frozen backbone at two sizes."""
-    torch.manual_seed(0)
-    config = posthoc_config(network_config(), 2)
-    frozen = {"backbone": dict(config.model.backbone), "stage": -1, "channels": 32, "scales": (1.0, 2.0)}
-    config.model.frozen = {**frozen, "num_components": 2, "weight": 0.25}
-    network = build(config)
-    for densities in (network.densities, network.frozen.densities):
-        randomised(densities)
-    network.frozen.densities.centre.normal_()
-    network.frozen.densities.whitening.normal_(std=0.1)
-    return network
-
-
-def test_frozen_copy():
-    network = frozen_network()
-    found, expected = described_posthoc(network)
-    frozen = network.frozen.densities
-    with torch.no_grad():
-        twice = F.interpolate(IMAGES, (128, 128), mode="bilinear", antialias=True)
-        small, large = (numpy(network.frozen.backbone(each)[-1]) for each in (IMAGES, twice))
-    features = np.concatenate([bilinear(small, *large.shape[2:]), large], axis=1)
-    away = features - numpy(frozen.centre)[:, None, None]
-    white = np.einsum("bdhw,de->behw", away, numpy(frozen.whitening))
-    log_prob = log_densities(white, numpy(frozen.means), numpy(frozen.stds))
-    likelihood = logsumexp(log_prob + numpy(frozen.log_weights)[..., None, None], axis=2)
-    added = bilinear(0.25 * np.maximum(likelihood, -1e9), *found["logits"].shape[2:])
-    expected["class_log_likelihood"] += added
-    expected["component_log_prob"] += added[:, :, None]
-    del expected["component_peak"]
-    assert_close(found, expected)
-
-
 def model_of(network):
-    network.data_preprocessor = torch.nn.Identity()
+    network.data_preprocessor = SegDataPreProcessor(mean=[120.0] * 3, std=[60.0] * 3)
     pipeline = [{"type": "LoadImageFromFile"}, {"type": "PackSegInputs"}]
     return MMSegModel(Config({"default_scope": "mmseg", "test_pipeline": pipeline}), network, "cpu")
 
 
-def test_no_nearest_component_with_a_frozen_copy():
-    model = model_of(frozen_network())
-    assert model.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
-    check_scores(get_scores(["gmm_nll", "marginal_nll"]), model)
-    with pytest.raises(InputError, match=r"component_peak \(with a frozen copy of the backbone, components have no"):
-        check_scores(get_scores(["nearest_component"]), model)
+def test_density_of_a_backbone_is_added():
+    """To likelihoods and components alike; logits and features stay, and a component has no known peak any more."""
+    torch.manual_seed(0)
+    model = model_of(segformer())
+    blocks = Backbone(torch.nn.Conv2d(3, 6, 8, stride=8), mean=(0.4,) * 3, std=(0.2,) * 3, device="cpu")
+    settings = FeatureDensity(backbone="blocks", stages=(-1,), sizes=(64,))
+    densities = settings.densities(6, 5, labelled=True)
+    sample = StratifiedSample(5, 200, 6, torch.Generator().manual_seed(0))
+    sample.add(torch.randn(1000, 6), torch.arange(1000) % 5)
+    densities.fit(sample, torch.Generator().manual_seed(0))
+    fitted = FittedModel(model, [Member(settings=settings, densities=densities, backbone=blocks, weight=0.25)])
+    image = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy()
+    found, plain = fitted(fitted.prepare(image)[None]), model(model.prepare(image)[None])
+    assert torch.equal(found.logits, plain.logits)
+    assert torch.equal(found.features, plain.features)
+
+    weight, bias = numpy(blocks.network.weight), numpy(blocks.network.bias)
+    cells = ((image / 255 - 0.4) / 0.2).reshape(8, 8, 8, 8, 3)  # row, row in a block, column, column in a block
+    maps = np.einsum("yixjc,dcij->dyx", cells, weight) + bias[:, None, None]
+    white = np.einsum(
+        "dyx,de->eyx", maps - numpy(densities.whitening.centre)[:, None, None], numpy(densities.whitening.matrix)
+    )
+    known = densities.known
+    log_prob = (
+        log_densities(white[None], numpy(known.means), numpy(known.stds)) + numpy(known.log_weights)[..., None, None]
+    )
+    added = 0.25 * bilinear(logsumexp(log_prob, axis=2), 16, 16)
+    np.testing.assert_allclose(found.class_log_likelihood - plain.class_log_likelihood, added, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        found.component_log_prob - plain.component_log_prob, added[:, :, None].repeat(2, 2), rtol=1e-3, atol=1e-3
+    )
+
+    assert fitted.gives == {"logits", "class_log_likelihood", "component_log_prob", "features"}
+    check_scores(get_scores(["gmm_nll", "marginal_nll"]), fitted)
+    with pytest.raises(InputError, match="'nearest_component' needs the network's component_peak"):
+        check_scores(get_scores(["nearest_component"]), fitted)
 
 
 def test_one_class_has_likelihoods_alone():

@@ -1,12 +1,18 @@
 # ruff: noqa: RUF012 (class attributes that describe a network)
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmseg.models.decode_heads import SegformerHead
 
 from anomaly.errors import InputError
+from anomaly.models.mmseg import build_model
 from gmmseg.models.heads import FastSegformerHead
 from tests.gmmseg.head_tester import BN, HeadTester
 from tests.gmmseg.networks import segformer
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestSegformer(HeadTester):
@@ -94,3 +100,20 @@ def test_prediction_is_the_largest_likelihood_of_each_pixel():
 def test_unknown_mixture_key_is_an_error():
     with pytest.raises(InputError, match="unknown mixture setting 'num_prototype'"):
         segformer(mixture={"num_prototype": 3})
+
+
+@pytest.mark.parametrize(
+    "former",
+    [
+        {"type": "gmmseg.PosthocSegmentor", "num_components": 5},
+        {"type": "gmmseg.PosthocCascadeSegmentor", "num_components": 5, "frozen": {"stage": -1}},
+        {"frozen": {"stage": -1}},
+    ],
+)
+def test_networks_with_mixtures_of_version_0_2_are_refused(former):
+    config = Config.fromfile(ROOT / "configs/gmmseg/segformer-gmmseg_mit-b0_8xb2-160k_ade20k-512x512.py")
+    config.merge_from_dict({"model": former})
+    with pytest.raises(
+        InputError, match=r"^model: expected a network, [^.]* version 0\.2 .*; run `gmmseg fit` with [^.]*$"
+    ):
+        build_model(config)

@@ -13,14 +13,11 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from anomaly.errors import InputError
-from anomaly.models.mmseg import build_model, quiet_mmengine
+from anomaly.models.mmseg import quiet_mmengine
 from anomaly.results.records import read_results
 from gmmseg.models import TransformersBackbone
-from gmmseg.models.frozen_depth import pretrained_backbone
-from gmmseg.training.posthoc_fitting import fitting_config, fresh_weights
 from tests.commands import status_of
 from tests.gmmseg.networks import MIXTURE, samples
-from tests.gmmseg.test_posthoc import network_config
 from tests.gmmseg.tiny_training import StopAt, assert_same, logged_losses, saved, train, write_images
 
 transformers = pytest.importorskip("transformers")
@@ -165,41 +162,6 @@ def test_frozen_backbone_stays_as_it_is(config):
     assert not network.train().backbone.training
 
 
-def segformer_on(folder, **backbone):
-    """Config of a small SegFormer on a backbone with the weights of a folder."""
-    config = network_config()
-    config.model.backbone = {
-        "type": "gmmseg.TransformersBackbone",
-        "name": str(folder),
-        "config": DINOV2,
-        "stages": [1, 3],
-        "pretrained": True,
-        **backbone,
-    }
-    config.model.decode_head.update(in_channels=[32, 32], in_index=[0, 1])
-    return config
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_frozen_copy_has_the_pretrained_weights(tmp_path, frozen):
-    stored = library_backbone(DINOV2, [1, 3])
-    stored.save_pretrained(tmp_path)
-    config = segformer_on(tmp_path, frozen=frozen)
-    assert not pretrained_backbone(config).training
-    config, backbone = fitting_config(config, 2, -1, build_model)
-    for path in tmp_path.iterdir():
-        path.unlink()
-    model = build_model(config)  # for evaluation: without the folder
-    fresh = fresh_weights(model, backbone)
-    model.load_state_dict(fresh, strict=False)
-    image = torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        wanted = stored(F.interpolate(image, (70, 98), mode="bilinear")).feature_maps[-1]
-        torch.testing.assert_close(model.frozen.backbone(image)[-1], wanted, rtol=0, atol=1e-6)
-    with pytest.raises(InputError, match="expected a backbone with pretrained weights"):
-        pretrained_backbone(segformer_on(tmp_path, pretrained=False))
-
-
 def refused(*parts, **arguments):
     with pytest.raises(InputError) as error:
         TransformersBackbone(**arguments).init_weights()
@@ -273,7 +235,8 @@ def test_training_on_a_frozen_backbone_resumes_exactly_and_is_evaluated(tmp_path
     write_images(tmp_path / "data")
     stored = library_backbone(DINOV2, [1, 3])
     stored.save_pretrained(tmp_path / "weights")
-    on_it = segformer_on(tmp_path / "weights", frozen=True).model.backbone.to_dict()
+    on_it = {"type": "gmmseg.TransformersBackbone", "name": str(tmp_path / "weights"), "config": DINOV2}
+    on_it |= {"stages": [1, 3], "pretrained": True, "frozen": True}
     options = {"model.backbone": {"_delete_": True, **on_it}, "train_dataloader.num_workers": 1}
     options |= {"model.decode_head.in_channels": [32, 32], "model.decode_head.in_index": [0, 1]}
     whole = train(tmp_path / "data", tmp_path / "whole", 4, **options)

@@ -28,10 +28,9 @@ TOOLS = {
     "negative_control": "anomaly control",
     "save_scores": "anomaly save-scores",
     "export_scores": "anomaly export-scores",
-    "fit_scores": "anomaly fit-scores",
+    "fit": "anomaly fit",
     "train": "gmmseg train",
     "test": "gmmseg test",
-    "fit_gmm": "gmmseg fit",
     "convert_checkpoint": "gmmseg convert",
     "ship_checkpoint": "gmmseg publish",
 }

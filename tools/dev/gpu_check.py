@@ -801,7 +801,7 @@ def tensors(f: Findings) -> None:
         _scores_of_predictions,
         _test_time_augmentation,
         _score_functions,
-        _mixtures_of_any_model,
+        _densities_of_features,
         _classifier_and_memory,
         _assignment_twice,
     )
@@ -972,32 +972,33 @@ def _score_functions(f: Findings) -> None:
         )
 
 
-def _mixtures_of_any_model(f: Findings) -> None:
+def _densities_of_features(f: Findings) -> None:
+    """Mixtures for each class, and a bank, fitted on both devices; then they move to the CPU."""
     import numpy as np
     import torch
 
     import anomaly
-    from gmmseg.posthoc import load_mixtures
-    from gmmseg.posthoc.any_model import MixtureModel, fit_mixtures, save_mixtures
+    from anomaly.fitting.fit import fit_model
+    from anomaly.fitting.images import TrainingImages
 
     both, images = _small_models(f), _images(3)
     random = np.random.default_rng(0)
-    labels = [random.integers(0, 5, image.shape[:2]) for image in images]
-    fitted = []
-    for model in both:
-        draw = torch.Generator().manual_seed(0)
-        more: dict[str, Any] = {"components": 2, "pixels": 300, "generator": draw}
-        densities, _ = fit_mixtures(model, range(2), lambda i: (images[i], labels[i]), **more)
-        fitted.append(MixtureModel(model, densities))
-    found, expected = (anomaly.score(model, images[2], "gmm_nll") for model in fitted)
-    apart = float(abs(found - expected).max() / expected.std())
-    f.check("mixtures fitted on both: largest difference over the standard deviation", apart, "at most", 0.05)
-    save_mixtures(f.folder / "mixtures.pth", fitted[0])
-    loaded = anomaly.score(load_mixtures(f.folder / "mixtures.pth", both[1]), images[2], "gmm_nll")
-    apart = float(abs(loaded - found).max() / found.std())
-    f.check("mixtures moved to the CPU: largest difference over the standard deviation", apart, "at most", 1e-3)
-    again = anomaly.score(fitted[0], images[2], "gmm_nll")
-    f.check("mixtures after they were saved: largest difference", float(abs(again - found).max()), "at most", 0)
+    labels = [torch.from_numpy(random.integers(0, 5, image.shape[:2])) for image in images]
+    known = TrainingImages(range(2), lambda i: (images[i], labels[i]), labelled=True, classes=5)
+    kinds: dict[str, dict[str, int]] = {"mixtures": {"components": 2}, "bank": {"bank": 100}}
+    for kind, settings in kinds.items():
+        density = anomaly.FeatureDensity.of_network(pixels=300, **settings)
+        fitted = [fit_model(model, known, [density]) for model in both]
+        found, expected = (anomaly.score(model, images[2], "gmm_nll") for model in fitted)
+        apart = float(abs(found - expected).max() / expected.std())
+        f.check(f"{kind} fitted on both: largest difference over the standard deviation", apart, "at most", 0.05)
+        path = f.folder / f"{kind}.npz"
+        fitted[0].save(path)
+        again = anomaly.score(fitted[0], images[2], "gmm_nll")
+        f.check(f"{kind} after they were saved: largest difference", float(abs(again - found).max()), "at most", 0)
+        moved = anomaly.score(anomaly.load_model(both[1], fitted=path), images[2], "gmm_nll")
+        apart = float(abs(moved - found).max() / found.std())
+        f.check(f"{kind} moved to the CPU: largest difference over the standard deviation", apart, "at most", 1e-3)
 
 
 def _classifier_and_memory(f: Findings) -> None:
@@ -1064,8 +1065,8 @@ def networks(f: Findings) -> None:
     _exact_float32()
     f.attempt(_windows_of_the_network, (*MMSEG, *PRETRAINED))
     f.attempt(_hugging_face, ("transformers",))
-    f.attempt(_fit_scores, (*MMSEG, *PRETRAINED))
-    f.attempt(_fit_frozen, (*MMSEG, *PRETRAINED))
+    f.attempt(_fit, (*MMSEG, *PRETRAINED))
+    f.attempt(_fit_detector, PRETRAINED)
 
 
 def _windows_of_the_network(f: Findings) -> None:
@@ -1121,33 +1122,42 @@ def _hugging_face(f: Findings) -> None:
         f.attempt(one)
 
 
-def _fit_scores(f: Findings) -> None:
-    """``anomaly fit`` of scores on the device; all scores with its file on both devices."""
+def _fit(f: Findings) -> None:
+    """``anomaly fit`` on the device: scores and a density of frozen features; all scores with its file on both."""
+    import anomaly
     from anomaly.cli.fit import main
-    from anomaly.models.fitted_file import load_fitted
     from anomaly.utils.shipped import DEMO
 
     path = f.folder / "fitted.npz"
-    words = [str(ROOT / DEMO[0]), str(ROOT / DEMO[1]), "--out", str(path), "--limit", "4", "--pixels", "2000"]
-    main([*words, "--data-root", str(f.folder), "--device", f.device])
-    dataset = _scenes(f).limit(4)
-    both = [_evaluated(load_fitted(path, _demo(f, device)), dataset, "all") for device in (f.device, "cpu")]
+    words = [
+        str(ROOT / DEMO[0]),
+        str(ROOT / DEMO[1]),
+        "--backbone",
+        "efficientnet-lite0:pixels=500",
+        "--out",
+        str(path),
+    ]
+    main([*words, "--limit", "4", "--pixels", "2000", "--data-root", str(f.folder), "--device", f.device])
+    both = []
+    for device in (f.device, "cpu"):
+        model = anomaly.load_model(_demo(f, device), fitted=path)
+        both.append(_evaluated(model, _scenes(f).limit(4), "all"))
     f.value("scores", list(both[0][1]))
-    _agree(f, "fitted scores", both[0], both[1], 0.005, 0.001, 0.5)
+    _agree(f, "fitted network", both[0], both[1], 0.005, 0.001, 0.5)
 
 
-def _fit_frozen(f: Findings) -> None:
-    """``gmmseg fit --frozen`` on the device; its network on both devices."""
-    from anomaly.models.mmseg import load_mmseg
-    from anomaly.utils.shipped import DEMO
-    from gmmseg.cli.fit import main
+def _fit_detector(f: Findings) -> None:
+    """``anomaly fit`` without a network on the device; the detector on both devices."""
+    import anomaly
+    from anomaly.cli.fit import main
 
-    words = [str(ROOT / DEMO[0]), str(ROOT / DEMO[1]), "--out", str(f.folder / "frozen"), "--frozen", "--images", "4"]
-    main([*words, "--pixels", "500", "--data-root", str(f.folder), "--device", f.device])
-    (config,) = (f.folder / "frozen").glob("*.py")
-    dataset, path = _scenes(f).limit(4), config.with_suffix(".pth")
-    both = [_evaluated(load_mmseg(config, path, device=device), dataset, "gmm_nll") for device in (f.device, "cpu")]
-    _agree(f, "fitted frozen copy", both[0], both[1], 0.005, 0.001, 0.5)
+    path, images = f.folder / "detector.npz", f.folder / "street_scenes/leftImg8bit/train"
+    words = ["--images", str(images), "--limit", "4", "--backbone", "efficientnet-lite0:pixels=2000"]
+    main([*words, "--out", str(path), "--device", f.device])
+    both = [
+        _evaluated(anomaly.load_model(path, device=one), _scenes(f).limit(4), "gmm_nll") for one in (f.device, "cpu")
+    ]
+    _agree(f, "fitted detector", both[0], both[1], 0.005, 0.001, 0.5)
 
 
 # Running
