@@ -232,7 +232,8 @@ def fit(
     labels: str | Path | None = None,
     *,
     model: Any = None,
-    densities: str | FeatureDensity | Sequence[str | FeatureDensity] | None = None,
+    backbones: str | FeatureDensity | Sequence[str | FeatureDensity] = (),
+    own: str | None = None,
     scores: str | Sequence[str] | None = None,
     outliers: Dataset | None = None,
     limit: int = 400,
@@ -251,9 +252,12 @@ def fit(
         labels: Folder of PNG label maps of the same names, with class indices, 255 = none. Default: no labels; every
             density is then one of all pixels, and no score is fitted.
         model: Anything that :func:`anomaly.load_model` accepts; None for a detector without a network.
-        densities: Backbones such as ``"efficientnet-lite0"`` or ``"efficientnet-lite0:sizes=360+720"``, or
-            :class:`anomaly.FeatureDensity` objects, one or several, which make an ensemble. Default: the features of
-            the model, if it has any and no likelihood of its own; without a model, ``"efficientnet-lite0"``.
+        backbones: Frozen backbones whose features get a density, such as ``"efficientnet-lite0"`` or
+            ``"efficientnet-lite0:sizes=540"``, or :class:`anomaly.FeatureDensity` objects; several make an ensemble.
+            Default: none with a model, ``"efficientnet-lite0"`` without.
+        own: What the model itself adds to the ensemble: ``"likelihood"``, ``"logits"``, ``"features"`` with settings
+            such as ``"features:components=3"``, or ``"none"``. Default: its likelihood, if it is generative; else its
+            logits beside backbones; without backbones a density of its features.
         scores: Names of the scores to fit. Default: all that the model supports.
         outliers: A dataset with anomalies, such as one of ``anomaly data paste``, to whose anomalous pixels a density
             of outliers is fitted, for the score ``"outlier_ratio"``.
@@ -270,12 +274,14 @@ def fit(
     """
     from anomaly.fitting.fit import fit_model
     from anomaly.fitting.images import TrainingImages, folder_of_images, images_of, outliers_of
+    from anomaly.models.fitted import choose_densities, parse_density
 
     if labels is not None and not isinstance(images, (str, Path)):
         raise InputError(
             "labels: expected a folder of images too, found none; name the folder of the images of these label maps"
         )
     network = None if model is None else load_model(model, device=device)
+    named = [parse_density(one) if isinstance(one, str) else one for one in _several(backbones)]
     if images is None:
         if getattr(network, "config", None) is None:
             raise InputError(
@@ -292,7 +298,7 @@ def fit(
     return fit_model(
         network,
         source,
-        _densities(densities, network),
+        choose_densities(network, named, own),
         scores=None if scores is None else get_scores(_several(scores)),
         limit=limit,
         pixels=pixels,
@@ -300,17 +306,6 @@ def fit(
         seed=whole("seed", seed),
         device=device,
     )
-
-
-def _densities(
-    given: str | FeatureDensity | Sequence[str | FeatureDensity] | None, network: Model | None
-) -> list[FeatureDensity]:
-    """Settings of densities, given as text or as objects; by default the usual ones."""
-    from anomaly.models.fitted import parse_density, usual_densities
-
-    if given is None:
-        return usual_densities(network)
-    return [parse_density(one) if isinstance(one, str) else one for one in _several(given)]
 
 
 def verify(

@@ -29,7 +29,7 @@ def classifier_of(network: nn.Module) -> GMMClassifier:
         network: A network of mmsegmentation.
 
     Raises:
-        InputError: The network is not a GMMSeg network, or it has a frozen copy of its backbone.
+        InputError: The network is not a GMMSeg network.
     """
     heads = getattr(network, "decode_head", None)
     head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
@@ -38,11 +38,6 @@ def classifier_of(network: nn.Module) -> GMMClassifier:
         raise InputError(
             f"expected a GMMSeg network, whose classes are mixtures, found {type(network).__name__} with the head "
             f"{type(head).__name__}; classes can be added only to a GMMSeg network"
-        )
-    if getattr(network, "frozen", None) is not None:
-        raise InputError(
-            "expected a GMMSeg network as it was trained, found one with a frozen copy of its backbone, which knows no "
-            "mixture of the new class; give the network to which the copy was added"
         )
     return classifier
 

@@ -29,7 +29,7 @@ from anomaly.utils.processes import Processes
 if TYPE_CHECKING:
     from anomaly.fitting.images import TrainingImages
     from anomaly.models.base import Model
-    from anomaly.models.fitted import FeatureDensity, FittedModel
+    from anomaly.models.fitted import FittedModel
 
 FITTING = ("train_dataloader.dataset", "val_dataloader.dataset.pipeline")
 BY_OTHERS = {r"train_dataloader\.dataset\.(.+\.)?pipeline": "the images are preprocessed as for testing"}
@@ -74,8 +74,9 @@ def add_densities(parser: argparse.ArgumentParser) -> None:
         "of Hugging Face, or FILE.PY:NAME; several make an ensemble (default without a model: efficientnet-lite0)"
     )
     add("--backbone", nargs="+", default=[], metavar="SPEC[:KEY=VALUE]", help=backbone)
-    own = "settings of the density of the model's own features, such as components=3:pixels=10000, or none"
-    add("--features", metavar="SETTINGS", help=own)
+    own = "what the model itself adds: likelihood, logits, features (with settings, as features:components=3) or none "
+    own += "(default: its likelihood; else its logits beside backbones; without any a density of its features)"
+    add("--own", metavar="WHAT", help=own)
     outliers = "a dataset of `anomaly data paste`, whose objects get a density of outliers, for the score outlier_ratio"
     add("--outliers", type=Path, metavar="DIR", help=outliers)
     add("--limit", type=int, default=400, metavar="N", help="largest number of images, drawn at random (default: 400)")
@@ -167,10 +168,11 @@ def fit_densities(
     from anomaly.datasets.catalog import load_dataset
     from anomaly.fitting.fit import fit_model
     from anomaly.fitting.images import outliers_of
+    from anomaly.models.fitted import choose_densities, parse_density
     from anomaly.models.tiling import Inference
     from anomaly.results.provenance import provenance
 
-    densities = read_densities(args, model)
+    densities = choose_densities(model, [parse_density(text) for text in args.backbone], args.own)
     outliers = None if args.outliers is None else outliers_of(load_dataset("pasted_objects", args.outliers))
     start = time.monotonic()
     count = min(args.limit, len(images.items)) + (0 if outliers is None else min(args.limit, len(outliers.items)))
@@ -194,20 +196,6 @@ def fit_densities(
     return fitted, time.monotonic() - start
 
 
-def read_densities(args: argparse.Namespace, model: Model | None) -> list[FeatureDensity]:
-    """The densities that the arguments name, or the usual ones."""
-    from anomaly.models.fitted import parse_density, usual_densities
-
-    densities = [parse_density(text) for text in args.backbone]
-    if model is None:
-        if args.features is not None:
-            raise InputError("--features: expected a model that has features, found none; name it, or omit --features")
-        return densities or usual_densities(None)
-    if args.features is None:
-        return [*usual_densities(model), *densities]
-    return densities if args.features == "none" else [parse_density(f"features:{args.features}"), *densities]
-
-
 def _tell(fitted: FittedModel, images: TrainingImages, seconds: float) -> None:
     """Say what was fitted, and which classes have no pixel."""
     counts = fitted.fit_record["pixels"]
@@ -220,10 +208,10 @@ def _tell(fitted: FittedModel, images: TrainingImages, seconds: float) -> None:
                 file=sys.stderr,
             )
     for member in fitted.members:
-        what = (
-            "the model's features" if member.backbone is None else str(member.backbone.record.get("spec", "backbone"))
-        )
-        print(f"{what}: {member.densities.dim} dimensions, {describe(member)}")
+        what = f"{member.settings.of} of the model"
+        if member.backbone is not None:
+            what = str(member.backbone.record.get("spec", "backbone"))
+        print(f"{what}: {describe(member)}; weight {member.weight:.4g}")
     learned = [] if fitted.statistics is None else fitted.statistics[0]["scores"]
     if learned:
         print(f"scores: {', '.join(learned)}")
@@ -233,7 +221,9 @@ def _tell(fitted: FittedModel, images: TrainingImages, seconds: float) -> None:
 def describe(member: Any) -> str:
     """A density in words."""
     densities, settings = member.densities, member.settings
+    if densities is None:
+        return "as it is"
     of = "one density of all pixels" if densities.num_classes == 1 else f"{densities.num_classes} classes"
     kind = f"a bank of up to {settings.bank} features each" if settings.bank else f"{settings.covariance} Gaussians"
     more = ", and outliers" if densities.outliers is not None else ""
-    return f"{of}, {kind}{more}"
+    return f"{densities.dim} dimensions, {of}, {kind}{more}"

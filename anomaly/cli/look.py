@@ -78,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if args.ordinary is not None:
         model = _fitted(args)
         seen = model.fit_record["images"]
-    elif lost := [name for name in ("backbone", "features", "outliers", "limit", "seed") if name in args.given]:
+    elif lost := [name for name in ("backbone", "own", "outliers", "limit", "seed") if name in args.given]:
         raise InputError(f"--{lost[0]}: expected --ordinary FOLDER, which it is for, found none; add it, or omit it")
     source = network_source(args, model=model)
 

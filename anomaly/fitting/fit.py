@@ -39,6 +39,8 @@ from anomaly.utils.processes import ALONE, Processes
 
 MEMORY = 2**29
 """Largest number of values in the sample of a density: 2 GiB."""
+SPREAD_PIXELS = 5_000
+"""Number of pixels from which the spread of a log-likelihood is taken."""
 SCORE_PIXELS = 50_000
 """Default number of pixels that scores are fitted to."""
 
@@ -52,8 +54,6 @@ class _Pixels:
     """Class of every kept cell, of each view, of each density."""
     dims: list[int]
     """Size of a feature of each density."""
-    embedding: int | None
-    """Size of a feature of the network; None if it gives none."""
     classes: int
     owned: list[Tensor]
     """Class of every cell of the logits of each view, -1 if another view has it; empty if no score is fitted."""
@@ -141,12 +141,10 @@ def fit_model(
     fits: list[_Fit] = []
     drawn: list[list[PixelSample]] = []
     hashes: list[str] = []
-    embedding = 1
     shown = _pass(model, images, chosen, looking, bool(wanted), on_frame, processes)
     with closing(shown):
         for short, here in processes.in_order(len(chosen), shown, _Pixels.short):
             if not hashes:
-                embedding = short.embedding or 1
                 fits = [
                     _Fit.of(source, dim, short.classes, images.labelled, outliers is not None, order)
                     for source, dim in zip(sources, short.dims, strict=True)
@@ -169,10 +167,9 @@ def fit_model(
         "inference": looking.record(),
         "pixels": fits[0].sample.seen.tolist() if fits else None,
     }
-    generative = "class_log_likelihood" in own
     fitted = FittedModel(
         network,
-        _weighted(members, embedding if generative else None),
+        _weighted(members, [fit.spread() for fit in fits]),
         fitted_images=seen | images.also_seen | frozenset(hashes),
         classes=images.names,
         record=record,
@@ -192,7 +189,7 @@ class _Fit:
     """A density that is being fitted: where its features come from, its shape, its sample and its random numbers."""
 
     source: FeatureSource
-    densities: ClassDensities
+    densities: ClassDensities | None
     sample: StratifiedSample
     draw: torch.Generator
 
@@ -202,12 +199,15 @@ class _Fit:
     ) -> _Fit:
         """Make the density and its empty sample; all of them draw the same random numbers."""
         draw, settings = _copy(order), source.settings
-        densities = settings.densities(dim, classes, labelled, outliers)
+        densities = settings.densities(dim, classes, labelled, outliers) if settings.fitted else None
         return cls(source, densities, StratifiedSample(classes, _most(settings, classes, dim), dim, draw), draw)
 
     def member(self, outliers: Tensor | None) -> Member:
         """Fit the density to its sample, and to the features of outliers if there are some."""
-        settings, dim = self.source.settings, self.densities.dim
+        settings = self.source.settings
+        if self.densities is None:
+            return Member(settings, None, None)
+        dim = self.densities.dim
         count = sum(len(self.sample.of_class(k)) for k in range(self.densities.num_classes))
         if settings.whiten and 0 < count <= dim:
             warnings.warn(
@@ -219,6 +219,14 @@ class _Fit:
             self.sample, self.draw, outliers=outliers, shrinkage=settings.shrinkage, whiten=settings.whiten
         )
         return Member(settings, self.source.backbone, self.densities)
+
+    def spread(self) -> float:
+        """Standard deviation of log p(x) over the sampled pixels, once the density is fitted."""
+        rows = torch.cat([self.sample.of_class(k) for k in range(len(self.sample.seen))])
+        rows = rows[:: max(1, len(rows) // SPREAD_PIXELS)]
+        classes = rows if self.densities is None else self.densities(rows)
+        found = float(classes.double().logsumexp(1).std(correction=0))
+        return found if found > 0 else 1.0
 
 
 def _copy(generator: torch.Generator) -> torch.Generator:
@@ -320,8 +328,7 @@ def _pixels_of(
         owners = _owners(prediction.views, at_input)
         owned = [one.labels(torch.where(owners == i, at_input, -1), "logits") for i, one in enumerate(prediction.views)]
     dims = [maps.shape[1] for maps in found[0].members]
-    embedding = None if found[0].features is None else found[0].features.shape[1]
-    return _Pixels(name, kept, dims, embedding, classes, owned, features, found if with_scores else [])
+    return _Pixels(name, kept, dims, classes, owned, features, found if with_scores else [])
 
 
 def _number_of_classes(images: TrainingImages, prediction: Prediction) -> int:
@@ -361,7 +368,8 @@ def _at_logits(prediction: FeaturePrediction) -> Prediction:
 
 def _with_densities(model: FittedModel, sample: PixelSample) -> PixelSample:
     """Split the features of :func:`_at_logits` again, and compute the likelihoods of the densities there."""
-    dims, found = [member.densities.dim for member in model.members], sample.prediction
+    found, count = sample.prediction, len(model.classes)
+    dims = [count if one.densities is None else one.densities.dim for one in model.members]
     if dims:
         features = found.field("features").to(model.device)
         own, *members = features.split([features.shape[1] - sum(dims), *dims], 1)
@@ -413,19 +421,15 @@ def _outlier_features(
     return [sample.of_class(0) for sample in samples], outliers.also_seen | hashes
 
 
-def _weighted(members: Sequence[Member], embedding: int | None) -> list[Member]:
-    """Give every density its weight, relative to the first: of equal weight is one dimension.
+def _weighted(members: Sequence[Member], spreads: Sequence[float]) -> list[Member]:
+    """Scale all terms to the spread of the first, and weigh them.
 
     Args:
-        members: The densities.
-        embedding: Size of a feature of the network if its likelihood is the first one; else None.
+        members: The terms.
+        spreads: Standard deviation of the log-likelihood of each over the ordinary pixels.
     """
-    if not members:
-        return []
-    unit = 1.0 if embedding is not None else members[0].settings.weight or 1.0
-    first = embedding or members[0].densities.dim
-    weights = [one.settings.weight / unit or first / one.densities.dim for one in members]
-    return [replace(one, weight=weight) for one, weight in zip(members, weights, strict=True)]
+    scaled = [one.settings.emphasis / spread for one, spread in zip(members, spreads, strict=True)]
+    return [replace(one, weight=each / scaled[0]) for one, each in zip(members, scaled, strict=True)]
 
 
 def _owners(views: Sequence[ViewPrediction], labels: Tensor) -> Tensor:

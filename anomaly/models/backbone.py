@@ -87,7 +87,7 @@ class Backbone:
             torch.tensor([255 * each for each in of], device=self.device)[:, None, None] for of in (means, stds)
         )
         self.record: dict[str, Any] = {"type": type(network).__name__, "mean": list(means), "std": list(stds)}
-        self.record |= {**(record or {}), **weights_record(network)}
+        self.record |= {**weights_record(network), **(record or {})}
         self._name = str(self.record.get("spec", self.record["type"]))
         self._count: int | None = None  # of maps, once they are measured
         self.channels: tuple[int, ...] = ()
@@ -245,7 +245,9 @@ def _efficientnet(spec: str, stages: Sequence[int] | None, given: Normalisation 
     numbers = list(range(len(maps))) if stages is None else _numbers(stages, len(maps), lambda: maps)
     network = efficientnet_lite.EfficientNetLite(size, pretrained=True, num_stages=numbers[-1] + 1)
     mean, std = given or (efficientnet_lite.MEAN, efficientnet_lite.STD)
-    return Backbone(network, mean=mean, std=std, stages=numbers, device=device, record={"spec": spec})
+    record = {"spec": spec, **weights_record(network)}  # those of the package, whatever rounding makes of them below
+    network.fold_norms()
+    return Backbone(network, mean=mean, std=std, stages=numbers, device=device, record=record)
 
 
 def _huggingface(spec: str, stages: Sequence[int] | None, given: Normalisation | None, device: Device) -> Backbone:

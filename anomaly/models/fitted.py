@@ -26,11 +26,18 @@ from anomaly.utils.parameters import bind, parse_call
 
 WITHOUT_LABELS, OF_A_CLASS = 30, 5
 """Default number of components of a density for all pixels, and of the density of one class."""
+OF = ("backbone", "features", "logits", "likelihood")
+"""What a density is of: a frozen backbone, or one of three outputs of the network."""
+LOGITS_WEIGHT = 2.0
+"""Default weight of logits, chosen on the development halves of CamVid-OOD and RoadAnomaly (docs/study.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureDensity:
-    """Settings of a density over features: of which features, and which density.
+    """Settings of one term of an ensemble: usually a density over features, of which features and which density.
+
+    Two terms need no fit: the network's own likelihood (``of="likelihood"``), and its logits as an unnormalised
+    likelihood (``of="logits"``), whose sum over classes is the energy score.
 
     The features of several stages and sizes are resized to the largest map and concatenated, so that one vector
     describes a place at several depths and scales.
@@ -38,12 +45,13 @@ class FeatureDensity:
     Args:
         backbone: Specification of a frozen backbone, see :func:`anomaly.models.backbone.load_backbone`; an
             ``nn.Module`` together with ``mean`` and ``std``; or a :class:`~anomaly.models.backbone.Backbone`, which has
-            its own stages. None for the features that the network's last layer classifies, scaled to unit length (see
-            :meth:`of_network`).
+            its own stages. None for what the network gives (see :meth:`of_network`).
+        of: ``backbone``; or, without one, what the network gives: ``features``, those that its last layer classifies,
+            scaled to unit length; ``logits``; or ``likelihood``, of a generative network.
         stages: Numbers of the backbone's feature maps, in increasing order; negative ones count from the end. Default:
             the two deepest. Empty for all that the backbone gives.
-        sizes: Short sides in pixels to which each image (or window of an image) is resized for the backbone. Empty for
-            the features of the network.
+        sizes: Short sides in pixels to which each image (or window of an image) is resized for the backbone. For what
+            the network gives at most one, to which its input is resized; by default it is not.
         components: Largest number of Gaussians, for each class if there are labels. Default: 30 without labels, 5 with.
         covariance: ``diagonal``, ``tied``, ``low_rank`` or ``full``, in whitened coordinates.
         covariance_rank: Number of factors of ``low_rank`` covariances.
@@ -53,8 +61,8 @@ class FeatureDensity:
         bank: Size of a memory bank of features, which replaces the mixture (0: a mixture).
         neighbours: Number of the neighbour whose distance gives the density of a memory bank.
         pixels: Largest number of pixels that the density of a class is fitted to.
-        weight: Weight of the log-likelihood in an ensemble, relative to the first density. Default: the quotient of
-            the numbers of dimensions, so that a dimension counts the same in all.
+        weight: Weight of the log-likelihood in an ensemble, after all terms are scaled to the same standard deviation
+            over the ordinary pixels. Default: 1, and 2 for logits.
         mean: Mean of each RGB channel, for a backbone that is a module.
         std: Standard deviation of each channel.
 
@@ -63,8 +71,9 @@ class FeatureDensity:
     """
 
     backbone: Any = "efficientnet-lite0"
+    of: str = "backbone"
     stages: tuple[int, ...] = (-2, -1)
-    sizes: tuple[int, ...] = (360,)
+    sizes: tuple[int, ...] = (540,)
     components: int = 0
     covariance: str = "diagonal"
     covariance_rank: int = 0
@@ -92,27 +101,43 @@ class FeatureDensity:
             values = tuple(whole(name, one, smallest, expected) for one in getattr(self, name))
             object.__setattr__(self, name, values)
         choice("covariance", self.covariance, tuple(COVARIANCES))
+        choice("of", self.of, OF)
+        if (self.backbone is None) != (self.of != "backbone"):
+            raise InputError(
+                f"of: expected {'features, logits or likelihood' if self.backbone is None else 'backbone'}, found "
+                f"{self.of}; name a backbone, or what the network gives"
+            )
         switch("whiten", self.whiten)
         if self.backbone is not None and not self.sizes:
             raise InputError(
                 "sizes: expected at least one short side for a backbone, found none; give one, such as 360"
             )
-        if self.backbone is None and (self.stages or self.sizes):
+        if self.backbone is None and (self.stages or len(self.sizes) > 1):
             raise InputError(
-                f"{'stages' if self.stages else 'sizes'}: expected none for the features of the network, which has one "
-                "map of one size, found some; leave them out"
+                f"{'stages' if self.stages else 'sizes'}: expected {'none' if self.stages else 'at most one'} for what "
+                "the network gives, which is one map, found more; leave them out"
             )
         if self.rank and not self.whiten:
             raise InputError(f"rank: expected 0 without whitening, found {self.rank}; set whiten, or leave rank out")
 
     @classmethod
     def of_network(cls, **settings: Any) -> FeatureDensity:
-        """Settings for the features of a network: unit vectors, which are not whitened.
+        """Settings for what a network gives: by default its features, unit vectors, which are not whitened.
 
         Args:
             settings: Other settings than the default ones.
         """
-        return cls(**{"backbone": None, "stages": (), "sizes": (), "whiten": False, **settings})
+        return cls(**{"backbone": None, "of": "features", "stages": (), "sizes": (), "whiten": False, **settings})
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a density to fit; logits and a network's own likelihood are used as they are."""
+        return self.of in ("backbone", "features")
+
+    @property
+    def emphasis(self) -> float:
+        """The weight, or the default one."""
+        return self.weight or (LOGITS_WEIGHT if self.of == "logits" else 1.0)
 
     def plain(self) -> dict[str, Any]:
         """All settings but those that say where the backbone is found, which its record has."""
@@ -164,8 +189,10 @@ class FeatureSource:
         Returns:
             Features. Shape ``(B, D, h', w')``, float32.
         """
-        if self.backbone is None:
+        if self.settings.of == "features":
             return F.normalize(prediction.field("features").float(), dim=1)
+        if self.backbone is None:
+            return prediction.field("logits" if self.settings.of == "logits" else "class_log_likelihood").float()
         maps: list[Tensor] = []
         for size in self.settings.sizes:
             key = (id(self.backbone), size)
@@ -178,15 +205,20 @@ class FeatureSource:
 
 @dataclass(frozen=True)
 class Member(FeatureSource):
-    """A fitted density, and where its features come from.
+    """A term of an ensemble: a fitted density and where its features come from, or what the network gives.
 
     Args:
-        densities: The density of each class, or one for all.
+        densities: The density of each class, or one for all; None for logits and for a network's own likelihood.
         weight: Weight of its log-likelihoods, relative to those of the first.
     """
 
-    densities: ClassDensities
+    densities: ClassDensities | None
     weight: float = 1.0
+
+    @property
+    def has_outliers(self) -> bool:
+        """Whether there is a density of outliers."""
+        return self.densities is not None and self.densities.outliers is not None
 
     def log_likelihoods(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Compute log-likelihoods of features, without the weight.
@@ -199,21 +231,25 @@ class Member(FeatureSource):
             are None without a density of outliers.
         """
         batch, _, height, width = features.shape
+        densities = self.densities
+        if densities is None:  # the features are class values
+            return features[:, :, None], features, None
 
         def maps(rows: Tensor) -> Tensor:
             return rows.view(batch, height, width, *rows.shape[1:]).movedim((1, 2), (-2, -1))
 
         with torch.autocast(features.device.type, enabled=False):
             rows = features.float().permute(0, 2, 3, 1).flatten(0, 2)
-            components = self.densities.of_components(rows)
-            outliers = None if self.densities.outliers is None else maps(self.densities.of_outliers(rows))
-            return maps(components), maps(self.densities.of_classes(components)), outliers
+            components = densities.of_components(rows)
+            outliers = None if densities.outliers is None else maps(densities.of_outliers(rows))
+            return maps(components), maps(densities.of_classes(components)), outliers
 
     def record(self) -> dict[str, Any]:
         """Settings, backbone, weight and hash of what was fitted, as values that JSON can hold."""
-        own = {"of": "network"} if self.backbone is None else {"of": "backbone", "backbone": self.backbone.record}
-        found: dict[str, Any] = plain({**own, **self.settings.plain(), "weight": self.weight})
-        return {**found, **weights_record(self.densities)}
+        own = {} if self.backbone is None else {"backbone": self.backbone.record}
+        settings = self.settings.plain() if self.settings.fitted else {"of": self.settings.of}
+        found: dict[str, Any] = plain({**own, **settings, "weight": self.weight})
+        return {**found, **({} if self.densities is None else weights_record(self.densities))}
 
 
 @dataclass(frozen=True)
@@ -265,7 +301,9 @@ class FeatureModel:
         self.device = torch.device(getattr(network, "device", None) or (backbones[0].device if backbones else "cpu"))
         self._sources = tuple(sources)
         self._rgb = bool(backbones)
-        self._side = max((size for source in sources for size in source.settings.sizes), default=0)
+        sides = [(source.backbone is None, size) for source in sources for size in source.settings.sizes]
+        self._side = max((size for of_network, size in sides if not of_network), default=0)
+        self._network_side = _one_size([size for of_network, size in sides if of_network])
 
     def prepare(self, image: Image) -> Tensor:
         """Preprocess one RGB image.
@@ -306,7 +344,7 @@ class FeatureModel:
         rgb = inputs
         if self.base is not None and self._rgb:
             inputs, rgb = inputs[:, :3], image_of(inputs)
-        found = Prediction() if self.base is None else self.base(inputs)
+        found = Prediction() if self.base is None else self._ask(self.base, inputs)
         if self._rgb and found.covers is not None:
             fine = rgb.shape[2] // inputs.shape[2]
             below, right = found.covers[0] - inputs.shape[2], found.covers[1] - inputs.shape[3]
@@ -315,20 +353,34 @@ class FeatureModel:
         features = tuple(source.features(found, rgb, seen) for source in self._sources)
         return FeaturePrediction(**vars(found), members=features)
 
+    def _ask(self, network: Model, inputs: Tensor) -> Prediction:
+        """Ask the network, at a size of its own if there is one; its maps then cover the same part of the input."""
+        if self._network_side is None:
+            return network(inputs)
+        small = short_side(inputs, self._network_side)
+        found = network(small)
+        if found.covers is None:
+            return found
+        (height, width), (rows, columns) = inputs.shape[2:], small.shape[2:]
+        covers = round(found.covers[0] * height / rows), round(found.covers[1] * width / columns)
+        return replace(found, covers=covers)
+
 
 class FittedModel(FeatureModel):
     r"""A network with densities that were fitted to training images, or densities of frozen features alone.
 
-    Each density m gives :math:`\log p_m(x_m | c)` for every class c; one that was fitted without labels counts for
-    every class. They are added up, as if the features were independent given the class:
+    An ensemble is a list of terms. Each term m gives :math:`\log p_m(x_m | c)` for every class c; one that was fitted
+    without labels counts for every class. They are added up, as if the features were independent given the class:
 
     .. math:: \log p(x | c) = \sum_m w_m \log p_m(x_m | c)
 
-    The first density has the weight 1: that of the network itself, if it is generative. Components are those of the
-    first density, each with the other densities added to it, so that their sum is :math:`p(x | c)`. The density of
-    outliers, if there is one, is the sum over the members that have one, with the same weights. All maps have the
-    resolution of the network's class values, or without a network that of the finest features. If no density has
-    classes, the maps have one class (C is 1).
+    Logits as a term are unnormalised: :math:`\log p(x | c)` up to a constant, as in an energy-based model. The first
+    term has the weight 1. Before the weights that are asked for, all terms are scaled to the standard deviation that
+    the first has over the ordinary pixels, so that an ensemble is a sum of standardised log-likelihoods. Components
+    are those of the first term, each with the other terms added to it, so that their sum is :math:`p(x | c)`. The
+    density of outliers, if there is one, is the sum over the members that have one, with the same weights. All maps
+    have the resolution of the network's class values, or without a network that of the finest features. If no density
+    has classes, the maps have one class (C is 1).
 
     Args:
         network: Any model; None for a detector without one.
@@ -372,13 +424,14 @@ class FittedModel(FeatureModel):
     ) -> None:
         super().__init__(network, members)
         self.members = tuple(members)
-        _check_together(network, self.members)
+        _check_together(self.members)
         self.fitted_images = frozenset(fitted_images) | getattr(network, "fitted_images", frozenset())
         self.statistics = statistics
         self.fit_record = dict(record or {})
         for member in self.members:
-            member.densities.to(self.device)
-        outliers = any(member.densities.outliers is not None for member in self.members)
+            if member.densities is not None:
+                member.densities.to(self.device)
+        outliers = any(member.has_outliers for member in self.members)
         self.gives = fields_given(self.gives, [member.settings for member in self.members], outliers)
         self.classes = tuple(classes) if network is None else network.classes
         self.inference: Inference | None = getattr(network, "inference", None)
@@ -438,12 +491,16 @@ class FittedModel(FeatureModel):
         def at(maps: Tensor) -> Tensor:  # features cover what the network's maps cover
             return replace(own, covers=None).resize(maps, size)
 
-        classes, components, peak = own.class_log_likelihood, own.component_log_prob, own.component_peak
-        outliers = own.outlier_log_likelihood
+        classes: Tensor | None = None
+        components: Tensor | None = None
+        peak, outliers = None, None
         for member, features in zip(self.members, found.members, strict=True):
             of_components, of_classes, of_outliers = member.log_likelihoods(features)
             if classes is None:
-                classes, components, peak = at(of_classes), at(of_components), member.densities.peak()
+                classes, components = at(of_classes), at(of_components)
+                peak = None if member.densities is None else member.densities.peak()
+                if member.settings.of == "likelihood":
+                    components, peak = own.component_log_prob, own.component_peak
             else:
                 added = member.weight * at(of_classes)
                 classes = classes + added
@@ -460,14 +517,35 @@ class FittedModel(FeatureModel):
         )
 
 
-def usual_densities(network: Model | None) -> list[FeatureDensity]:
-    """Settings of the density of a model's own features, if it has any and no likelihood; without one, of a backbone.
+def choose_densities(
+    network: Model | None, backbones: Sequence[FeatureDensity], own: str | None = None
+) -> list[FeatureDensity]:
+    """The terms of an ensemble: what the network adds, and backbones.
 
     Args:
-        network: The model; None if there is none.
+        network: The network; None for a detector without one.
+        backbones: Settings of the densities of backbones. Without a network and without any, ``efficientnet-lite0``.
+        own: What the network adds: ``likelihood``, ``logits`` or ``features``, with settings such as
+            ``features:components=3``, or ``none``. Default: its likelihood, if it is generative and there are
+            backbones; else its logits, if there are backbones; else a density of its features, if it gives some.
+
+    Raises:
+        InputError: ``own`` is none of these, or given without a network.
     """
     if network is None:
-        return [FeatureDensity()]
+        if own is not None:
+            raise InputError(f"own: expected a network that gives {own}, found none; name it, or omit this")
+        return list(backbones) or [FeatureDensity()]
+    if own == "none":
+        return list(backbones)
+    if own is not None:
+        if own.partition(":")[0] not in OF[1:]:
+            raise InputError(f"own: expected {', '.join(OF[1:])} or none, found {own!r}; choose one of these")
+        return [parse_density(own), *backbones]
+    if backbones:
+        fields = {"class_log_likelihood": "likelihood", "logits": "logits", "features": "features"}
+        kind = next((of for name, of in fields.items() if name in network.gives), None)
+        return [*([] if kind is None else [FeatureDensity.of_network(of=kind)]), *backbones]
     has_own = "features" in network.gives and "class_log_likelihood" not in network.gives
     return [FeatureDensity.of_network()] if has_own else []
 
@@ -476,7 +554,8 @@ def parse_density(text: str) -> FeatureDensity:
     """Parse settings such as ``efficientnet-lite0:stages=-2+-1:sizes=360+720``; a file is ``file.py:name:sizes=360``.
 
     Args:
-        text: A backbone, or ``features`` for those of the network, and settings of :class:`FeatureDensity`.
+        text: A backbone, or ``features``, ``logits`` or ``likelihood`` of the network, and settings of
+            :class:`FeatureDensity`.
 
     Raises:
         InputError: A setting is unknown or out of range.
@@ -486,7 +565,9 @@ def parse_density(text: str) -> FeatureDensity:
     name, where = ":".join(parts[:first]), f"density {text!r}"
     _, words = parse_call(":".join(["x", *parts[first:]]), "density")
     settings = bind(FeatureDensity, words, where)
-    return FeatureDensity.of_network(**settings) if name == "features" else FeatureDensity(backbone=name, **settings)
+    if name in OF[1:]:
+        return FeatureDensity.of_network(**{"of": name, **settings})
+    return FeatureDensity(backbone=name, **settings)
 
 
 def short_side(rgb: Tensor, size: int) -> Tensor:
@@ -544,6 +625,15 @@ def image_of(inputs: Tensor) -> Tensor:
     return F.pixel_shuffle(cells.flatten(1, 3), fine)
 
 
+def _one_size(sizes: Sequence[int]) -> int | None:
+    if len(set(sizes)) > 1:
+        raise InputError(
+            f"sizes: expected one size at which the network sees an image, found {' and '.join(map(str, sizes))}; "
+            "choose one"
+        )
+    return sizes[0] if sizes else None
+
+
 def largest_size(maps: Sequence[Tensor]) -> tuple[int, int]:
     """Height and width of the map with the most cells."""
     return max(((each.shape[-2], each.shape[-1]) for each in maps), key=math.prod)
@@ -559,15 +649,15 @@ def fields_given(own: frozenset[str], members: Sequence[FeatureDensity], outlier
     """
     if not members:
         return own
-    generative = "class_log_likelihood" in own
-    given = own | {"class_log_likelihood"}
-    if outliers:
-        given |= {"outlier_log_likelihood"}
-    if generative or len(members) > 1 or members[0].bank:  # then no point is the mean of a component
-        given -= {"component_peak"}
-    else:
-        given |= {"component_peak"}
-    return given if generative else given | {"component_log_prob"}
+    first = members[0]
+    of_density = (
+        {"component_log_prob"} if first.bank or first.of == "logits" else {"component_log_prob", "component_peak"}
+    )
+    given = own & {"component_log_prob", "component_peak"} if first.of == "likelihood" else of_density
+    if len(members) > 1:  # then no point is the mean of a component
+        given = given - {"component_peak"}
+    given = given | {"class_log_likelihood"} | ({"outlier_log_likelihood"} if outliers else set())
+    return (own - {"component_log_prob", "component_peak"}) | given
 
 
 def check_members(gives: frozenset[str], members: Sequence[FeatureDensity]) -> None:
@@ -580,29 +670,31 @@ def check_members(gives: frozenset[str], members: Sequence[FeatureDensity]) -> N
     Raises:
         InputError: The network lacks features, or has a likelihood of its own already.
     """
-    of_network = [member for member in members if member.backbone is None]
-    if len(of_network) > 1:
-        raise InputError("densities: expected one of the network's features, found several; leave the others out")
-    if of_network and "features" not in gives:
+    of_network = [member.of for member in members if member.backbone is None]
+    if len(set(of_network)) < len(of_network):
         raise InputError(
-            "densities: expected a network that gives features, found one that gives "
+            f"densities: expected each output of the network once, found {' and '.join(of_network)}; leave one out"
+        )
+    needed = {"likelihood": "class_log_likelihood"}
+    if missing := [of for of in of_network if needed.get(of, of) not in gives]:
+        raise InputError(
+            f"densities: expected a network that gives {missing[0]}, found one that gives "
             f"{', '.join(sorted(gives)) or 'none'}; use a backbone"
         )
-    if of_network and "class_log_likelihood" in gives:
+    if "features" in of_network and "class_log_likelihood" in gives:
         raise InputError(
             "densities: expected a network without likelihoods of its own, found one that has some; use them as they "
             "are, or add a backbone"
         )
 
 
-def _check_together(network: Model | None, members: Sequence[Member]) -> None:
+def _check_together(members: Sequence[Member]) -> None:
     """Check that the first density has the weight 1, and that those with classes have as many."""
-    generative = network is not None and "class_log_likelihood" in network.gives
-    if members and not generative and members[0].weight != 1:
+    if members and members[0].weight != 1:
         raise InputError(
             f"densities: expected the weight 1 of the first one, found {members[0].weight:g}; divide all weights by it"
         )
-    counts = sorted({member.densities.num_classes for member in members} - {1})
+    counts = sorted({one.densities.num_classes for one in members if one.densities is not None} - {1})
     if len(counts) > 1:
         raise InputError(
             f"densities: expected the same number of classes in all, found {' and '.join(map(str, counts))}; fit them "

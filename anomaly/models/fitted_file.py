@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from anomaly.density.densities import ClassDensities
 from anomaly.errors import InputError
 from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.base import Model
@@ -38,14 +39,15 @@ def save_fitted(path: str | Path, model: FittedModel) -> None:
     tensors: list[Tensor] = []
     members = []
     for member in model.members:
-        state = member.densities.state_dict()
+        densities = member.densities
+        state = {} if densities is None else densities.state_dict()
         members.append(
             {
                 "settings": member.settings.plain(),
                 "backbone": None if member.backbone is None else member.backbone.record,
                 "weight": member.weight,
-                "shape": [member.densities.num_classes, member.densities.dim],
-                "outliers": member.densities.outliers is not None,
+                "shape": None if densities is None else [densities.num_classes, densities.dim],
+                "outliers": member.has_outliers,
                 "tensors": list(state),
             }
         )
@@ -93,8 +95,11 @@ def load_fitted(
         record = dict(header["record"])
         records = [_backbone_record(entry["backbone"]) for entry in members]
         settings = [_settings(entry["settings"], each) for entry, each in zip(members, records, strict=True)]
-        densities = []
+        densities: list[ClassDensities | None] = []
         for one, entry, state in zip(settings, members, states, strict=True):
+            if not one.fitted:
+                densities.append(None)
+                continue
             count, dim = (int(number) for number in entry["shape"])
             each = one.densities(dim, count, labelled=bool(record.get("labels")), outliers=bool(entry["outliers"]))
             each.load_state_dict(state)

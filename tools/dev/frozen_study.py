@@ -47,6 +47,7 @@ class Row:
         what: What it is, for the table.
         network: ``"gmmseg"``, ``"twin"`` or none.
         densities: Densities that are fitted; none for the network as it is.
+        own: What the network adds; empty for the usual term.
         score: The score that is measured.
         labels: Whether the densities have one mixture for each class.
         outliers: Whether a density of pasted drawings is fitted too.
@@ -56,6 +57,7 @@ class Row:
     what: str
     network: str = ""
     densities: tuple[str, ...] = ()
+    own: str = ""
     score: str = "gmm_nll"
     labels: bool = False
     outliers: bool = False
@@ -63,31 +65,45 @@ class Row:
 
 
 ROWS = {
-    "twin": Row("softmax network, `gen`", "twin", score="gen"),
-    "twin-energy": Row("softmax network, `energy`", "twin", score="energy"),
+    "twin": Row("softmax network, `energy`", "twin", score="energy"),
     "gmmseg": Row("GMMSeg, `gmm_nll`", "gmmseg"),
-    "540": Row("no network, no labels, 540 pixels", densities=(f"{LITE0}:sizes=540",)),
+    "540": Row("540 pixels, no network, no labels", densities=(f"{LITE0}:sizes=540",)),
+    "twin+540": Row("softmax network + 540 pixels", "twin", (f"{LITE0}:sizes=540",), score="marginal_nll"),
+    "twin192+480": Row(
+        "softmax network at 192 pixels + 480 pixels", "twin", (f"{LITE0}:sizes=480",), "logits:sizes=192",
+        score="marginal_nll",
+    ),
     "gmmseg+540": Row("GMMSeg + 540 pixels", "gmmseg", (f"{LITE0}:sizes=540",)),
-    "360": Row("no network, no labels, 360 pixels", densities=(f"{LITE0}:sizes=360",)),
-    "480": Row("no network, no labels, 480 pixels", densities=(f"{LITE0}:sizes=480",)),
-    "720": Row("no network, no labels, 720 pixels", densities=(f"{LITE0}:sizes=720",)),
-    "twin+540": Row("softmax network + 540 pixels", "twin", (f"{LITE0}:sizes=540",)),
+    "twin+540+720": Row(
+        "softmax network + 540 + 720 pixels", "twin", (f"{LITE0}:sizes=540", f"{LITE0}:sizes=720"),
+        score="marginal_nll",
+    ),
+    "twin+540, gmm_nll": Row("softmax network + 540 pixels, `gmm_nll`", "twin", (f"{LITE0}:sizes=540",)),
+    "twin+540, weight 1": Row(
+        "softmax network (weight 1) + 540 pixels", "twin", (f"{LITE0}:sizes=540",), "logits:weight=1",
+        score="marginal_nll",
+    ),
+    "360": Row("360 pixels", densities=(f"{LITE0}:sizes=360",)),
+    "480": Row("480 pixels", densities=(f"{LITE0}:sizes=480",)),
+    "720": Row("720 pixels", densities=(f"{LITE0}:sizes=720",)),
+    "360+540+720": Row(
+        "360, 540 and 720 pixels, three densities", densities=tuple(f"{LITE0}:sizes={size}" for size in (360, 540, 720))
+    ),
     "540-labels": Row("540 pixels, 11 classes of 5 Gaussians", densities=(f"{LITE0}:sizes=540",), labels=True),
+    "540-one": Row("540 pixels, 1 Gaussian instead of 30", densities=(f"{LITE0}:sizes=540:components=1",)),
+    "540-bank": Row("540 pixels, bank of 5,000 features", densities=(f"{LITE0}:sizes=540:bank=5000",)),
     "540-deepest": Row("540 pixels, the deepest map alone", densities=(f"{LITE0}:sizes=540:stages=-1",)),
     "540-three": Row("540 pixels, the three deepest maps", densities=(f"{LITE0}:sizes=540:stages=-3+-2+-1",)),
-    "540-one": Row("540 pixels, 1 Gaussian instead of 30", densities=(f"{LITE0}:sizes=540:components=1",)),
-    "540-bank": Row("540 pixels, bank of 2,000 features", densities=(f"{LITE0}:sizes=540:bank=2000",)),
-    "540-100": Row("540 pixels, fitted to 100 images", densities=(f"{LITE0}:sizes=540",), limit=100),
+    "540-rank": Row("540 pixels, 256 leading directions of 432", densities=(f"{LITE0}:sizes=540:rank=256",)),
+    "540-40": Row("540 pixels, fitted to 40 images", densities=(f"{LITE0}:sizes=540",), limit=40),
     "lite2": Row("EfficientNet-Lite2, 540 pixels", densities=("efficientnet-lite2:sizes=540",)),
-    "360+540+720": Row(
-        "ensemble of 360, 540 and 720 pixels", densities=tuple(f"{LITE0}:sizes={size}" for size in (360, 540, 720))
-    ),
     "540-outliers": Row(
         "540 pixels, `outlier_ratio` to pasted drawings", densities=(f"{LITE0}:sizes=540",), score="outlier_ratio",
         outliers=True,
     ),
+    "540-outliers, gmm_nll": Row("540 pixels, `gmm_nll` beside it", densities=(f"{LITE0}:sizes=540",), outliers=True),
 }  # fmt: skip
-REFERENCES = ("gmmseg", "540")
+REFERENCES = ("twin", "540")
 """Rows from which the paired differences of the others are taken."""
 
 
@@ -117,12 +133,12 @@ def build(args: argparse.Namespace, row: Row) -> Any:
     train = args.data_root / "camvid/images/train"
     labels = args.data_root / "camvid/annotations/train" if row.labels else None
     outliers = anomaly.load_dataset("pasted_objects", args.pasted) if row.outliers else None
-    usual = ["features"] if row.network == "twin" else []
     return anomaly.fit(
         train,
-        labels or (args.data_root / "camvid/annotations/train" if row.network == "twin" else None),
+        labels,
         model=network,
-        densities=[*usual, *row.densities],
+        backbones=row.densities,
+        own=row.own or None,
         scores=(),
         outliers=outliers,
         limit=row.limit,
@@ -144,7 +160,7 @@ def measure(args: argparse.Namespace) -> None:
         data = list(SETS)
         result = anomaly.evaluate(model, data, row.score, root=args.data_root, closed_set=False, metrics=how)
         entry: dict[str, Any] = {
-            "what": row.what, "network": row.network, "densities": row.densities, "score": row.score,
+            "what": row.what, "network": row.network, "densities": row.densities, "own": row.own, "score": row.score,
             "labels": row.labels, "limit": row.limit, "fit_seconds": round(fitted - start, 1),
             "evaluation_seconds": round(time.monotonic() - fitted, 1),
         }  # fmt: skip
