@@ -261,7 +261,7 @@ def test_images_that_densities_were_fitted_to_are_refused(refused, call, place):
     (folder / image.name).write_bytes(image.read_bytes())
     set_trees.write(place / f"mine/labels/{image.stem}.png", set_trees.label((0, 1), 64, 96))
     words = ("--folder", "mine/images", "mine/labels", *DECLARED)
-    assert "the model's densities were fitted on" in refused(*fitted, *words, *QUICK)
+    assert "the model's densities or scores were fitted on" in refused(*fitted, *words, *QUICK)
 
 
 # ---- scores that are constant or point the wrong way

@@ -114,10 +114,14 @@ def _fit(args: argparse.Namespace, processes: Processes) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
     _tell(fitted, images, seconds)
-    if model is None:
-        print(f"wrote {out}, a detector: anomaly evaluate --model {out} --data NAME")
+    files = [str(body.record.get("spec", "")) for one in fitted.members if (body := one.backbone) is not None]
+    if any(".py:" in spec for spec in files):  # their code is only executed if they are named
+        way = f"--fitted {out} {' '.join(files)}"
     else:
-        print(f"wrote {out}, for this model: anomaly evaluate {' '.join(words)} --fitted {out} --data NAME")
+        way = f"--{'model' if model is None else 'fitted'} {out}"
+    model_named = ["--model", *words] if len(words) == 1 else words
+    what = "a detector" if model is None else "for this model"
+    print(f"wrote {out}, {what}: anomaly evaluate {' '.join([*model_named, way])} --data NAME")
 
 
 def _images(args: argparse.Namespace, model: Model | None) -> TrainingImages:

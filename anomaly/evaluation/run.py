@@ -77,7 +77,7 @@ class Evaluation:
             InputError: The model's densities were fitted to this image.
         """
         if self.fitted_images:
-            check_unseen(frame, image, self.fitted_images, "the model's densities")
+            check_unseen(frame, image, self.fitted_images, "the model's densities or scores")
 
 
 def run(

@@ -209,7 +209,7 @@ class _Fit:
             return Member(settings, None, None)
         dim = self.densities.dim
         count = sum(len(self.sample.of_class(k)) for k in range(self.densities.num_classes))
-        if settings.whiten and count <= dim:
+        if settings.whiten and 0 < count <= dim:
             warnings.warn(
                 f"a density of {dim} dimensions is fitted to {count} pixels, so that shrinkage decides it; give more "
                 "images, or larger ones",

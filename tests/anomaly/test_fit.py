@@ -176,11 +176,13 @@ def test_images_that_objects_were_pasted_into_are_refused(folders, tmp_path):
     fitted = anomaly.fit(others / "images", densities=density(sizes=(48,)), outliers=outliers)
     sources = {image_hash(image): image for image in pictures(4, SIZE)}
     for name in pasted_into(folders / "pasted"):
-        with pytest.raises(InputError, match="is one of the 10 images that the model's densities were fitted on"):
+        with pytest.raises(
+            InputError, match="is one of the 10 images that the model's densities or scores were fitted on"
+        ):
             anomaly.score(fitted, sources[name])
     encoding = ["0,1=known", "2=anomaly", "255=ignore"]
     dataset = anomaly.from_folders(folders / "images", folders / "labels", encoding)
-    with pytest.raises(InputError, match="is one of the 10 images that the model's densities were fitted on"):
+    with pytest.raises(InputError, match="is one of the 10 images that the model's densities or scores were fitted on"):
         anomaly.evaluate(fitted, dataset)
 
 
@@ -334,7 +336,9 @@ def test_labels_that_do_not_belong_to_the_images_are_told(tmp_path):
 
 def test_an_image_it_was_fitted_to_is_refused(folders):
     fitted = anomaly.fit(folders / "images", densities=density())
-    with pytest.raises(InputError, match="frame 'image' is one of the 4 images that the model's densities were fitted"):
+    with pytest.raises(
+        InputError, match="frame 'image' is one of the 4 images that the model's densities or scores were fitted"
+    ):
         anomaly.score(fitted, pictures(4, SIZE)[2])
     changed = pictures(4, SIZE)[2]
     changed[0, 0, 0] ^= 1
