@@ -94,6 +94,8 @@ class FeatureDensity:
             object.__setattr__(self, name, real(name, getattr(self, name), finite=True))
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected a number of 0 or more, found {getattr(self, name):g}; correct it")
+        if not self.weight:
+            raise InputError("weight: expected a number above 0, found 0; leave this density out instead")
         for name, expected in (("stages", "whole numbers"), ("sizes", "whole numbers of 1 or more")):
             smallest = 1 if name == "sizes" else None
             values = tuple(whole(name, one, smallest, expected) for one in getattr(self, name))
