@@ -292,7 +292,8 @@ def fit(
 
         source: TrainingImages = training_images_of(network)
     elif isinstance(images, (str, Path)):
-        source = folder_of_images(Path(images), None if labels is None else Path(labels))
+        count = len(getattr(network, "classes", ())) or None
+        source = folder_of_images(Path(images), None if labels is None else Path(labels), classes=count)
     else:
         source = images_of(images)
     return fit_model(
@@ -613,7 +614,7 @@ def _check_inference(model: Model | None, inference: Any) -> None:
             warnings.warn(
                 f"windows of {inference.window[0]}x{inference.window[1]} are cut from the image after the model's "
                 "preprocessing has resized it; to cut them from the image itself, leave the resizing out (do_resize of "
-                "the processor, or size= of TorchModel)",
+                "the processor, or size= of TorchModel; a detector needs it)",
                 stacklevel=4,
             )
 
@@ -623,7 +624,8 @@ def choose_scores(model: Model | None, scores: str | Score | Sequence[str | Scor
 
     Args:
         model: The model; None if all scores are stored.
-        scores: Names or objects, one or several; ``"all"`` stands for every score that the model supports.
+        scores: Names or objects, one or several; ``"all"`` stands for every score that the model supports, and of
+            those that learn from training images for the learned ones.
 
     Raises:
         InputError: A name is unknown or given twice.
@@ -632,7 +634,6 @@ def choose_scores(model: Model | None, scores: str | Score | Sequence[str | Scor
     if scores is not None and not given:
         raise InputError("scores: expected at least one name or Score, found none; leave scores out for the usual ones")
     gives = frozenset() if model is None else model.gives
-    statistics = getattr(model, "statistics", None)
     own = given_score(str(getattr(model, "name", "score"))) if "score" in gives else None
     texts = [one for one in given if not isinstance(one, Score)]
     check_distinct(map(str, texts), "scores", "name each once")
@@ -640,7 +641,11 @@ def choose_scores(model: Model | None, scores: str | Score | Sequence[str | Scor
     by_name |= {one.name: one for one in get_scores(t for t in texts if t != "all" and t not in by_name)}
     named = [one if isinstance(one, Score) else by_name[one] for one in given if one != "all"]
     if "all" in texts:
-        every = [s for s in SCORES.values() if serves(s, gives) and (not s.fitted or statistics is not None)]
+        statistics = getattr(model, "statistics", None)
+        learned = [] if statistics is None else statistics[0]["scores"]
+        every = [s for s in SCORES.values() if serves(s, gives) and (not s.fitted or s.name in learned)]
+        if getattr(model, "num_classes", None) == 1:
+            every = [s for s in every if not s.compares]
         return list({one.name: one for one in (*([own] if own else []), *every, *named)}.values())
     usual = [s for s in SCORES.values() if s.usual and serves(s, gives)]
     return named or ([own] if own is not None else []) + usual
@@ -650,20 +655,11 @@ def _with_statistics(model: Model | None, scores: Sequence[Score], inference: In
     """Attach what scores learned when the model was fitted to training images."""
     from anomaly.scores.statistics import Statistics
 
-    state = getattr(model, "statistics", None)
-    members = getattr(model, "members", ())
-    if state is None and not members:
-        return list(scores)
+    state, needed = getattr(model, "statistics", None), bool(getattr(model, "members", ()))
     if state is not None:
-        learned = Statistics.of_state(state, getattr(model, "fitted_images", ()))
-        if not members and not any(score.fitted for score in scores) and model is not None:
-            fitted = ", ".join(score.name for score in SCORES.values() if score.fitted and serves(score, model.gives))
-            raise InputError(
-                f"--fitted has no effect on {', '.join(score.name for score in scores)}, which need no fitting; name "
-                f"--scores that need it ({fitted}, or all), or omit --fitted"
-            )
-        scores = learned.attach(scores)
-    if differing := inference.differences(getattr(model, "fit_record", {}).get("inference") or {}):
+        scores = Statistics.of_state(state, getattr(model, "fitted_images", ())).attach(scores)
+        needed = needed or any(score.fitted for score in scores)
+    if needed and (differing := inference.differences(getattr(model, "fit_record", {}).get("inference") or {})):
         warnings.warn(f"the scores may be inaccurate, because what they need was fitted with {differing}", stacklevel=4)
     return list(scores)
 

@@ -160,6 +160,7 @@ def fitted(folder, processes):
         make_model(),
         TrainingImages(range(len(mixed)), read, labelled=True, classes=3, names=CLASSES),
         [
+            FeatureDensity.of_network(of="logits"),
             FeatureDensity.of_network(components=2, pixels=300),
             FeatureDensity(backbone=body, sizes=(20, 30), bank=40, pixels=50),
         ],
@@ -169,10 +170,11 @@ def fitted(folder, processes):
         inference=Inference(window=(24, 40)),
         processes=processes,
     )
-    states = [member.densities.state_dict() for member in model.members]
+    states = [member.densities.state_dict() for member in model.members if member.densities is not None]
     header, learned = model.statistics
     values = [*(value for state in states for value in state.values()), *learned]
-    return [value.numpy().tobytes() for value in values], header, model.fit_record, sorted(model.fitted_images)
+    weights = [member.weight for member in model.members]
+    return [value.numpy().tobytes() for value in values], header, model.fit_record, weights, sorted(model.fitted_images)
 
 
 def _process(rank, world, folder, out):

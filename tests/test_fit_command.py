@@ -74,7 +74,7 @@ def world(tmp_path_factory):
         images = ("--images", "ordinary/images")
         assert status_of("anomaly fit", *images, "--backbone", BACKBONE, "--out", "detector") == 0
         words = ("--model", "net.py:model", *images, "--labels", "ordinary/labels", "--backbone", BACKBONE)
-        assert status_of("anomaly fit", *words, "--features", "components=2", "--out", "network.npz") == 0
+        assert status_of("anomaly fit", *words, "--own", "features:components=2", "--out", "network.npz") == 0
     return root
 
 
@@ -160,8 +160,9 @@ def test_what_was_fitted_is_told(call):
     status, text = call("fit", *words, "--outliers", "pasted", "--out", "more/detector.npz")
     assert status == 0, text
     lines = text.splitlines()
-    assert "net.py:Body: 10 dimensions, 3 classes, diagonal Gaussians, and outliers" in lines
-    assert "net.py:Other: 10 dimensions, 3 classes, a bank of up to 9 features each, and outliers" in lines
+    assert "net.py:Body: 10 dimensions, 3 classes, diagonal Gaussians, and outliers; weight 1" in lines
+    other = "net.py:Other: 10 dimensions, 3 classes, a bank of up to 9 features each, and outliers; weight "
+    assert any(line.startswith(other) for line in lines)
     assert any(line.startswith("4 images in ") for line in lines)
     evaluate = ("--fitted", "more/detector.npz", "net.py:Body", "net.py:Other")
     assert f"wrote more/detector.npz, a detector: anomaly evaluate {' '.join(evaluate)} --data NAME" in lines
@@ -214,7 +215,7 @@ IMAGES = ("--images", "ordinary/images")
         ((*IMAGES, "--backbone", "net.py:Body:sizes=0"), "sizes: expected whole numbers of 1 or more, found 0"),
         ((*IMAGES, "--backbone", "net.py:Body:stages=4"), "stages: expected numbers of maps in increasing order"),
         ((*IMAGES, "--backbone", "net.py:Nobody"), "expected an object 'Nobody', found Body"),
-        ((*IMAGES, "--backbone", BACKBONE, "--features", "none"), "--features: expected a model that has features"),
+        ((*IMAGES, "--backbone", BACKBONE, "--own", "none"), "own: expected a network that gives none, found none"),
         ((*IMAGES, "--backbone", BACKBONE, "--scores", "knn"), "--scores: expected a model whose scores are fitted"),
         ((*IMAGES, "--backbone", BACKBONE, "--limit", 0), "expected --limit and --pixels of 1 or more, found 0"),
         ((*IMAGES, "--backbone", BACKBONE, "--seed", 2**65), "--seed: expected an integer of 64 bits"),
@@ -226,7 +227,10 @@ IMAGES = ("--images", "ordinary/images")
             "scores: expected labelled images and a network with",
         ),
         ((*IMAGES, "--model", "net.py:plain"), "expected densities or scores to fit, found neither"),
-        ((*IMAGES, "--model", "net.py:plain", "--features", "components=2"), "expected a network that gives features"),
+        (
+            (*IMAGES, "--model", "net.py:plain", "--own", "features:components=2"),
+            "expected a network that gives features",
+        ),
         (("--model", "net.py:model"), "expected --images FOLDER, because only a config of mmsegmentation names its"),
         ((*IMAGES, "--model", *DETECTOR[1:2], "--backbone", BACKBONE), "expected the backbone net.py:Body to be named"),
     ],

@@ -63,7 +63,7 @@ def call(world, tmp_path, monkeypatch, capfd):
 @pytest.fixture
 def fitted(call):
     status, err = call(
-        "fit", "net.py", "net.pth", "--out", "made/scores.npz", "--limit", 3, "--pixels", 600, "--features", "none"
+        "fit", "net.py", "net.pth", "--out", "made/scores.npz", "--limit", 3, "--pixels", 600, "--own", "none"
     )
     assert status == 0, err
     return call
@@ -138,7 +138,7 @@ def test_what_is_refused(fitted, tmp_path):
 
 @pytest.mark.slow
 def test_stored_maps_belong_to_what_was_fitted(fitted):
-    fit = ("net.py", "net.pth", "--limit", 3, "--pixels", 600, "--scores", "sml", "--seed", 5, "--features", "none")
+    fit = ("net.py", "net.pth", "--limit", 3, "--pixels", 600, "--scores", "sml", "--seed", 5, "--own", "none")
     assert fitted("fit", *fit, "--out", "made/other.npz")[0] == 0
     words = ("net.py", "net.pth", *QUICK, "--scores", "sml", "--save-scores", "maps", "--out", "out")
     assert fitted("ood_eval", *words, "--fitted", "made/scores.npz")[0] == 0
@@ -180,11 +180,11 @@ def test_images_that_were_learned_from_are_refused(fitted):
         (("--out", "scores.txt"), "--out: expected a file name that ends in .npz, found scores.txt"),
         (("--scores", "nosuch"), "unknown score 'nosuch'"),
         (
-            ("--scores", "sml", "gmm_nll", "--features", "none"),
+            ("--scores", "sml", "gmm_nll", "--own", "none"),
             "score 'gmm_nll' needs the network's class_log_likelihood (`anomaly fit` fits",
         ),
         (
-            ("--scores", "zscore_sum:of=sml+typicality", "--features", "none"),
+            ("--scores", "zscore_sum:of=sml+typicality", "--own", "none"),
             "needs the network's class_log_likelihood",
         ),
         (("--limit", 3, "--pixels", 2), "expected at least one pixel for each of the 3 images, found 2"),
@@ -207,7 +207,7 @@ def test_classes_in_another_order(call):
     names = list(STREET_CLASSES)
     torch.save({**checkpoint, "meta": {"CLASSES": names}}, "right.pth")
     torch.save({**checkpoint, "meta": {"CLASSES": names[::-1]}}, "wrong.pth")
-    fit = ("--out", "s.npz", "--limit", 1, "--features", "none")
+    fit = ("--out", "s.npz", "--limit", 1, "--own", "none")
     for tool, words in (("fit", fit), ("ood_eval", (*QUICK, "--out", "out"))):
         status, err = call(tool, "net.py", "wrong.pth", *words, "--scores", "msp")
         assert status == 2
@@ -218,7 +218,7 @@ def test_classes_in_another_order(call):
 @pytest.mark.slow
 def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call):
     combined = "zscore_sum:of=entropy+sml"
-    fit = ("net.py", "net.pth", "--out", "s.npz", "--limit", 2, "--window", "64x64", "--features", "none")
+    fit = ("net.py", "net.pth", "--out", "s.npz", "--limit", 2, "--window", "64x64", "--own", "none")
     status, err = call("fit", *fit, "--scores", combined, "knn:k=3", "knn:k=2")
     assert status == 0, err
     with read_state(Path("s.npz"), KIND) as (header, arrays):
@@ -235,7 +235,9 @@ def test_combinations_and_parameters_are_fitted_by_what_they_are_of(call):
 @pytest.mark.slow
 def test_densities_of_the_features_keep_logits_and_closed_set(call):
     """The likelihood is one more output of the network; what it gave before stays the same to the last bit."""
-    status, err = call("fit", "net.py", "net.pth", "--out", "fitted.npz", "--limit", 3, "--features", "components=2")
+    status, err = call(
+        "fit", "net.py", "net.pth", "--out", "fitted.npz", "--limit", 3, "--own", "features:components=2"
+    )
     assert status == 0, err
     with read_state(Path("fitted.npz"), KIND) as (header, arrays):
         assert [member["settings"]["components"] for member in header["members"]] == [2]

@@ -251,7 +251,7 @@ def test_images_that_densities_were_fitted_to_are_refused(refused, call, place):
     network = tiny_segmentor.CONFIG[: tiny_segmentor.CONFIG.index("test_pipeline")]
     (place / "net.py").write_text(f"_base_ = {bases}\n{network.replace('num_classes=4', 'num_classes=11')}")
     tiny_segmentor.write_checkpoint(place / "net.pth", Config.fromfile(place / "net.py"))
-    densities = ("--features", "components=2:pixels=500")
+    densities = ("--own", "features:components=2:pixels=500")
     assert call("fit", "net.py", "net.pth", "--out", "fitted.npz", *densities)[0] == 0
     fitted = ("net.py", "net.pth", "--fitted", "fitted.npz")
     assert call("ood_eval", *fitted, "--sets", "street_scenes", "--heatmaps", "none", "--out", "open")[0] == 0

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from anomaly.evaluation.config import Calibration, MetricConfig
     from anomaly.evaluation.run import Evaluation
     from anomaly.models.base import Model
+    from anomaly.scores.registry import Score
 
 FRAMES = 60
 OUTPUTS = ("heatmaps", "states", "report", "report.html", "results.csv", "results.json")
@@ -320,6 +321,7 @@ def network_source(
         metrics=metrics,
         calibration=calibration,
     )
+    _check_fitted_used(args, model, evaluation.scores)
     words = model_words(args)
     name = Path(words[0]).stem if len(words) == 2 else str(getattr(model, "record", {}).get("name", "model"))
     if getattr(args, "save_scores", None) is not None:
@@ -333,6 +335,19 @@ def network_source(
     record = getattr(model, "record", None) or {"name": name, "type": type(model).__name__}
     evaluation = replace(evaluation, stores=stores, settings=settings)
     return Source(model, evaluation, record, inputs, Path("work_dirs", name, "ood_eval"))
+
+
+def _check_fitted_used(args: argparse.Namespace, model: Model, scores: Sequence[Score]) -> None:
+    """Refuse a file of ``anomaly fit`` that holds only what scores learned, if no score needs it."""
+    if args.fitted is None or bool(getattr(model, "members", ())) or any(score.fitted for score in scores):
+        return
+    from anomaly.scores.registry import SCORES, serves
+
+    fitted = ", ".join(score.name for score in SCORES.values() if score.fitted and serves(score, model.gives))
+    raise InputError(
+        f"--fitted has no effect on {', '.join(score.name for score in scores)}, which need no fitting; name --scores "
+        f"that need it ({fitted}, or all), or omit --fitted"
+    )
 
 
 def _stored(

@@ -129,7 +129,7 @@ def _images(args: argparse.Namespace, model: Model | None) -> TrainingImages:
     if args.images is not None:
         from anomaly.fitting.images import folder_of_images
 
-        return folder_of_images(args.images, args.labels)
+        return folder_of_images(args.images, args.labels, classes=len(getattr(model, "classes", ())) or None)
     config = getattr(model, "config", None)
     if config is None:
         raise InputError(

@@ -57,10 +57,10 @@ def add_model(
 
 
 def model_words(args: argparse.Namespace) -> list[str]:
-    """The words that name the model, given in one of two ways; empty if it is not named.
+    """The words that name the model: CONFIG CHECKPOINT, ``--model``, or the detector of ``--fitted``; empty without.
 
     Raises:
-        InputError: The model is named in both ways, or incompletely.
+        InputError: The model is named in two ways, or incompletely.
     """
     named = [
         str(word) for word in (getattr(args, "config", None), getattr(args, "checkpoint", None)) if word is not None
@@ -93,9 +93,9 @@ def read_model(args: argparse.Namespace, reads: Reads) -> Model:
     words = model_words(args)
     check_score_names(args.scores or [])
     file, *backbones = getattr(args, "fitted", None) or [None]
-    if words == [file]:  # a detector
+    if words == [file]:  # a detector, which is the model itself
         file = None
-    more: dict[str, Any] = {"backbones": backbones} if file is None else {"fitted": file, "backbones": backbones}
+    more: dict[str, Any] = {"fitted": file, "backbones": backbones}
     if args.allow_pickle and not (len(words) == 1 and names_huggingface(words[0])):
         raise InputError(
             f"--allow-pickle: expected a folder or hub id of Hugging Face as the model, found {words[0]}; omit the "

@@ -368,8 +368,12 @@ def _at_logits(prediction: FeaturePrediction) -> Prediction:
 
 def _with_densities(model: FittedModel, sample: PixelSample) -> PixelSample:
     """Split the features of :func:`_at_logits` again, and compute the likelihoods of the densities there."""
-    found, count = sample.prediction, len(model.classes)
-    dims = [count if one.densities is None else one.densities.dim for one in model.members]
+    found = sample.prediction
+    names = ["logits" if one.settings.of == "logits" else "class_log_likelihood" for one in model.members]
+    dims = [
+        found.field(name).shape[1] if one.densities is None else one.densities.dim
+        for one, name in zip(model.members, names, strict=True)
+    ]
     if dims:
         features = found.field("features").to(model.device)
         own, *members = features.split([features.shape[1] - sum(dims), *dims], 1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,8 +26,10 @@ from anomaly.utils.parameters import bind, parse_call
 
 WITHOUT_LABELS, OF_A_CLASS = 30, 5
 """Default number of components of a density for all pixels, and of the density of one class."""
-OF = ("backbone", "features", "logits", "likelihood")
+Of = Literal["backbone", "features", "logits", "likelihood"]
 """What a density is of: a frozen backbone, or one of three outputs of the network."""
+OF: tuple[str, ...] = get_args(Of)
+_OF_A_FIT = ("components", "covariance", "covariance_rank", "rank", "shrinkage", "bank", "neighbours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class FeatureDensity:
     """
 
     backbone: Any = "efficientnet-lite0"
-    of: str = "backbone"
+    of: Of = "backbone"
     stages: tuple[int, ...] = (-2, -1)
     sizes: tuple[int, ...] = (540,)
     components: int = 0
@@ -117,6 +119,13 @@ class FeatureDensity:
                 f"{'stages' if self.stages else 'sizes'}: expected {'none' if self.stages else 'at most one'} for what "
                 "the network gives, which is one map, found more; leave them out"
             )
+        if not self.fitted and (idle := [name for name in _OF_A_FIT if getattr(self, name) != _default(name)]):
+            raise InputError(
+                f"{idle[0]}: expected it for a density that is fitted, found it for {self.of}, which are used as they "
+                "are; leave it out"
+            )
+        if self.neighbours > 1 and not self.bank:
+            raise InputError(f"neighbours: expected a bank too, found {self.neighbours} without one; set bank")
         if self.rank and not self.whiten:
             raise InputError(f"rank: expected 0 without whitening, found {self.rank}; set whiten, or leave rank out")
 
@@ -159,6 +168,10 @@ class FeatureDensity:
             neighbours=self.neighbours,
             outliers=outliers,
         )
+
+
+def _default(name: str) -> Any:
+    return next(one.default for one in fields(FeatureDensity) if one.name == name)
 
 
 @dataclass(frozen=True)
@@ -392,6 +405,7 @@ class FittedModel(FeatureModel):
         members: The fitted densities.
         gives: The fields of a prediction: those of the network and of the densities.
         classes: Names of the classes.
+        num_classes: Number of classes that the likelihoods have; None if it is that of the network.
         fitted_images: Hashes of all images that the network and the densities were fitted to.
         statistics: What scores learned.
         fit_record: What is known of the fit.
@@ -429,6 +443,8 @@ class FittedModel(FeatureModel):
         outliers = any(member.has_outliers for member in self.members)
         self.gives = fields_given(self.gives, [member.settings for member in self.members], outliers)
         self.classes = tuple(classes) if network is None else network.classes
+        counts = [0 if one.densities is None else one.densities.num_classes for one in self.members]
+        self.num_classes = None if 0 in counts or not counts else max(counts)
         self.inference: Inference | None = getattr(network, "inference", None)
         self.resizes = network is None or bool(getattr(network, "resizes", False))
         self.inputs: dict[str, Any] = dict(getattr(network, "inputs", {}))

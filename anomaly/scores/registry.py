@@ -49,6 +49,7 @@ class Score:
         fit: Function that computes its statistics from training pixels; ``None`` if it needs none.
         check: Function that checks parameters, with or without statistics; ``None`` if the score's function does.
         usual: Whether it is computed by default.
+        compares: Whether it compares classes, so that a single density of all pixels gives nothing to compare.
         parts: Scores of a combination, whose function takes them stacked, ``(S, B, h, w)``.
         parameters: Parameters that differ from the defaults of the function.
         statistics: Fitted statistics.
@@ -65,6 +66,7 @@ class Score:
     fit: Callable[[PixelSample], dict[str, Tensor]] | None = None
     check: Callable[..., None] | None = None
     usual: bool = False
+    compares: bool = False
     parts: tuple[Score, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
@@ -144,6 +146,7 @@ SCORES: dict[str, Score] = by_name(
             "Neyman & Pearson, 1933",
             formula="-(log p(x|c1) - log p(x|c2))",
             description="How close the second likeliest class comes to the likeliest, whatever their level.",
+            compares=True,
         ),
         Score(
             "nearest_component",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import anomaly
+from anomaly.api import choose_scores
 from anomaly.datasets.paste import PasteSettings, paste_objects
 from anomaly.errors import InputError
 from anomaly.fitting.fit import fit_model
@@ -74,7 +75,7 @@ def network():
 
 def test_folders_and_arrays_give_the_same_detector(folders):
     given = pictures(4, SIZE)
-    one, other = anomaly.fit(folders / "images", densities=density()), anomaly.fit(given, densities=[density()])
+    one, other = anomaly.fit(folders / "images", backbones=density()), anomaly.fit(given, backbones=[density()])
     assert one.fitted_images == other.fitted_images == set(map(image_hash, given))
     for mine, again in zip(one.members[0].densities.buffers(), other.members[0].densities.buffers(), strict=True):
         assert torch.equal(mine, again)
@@ -82,7 +83,7 @@ def test_folders_and_arrays_give_the_same_detector(folders):
 
 
 def test_labels_make_classes_of_a_detector(folders):
-    fitted = anomaly.fit(folders / "images", folders / "labels", densities=density())
+    fitted = anomaly.fit(folders / "images", folders / "labels", backbones=density())
     cells = [labels_of(image)[2::4, 2::4] for image in pictures(4, SIZE)]  # of 48 rows, 32 are shown, in 8 cells
     assert len(fitted.fit_record["pixels"]) == 3
     assert sum(fitted.fit_record["pixels"]) <= sum(each.numel() for each in cells)
@@ -91,7 +92,7 @@ def test_labels_make_classes_of_a_detector(folders):
 
 
 def test_a_network_gets_its_features_and_all_its_scores(folders):
-    fitted = anomaly.fit(folders / "images", folders / "labels", model=network(), densities="features:components=2")
+    fitted = anomaly.fit(folders / "images", folders / "labels", model=network(), own="features:components=2")
     learned = set(fitted.statistics[0]["scores"])
     assert learned == {name for name, score in SCORES.items() if set(score.needs) <= fitted.gives}
     assert {"typicality", "empirical_nll", "knn", "msp"} <= learned
@@ -103,7 +104,9 @@ def test_a_network_gets_its_features_and_all_its_scores(folders):
 def test_statistics_of_densities_are_those_of_the_pixels(folders):
     """The median and the 5 % tail of the likelihoods of all training pixels, as typicality has them."""
     scores = ["typicality"]
-    fitted = anomaly.fit(folders / "images", folders / "labels", model=network(), densities=density(), scores=scores)
+    fitted = anomaly.fit(
+        folders / "images", folders / "labels", model=network(), backbones=density(), own="none", scores=scores
+    )
     likelihood = []
     for image in pictures(4, SIZE):
         found = predict_image(fitted, image).views[0].prediction
@@ -123,7 +126,7 @@ def test_statistics_of_densities_are_those_of_the_pixels(folders):
 
 
 def test_without_labels_a_network_learns_no_score_and_keeps_its_classes(folders):
-    fitted = anomaly.fit(folders / "images", model=network(), densities=density())
+    fitted = anomaly.fit(folders / "images", model=network(), backbones=density(), own="none")
     assert fitted.statistics is None
     image = pictures(1, SIZE, seed=4)[0]
     np.testing.assert_allclose(
@@ -131,6 +134,27 @@ def test_without_labels_a_network_learns_no_score_and_keeps_its_classes(folders)
     )  # one density counts for every class
     with pytest.raises(InputError, match="scores: expected labelled images and a network with logits, found none"):
         anomaly.fit(folders / "images", model=network(), scores="knn")
+
+
+def test_logits_and_a_backbone_are_the_usual_terms(folders):
+    """Also of a network whose classes have no names; scores learn from the sum of both."""
+    how = {"model": network(), "backbones": density()}
+    fitted = anomaly.fit(folders / "images", folders / "labels", **how, scores=["typicality", "knn"])
+    assert [member.settings.of for member in fitted.members] == ["logits", "backbone"]
+    image = pictures(1, SIZE, seed=4)[0]
+    for name in ("typicality", "knn", "marginal_nll", "energy"):
+        assert np.isfinite(anomaly.score(fitted, image, name)).all()
+    chosen = [score.name for score in choose_scores(fitted, "all")]
+    assert {name for name in chosen if SCORES[name].fitted} == {"typicality", "knn"}  # what was learned
+    assert {"likelihood_margin", "marginal_nll", "msp"} <= set(chosen)
+
+
+def test_all_scores_of_a_single_density_are_those_that_compare_no_classes(folders):
+    fitted = anomaly.fit(folders / "images", backbones=density())
+    image = pictures(1, SIZE, seed=4)[0]
+    chosen = choose_scores(fitted, "all")
+    assert [score.name for score in chosen] == ["gmm_nll", "marginal_nll", "nearest_component"]
+    assert all(np.isfinite(anomaly.score(fitted, image, score)).all() for score in chosen)
 
 
 def test_windows_are_those_of_the_fit(folders):
@@ -150,7 +174,7 @@ def test_windows_are_those_of_the_fit(folders):
 def test_outliers_of_pasted_objects(folders):
     fitted = anomaly.fit(
         folders / "images",
-        densities=density(sizes=(48,)),
+        backbones=density(sizes=(48,)),
         outliers=anomaly.load_dataset("pasted_objects", folders / "pasted"),
     )
     assert "outlier_log_likelihood" in fitted.gives
@@ -173,7 +197,7 @@ def test_images_that_objects_were_pasted_into_are_refused(folders, tmp_path):
     """Also if the densities were fitted to others."""
     others = write_folders(tmp_path, seed=6)
     outliers = anomaly.load_dataset("pasted_objects", folders / "pasted")
-    fitted = anomaly.fit(others / "images", densities=density(sizes=(48,)), outliers=outliers)
+    fitted = anomaly.fit(others / "images", backbones=density(sizes=(48,)), outliers=outliers)
     sources = {image_hash(image): image for image in pictures(4, SIZE)}
     for name in pasted_into(folders / "pasted"):
         with pytest.raises(
@@ -218,19 +242,19 @@ def test_outliers_without_any_are_refused(folders):
 
 def test_few_images_and_pixels(folders):
     with pytest.raises(InputError, match="expected images to fit to, found none"):
-        anomaly.fit([], densities=density())
-    one = anomaly.fit(pictures(1), densities=density())
+        anomaly.fit([], backbones=density())
+    one = anomaly.fit(pictures(1), backbones=density())
     assert one.fit_record["images"] == 1
     with pytest.warns(UserWarning, match="a density of 10 dimensions is fitted to 8 pixels, so that shrinkage decides"):
-        few = anomaly.fit(pictures(1), densities=density(pixels=8))
+        few = anomaly.fit(pictures(1), backbones=density(pixels=8))
     assert np.isfinite(anomaly.score(few, pictures(1, seed=3)[0])).all()
     with pytest.raises(InputError, match="expected different images, found 3 copies of one"):
-        anomaly.fit(pictures(1) * 3, densities=density())
+        anomaly.fit(pictures(1) * 3, backbones=density())
     with pytest.warns(UserWarning, match="1 of the 4 images are copies of others, and count as often"):
-        anomaly.fit([*pictures(3), pictures(1)[0]], densities=density())
+        anomaly.fit([*pictures(3), pictures(1)[0]], backbones=density())
     grey = np.full((40, 40, 3), 90, np.uint8)
     with pytest.raises(InputError, match=r"expected pixels that differ in their features, found .* that are all equal"):
-        anomaly.fit([grey], densities=density())
+        anomaly.fit([grey], backbones=density())
 
 
 def test_a_class_without_pixels_is_never_the_likeliest(folders):
@@ -251,9 +275,9 @@ def test_a_class_without_pixels_is_never_the_likeliest(folders):
         ({"limit": 0}, "limit: expected 1 or more, found 0"),
         ({"pixels": 0}, "pixels: expected 1 or more, found 0"),
         ({"seed": 0.5}, "seed: expected a whole number, found 0.5"),
-        ({"densities": "efficientnet-lite0:foo=1"}, "unknown parameter 'foo'"),
-        ({"densities": "nothing.py"}, "backbone: expected efficientnet-lite0"),
-        ({"densities": "features"}, "densities: expected a network that gives features, found one that gives none"),
+        ({"backbones": "efficientnet-lite0:foo=1"}, "unknown parameter 'foo'"),
+        ({"backbones": "nothing.py"}, "backbone: expected efficientnet-lite0"),
+        ({"own": "features"}, "own: expected a network that gives features, found none"),
         ({"labels": "labels"}, "labels: expected a folder of images too, found none"),
         ({"images": None}, "images: expected a folder or images, because only a config of mmsegmentation names"),
         ({"images": np.zeros((9, 9, 3), np.uint8)}, "expected"),
@@ -264,7 +288,7 @@ def test_a_class_without_pixels_is_never_the_likeliest(folders):
 )
 def test_what_makes_no_sense_is_refused(given, message):
     with pytest.raises(InputError, match=message):
-        anomaly.fit(**{"images": pictures(), "densities": density(), **given})
+        anomaly.fit(**{"images": pictures(), "backbones": density(), **given})
 
 
 @pytest.mark.parametrize(
@@ -294,8 +318,8 @@ def test_nothing_to_fit_is_told():
     logits = TorchModel(lambda x: x, mean=(0,) * 3, std=(1,) * 3)
     with pytest.raises(InputError, match="expected densities or scores to fit, found neither"):
         anomaly.fit(pictures(), model=logits)
-    with pytest.raises(InputError, match="expected densities or scores to fit, found neither"):
-        anomaly.fit(pictures(), densities=())
+    with pytest.raises(InputError, match="own: expected features, logits, likelihood or none, found 'loss'"):
+        anomaly.fit(pictures(), model=logits, own="loss")
     images = TrainingImages(pictures(), lambda image: (image, labels_of(image)), labelled=True, classes=3)
     with pytest.raises(InputError, match="score 'knn' needs the network's features, but this network gives only"):
         fit_model(logits, images, [], scores=get_scores(["knn"]))
@@ -316,7 +340,7 @@ def test_damaged_networks_are_told():
 
 def test_labels_that_do_not_belong_to_the_images_are_told(tmp_path):
     write_folders(tmp_path)
-    fit = {"images": tmp_path / "images", "labels": tmp_path / "labels", "densities": density()}
+    fit = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbones": density()}
     set_trees.write(tmp_path / "labels/1.png", np.full(SIZE, 9, np.uint8))
     assert len(anomaly.fit(**fit).fit_record["pixels"]) == 10
     with pytest.raises(InputError, match="labels: expected the classes 0 to 2 of the network, found 9"):
@@ -335,7 +359,7 @@ def test_labels_that_do_not_belong_to_the_images_are_told(tmp_path):
 
 
 def test_an_image_it_was_fitted_to_is_refused(folders):
-    fitted = anomaly.fit(folders / "images", densities=density())
+    fitted = anomaly.fit(folders / "images", backbones=density())
     with pytest.raises(
         InputError, match="frame 'image' is one of the 4 images that the model's densities or scores were fitted"
     ):
@@ -346,7 +370,7 @@ def test_an_image_it_was_fitted_to_is_refused(folders):
 
 
 def test_other_windows_than_those_of_the_fit_are_told(folders):
-    fitted = anomaly.fit(folders / "images", densities=density())
+    fitted = anomaly.fit(folders / "images", backbones=density())
     image = pictures(1, SIZE, seed=7)[0]
     with pytest.warns(UserWarning, match=r"what they need was fitted with window the whole \(here 16x16\)"):
         anomaly.score(fitted, image, inference=Inference(window=(16, 16)))

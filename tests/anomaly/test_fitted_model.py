@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from torch import nn
 
 import anomaly
@@ -10,14 +11,24 @@ from anomaly.errors import InputError
 from anomaly.fitting.fit import fit_model
 from anomaly.fitting.images import TrainingImages, images_of
 from anomaly.models.base import Prediction
-from anomaly.models.fitted import FeatureDensity, FittedModel, Member, fields_given, image_of, parse_density, with_image
+from anomaly.models.fitted import (
+    FeatureDensity,
+    FittedModel,
+    Member,
+    choose_densities,
+    fields_given,
+    image_of,
+    parse_density,
+    with_image,
+)
 from anomaly.models.tiling import Inference
 from anomaly.models.torch import TorchModel
 from anomaly.models.views import predict_image, predict_inputs
 from tests.anomaly.tiny_backbones import body, features_of, labels_of, log_prob, of_classes, pictures, resized
 
-FEW = {"components": 2, "pixels": 300}
+FEW = {"components": 2, "pixels": 1000}
 NEW = pictures(2, (47, 61), seed=9)
+LIKELIHOOD = FeatureDensity.of_network(of="likelihood")
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1), "device": "cpu"}
 
 
@@ -44,7 +55,7 @@ def ensemble(bodies):
     """Two densities with classes and outliers: a mixture over two sizes, and a bank."""
     densities = [
         FeatureDensity(backbone=bodies[0], sizes=(32, 45), **FEW),
-        FeatureDensity(backbone=bodies[1], sizes=(40,), bank=30, neighbours=2, pixels=300),
+        FeatureDensity(backbone=bodies[1], sizes=(40,), bank=30, neighbours=2, pixels=1000, weight=0.5),
     ]
     return fit_model(None, labelled(pictures()), densities, outliers=outliers(pictures(2, seed=3)))
 
@@ -80,12 +91,16 @@ def expected_of(model, rgb, size=None):
     return classes, components, beyond
 
 
+def density_of(member, image):
+    """Class log-likelihoods of one density. Shape ``(1, C, h, w)``."""
+    return of_classes(log_prob(member.densities, features_of(member.backbone, rgb_of(image), member.settings.sizes)))
+
+
 def close(found, expected):
     np.testing.assert_allclose(found.numpy(), expected, rtol=2e-4, atol=2e-3)
 
 
 def test_an_ensemble_adds_the_log_likelihoods_of_its_densities(ensemble):
-    assert [member.weight for member in ensemble.members] == [1, 20 / 6]  # a dimension counts the same in both
     assert ensemble.gives == {"class_log_likelihood", "component_log_prob", "outlier_log_likelihood"}
     for image in (*NEW, pictures(1, (45, 80), 4)[0]):
         inputs = ensemble.prepare(image)[None]
@@ -96,6 +111,23 @@ def test_an_ensemble_adds_the_log_likelihoods_of_its_densities(ensemble):
         close(found.component_log_prob, components)
         close(found.outlier_log_likelihood, beyond)
         assert found.component_peak is None
+
+
+def test_terms_are_scaled_to_the_spread_of_the_first(ensemble):
+    spreads = []
+    for member in ensemble.members:
+        found = []
+        for image in pictures():
+            features = features_of(member.backbone, rgb_of(image), member.settings.sizes)
+            height, width = features.shape[2:]
+            rows, columns = (
+                ((np.arange(count) + 0.5) * length / count).astype(int)
+                for count, length in zip((height, width), image.shape[:2], strict=True)
+            )
+            labels = labels_of(image).numpy()[rows][:, columns]
+            found.append(logsumexp(of_classes(log_prob(member.densities, features))[0], axis=0)[labels >= 0])
+        spreads.append(np.concatenate(found).std())
+    assert [member.weight for member in ensemble.members] == pytest.approx([1, 0.5 * spreads[0] / spreads[1]], rel=1e-3)
 
 
 def test_batches_give_what_single_images_give(ensemble):
@@ -146,22 +178,61 @@ GENERATIVE = tuple(likelihoods(torch.zeros(1, 3, 8, 8)))
 
 def test_the_likelihood_of_a_network_comes_first_and_a_density_without_labels_counts_for_every_class(bodies):
     network = TorchModel(likelihoods, gives=GENERATIVE, **PLAIN)
-    fitted = fit_model(network, images_of(pictures()), [FeatureDensity(backbone=bodies[1], sizes=(24,), **FEW)])
-    assert fitted.members[0].weight == 3 / 6  # dimensions of the network's embedding and of the density
+    terms = [LIKELIHOOD, FeatureDensity(backbone=bodies[1], sizes=(24,), **FEW)]
+    fitted = fit_model(network, images_of(pictures()), terms)
+    assert fitted.members[0].weight == 1
+    weight = fitted.members[1].weight
     found, own = (model(model.prepare(NEW[0])[None]) for model in (fitted, network))
-    density, *_ = expected_of(fitted, rgb_of(NEW[0]), own.logits.shape[2:])
+    density = resized(density_of(fitted.members[1], NEW[0]), own.logits.shape[2:])
     assert density.shape[1] == 1  # one density, for three classes
-    close(found.class_log_likelihood, own.class_log_likelihood.numpy() + density)
-    close(found.component_log_prob, own.component_log_prob.numpy() + density[:, :, None])
+    close(found.class_log_likelihood, own.class_log_likelihood.numpy() + weight * density)
+    close(found.component_log_prob, own.component_log_prob.numpy() + weight * density[:, :, None])
     assert torch.equal(found.logits, own.logits)
     assert fitted.gives == network.gives - {"component_peak"}
     assert found.component_peak is None
 
 
+def test_logits_are_a_likelihood_up_to_a_constant(bodies):
+    """Their marginal is the energy score, and with a density it is the sum of both in the exponent."""
+    network = TorchModel(coarse_features, gives=("logits", "features"), **PLAIN)
+    logits = FeatureDensity.of_network(of="logits")
+    alone = fit_model(network, images_of(pictures()), [logits])
+    marginal, energy = (anomaly.score(alone, NEW[0], name) for name in ("marginal_nll", "energy"))
+    np.testing.assert_allclose(marginal, energy + np.log(3), rtol=1e-5, atol=1e-5)
+
+    both = fit_model(network, labelled(pictures()), [logits, FeatureDensity(backbone=bodies[1], sizes=(24,), **FEW)])
+    found = both(both.prepare(NEW[0])[None])
+    weight = both.members[1].weight
+    expected = found.logits.numpy() + weight * resized(density_of(both.members[1], NEW[0]), found.logits.shape[2:])
+    close(found.class_log_likelihood, expected)
+    close(found.component_log_prob, expected[:, :, None])
+    assert torch.equal(found.logits, alone(alone.prepare(NEW[0])[None]).logits)
+
+
+def test_a_network_may_see_the_image_at_a_size_of_its_own(bodies):
+    network = TorchModel(coarse_features, gives=("logits", "features"), **PLAIN)
+    terms = [
+        FeatureDensity.of_network(of="logits", sizes=(24,)),
+        FeatureDensity(backbone=bodies[1], sizes=(24,), **FEW),
+    ]
+    fitted = fit_model(network, images_of(pictures()), terms)
+    found = fitted(fitted.prepare(NEW[0])[None])
+    small = nn.functional.interpolate(network.prepare(NEW[0])[None], (24, 31), mode="bilinear", antialias=True)
+    torch.testing.assert_close(found.logits, coarse_features(small)["logits"])
+    assert found.class_log_likelihood.shape == found.logits.shape
+    assert anomaly.score(fitted, NEW[0], "marginal_nll").shape == NEW[0].shape[:2]
+    twice = [FeatureDensity.of_network(of=of, sizes=(size,)) for of, size in (("logits", 24), ("features", 32))]
+    with pytest.raises(
+        InputError, match="sizes: expected one size at which the network sees an image, found 24 and 32"
+    ):
+        fit_model(network, images_of(pictures()), twice)
+
+
 @pytest.mark.parametrize("gives", [("logits", "class_log_likelihood"), ("logits", "features", "class_log_likelihood")])
 def test_a_network_gives_no_components_that_it_does_not_have(bodies, gives):
     network = TorchModel(lambda x: {name: likelihoods(x)[name] for name in gives}, gives=gives, **PLAIN)
-    fitted = fit_model(network, images_of(pictures()), [FeatureDensity(backbone=bodies[1], sizes=(24,), **FEW)])
+    terms = [LIKELIHOOD, FeatureDensity(backbone=bodies[1], sizes=(24,), **FEW)]
+    fitted = fit_model(network, images_of(pictures()), terms)
     assert fitted.gives == set(gives)
     found = fitted(fitted.prepare(NEW[0])[None])
     assert {name for name in GENERATIVE if getattr(found, name) is not None} == set(gives)
@@ -316,7 +387,33 @@ def test_weights_are_relative_to_the_first_density(bodies):
         return [member.weight for member in fit_model(None, images_of(pictures(1)), densities).members]
 
     assert weights(0, 0, 0.5) == [1, 1, 0.5]
-    assert weights(2, 1, 0) == [1, 0.5, 1]
+    assert weights(2, 1, 0) == [1, 0.5, 0.5]
+    assert FeatureDensity.of_network(of="logits").emphasis == 2
+    assert FeatureDensity.of_network(of="logits", weight=0.5).emphasis == 0.5
+
+
+def test_what_a_network_adds():
+    generative, plain, scores = (
+        TorchModel(likelihoods, gives=gives, **PLAIN) for gives in (GENERATIVE, GENERATIVE[:2], ("logits",))
+    )
+    backbone = FeatureDensity()
+
+    def terms(network, backbones, own=None):
+        return [one.of for one in choose_densities(network, backbones, own)]
+
+    assert terms(None, []) == ["backbone"]
+    assert terms(generative, []) == terms(scores, []) == []
+    assert terms(plain, []) == ["features"]
+    assert terms(generative, [backbone]) == ["likelihood", "backbone"]
+    assert terms(plain, [backbone]) == terms(scores, [backbone]) == ["logits", "backbone"]
+    assert terms(plain, [backbone], "none") == ["backbone"]
+    assert terms(plain, [backbone, backbone], "features:components=3") == ["features", "backbone", "backbone"]
+    for network, own, message in (
+        (None, "logits", "own: expected a network that gives logits, found none"),
+        (plain, "loss", "own: expected features, logits, likelihood or none, found 'loss'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            choose_densities(network, [], own)
 
 
 def test_densities_of_one_backbone_share_it_but_not_with_another_normalisation():
@@ -329,14 +426,17 @@ def test_densities_of_one_backbone_share_it_but_not_with_another_normalisation()
 
 
 def test_fields_of_all_kinds_of_models():
-    own, bank, features = FeatureDensity(), FeatureDensity(bank=3), FeatureDensity.of_network()
+    own, bank = FeatureDensity(), FeatureDensity(bank=3)
+    logits, features = FeatureDensity.of_network(of="logits"), FeatureDensity.of_network()
     both, likelihood = {"class_log_likelihood", "component_log_prob"}, {"class_log_likelihood"}
     none = frozenset()
     assert fields_given(none, [own], False) == both | {"component_peak"}
     assert fields_given(none, [bank], True) == both | {"outlier_log_likelihood"}
     assert fields_given(none, [own, bank], False) == both
     assert fields_given(frozenset({"logits", "features"}), [features], False) >= both | {"component_peak", "logits"}
-    assert fields_given(frozenset(likelihood), [own], False) == likelihood
+    assert fields_given(frozenset({"logits"}), [logits], False) == both | {"logits"}
+    assert fields_given(frozenset(likelihood), [LIKELIHOOD, own], False) == likelihood
+    assert fields_given(frozenset(likelihood), [own], False) == both | {"component_peak"}
     assert fields_given(frozenset(likelihood), [], False) == likelihood
 
 
@@ -354,9 +454,17 @@ def test_fields_of_all_kinds_of_models():
         ({"stages": (0.5,)}, "stages: expected whole numbers, found 0.5"),
         ({"covariance": "round"}, "covariance: expected one of .*diagonal.*, found 'round'"),
         ({"rank": 3, "whiten": False}, "rank: expected 0 without whitening, found 3"),
+        ({"neighbours": 2}, "neighbours: expected a bank too, found 2 without one"),
+        (
+            {"backbone": None, "of": "logits", "stages": (), "sizes": (), "components": 3},
+            "components: expected it for a density that is fitted, found it for logits",
+        ),
         ({"whiten": 1}, "whiten: expected True or False, found 1"),
-        ({"backbone": None}, "stages: expected none for the features of the network"),
-        ({"backbone": None, "stages": ()}, "sizes: expected none for the features of the network"),
+        ({"backbone": None}, "of: expected features, logits or likelihood, found backbone"),
+        ({"of": "logits"}, "of: expected backbone, found logits"),
+        ({"backbone": None, "of": "all"}, "of: expected one of backbone, features, logits, likelihood, found 'all'"),
+        ({"backbone": None, "of": "logits"}, "stages: expected none for what the network gives"),
+        ({"backbone": None, "of": "logits", "stages": (), "sizes": (3, 4)}, "sizes: expected at most one for what the"),
     ],
 )
 def test_settings_out_of_range_are_refused(how, message):
@@ -370,11 +478,12 @@ def test_settings_in_words():
     assert (found.whiten, found.weight) == (False, 0.5)
     assert parse_density("efficientnet-lite0") == FeatureDensity()
     assert parse_density("features:components=3") == FeatureDensity.of_network(components=3)
+    assert parse_density("logits:sizes=192") == FeatureDensity.of_network(of="logits", sizes=(192,))
     for text, message in {
         "efficientnet-lite0:foo=1": "unknown parameter 'foo': it has stages, sizes, components",
         "efficientnet-lite0:sizes=big": "expected whole numbers joined by \\+ for sizes, found 'big'",
         "efficientnet-lite0:sizes=8:sizes=9": "each key once",
-        "features:sizes=360": "sizes: expected none for the features of the network",
+        "features:sizes=36+72": "sizes: expected at most one for what the network gives",
     }.items():
         with pytest.raises(InputError, match=message):
             parse_density(text)
