@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from anomaly.datasets.street_scenes import write_street_scenes
 from anomaly.results.records import read_results
 from tests.commands import TOOLS, status_of
 from tests.gmmseg.tiny_training import assert_same, logged_losses
+from tests.processes import start_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs/demo/segformer-gmmseg_street_scenes.py")
@@ -269,6 +271,13 @@ def _start(folder, *arguments, **options):
     return subprocess.Popen(command, cwd=folder, env=environment, **pipes, **options)
 
 
+def _train(folder, option, work_dir, *words, **options):
+    """Start gmmseg train in a process that has imported its libraries; its errors are in a file named by its run."""
+    environment = {"DATA_ROOT": "data", "OMP_NUM_THREADS": "1"}
+    words, err = (CONFIG, option, work_dir, *words), f"{work_dir}.txt"
+    return start_tool("train.py", words, folder, environment=environment, out=os.devnull, err=err, **options)
+
+
 def _finish(process):
     message = process.communicate(timeout=240)[1]
     return process.returncode, message
@@ -278,16 +287,19 @@ def _finish(process):
 @pytest.mark.usefixtures("scenes")
 def test_killed_and_resumed_is_that_without_a_stop(tmp_path):
     options = small("train_dataloader.num_workers=1", "train_cfg.max_iters=6", "train_cfg.val_interval=3")
-    whole = _start(tmp_path, "--work-dir", "whole", *options)
-    killed = _start(tmp_path, "--work-dir", "parts", *options)
+    whole = _train(tmp_path, "--work-dir", "whole", *options)
+    killed = _train(tmp_path, "--work-dir", "parts", *options)
     while not (tmp_path / "parts/iter_2.pth").exists():
-        assert killed.poll() is None, killed.communicate()[1]
+        assert killed.exitcode is None, (tmp_path / "parts.txt").read_text()
         time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert _finish(killed)[0] == -signal.SIGKILL
+    killed.kill()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
     assert not (tmp_path / "parts/iter_6.pth").exists()
-    assert _finish(_start(tmp_path, "--work-dir", "parts", "--resume", *options))[0] == 0
-    assert _finish(whole)[0] == 0
+    resumed = _train(tmp_path, "--work-dir", "parts", "--resume", *options)
+    for run, process in (("parts", resumed), ("whole", whole)):
+        process.join(240)
+        assert process.exitcode == 0, (tmp_path / f"{run}.txt").read_text()
 
     expected, resumed = (torch.load(tmp_path / run / "iter_6.pth", weights_only=True) for run in ("whole", "parts"))
     assert {"decode_head.classifier.mixture.means", "decode_head.classifier.em.memory.pushed"} < expected[
@@ -303,11 +315,13 @@ def test_killed_and_resumed_is_that_without_a_stop(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
 def test_no_room_for_a_checkpoint(tmp_path):
-    def no_room():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # the first checkpoint has more
-
-    status, message = _finish(_start(tmp_path, "--work-dir", "run", *SMALL, preexec_fn=no_room))
-    assert status == 2
+    no_room = partial(
+        resource.setrlimit, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)
+    )  # the first checkpoint has more
+    process = _train(tmp_path, "--work-dir", "run", *SMALL, before=no_room)
+    process.join(240)
+    message = (tmp_path / "run.txt").read_text()
+    assert process.exitcode == 2, message
     assert "Traceback" not in message
     last = message.strip().splitlines()[-1]
     assert last.startswith("error: checkpoint ")
