@@ -386,10 +386,10 @@ def test_weights_are_relative_to_the_first_density(bodies):
         densities = [FeatureDensity(backbone=bodies[1], sizes=(24,), bank=3, weight=one) for one in given]
         return [member.weight for member in fit_model(None, images_of(pictures(1)), densities).members]
 
-    assert weights(0, 0, 0.5) == [1, 1, 0.5]
-    assert weights(2, 1, 0) == [1, 0.5, 0.5]
-    assert FeatureDensity.of_network(of="logits").emphasis == 2
-    assert FeatureDensity.of_network(of="logits", weight=0.5).emphasis == 0.5
+    assert weights(1, 1, 0.5) == [1, 1, 0.5]
+    assert weights(2, 1, 1) == [1, 0.5, 0.5]
+    with pytest.raises(InputError, match="weight: expected a number above 0, found 0"):
+        FeatureDensity(weight=0)
 
 
 def test_what_a_network_adds():
