@@ -168,6 +168,25 @@ def test_windows_are_those_of_the_fit(folders):
     assert abs(sum(fitted.fit_record["pixels"]) - count) < 0.1 * count  # windows do not lie on the cells
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["segformer", "mask2former"])
+def test_networks_of_hugging_face_get_densities_of_their_features(folders, tmp_path, name):
+    pytest.importorskip("transformers")
+    from tests.anomaly.tiny_huggingface import write_network
+
+    place = write_network(tmp_path, name)
+    how = {"model": place, "own": "features:components=2:pixels=500", "device": "cpu"}
+    fitted = anomaly.fit(folders / "images", folders / "labels", **how)
+    assert len(fitted.fit_record["pixels"]) == 4  # classes of the network
+    assert (fitted.statistics is None) == (name == "mask2former")
+    image = pictures(1, SIZE, seed=4)[0]
+    score = anomaly.score(fitted, image, "gmm_nll")
+    assert score.std() > 0
+    fitted.save(tmp_path / "fitted.npz")
+    again = anomaly.load_model(place, fitted=tmp_path / "fitted.npz", device="cpu")
+    np.testing.assert_array_equal(anomaly.score(again, image, "gmm_nll"), score)
+
+
 # ---- outliers
 
 
