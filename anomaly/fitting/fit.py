@@ -119,9 +119,9 @@ def fit_model(
             "expected densities or scores to fit, found neither, since the network has a likelihood of its own, or "
             "none of the labels or features that are needed; add a backbone (--backbone efficientnet-lite0)"
         )
-    if outliers is not None and not densities:
+    if outliers is not None and not any(one.fitted for one in densities):
         raise InputError(
-            "outliers: expected a density to go with that of outliers, found none; add a backbone (--backbone "
+            "outliers: expected a fitted density to go with that of outliers, found none; add a backbone (--backbone "
             "efficientnet-lite0)"
         )
     looking = inference or getattr(network, "inference", None) or Inference()

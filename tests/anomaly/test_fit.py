@@ -252,8 +252,11 @@ def test_outliers_without_any_are_refused(folders):
     none = TrainingImages(pictures(2, SIZE, 3), lambda image: (image, torch.full(SIZE, -1)))
     with pytest.raises(InputError, match="outliers: expected anomalous pixels in the images, found none"):
         fit_model(None, images, [density()], outliers=none)
-    with pytest.raises(InputError, match="outliers: expected a density to go with that of outliers, found none"):
-        fit_model(network(), replace(images, labelled=True), [], scores=None, outliers=none)
+    for terms in ([], [FeatureDensity.of_network(of="logits")]):
+        with pytest.raises(
+            InputError, match="outliers: expected a fitted density to go with that of outliers, found no"
+        ):
+            fit_model(network(), replace(images, labelled=True), terms, scores=None, outliers=none)
 
 
 # ---- bad input
