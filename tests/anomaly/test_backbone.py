@@ -15,6 +15,7 @@ from torch import nn
 from anomaly.errors import InputError
 from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.efficientnet_lite import MEAN, STD, EfficientNetLite
+from anomaly.models.torch import weights_record
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96))).float()
@@ -96,7 +97,12 @@ def of_function(function):
     return load(Returns(function), mean=(0, 0, 0), std=(1, 1, 1))
 
 
-def test_efficientnet_gives_the_maps_of_the_mmseg_backbone_bit_for_bit():
+def close(found, expected):
+    """Equal but for the rounding of batch normalisations that are folded into convolutions."""
+    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_efficientnet_gives_the_maps_of_the_mmseg_backbone():
     from gmmseg.models import EfficientNetLite0
 
     wrapper = EfficientNetLite0(pretrained=True).eval()
@@ -105,11 +111,11 @@ def test_efficientnet_gives_the_maps_of_the_mmseg_backbone_bit_for_bit():
         expected = wrapper((IMAGE - 127) / 128)
     found = backbone(IMAGE)
     assert len(found) == 4
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-    assert backbone.network.state_dict().keys() == wrapper.state_dict().keys()
+    assert all(close(*pair) for pair in zip(found, expected, strict=True))
+    assert backbone.record["weights"] == weights_record(wrapper)["weights"]  # of the package, not of the folded network
     assert (backbone.channels, backbone.strides) == ((24, 40, 112, 320), (4, 8, 16, 32))
     some = load("efficientnet-lite0", stages=[0, -2])
-    assert all(torch.equal(*pair) for pair in zip(some(IMAGE), (expected[0], expected[2]), strict=True))
+    assert all(close(*pair) for pair in zip(some(IMAGE), (expected[0], expected[2]), strict=True))
     assert (some.channels, some.strides, some.record["stages"]) == ((24, 112), (4, 16), [0, 2])
     other = load("efficientnet-lite0", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     assert not torch.allclose(other(IMAGE)[0], expected[0], atol=0.1)
@@ -122,7 +128,7 @@ def test_larger_efficientnets(size):
     network = EfficientNetLite(size, pretrained=True).eval()
     assert backbone.channels == network.out_channels[-1:]
     with torch.no_grad():
-        assert torch.equal(backbone(IMAGE)[0], network((IMAGE - 127) / 128)[-1])
+        assert close(backbone(IMAGE)[0], network((IMAGE - 127) / 128)[-1])
 
 
 def test_normalisation_of_efficientnet_is_that_of_its_training(data_root):

@@ -305,7 +305,7 @@ def test_marked_images_are_not_evaluated(folder, capfd):
     network = ("made/net_dog.py", "made/net_dog.pth")
     options = ("--folder", "images", "labels", "--label-values", "0=known", "1=anomaly", "--no-closed-set")
     assert status_of("anomaly evaluate", *network, *options, "--out", "results") == 2
-    assert "the network's mixtures" in capfd.readouterr().err
+    assert "the model's densities or scores were fitted on" in capfd.readouterr().err
     for seed in range(3):
         set_trees.write(folder / "images" / f"{seed}.png", set_trees.photo(7 + seed, 48, 64))
     assert status_of("anomaly evaluate", *network, *options, "--out", "results") == 0

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "results/frozen.json"
 PAGES = (ROOT / "docs/study.md", ROOT / "docs/fitting.md", ROOT / "README.md")
 SETS, METRICS = ("camvid_ood", "road_anomaly"), ("auroc", "ap", "fpr95")
-MARK = re.compile(r"(<!-- frozen (?P<what>\w+) -->\n).*?(<!-- end -->)", re.S)
+MARK = re.compile(r"(<!-- frozen (?P<what>\w+) -->\n).*?(<!-- frozen end -->)", re.S)
 LITE0 = "efficientnet-lite0"
 
 
@@ -72,6 +72,10 @@ ROWS = {
     "twin192+480": Row(
         "softmax network at 192 pixels + 480 pixels", "twin", (f"{LITE0}:sizes=480",), "logits:sizes=192",
         score="marginal_nll",
+    ),
+    "twin192+480, weight 1.5": Row(
+        "softmax network at 192 pixels (weight 1.5) + 480 pixels", "twin", (f"{LITE0}:sizes=480",),
+        "logits:sizes=192:weight=1.5", score="marginal_nll",
     ),
     "gmmseg+540": Row("GMMSeg + 540 pixels", "gmmseg", (f"{LITE0}:sizes=540",)),
     "twin+540+720": Row(
@@ -228,14 +232,17 @@ def _small(row: Row) -> Row:
 def write(record: dict[str, Any]) -> None:
     """Insert the tables into the pages."""
     for page in PAGES:
-        text = page.read_text() if page.is_file() else ""
+        page.write_text(inserted(page.read_text(), record))
 
-        def made(found: re.Match[str]) -> str:
-            table = {"rows": _rows, "paired": _differences, "best": _best}[found["what"]](record["rows"])
-            return f"{found[1]}\n{table}\n{found[3]}"
 
-        if text and (new := MARK.sub(made, text)) != text:
-            page.write_text(new)
+def inserted(text: str, record: dict[str, Any]) -> str:
+    """A page with new tables."""
+
+    def made(found: re.Match[str]) -> str:
+        table = {"rows": _rows, "paired": _differences, "best": _best}[found["what"]](record["rows"])
+        return f"{found[1]}{table}\n{found[3]}"
+
+    return MARK.sub(made, text)
 
 
 def _rows(rows: dict[str, Any]) -> str:
