@@ -653,10 +653,10 @@ def choose_scores(model: Model | None, scores: str | Score | Sequence[str | Scor
 
 def _with_statistics(model: Model | None, scores: Sequence[Score], inference: Inference) -> list[Score]:
     """Attach what scores learned when the model was fitted to training images."""
-    from anomaly.scores.statistics import Statistics
-
     state, needed = getattr(model, "statistics", None), bool(getattr(model, "members", ()))
     if state is not None:
+        from anomaly.scores.statistics import Statistics
+
         scores = Statistics.of_state(state, getattr(model, "fitted_images", ())).attach(scores)
         needed = needed or any(score.fitted for score in scores)
     if needed and (differing := inference.differences(getattr(model, "fit_record", {}).get("inference") or {})):
