@@ -274,14 +274,15 @@ def fit(
     """
     from anomaly.fitting.fit import fit_model
     from anomaly.fitting.images import TrainingImages, folder_of_images, images_of, outliers_of
-    from anomaly.models.fitted import choose_densities, parse_density
+    from anomaly.models.fitted import choose_densities
 
     if labels is not None and not isinstance(images, (str, Path)):
         raise InputError(
             "labels: expected a folder of images too, found none; name the folder of the images of these label maps"
         )
     network = None if model is None else load_model(model, device=device)
-    named = [parse_density(one) if isinstance(one, str) else one for one in _several(backbones)]
+    several = list(backbones) if isinstance(backbones, (list, tuple)) else [backbones]
+    named = [_as_density(one) for one in several]
     if images is None:
         if getattr(network, "config", None) is None:
             raise InputError(
@@ -307,6 +308,15 @@ def fit(
         seed=whole("seed", seed),
         device=device,
     )
+
+
+def _as_density(one: Any) -> FeatureDensity:
+    """Settings of a density, given as text, as settings, or by the backbone alone."""
+    from anomaly.models.fitted import FeatureDensity, parse_density
+
+    if isinstance(one, str):
+        return parse_density(one)
+    return one if isinstance(one, FeatureDensity) else FeatureDensity(backbone=one)
 
 
 def verify(

@@ -207,6 +207,8 @@ def _tell(fitted: FittedModel, images: TrainingImages, seconds: float) -> None:
                 "(--limit)",
                 file=sys.stderr,
             )
+    if images.labelled and not fitted.classes:
+        print(f"labels: {images.classes} classes, 0 to {images.classes - 1}; 255 means none")
     for member in fitted.members:
         what = f"{member.settings.of} of the model"
         if member.backbone is not None:

@@ -14,7 +14,7 @@ from anomaly.utils.optional import raise_missing
 
 COMMANDS = {
     "evaluate": "measure anomaly scores on labelled datasets",
-    "look": "show what a network predicts for images, without labels",
+    "look": "show what a network or a detector finds in images, without labels",
     "data": "list, check, download or generate datasets",
     "save-scores": "write score maps of images without labels",
     "export-scores": "write score maps in SegmentMeIfYouCan's layout",

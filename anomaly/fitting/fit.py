@@ -108,6 +108,11 @@ def fit_model(
             not finite; the network lacks what is needed; or a setting is out of range.
     """
     limit, pixels = (whole(name, value, 1, "1 or more") for name, value in (("limit", limit), ("pixels", pixels)))
+    if isinstance(network, FeatureModel):
+        raise InputError(
+            "expected a network, or none, found a detector or a model that is fitted already; use it as it is, or fit "
+            "to the network itself"
+        )
     if not len(images.items):
         raise InputError("expected images to fit to, found none; give a folder that has some")
     own: frozenset[str] = frozenset() if network is None else network.gives

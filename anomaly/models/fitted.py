@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +23,8 @@ from anomaly.models.torch import weights_record
 from anomaly.utils.given import choice, plain, real, switch, whole
 from anomaly.utils.parameters import bind, parse_call
 
+LARGEST_SIDE = 4096
+"""Largest short side of an image for a backbone: more is probably a typing error, and would need all memory."""
 WITHOUT_LABELS, OF_A_CLASS = 30, 5
 """Default number of components of a density for all pixels, and of the density of one class."""
 Of = Literal["backbone", "features", "logits", "likelihood"]
@@ -102,6 +103,8 @@ class FeatureDensity:
             smallest = 1 if name == "sizes" else None
             values = tuple(whole(name, one, smallest, expected) for one in getattr(self, name))
             object.__setattr__(self, name, values)
+        if self.sizes and max(self.sizes) > LARGEST_SIDE:
+            raise InputError(f"sizes: expected at most {LARGEST_SIDE} pixels, found {max(self.sizes)}; choose fewer")
         choice("covariance", self.covariance, tuple(COVARIANCES))
         choice("of", self.of, OF)
         if (self.backbone is None) != (self.of != "backbone"):
@@ -330,7 +333,7 @@ class FeatureModel:
         if self.base is not None and not self._rgb:
             return self.base.prepare(image)
         check_image(image)
-        rgb = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
+        rgb = torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float()
         if self.base is None:
             return short_side(rgb, self._side)[0]
         return with_image(self.base.prepare(image), rgb, self._side)
@@ -409,6 +412,7 @@ class FittedModel(FeatureModel):
         fitted_images: Hashes of all images that the network and the densities were fitted to.
         statistics: What scores learned.
         fit_record: What is known of the fit.
+        title: Name of a detector in results: that of its file, once it has one.
         device: Device of the network and the backbones.
         inference: How the network's config shows images to it; None if it does not say.
         resizes: Whether images are resized, so that windows are cut from the resized image.
@@ -437,6 +441,7 @@ class FittedModel(FeatureModel):
         self.fitted_images = frozenset(fitted_images) | getattr(network, "fitted_images", frozenset())
         self.statistics = statistics
         self.fit_record = dict(record or {})
+        self.title = "detector"
         for member in self.members:
             if member.densities is not None:
                 member.densities.to(self.device)
@@ -458,7 +463,7 @@ class FittedModel(FeatureModel):
         """Name and type of the model, and its densities, for results."""
         fitted = {"densities": [member.record() for member in self.members], **self.fit_record}
         if self.base is None:
-            return {"name": "detector", "type": "densities of frozen features", "fitted": fitted}
+            return {"name": self.title, "type": "densities of frozen features", "fitted": fitted}
         own = dict(getattr(self.base, "record", None) or {"name": "model", "type": type(self.base).__name__})
         return {**own, "fitted": fitted}
 

@@ -116,6 +116,7 @@ def load_fitted(
         classes=classes,
         record=record,
     )
+    model.title = Path(path).stem
     model.inputs["fitted"] = {**file_record(Path(path)), "images": sorted(images)}
     return model
 
@@ -175,6 +176,12 @@ def _backbones(
         raise InputError(
             f"{path}: expected at most {most} backbones, one for each density that has one, found {len(given)}; name "
             "fewer"
+        )
+    if given and len(given) < most:
+        known = ", ".join(str(one.get("spec") or one.get("type")) for one in records if one is not None)
+        raise InputError(
+            f"{path}: expected all {most} backbones in this order: {known}, found {len(given)}; name every one, also "
+            "those that have not moved"
         )
     places, loaded = iter(given), list[tuple[Any, Any, Backbone]]()
     found: list[Backbone | None] = []

@@ -67,6 +67,7 @@ def load_model(
         InputError: A file or name does not exist, a required package is not installed, the checkpoint does not fit the
             config, or ``spec`` is none of these.
     """
+    backbones = backbones if isinstance(backbones, (list, tuple)) else [backbones]
     if fitted is not None:
         from anomaly.models.fitted_file import load_fitted
 

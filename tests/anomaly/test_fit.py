@@ -396,3 +396,25 @@ def test_other_windows_than_those_of_the_fit_are_told(folders):
     image = pictures(1, SIZE, seed=7)[0]
     with pytest.warns(UserWarning, match=r"what they need was fitted with window the whole \(here 16x16\)"):
         anomaly.score(fitted, image, inference=Inference(window=(16, 16)))
+
+
+def test_a_backbone_is_one_argument_and_a_detector_has_the_name_of_its_file(tmp_path):
+    backbone = FeatureDensity(backbone=body(), sizes=(36,), components=1)
+    alone, listed = (anomaly.fit(pictures(), backbones=given) for given in (backbone, [backbone]))
+    for each in (alone, listed):
+        each.save(tmp_path / "mine.npz")
+    assert alone.record["name"] == "detector"
+    found = anomaly.load_model(tmp_path / "mine.npz", backbones=body())
+    assert found.record["name"] == "mine"
+    image = pictures(1, seed=5)[0]
+    np.testing.assert_array_equal(*(anomaly.score(each, image, "gmm_nll") for each in (alone, found)))
+    with pytest.raises(InputError, match="expected a network, or none, found a detector or a model that is fitted"):
+        anomaly.fit(pictures(), model=found)
+
+
+def test_images_that_are_read_only_cause_no_warning(recwarn):
+    detector = anomaly.fit(pictures(), backbones=FeatureDensity(backbone=body(), sizes=(36,), components=1))
+    image = pictures(1, seed=5)[0]
+    image.flags.writeable = False
+    anomaly.score(detector, image, "gmm_nll")
+    assert not [one for one in recwarn if "writable" in str(one.message)]

@@ -137,7 +137,7 @@ def test_a_network_beside_a_detector_is_refused(folder):
             [],
             "expected the backbone Body to be named, because its code is executed, found none; name it after the file",
         ),
-        ([body(0)], r"expected the backbone .*net\.py:Other to be named, because its code is executed"),
+        ([body(0)], r"expected all 2 backbones in this order: Body, .*net\.py:Other, found 1"),
     ],
 )
 def test_other_backbones_are_refused(folder, given, message):

@@ -451,6 +451,7 @@ def test_fields_of_all_kinds_of_models():
         ({"weight": float("nan")}, "weight: expected a number, found nan"),
         ({"sizes": ()}, "sizes: expected at least one short side for a backbone, found none"),
         ({"sizes": (0,)}, "sizes: expected whole numbers of 1 or more, found 0"),
+        ({"sizes": (100_000,)}, "sizes: expected at most 4096 pixels, found 100000"),
         ({"stages": (0.5,)}, "stages: expected whole numbers, found 0.5"),
         ({"covariance": "round"}, "covariance: expected one of .*diagonal.*, found 'round'"),
         ({"rank": 3, "whiten": False}, "rank: expected 0 without whitening, found 3"),
