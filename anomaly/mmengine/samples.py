@@ -164,7 +164,7 @@ def score_map(sample: Sample, score: Score) -> ScoreMap:
         name = CARRIED[field]
         if name not in sample:
             fit = ", ".join(other.name for other in scores_of(sample)) or "none"
-            way = " (anomaly fit fits mixtures to any network that has none)" if field != "logits" else ""
+            way = " (`anomaly fit` fits densities to any network that has none)" if field != "logits" else ""
             raise InputError(
                 f"frame {frame_id(sample)!r}: score {score.name!r} needs the {name} of the network{way}, which it does "
                 f"not pass on (mmseg does not under test-time augmentation); the scores that work are: {fit}"

@@ -304,7 +304,7 @@ def without(sample, name):
 
 @pytest.mark.parametrize("metric", [PixelAnomalyMetric, ComponentAnomalyMetric])
 def test_bad_scores_are_refused(metric):
-    with pytest.raises(InputError, match=r"'/data/set/0.png': score 'gmm_nll' needs .*gmmseg fit.*: msp, max_logit"):
+    with pytest.raises(InputError, match=r"'/data/set/0.png': score 'gmm_nll' needs .*anomaly fit.*: msp, max_logit"):
         run(metric(ANOMALOUS, scores=["gmm_nll"]), [data_sample(0, likelihood=False)])
     with pytest.raises(InputError, match=r"needs the seg_logits .*test-time augmentation.*: gmm_nll$"):
         run(metric(ANOMALOUS, scores=["msp"]), [without(data_sample(0), "seg_logits")])
