@@ -63,7 +63,7 @@
       panels.heats.push(one);
     });
     // a score's heatmap stands below its mask, where there is room
-    for (const [one] of [panels.masks, panels.heats]) one.figure.classList.add("first");
+    if (dataset.methods.length > 1) for (const [one] of [panels.masks, panels.heats]) one.figure.classList.add("first");
     state.panels = panels;
   }
   async function show(index, move) {
