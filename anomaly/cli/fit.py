@@ -121,7 +121,8 @@ def _fit(args: argparse.Namespace, processes: Processes) -> None:
         way = f"--{'model' if model is None else 'fitted'} {out}"
     model_named = ["--model", *words] if len(words) == 1 else words
     what = "a detector" if model is None else "for this model"
-    print(f"wrote {out}, {what}: anomaly evaluate {' '.join([*model_named, way])} --data NAME")
+    scores = " --scores marginal_nll" if any(member.settings.of == "logits" for member in fitted.members) else ""
+    print(f"wrote {out}, {what}: anomaly evaluate {' '.join([*model_named, way])}{scores} --data NAME")
 
 
 def _images(args: argparse.Namespace, model: Model | None) -> TrainingImages:

@@ -101,7 +101,9 @@ class FeatureDensity:
             raise InputError("weight: expected a number above 0, found 0; leave this density out instead")
         for name, expected in (("stages", "whole numbers"), ("sizes", "whole numbers of 1 or more")):
             smallest = 1 if name == "sizes" else None
-            values = tuple(whole(name, one, smallest, expected) for one in getattr(self, name))
+            given = getattr(self, name)
+            given = given if isinstance(given, (tuple, list)) else (given,)
+            values = tuple(whole(name, one, smallest, expected) for one in given)
             object.__setattr__(self, name, values)
         if self.sizes and max(self.sizes) > LARGEST_SIDE:
             raise InputError(f"sizes: expected at most {LARGEST_SIDE} pixels, found {max(self.sizes)}; choose fewer")

@@ -15,7 +15,7 @@ from anomaly.density.densities import ClassDensities
 from anomaly.errors import InputError
 from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.base import Model
-from anomaly.models.fitted import FeatureDensity, FittedModel, Member, model_identity
+from anomaly.models.fitted import FeatureDensity, FittedModel, Member, model_identity, parse_density
 from anomaly.utils.file_records import file_record
 from anomaly.utils.given import plain
 from anomaly.utils.state_file import read_state, write_state
@@ -131,6 +131,13 @@ def _tensor(array: npt.NDArray[Any]) -> Tensor:
     return torch.from_numpy(array)
 
 
+def _place(one: Any) -> Any:
+    """Where a backbone is found, of a specification with or without the settings that the file has anyway."""
+    if isinstance(one, str):
+        one = parse_density(one)
+    return one.backbone if isinstance(one, FeatureDensity) else one
+
+
 def _backbone_record(found: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if found is None else {**found, **{name: list(found[name]) for name in PREPROCESSING}}
 
@@ -183,7 +190,7 @@ def _backbones(
             f"{path}: expected all {most} backbones in this order: {known}, found {len(given)}; name every one, also "
             "those that have not moved"
         )
-    places, loaded = iter(given), list[tuple[Any, Any, Backbone]]()
+    places, loaded = iter(map(_place, given)), list[tuple[Any, Any, Backbone]]()
     found: list[Backbone | None] = []
     for record in records:
         if record is None:
@@ -200,7 +207,13 @@ def _backbones(
         how = {name: record[name] for name in PREPROCESSING}
         body = next((each for other, same, each in loaded if (other, same) == (spec, how)), None)
         if body is None:
-            body = spec if isinstance(spec, Backbone) else load_backbone(spec, **how, device=device)
+            try:
+                body = spec if isinstance(spec, Backbone) else load_backbone(spec, **how, device=device)
+            except InputError as error:
+                expected = record.get("spec") or record.get("type")
+                raise InputError(
+                    f"{path}: backbone {len(found) + 1}, expected {expected}, found {spec}: {error}"
+                ) from error
             loaded.append((spec, how, body))
         own = plain(body.record)
         if changed := sorted(

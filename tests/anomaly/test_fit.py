@@ -406,6 +406,9 @@ def test_a_backbone_is_one_argument_and_a_detector_has_the_name_of_its_file(tmp_
     assert alone.record["name"] == "detector"
     found = anomaly.load_model(tmp_path / "mine.npz", backbones=body())
     assert found.record["name"] == "mine"
+    again = anomaly.load_model(tmp_path / "mine.npz", backbones=backbone)  # what the fit was given
+    assert again.record["fitted"] == found.record["fitted"]
+    assert FeatureDensity(sizes=36).sizes == (36,)
     image = pictures(1, seed=5)[0]
     np.testing.assert_array_equal(*(anomaly.score(each, image, "gmm_nll") for each in (alone, found)))
     with pytest.raises(InputError, match="expected a network, or none, found a detector or a model that is fitted"):
