@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmmseg.functional import diagonal_log_prob, gaussian_peak
+from anomaly.density.gaussian import diagonal_log_prob, diagonal_peak
 
 
 class GaussianMixture(nn.Module):
@@ -54,7 +54,7 @@ class GaussianMixture(nn.Module):
 
     def peak(self) -> Tensor:
         """Compute the log-density of every component at its mean, its largest value. Shape ``(C, P)``."""
-        return gaussian_peak(self.stds)
+        return diagonal_peak(self.stds)
 
 
 class AddedMixture(nn.Module):
@@ -98,7 +98,7 @@ class AddedMixture(nn.Module):
 
     def peak(self) -> Tensor:
         """Compute :meth:`log_prob` of every component at its mean, its largest value. Shape ``(P,)``."""
-        return gaussian_peak(self.stds) + self._scale()
+        return diagonal_peak(self.stds) + self._scale()
 
     def _scale(self) -> Tensor:
         return self.log_weights + math.log(len(self.log_weights))

@@ -39,8 +39,10 @@ def main(words: Sequence[str] | None = None, program: str = "anomaly fit") -> No
     """Read the images once, fit everything, and write the file."""
     parser = command_parser(__doc__, program)
     add_model(parser, required=False, fitting=True)
-    add_fitting(parser)
     add = parser.add_argument
+    add("--images", type=Path, metavar="DIR", help="folder of ordinary images (default: the config's training data)")
+    add("--labels", type=Path, metavar="DIR", help="PNG label maps of the same names, with class indices, 255 = none")
+    add_densities(parser)
     add("--out", type=Path, required=True, metavar="FILE", help="file to write; .npz is added if it has no ending")
     scores = "scores to fit to the labels (default: all that the model supports)"
     add("--scores", nargs="+", default=[], metavar="NAME", help=scores)
@@ -56,16 +58,8 @@ def main(words: Sequence[str] | None = None, program: str = "anomaly fit") -> No
         _fit(args, processes)
 
 
-def add_fitting(parser: argparse.ArgumentParser) -> None:
-    """Add the options of what densities are fitted to, which ``look --ordinary`` shares."""
-    add = parser.add_argument_group("fitting").add_argument
-    add("--images", type=Path, metavar="DIR", help="folder of ordinary images (default: the config's training data)")
-    add("--labels", type=Path, metavar="DIR", help="PNG label maps of the same names, with class indices, 255 = none")
-    add_densities(parser)
-
-
 def add_densities(parser: argparse.ArgumentParser) -> None:
-    """Add the options of which densities are fitted."""
+    """Add the options of which densities are fitted, which ``anomaly look --ordinary`` shares."""
     add = parser.add_argument_group("densities").add_argument
     backbone = (
         "frozen backbone to fit a density to, with settings: efficientnet-lite0, -lite1, -lite2, a folder or hub id "

@@ -21,7 +21,8 @@ def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
     result, the largest array has the shape ``(N, D)``; broadcasting would need ``(N, G, D)``.
 
     Expanding the square loses digits where means and features are far from the origin, relative to the standard
-    deviations. The absolute error is about ``eps * sum(x^2 / std^2)``. Pass float64 inputs.
+    deviations. The absolute error is about ``eps * sum(x^2 / std^2)``: roughly 1e-5 in float32 for the unit vectors
+    of GMMSeg with standard deviations of at least 0.1. Pass float64 inputs if you need less.
 
     Args:
         features: Points. Shape ``(N, D)``.
@@ -30,6 +31,8 @@ def diagonal_log_prob(features: Tensor, means: Tensor, stds: Tensor) -> Tensor:
 
     Returns:
         Natural logarithms of densities. Shape ``(N, G)``, dtype of ``features``.
+
+    Source: Liang et al., GMMSeg (NeurIPS 2022), eq. 5 with diagonal covariances.
     """
     precision = stds.pow(-2)
     constant = -0.5 * ((means.square() * precision).sum(1) + means.shape[1] * math.log(2 * math.pi)) - stds.log().sum(1)

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import norm
 
-from gmmseg.functional import diagonal_log_prob, direction_and_variance, scale_to_unit, sinkhorn_assign
+from anomaly.density.gaussian import diagonal_log_prob
+from gmmseg.functional import direction_and_variance, scale_to_unit, sinkhorn_assign
 
 
 @pytest.mark.parametrize(("n", "groups", "dim"), [(1, 1, 1), (17, 6, 4), (200, 95, 64)])

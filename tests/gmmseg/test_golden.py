@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gmmseg.functional import diagonal_log_prob, sinkhorn_assign
+from anomaly.density.gaussian import diagonal_log_prob
+from gmmseg.functional import sinkhorn_assign
 
 
 @pytest.fixture(scope="module")

@@ -197,7 +197,8 @@ def golden(f: Findings) -> None:
     import numpy as np
     import torch
 
-    from gmmseg.functional import diagonal_log_prob, sinkhorn_assign
+    from anomaly.density.gaussian import diagonal_log_prob
+    from gmmseg.functional import sinkhorn_assign
     from tests.gmmseg import test_golden as reference
 
     _exact_float32()

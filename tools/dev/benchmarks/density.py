@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly.density.gaussian import diagonal_log_prob
 from benchmarks._measure import best_seconds, peak_mb
-from gmmseg.functional import diagonal_log_prob
 
 PIXELS, GROUPS, DIM = 131_072, 19 * 5, 64
 
