@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from anomaly.evaluation.callbacks import Callback
     from anomaly.evaluation.config import MetricConfig
     from anomaly.models.base import Model, Prediction
-    from anomaly.models.fitted import FeatureDensity, FittedModel
+    from anomaly.models.feature_density import FeatureDensity
+    from anomaly.models.fitted import FittedModel
     from anomaly.models.functions import ScoreModel
     from anomaly.models.huggingface import HuggingFaceModel
     from anomaly.models.loading import load_model
@@ -46,7 +47,7 @@ _PLACES = {
     "TorchModel": "models.torch",
     "HuggingFaceModel": "models.huggingface",
     "ScoreModel": "models.functions",
-    "FeatureDensity": "models.fitted",
+    "FeatureDensity": "models.feature_density",
     "FittedModel": "models.fitted",
     "Model": "models.base",
     "Prediction": "models.base",

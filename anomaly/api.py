@@ -48,7 +48,8 @@ from anomaly.utils.profile import Profile
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from anomaly.models.fitted import FeatureDensity, FittedModel
+    from anomaly.models.feature_density import FeatureDensity
+    from anomaly.models.fitted import FittedModel
 
 VIEWS, RECORDS = "report", ("results.csv", "results.json")
 
@@ -274,7 +275,7 @@ def fit(
     """
     from anomaly.fitting.fit import fit_model
     from anomaly.fitting.images import TrainingImages, folder_of_images, images_of, outliers_of
-    from anomaly.models.fitted import choose_densities
+    from anomaly.models.feature_density import choose_densities
 
     if labels is not None and not isinstance(images, (str, Path)):
         raise InputError(
@@ -312,7 +313,7 @@ def fit(
 
 def _as_density(one: Any) -> FeatureDensity:
     """Settings of a density, given as text, as settings, or by the backbone alone."""
-    from anomaly.models.fitted import FeatureDensity, parse_density
+    from anomaly.models.feature_density import FeatureDensity, parse_density
 
     if isinstance(one, str):
         return parse_density(one)

@@ -26,7 +26,7 @@ from anomaly.fitting.images import TrainingImages, outliers_of
 from anomaly.frames import ANOMALY, IGNORE, KNOWN
 from anomaly.metrics.functional.components import Track
 from anomaly.models.backbone import Backbone
-from anomaly.models.fitted import FeatureDensity
+from anomaly.models.feature_density import FeatureDensity
 from anomaly.models.tiling import Inference
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores

@@ -163,7 +163,7 @@ def fit_densities(
     from anomaly.datasets.catalog import load_dataset
     from anomaly.fitting.fit import fit_model
     from anomaly.fitting.images import outliers_of
-    from anomaly.models.fitted import choose_densities, parse_density
+    from anomaly.models.feature_density import choose_densities, parse_density
     from anomaly.models.tiling import Inference
     from anomaly.results.provenance import provenance
 

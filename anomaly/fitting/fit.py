@@ -18,16 +18,8 @@ from anomaly.fitting.images import TrainingImages
 from anomaly.frames import image_hash
 from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.base import Model, Prediction
-from anomaly.models.fitted import (
-    FeatureDensity,
-    FeatureModel,
-    FeaturePrediction,
-    FeatureSource,
-    FittedModel,
-    Member,
-    check_members,
-    fields_given,
-)
+from anomaly.models.feature_density import FeatureDensity, check_members, fields_given
+from anomaly.models.fitted import FeatureModel, FeaturePrediction, FeatureSource, FittedModel, Member, check_unfitted
 from anomaly.models.loop import show
 from anomaly.models.tiling import Inference
 from anomaly.models.views import ImagePrediction, ViewPrediction, predict_inputs, resize_labels
@@ -108,11 +100,7 @@ def fit_model(
             not finite; the network lacks what is needed; or a setting is out of range.
     """
     limit, pixels = (whole(name, value, 1, "1 or more") for name, value in (("limit", limit), ("pixels", pixels)))
-    if isinstance(network, FeatureModel):
-        raise InputError(
-            "expected a network, or none, found a detector or a model that is fitted already; use it as it is, or fit "
-            "to the network itself"
-        )
+    check_unfitted(network)
     if not len(images.items):
         raise InputError("expected images to fit to, found none; give a folder that has some")
     own: frozenset[str] = frozenset() if network is None else network.gives

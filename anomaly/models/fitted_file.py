@@ -15,7 +15,8 @@ from anomaly.density.densities import ClassDensities
 from anomaly.errors import InputError
 from anomaly.models.backbone import Backbone, load_backbone
 from anomaly.models.base import Model
-from anomaly.models.fitted import FeatureDensity, FittedModel, Member, model_identity, parse_density
+from anomaly.models.feature_density import FeatureDensity, parse_density
+from anomaly.models.fitted import FittedModel, Member, model_identity
 from anomaly.utils.file_records import file_record
 from anomaly.utils.given import plain
 from anomaly.utils.state_file import read_state, write_state

@@ -16,7 +16,7 @@ from anomaly.errors import InputError
 from anomaly.fitting.fit import fit_model
 from anomaly.fitting.images import TrainingImages, pasted_into
 from anomaly.frames import ANOMALY, KNOWN, image_hash
-from anomaly.models.fitted import FeatureDensity
+from anomaly.models.feature_density import FeatureDensity
 from anomaly.models.tiling import Inference
 from anomaly.models.torch import TorchModel
 from anomaly.models.views import predict_image

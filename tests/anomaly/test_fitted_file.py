@@ -13,7 +13,7 @@ import anomaly
 from anomaly.errors import InputError
 from anomaly.fitting.fit import fit_model
 from anomaly.fitting.images import TrainingImages, images_of
-from anomaly.models.fitted import FeatureDensity
+from anomaly.models.feature_density import FeatureDensity
 from anomaly.models.torch import TorchModel
 from anomaly.scores.registry import get_scores
 from anomaly.utils.state_file import read_state, write_state

@@ -11,16 +11,9 @@ from anomaly.errors import InputError
 from anomaly.fitting.fit import fit_model
 from anomaly.fitting.images import TrainingImages, images_of
 from anomaly.models.base import Prediction
-from anomaly.models.fitted import (
-    FeatureDensity,
-    FittedModel,
-    Member,
-    choose_densities,
-    fields_given,
-    image_of,
-    parse_density,
-    with_image,
-)
+from anomaly.models.feature_density import FeatureDensity, choose_densities, fields_given, parse_density
+from anomaly.models.fitted import FittedModel, Member
+from anomaly.models.image_planes import image_of, with_image
 from anomaly.models.tiling import Inference
 from anomaly.models.torch import TorchModel
 from anomaly.models.views import predict_image, predict_inputs
@@ -495,7 +488,7 @@ def test_what_does_not_belong_together_is_refused(detector, ensemble):
     for network, members, message in (
         (None, [], "expected a network or densities, found neither"),
         (None, [Member(member.settings, member.backbone, member.densities, 2.0)], "expected the weight 1 of the first"),
-        (detector, [member], "found a model that has fitted densities already; fit all of them at once"),
+        (detector, [member], "found a detector or a model that is fitted already; use it as it is"),
         (
             Padding(),
             [Member(FeatureDensity.of_network(), None, member.densities)],

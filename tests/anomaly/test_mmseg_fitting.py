@@ -12,7 +12,7 @@ from anomaly.frames import image_hash
 from anomaly.mmengine.training_images import training_images
 from anomaly.models.backbone import Backbone
 from anomaly.models.base import Prediction
-from anomaly.models.fitted import FeatureDensity
+from anomaly.models.feature_density import FeatureDensity
 from anomaly.models.tiling import Inference
 from anomaly.scores.registry import Score
 from tests.anomaly import set_trees

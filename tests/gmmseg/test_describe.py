@@ -12,7 +12,8 @@ from anomaly.density.sample import StratifiedSample
 from anomaly.errors import InputError
 from anomaly.evaluation.score_maps import check_scores
 from anomaly.models.backbone import Backbone
-from anomaly.models.fitted import FeatureDensity, FittedModel, Member
+from anomaly.models.feature_density import FeatureDensity
+from anomaly.models.fitted import FittedModel, Member
 from anomaly.models.mmseg import MMSegModel
 from anomaly.models.views import predict_inputs
 from anomaly.scores import get_scores
