@@ -290,6 +290,31 @@ def test_densities_cover_what_a_padded_network_covers(bodies):
     close(found.component_log_prob, components)
 
 
+def test_a_network_at_a_size_of_its_own_may_pad(bodies):
+    """47 x 61 pixels become 24 x 31, padded to 32 x 32: in pixels of the image, the maps cover 63 x 63 of them."""
+    terms = [
+        FeatureDensity.of_network(of="logits", sizes=(24,)),
+        FeatureDensity(backbone=bodies[0], sizes=(40,), **FEW),
+    ]
+    fitted = fit_model(Padding(), images_of(pictures()), terms)
+    found = fitted(fitted.prepare(NEW[0])[None])
+    assert NEW[0].shape[:2] == (47, 61)
+    assert found.covers == (round(32 * 47 / 24), round(32 * 61 / 31)) == (63, 63)
+    padded = np.pad(NEW[0], ((0, 16), (0, 2), (0, 0)), mode="edge")
+    density = resized(density_of(fitted.members[1], padded), found.logits.shape[2:])
+    close(found.class_log_likelihood, found.logits.numpy() + fitted.members[1].weight * density)
+
+
+def test_what_is_fitted_does_not_depend_on_what_is_fitted_beside(bodies):
+    densities = [FeatureDensity(backbone=body, sizes=(40,), **FEW) for body in bodies[:2]]
+    together = fit_model(None, images_of(pictures()), densities).members
+    for density, member in zip(densities, together, strict=True):
+        (alone,) = fit_model(None, images_of(pictures()), [density]).members
+        state, expected = member.densities.state_dict(), alone.densities.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], expected[name]) for name in state)
+
+
 @pytest.mark.parametrize("side", [20, 40, 100])
 def test_the_image_beside_the_input_of_a_network_follows_its_views(side):
     inputs, rgb = torch.rand(3, 24, 36), rgb_of(pictures(1, (60, 90))[0])
