@@ -211,7 +211,7 @@ def cost(args: argparse.Namespace) -> None:
         return time.process_time() - start
 
     for name in record["rows"]:
-        model = build(argparse.Namespace(**{**vars(args), "limit": 3}), _small(ROWS[name]))
+        model = build(args, _small(ROWS[name]))
         pairs = [(seconds(model), seconds(plain)) for _ in range(9)][2:]
         record["rows"][name]["forward_seconds"] = statistics.median(mine for mine, _ in pairs)
         record["rows"][name]["forward_ratio"] = statistics.median(mine / theirs for mine, theirs in pairs)
