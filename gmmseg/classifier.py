@@ -40,11 +40,12 @@ class GMMClassifier(nn.Module):
     **Added classes.** The last ``settings.added_classes`` of the classes were added after training. They change nothing
     for the others, whose log-likelihoods and logits are bit for bit those of the network without them. Logits are a
     LayerNorm over classes of the log-likelihoods :math:`l`; its mean :math:`m` and variance :math:`v` stay those of the
-    C' trained classes. An added class has the logit that a trained class with an average scale and shift would have.
-    Resized to the size of an image, maps of more channels may be rounded differently in the last bit.
+    C' trained classes. An added class has the logit that a trained class with an average scale and shift would have:
 
     .. math:: \frac{l - m}{\sqrt{v + \epsilon}} \cdot \frac{1}{C'} \sum_{c \le C'} \gamma_c
         + \frac{1}{C'} \sum_{c \le C'} \beta_c
+
+    When maps are resized to the image, the last bit may be rounded differently with more channels.
 
     Args:
         num_classes: Number of classes, C, with those that were added.
@@ -90,8 +91,9 @@ class GMMClassifier(nn.Module):
             if self.added:
                 # Each class is a product of its own: one product of all could round the others differently.
                 more = torch.stack([mixture.log_prob(embeddings) for mixture in self._added()], dim=1)
-                logits = torch.cat([logits, self.logits_of_added(more.amax(2), likelihood)], dim=1)
-                log_prob, likelihood = torch.cat([log_prob, more], 1), torch.cat([likelihood, more.amax(2)], 1)
+                best = more.amax(2)
+                logits = torch.cat([logits, self.logits_of_added(best, likelihood)], dim=1)
+                log_prob, likelihood = torch.cat([log_prob, more], 1), torch.cat([likelihood, best], 1)
 
         def to_map(values: Tensor) -> Tensor:
             return values.view(batch, height, width, -1).permute(0, 3, 1, 2)
@@ -99,7 +101,9 @@ class GMMClassifier(nn.Module):
         return Classification(to_map(logits), to_map(likelihood), log_prob, embeddings)
 
     def logits_of_added(self, added: Tensor, trained: Tensor) -> Tensor:
-        """Compute the logits of added classes, as the class docstring defines them.
+        """Compute logits of added classes, normalised by the mean and variance of the trained classes.
+
+        They are scaled and shifted as a trained class is on average.
 
         Args:
             added: Log-likelihoods of A added classes. Shape ``(N, A)``.

@@ -171,9 +171,9 @@ def _change_lists(
 ) -> None:
     """Change the lists of classes and colours in a checkpoint's meta, in mmengine's layout or the published one."""
     for place in (meta, meta.get("dataset_meta")):
+        if not isinstance(place, dict):
+            continue
         for key, new in {"classes": name, "palette": color, "CLASSES": name, "PALETTE": color}.items():
-            if not isinstance(place, dict):
-                continue
             if isinstance(values := place.get(key), list | tuple) and len(values) == classes:
                 place[key] = type(values)(change(values, new))
 

@@ -37,6 +37,13 @@ def status_of(command, *words):
     return ended.value.code or 0
 
 
+def enter_with_links(monkeypatch, folder, world):
+    """Work in a folder with links to everything in another one, which stays as it is for other tests."""
+    for path in world.iterdir():
+        (folder / path.name).symlink_to(path)
+    monkeypatch.chdir(folder)
+
+
 def page_tool_status(monkeypatch, name, *words):
     """Run a tool of ``tools/dev`` with words; give the status that it ends with."""
     monkeypatch.syspath_prepend(str(PAGE_TOOLS))

@@ -13,24 +13,13 @@ from anomaly.models.fitted_file import KIND
 from anomaly.utils.state_file import read_state
 from tests.anomaly import set_trees
 from tests.anomaly.tiny_backbones import FILE, labels_of, pictures
-from tests.commands import status_of
+from tests.commands import enter_with_links, status_of
 
 SIZE = (48, 64)
 NETWORK = (
     FILE
     + """
 import anomaly
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer, self.last = nn.Conv2d(3, 6, 4, stride=4), nn.Conv2d(6, 3, 1)
-
-    def forward(self, inputs):
-        features = torch.tanh(self.layer(inputs))
-        return {"logits": 3 * self.last(features), "features": features}
 
 
 def model():
@@ -81,9 +70,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def call(world, tmp_path, monkeypatch, capfd):
     """Run a command in a folder that has all these files; give its status and what it wrote."""
-    for path in world.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
+    enter_with_links(monkeypatch, tmp_path, world)
     capfd.readouterr()
 
     def run(command, *words):

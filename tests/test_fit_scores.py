@@ -16,7 +16,7 @@ from anomaly.results.records import read_results
 from anomaly.scores import SCORES
 from anomaly.utils.state_file import read_state
 from tests.anomaly import tiny_segmentor
-from tests.commands import TOOLS, status_of
+from tests.commands import TOOLS, enter_with_links, status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--no-closed-set", "--heatmaps", "none", "--sets", "street_scenes")
@@ -48,9 +48,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def call(world, tmp_path, monkeypatch, capfd):
     """Run a tool's main in this process, in a folder of its own; give its exit status and what it wrote to stderr."""
-    for path in world.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
+    enter_with_links(monkeypatch, tmp_path, world)
     monkeypatch.setenv("DATA_ROOT", "data")
 
     def run(tool, *arguments):

@@ -100,7 +100,6 @@ class CatalogEntry:
                     "move them to separate folders and give one of these"
                 )
             for layout, files in found:
-                self._check_synthetic(root)
                 return self._dataset(root, layout, files, as_found)
         raise InputError(self._not_found(data_root))
 
@@ -145,11 +144,10 @@ class CatalogEntry:
         return (not self.only or frame.startswith(self.only)) and not frame.startswith(tuple(self.excluded))
 
     def _dataset(self, root: Path, layout: Layout, files: tuple[FrameFiles, ...], as_found: bool) -> Dataset:
+        synthetic = self._check_synthetic(root)
         unsure = self._check_version(root, layout, as_found)
         files = self._belonging(root, layout, files)
-        notes = (*self._count(root, layout, files, as_found), *self._resized(files), *unsure)
-        if self.synthetic:
-            notes = (f"synthetic, {_purpose(root)}", *notes)
+        notes = (*synthetic, *self._count(root, layout, files, as_found), *self._resized(files), *unsure)
         encoding_name, encoding = self._encoding(root, layout, files)
         words = str(layout) if encoding_name in ("", "published") else f"{layout}; labels {encoding_name}"
         return Dataset(
@@ -166,18 +164,20 @@ class CatalogEntry:
             version=self.version,
         )
 
-    def _check_synthetic(self, root: Path) -> None:
-        """Raise an error for synthetic data in place of published ones, and the other way round."""
-        if self.synthetic and _purpose(root) is None:
+    def _check_synthetic(self, root: Path) -> tuple[str, ...]:
+        """Raise an error for synthetic data where they are not expected, or missing; return a note where they are."""
+        purpose = _purpose(root)
+        if self.synthetic and purpose is None:
             raise InputError(
                 f"{self.name}: expected {RECORD} in {root} to say that the images are synthetic, found that it does "
                 "not; restore it, or give another folder"
             )
-        if not self.synthetic and (purpose := _purpose(root)) is not None:
+        if not self.synthetic and purpose is not None:
             raise InputError(
                 f"{self.name}: expected the published dataset, found synthetic images in {root} ({purpose}); read them "
                 "as the dataset pasted_objects"
             )
+        return (f"synthetic, {purpose}",) if self.synthetic else ()
 
     def _check_version(self, root: Path, layout: Layout, as_found: bool) -> tuple[str, ...]:
         """Raise an error for another version, or return a note that the version is unknown."""

@@ -31,7 +31,6 @@ from anomaly.datasets.entry import RECORD
 from anomaly.datasets.folder import pair_folders
 from anomaly.datasets.images import image_size, read_image, read_label
 from anomaly.datasets.pasting.blending import (
-    OPAQUE,
     Floats,
     blend,
     cast_shadow,
@@ -40,7 +39,7 @@ from anomaly.datasets.pasting.blending import (
     resized,
     spread_alpha,
 )
-from anomaly.datasets.pasting.objects import Cutout, Region, Rgba, check_cutouts, find_cutouts, find_regions
+from anomaly.datasets.pasting.objects import OPAQUE, Cutout, Region, Rgba, check_cutouts, find_cutouts, find_regions
 from anomaly.datasets.pasting.settings import PasteSettings
 from anomaly.errors import InputError
 from anomaly.frames import Label, image_hash

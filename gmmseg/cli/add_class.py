@@ -85,12 +85,10 @@ def main(words: Sequence[str] | None = None) -> None:
     sample, images = _marked_features(model, pair_folders(args.images, args.masks), draw)
     mixture = fit_added_mixture(sample.of_class(0), settings, most, draw)
     cells, used = int(sample.seen), int(mixture.log_weights.isfinite().sum())
-    record = {"images": len(images), "cells": cells, "components": used, "seed": args.seed}
-    record["fitted_images"] = sorted(images)
+    fit = {"images": len(images), "cells": cells, "components": used, "seed": args.seed}
+    record = {**provenance(model.inputs), **fit, "fitted_images": sorted(images)}
     color = args.color or _distinct_color(palette_of(config))
-    new_config, checkpoint = add_class(
-        config, model.checkpoint, name, mixture, color=color, record={**provenance(model.inputs), **record}
-    )
+    new_config, checkpoint = add_class(config, model.checkpoint, name, mixture, color=color, record=record)
     network = build_model(new_config)
     load_weights(network, checkpoint["state_dict"], args.checkpoint)
     if not args.no_closed_set:

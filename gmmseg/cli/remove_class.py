@@ -29,16 +29,16 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> None:
     """Remove the class, and write config and checkpoint, both or none."""
     args = parse_args(words)
-    config = read_config(args.config)
+    config, name = read_config(args.config), args.name.strip()
 
     from anomaly.models.checkpoints import load_checkpoint_file, load_weights
     from anomaly.models.mmseg import build_model
     from anomaly.utils.files import staged
     from gmmseg.new_classes import remove_class
 
-    new_config, checkpoint = remove_class(config, load_checkpoint_file(args.checkpoint), args.name.strip())
+    new_config, checkpoint = remove_class(config, load_checkpoint_file(args.checkpoint), name)
     load_weights(build_model(new_config), checkpoint["state_dict"], args.checkpoint)
-    file = file_name(args.config, f"no-{args.name}")
+    file = file_name(args.config, f"no-{name}")
     with staged(args.out, (f"{file}.pth", f"{file}.py")) as stage:
         write(new_config, checkpoint, stage / file)
-    print(f"wrote {args.out / file}.py and {file}.pth, without {args.name.strip()}")
+    print(f"wrote {args.out / file}.py and {file}.pth, without {name}")

@@ -22,7 +22,7 @@ from anomaly.models.torch import TorchModel
 from anomaly.models.views import predict_image
 from anomaly.scores import SCORES
 from anomaly.scores.registry import get_scores
-from tests.anomaly import set_trees
+from tests.anomaly import set_trees, tiny_backbones
 from tests.anomaly.tiny_backbones import body, labels_of, pictures
 
 FEW = {"components": 2, "pixels": 300}
@@ -55,19 +55,8 @@ def folders(tmp_path_factory):
     return root
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer, self.last = nn.Conv2d(3, 6, 4, stride=4), nn.Conv2d(6, 3, 1)
-
-    def forward(self, inputs):
-        features = torch.tanh(self.layer(inputs))
-        return {"logits": 3 * self.last(features), "features": features}
-
-
 def network():
-    return TorchModel(Net(), gives=("logits", "features"), mean=(0.5,) * 3, std=(0.2,) * 3, device="cpu")
+    return TorchModel(tiny_backbones.Net(), gives=("logits", "features"), mean=(0.5,) * 3, std=(0.2,) * 3, device="cpu")
 
 
 # ---- what comes out
@@ -348,7 +337,7 @@ def test_nothing_to_fit_is_told():
 
 
 def test_damaged_networks_are_told():
-    class Broken(Net):
+    class Broken(tiny_backbones.Net):
         def forward(self, inputs):
             return {name: maps / 0 * 0 for name, maps in super().forward(inputs).items()}
 

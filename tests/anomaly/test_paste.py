@@ -203,6 +203,7 @@ def test_cutouts_are_trimmed_and_masks_give_their_outline(tmp_path):
     by_mask = Cutout(tmp_path / "b.png", tmp_path / "masks" / "b.png").read()
     assert (by_mask[..., 3] >= 128).sum() == pytest.approx(20 * 30, abs=4)  # corners are rounded
     assert by_mask.shape[0] - 20 == by_mask.shape[1] - 30 <= 4
+    assert ((by_mask[..., 3] > 0) & (by_mask[..., 3] < 255)).any()  # a soft border
 
 
 def test_regions_are_the_components_that_scipy_finds():
@@ -252,7 +253,7 @@ def test_height_follows_the_row_and_the_foot_is_on_the_ground(flat):
 
 def test_labels_are_exactly_where_the_boxes_are(flat):
     root, record = flat
-    colours = {"box.png": (200, 40, 90), "more/wide.webp": (20, 60, 220)}
+    colours, shadows = {"box.png": (200, 40, 90), "more/wide.webp": (20, 60, 220)}, []
     for one in record["images"]:
         image, label = read(root, one["frame"])
         expected = np.zeros_like(label)
@@ -267,8 +268,13 @@ def test_labels_are_exactly_where_the_boxes_are(flat):
             assert pasted["pixels"] == (expected[rows, columns] == 2).sum()
             np.testing.assert_allclose(image[rows, columns].reshape(-1, 3).mean(0), colours[pasted["source"]], atol=3)
         np.testing.assert_array_equal(label, expected)
+        for pasted in one["objects"]:
+            if pasted["row"] + 1 < HEIGHT and not label[pasted["row"] + 1, pasted["column"]]:
+                shadows.append(image[pasted["row"] + 1, pasted["column"]])
         assert (image[:30] == 120).all()
         assert len(one["objects"]) >= 1
+    assert len(shadows) > 3
+    assert np.max(shadows) < 100
 
 
 def test_pixels_that_are_at_least_half_covered_are_the_anomaly(tmp_path):
@@ -285,6 +291,59 @@ def test_pixels_that_are_at_least_half_covered_are_the_anomaly(tmp_path):
         rows = np.flatnonzero(label.any(1))
         assert rows[-1] == pasted["row"]
         assert len(rows) == pytest.approx(0.6 * pasted["height"], abs=1)
+
+
+def write_narrow_world(root):
+    """A little road near the left border; a cut-out whose left quarter is opaque, and whose rest is hardly seen."""
+    write_world(root, flat=True)
+    for path in list((root / "cutouts").rglob("*.*")):
+        path.unlink()
+    for name in NAMES:
+        label = np.full((HEIGHT, WIDTH), WALL, np.uint8)
+        label[60:, 5:11] = ROAD
+        save(root / "labels" / f"{name}.png", label)
+    rgba = np.full((40, 40, 4), (200, 40, 90, 60), np.uint8)
+    rgba[:, :10, 3] = 255
+    save(root / "cutouts" / "post.png", rgba)
+
+
+def test_mirrored_objects_are_mirrored_and_half_of_each_is_inside_the_image(tmp_path):
+    write_narrow_world(tmp_path)
+    record = paste(tmp_path, settings=PasteSettings((ROAD,), (), 2, horizon=0.5, height=(0.4, 0.4), matching=0))
+    objects = [(one, pasted) for one in record["images"] for pasted in one["objects"]]
+    assert len({pasted["mirrored"] for _, pasted in objects}) == 2
+    for one, pasted in objects:
+        _, label = read(tmp_path, one["frame"])
+        height, width, left = pasted["height"], pasted["width"], pasted["column"] - pasted["width"] // 2
+        first = left + width - round(width / 4) if pasted["mirrored"] else left
+        columns = slice(max(0, first), first + round(width / 4))
+        assert label[pasted["row"], columns].all()
+        assert pasted["pixels"] == pytest.approx(height * (columns.stop - columns.start), rel=0.25)
+        assert pasted["pixels"] >= 0.8 * height * width / 8  # half of the opaque quarter, whose border is resampled
+
+
+def test_objects_prefer_places_whose_neighbours_are_ground_too(tmp_path):
+    write_world(tmp_path, flat=True)
+    for name in NAMES:
+        label = np.full((HEIGHT, WIDTH), WALL, np.uint8)
+        label[60:, :64] = ROAD
+        label[60:, 64::4] = ROAD
+        save(tmp_path / "labels" / f"{name}.png", label)
+    record = paste(tmp_path, settings=PasteSettings((ROAD,), (), 2, horizon=0.5, height=(0.3, 0.3)))
+    for one in record["images"]:
+        ground = np.array(Image.open(tmp_path / "labels" / one["source"])) == ROAD
+        for pasted in one["objects"]:
+            quarter = pasted["width"] // 4
+            foot = ground[pasted["row"], max(0, pasted["column"] - quarter) : pasted["column"] + quarter + 1]
+            assert foot.mean() >= 0.8
+
+
+def test_objects_that_found_no_place_are_counted_in_a_warning(tmp_path):
+    write_world(tmp_path)
+    places = (tmp_path / name for name in ("images", "labels", "cutouts"))
+    settings = PasteSettings((ROAD,), (77,), 1, horizon=0.5, height=(0.3, 0.3))
+    with pytest.warns(UserWarning, match=f"pasted 0 objects of kind 'known' instead of {len(NAMES)}"):
+        paste_objects(*places, tmp_path / "out", settings)
 
 
 def test_known_objects_stay_known(world, tmp_path):

@@ -125,8 +125,8 @@ def test_a_class_of_even_weights_counts_like_a_trained_one():
 
 def test_fit_has_the_floor_and_the_form_of_the_networks_mixtures():
     draw = np.random.default_rng(0)
-    centres = draw.normal(size=(2, 16))
-    x = np.concatenate([centres[k] + 0.2 * draw.normal(size=(n, 16)) for k, n in enumerate((300, 100))])
+    centres = draw.normal(size=16) * [[1], [-1]]  # far apart, and wide: the means are much shorter than 1
+    x = np.concatenate([centres[k] + 0.8 * draw.normal(size=(n, 16)) for k, n in enumerate((300, 100))])
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     settings = MixtureSettings(num_components=4, embed_dim=16, variance_floor=0.02)
     mixture = fit_added_mixture(torch.tensor(x).float(), settings, 2, torch.Generator().manual_seed(0))
@@ -293,6 +293,23 @@ def test_a_published_checkpoint_and_wrapped_datasets(folder):
     found = add_class(config, checkpoint, "dog", mixture, color=(9, 9, 9), record={"fitted_images": []})
     assert (found[1]["meta"]["CLASSES"], found[1]["meta"]["PALETTE"][-1]) == ([*"abcd", "dog"], [9, 9, 9])
     assert_same(remove_class(*found, "dog")[1]["meta"], checkpoint["meta"])
+
+
+def test_a_head_of_a_cascade_gets_the_mixture(folder):
+    config, checkpoint = Config.fromfile("net.py"), torch.load("net.pth", weights_only=True)
+    config.model.decode_head = [{"type": "FCNHead", "num_classes": 4}, config.model.decode_head]
+    found = add_class(config, checkpoint, "dog", AddedMixture(3, 16), color=(9, 9, 9), record={"fitted_images": []})
+    assert set(found[1]["state_dict"]) - set(checkpoint["state_dict"]) == {
+        f"decode_head.1.classifier.added.0.{key}" for key in ("means", "stds", "log_weights")
+    }
+    assert [head.num_classes for head in found[0].model.decode_head] == [4, 5]
+    assert set(remove_class(*found, "dog")[1]["state_dict"]) == set(checkpoint["state_dict"])
+
+
+def test_the_usual_colour_is_far_from_those_of_the_other_classes(folder):
+    assert add("--no-closed-set") == 0
+    meta = torch.load("made/net_dog.pth", weights_only=True)["meta"]
+    assert meta["dataset_meta"]["palette"][-1] == [255, 255, 255]  # the others are nearly black
 
 
 def test_marked_images_are_not_evaluated(folder, capfd):

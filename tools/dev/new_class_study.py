@@ -71,6 +71,11 @@ def split(names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     return drawn
 
 
+def with_new_class(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Class indices, with the new class, of a label map of CamVid-OOD; 255 is ignored."""
+    return np.where(label == IGNORED, np.uint8(255), np.where(label == ANIMAL, np.uint8(NEW), label))
+
+
 def show(model: Any, image: Path, label: Path) -> Shown:
     """Run the network on an image."""
     import torch
@@ -80,8 +85,7 @@ def show(model: Any, image: Path, label: Path) -> Shown:
 
     prediction = predict_image(model, read_image(image), model.inference)
     (one,) = prediction.views
-    values = read_label(label)
-    values = np.where(values == IGNORED, np.uint8(255), np.where(values == ANIMAL, np.uint8(NEW), values))
+    values = with_new_class(read_label(label))
     found = torch.from_numpy(values.astype(np.int64))
     cells = one.labels(resize_labels(torch.where(found == 255, -1, found), prediction.size), "features")
     features, logits, likelihood = (
@@ -95,7 +99,9 @@ def measure(images: Sequence[Shown], maps: Maps) -> dict[str, float]:
     import torch
     import torch.nn.functional as F
 
-    counts = np.zeros((NEW + 1, NEW + 1))
+    from anomaly.metrics.functional.open_iou import iou as iou_of
+
+    counts = np.zeros((NEW + 1, NEW + 1), np.int64)
     with torch.no_grad():
         for shown in images:
             values = F.interpolate(maps(shown)[None].contiguous(), shown.label.shape, mode="bilinear")
@@ -103,10 +109,9 @@ def measure(images: Sequence[Shown], maps: Maps) -> dict[str, float]:
             counted = shown.label != 255
             pairs = shown.label[counted].astype(np.int64) * (NEW + 1) + predicted[counted]
             counts += np.bincount(pairs, minlength=(NEW + 1) ** 2).reshape(counts.shape)
-    hit = np.diag(counts)
+    iou = 100 * iou_of(counts)
     with np.errstate(invalid="ignore"):
-        iou = 100 * hit / (counts.sum(0) + counts.sum(1) - hit)
-        recall, precision = (100 * hit[NEW] / counts.sum(axis)[NEW] for axis in (1, 0))
+        recall, precision = (100 * counts[NEW, NEW] / counts.sum(axis)[NEW] for axis in (1, 0))
     found = {"new_iou": iou[NEW], "new_recall": recall, "new_precision": precision, "known": np.nanmean(iou[:NEW])}
     return {name: float(value) for name, value in found.items()}
 

@@ -12,12 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.datasets.pasting.objects import Rgba
+from anomaly.datasets.pasting.objects import OPAQUE, Rgba
 
 Floats = npt.NDArray[np.float32]
-
-OPAQUE = 0.5
-"""Smallest alpha of a pixel that belongs to the object."""
 
 _CONTRAST = 40.0  # grey levels between the sides of an edge that is clear enough to measure its sharpness
 _SHARPEST = 0.9  # quantile of the edges' sharpness that stands for an image
@@ -50,9 +47,9 @@ def edge_width(image: Floats, where: npt.NDArray[np.bool_] | None = None) -> flo
     """Estimate the width of the sharpest edges of an image, a measure of its blur.
 
     At the middle of an edge between two grey levels that is blurred by a Gaussian of standard deviation ``s``, the
-    gradient is their difference divided by ``s sqrt(2 pi)``. The widths of all clear edges are estimated so, and the
-    tenth that is sharpest begins at the result. Differences between neighbouring pixels widen an edge a little, alike
-    in all images, so compare results only with each other.
+    gradient is their difference divided by ``s sqrt(2 pi)``. This gives the width of each clear edge; the result is the
+    width that a tenth of them stay below. Differences between neighbouring pixels widen edges a little, in all images
+    alike, so compare results only with each other.
 
     Args:
         image: RGB image, 0..255. Shape ``(H, W, 3)``.
@@ -137,7 +134,17 @@ def cast_shadow(image: Floats, patch: Floats, top: int, left: int) -> None:
 
 
 def spread_alpha(patch: Floats, top: int, left: int, shape: tuple[int, int]) -> Floats:
-    """Alpha of an object in the whole image, 0 elsewhere. Shape ``(H, W)``."""
+    """Place the alpha of an object in a whole image.
+
+    Args:
+        patch: The object, premultiplied, of :func:`resized`. Shape ``(h, w, 4)``.
+        top: Row of the patch's first row.
+        left: Column of the patch's first column.
+        shape: Height and width of the image.
+
+    Returns:
+        Alpha in 0..1, 0 where the object is not. Shape ``(H, W)``.
+    """
     alpha = np.zeros(shape, np.float32)
     part, patch = _common(alpha, patch, top, left)
     part[:] = patch[..., 3]
@@ -160,8 +167,7 @@ def harmonised(
     Returns:
         The object with a margin for its blur, and the place of its first row and column.
     """
-    alpha = patch[..., 3]
-    pad = max(4, round(max(alpha.shape) / 4))
+    pad = max(4, round(max(patch.shape[:2]) / 4))
     patch = cv2.copyMakeBorder(patch, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
     top, left, alpha = top - pad, left - pad, patch[..., 3]
     around = cv2.dilate((alpha > 0).astype(np.uint8), np.ones((2 * pad + 1, 2 * pad + 1), np.uint8)) > 0

@@ -15,8 +15,8 @@ from anomaly.datasets.images import decode, read_image, read_label
 from anomaly.errors import InputError
 from anomaly.frames import Image, Label
 
-OPAQUE = 128
-"""Smallest alpha, of 255, of a pixel that belongs to the object."""
+OPAQUE = 0.5
+"""Smallest alpha, of 1, of a pixel that belongs to the object."""
 
 _FAINT = 16  # a smaller alpha, of 255, is taken as 0: the noise of lossy files
 _FEATHER = 0.7  # standard deviation, in pixels, of the soft border of an object that a mask or a label map bounds
@@ -101,7 +101,14 @@ class Region:
     mask: npt.NDArray[np.bool_]
 
     def cut(self, image: Image) -> Rgba:
-        """Cut the region out of the image of the label map. Its border, which label maps place roughly, is left out."""
+        """Cut the region out of an image, without its border, which label maps place only roughly.
+
+        Args:
+            image: The RGB image of the label map. Shape ``(H, W, 3)``, uint8.
+
+        Returns:
+            The object, of the size of ``mask``; alpha is soft at its border. Shape ``(h, w, 4)``.
+        """
         height, width = self.mask.shape
         inner = cv2.erode(np.pad(self.mask.astype(np.uint8), 1), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
         colours = image[self.top : self.top + height, self.left : self.left + width]
@@ -116,6 +123,9 @@ def find_regions(label: Label, classes: Collection[int]) -> list[Region]:
     Args:
         label: Class indices. Shape ``(H, W)``, uint8.
         classes: The classes.
+
+    Returns:
+        The regions, in the order of their classes.
     """
     height, width = label.shape
     found = []
@@ -151,7 +161,7 @@ def check_cutouts(cutouts: Sequence[Cutout], images: Sequence[Path]) -> None:
 
 def _trimmed(rgba: Rgba, path: Path) -> Rgba:
     alpha = rgba[..., 3]
-    if not (alpha >= OPAQUE).any():
+    if not (alpha >= 255 * OPAQUE).any():
         raise InputError(
             f"{path}: expected an object, found no pixel that is at least half opaque; give another cut-out, or "
             "remove it"

@@ -68,7 +68,13 @@ class PasteSettings:
         return self.objects_per_image if self.known_per_image is None else self.known_per_image
 
     def first_row(self, height: float, rows: int, share: float) -> int:
-        """First row on which an object has at least a height in pixels; the inverse of :meth:`object_height`."""
+        """First row on which an object has at least a height; the inverse of :meth:`object_height`.
+
+        Args:
+            height: The height in pixels.
+            rows: Height of the image.
+            share: Height of the object on the lowest row, as a share of that of the image.
+        """
         horizon = self.horizon * rows
         return math.ceil(horizon + height / (share * rows) * (rows - 1 - horizon))
 
