@@ -235,11 +235,13 @@ def _require(has_variance: bool) -> None:
 def _spread_seeds(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Draw up to ``most`` seeds by k-means++, fewer if there are fewer distinct pixels. Shape ``(p, D)``."""
     seeds = x[torch.randint(len(x), (1,), generator=generator)]
+    nearest = x.new_full((len(x),), torch.inf)  # squared distances to the nearest seed
     while len(seeds) < most:
-        distance = torch.cdist(x, seeds, compute_mode="donot_use_mm_for_euclid_dist").amin(1).square()
-        if not distance.any():
+        added = torch.cdist(x, seeds[-1:], compute_mode="donot_use_mm_for_euclid_dist")[:, 0]
+        nearest = torch.minimum(nearest, added.square())
+        if not nearest.any():
             break
-        seeds = torch.cat([seeds, x[torch.multinomial(distance, 1, generator=generator)]])
+        seeds = torch.cat([seeds, x[torch.multinomial(nearest, 1, generator=generator)]])
     return seeds
 
 
@@ -296,7 +298,11 @@ class Mixtures(nn.Module):
             variance_floor: Added to the variance of every direction; ``None`` for ``VARIANCE_FLOOR / D``.
 
         Returns:
-            Number of components of each class.
+            Number of components of each class; 0 for a class without pixels.
+
+        Raises:
+            InputError: There is no pixel, or one whose features are not finite; or a direction has no variance and the
+                floor is 0.
         """
         seen = [k for k, features in enumerate(samples) if len(features)]
         mixtures = fit_mixtures(

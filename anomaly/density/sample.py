@@ -63,11 +63,11 @@ class StratifiedSample:
         Args:
             processes: The processes that added the pixels.
         """
-        for k in range(len(self.seen)) if processes.size > 1 else ():
-            here = self._here[k]
-            for places, features in processes.gather((here, self._features[k, here])):
-                self._features[k, places] = features
-                self._here[k] |= places
+        if processes.size == 1:
+            return
+        for here, own in zip(self._here, self._features, strict=True):
+            for places, features in processes.gather((here, own[here])):
+                own[places] = features
 
     def of_class(self, index: int) -> Tensor:
         """Return the sampled features of a class. Shape ``(n, D)``, with n at most ``per_class``."""

@@ -46,7 +46,11 @@ class Repeated:
 
 
 def in_current_names(record: EvaluationRecord) -> EvaluationRecord:
-    """Return a record with the current names of its scores; the name that a score function gives its score stays."""
+    """Return a record with the current names of its scores; the name that a score function gives its score stays.
+
+    Args:
+        record: A record, as it was read.
+    """
     if record.model.get("type") == "score function":
         return record
     settings = record.settings

@@ -20,6 +20,9 @@ from anomaly.frames import Image
 from anomaly.mmengine.closed_set import check_whole
 from anomaly.models.checkpoints import check_classes
 
+IGNORED = 255
+"""Label of pixels without a class, as in the datasets of mmsegmentation."""
+
 
 def training_images_of(model: Any) -> TrainingImages:
     """The training images of a model's config, checked, to fit to.
@@ -41,8 +44,11 @@ def training_images_of(model: Any) -> TrainingImages:
 def open_training_set(config: Config) -> Any:
     """Open the dataset of ``train_dataloader``, with the preprocessing for testing: no augmentation.
 
+    Args:
+        config: Config of a network. Its ``val_dataloader``, or else its ``test_dataloader``, has the preprocessing.
+
     Raises:
-        InputError: The config has no training data, or they are not on this disk.
+        InputError: The config has no training data or no such preprocessing, or the images are not on this disk.
     """
     tests = ("val_dataloader", "test_dataloader")
     pipeline = next((config[name].dataset.pipeline for name in tests if config.get(name)), None)
@@ -90,7 +96,7 @@ def training_images(dataset: BaseSegDataset) -> TrainingImages:
     return TrainingImages(range(len(dataset)), read, labelled=True, classes=len(names), names=names)
 
 
-def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignored: int = 255) -> Tensor:
+def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int) -> Tensor:
     """Class of every pixel, -1 if it has none. Shape: ``(H, W)``, int64."""
     try:
         labels: Tensor = dataset[index]["data_samples"].gt_sem_seg.data[0].long()
@@ -98,10 +104,10 @@ def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int, ignor
         raise InputError(
             f"training data: expected a label map of {path} that can be read, found: {error}; copy it again"
         ) from error
-    labels = torch.where(labels == ignored, -1, labels)
+    labels = torch.where(labels == IGNORED, -1, labels)
     if undefined := labels[(labels < -1) | (labels >= classes)].unique().tolist():
         raise InputError(
-            f"label of {path}: expected classes 0 to {classes - 1} and {ignored} (ignored), found also {undefined}; "
+            f"label of {path}: expected classes 0 to {classes - 1} and {IGNORED} (ignored), found also {undefined}; "
             "use labels with the class ids of the network"
         )
     return labels

@@ -77,10 +77,13 @@ def load_fitted(
     Args:
         path: File of :func:`save_fitted`. Only arrays and plain values are read from it.
         network: The network; None for a detector without one.
-        backbones: Where the backbones are found, in the order of the densities that have one, if not where they were
-            when the densities were fitted. A ``FILE.PY:NAME`` or an ``nn.Module`` must be named here, because its code
-            is executed.
-        device: Device of the backbones without a network.
+        backbones: Where the backbones are found now, every one, in the order of the densities that have one; empty if
+            all are where they were when the densities were fitted. A ``FILE.PY:NAME`` or an ``nn.Module`` must be named
+            here, because its code is executed.
+        device: Device of the backbones of a detector; with a network it is that of the network.
+
+    Returns:
+        The model.
 
     Raises:
         InputError: The file is missing, damaged or another one, or a network or backbone is missing or another one
@@ -140,7 +143,11 @@ def _place(one: Any) -> Any:
 
 
 def _backbone_record(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if found is None else {**found, **{name: list(found[name]) for name in PREPROCESSING}}
+    if found is None:
+        return None
+    if not isinstance(found.get("spec"), str | None):
+        raise ValueError(f"expected a text for the place of a backbone, found {found['spec']!r}")
+    return {**found, **{name: list(found[name]) for name in PREPROCESSING}}
 
 
 def _settings(found: dict[str, Any], backbone: dict[str, Any] | None) -> FeatureDensity:

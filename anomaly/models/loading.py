@@ -54,8 +54,9 @@ def load_model(
             it, so that it cannot run code.
         fitted: File of ``anomaly fit`` with what was fitted to this network: densities of features, which become part
             of its predictions, and what scores such as ``"knn"`` learned. No code is run from it.
-        backbones: Backbones of ``fitted`` or of a detector, in order, if they are not found where they were, or are a
-            ``"file.py:name"`` or an ``nn.Module``.
+        backbones: Where the backbones of ``fitted`` or of a detector are found now, every one, in the order of their
+            densities. Needed if one has moved, or is a ``"file.py:name"`` or an ``nn.Module``; by default all are
+            loaded from where they were.
         device: Device of the network, such as ``"cuda:1"``. Default: CUDA if available, else the CPU.
         allow_pickle: Whether the weights of a Hugging Face network may be read from a pickle where there are no
             safetensors. Only tensors and plain containers are loaded from it.
@@ -65,7 +66,8 @@ def load_model(
 
     Raises:
         InputError: A file or name does not exist, a required package is not installed, the checkpoint does not fit the
-            config, or ``spec`` is none of these.
+            config, the network or a backbone is missing or another one than the densities were fitted to, there are
+            ``backbones`` for a model that has none, or ``spec`` is none of these.
     """
     backbones = backbones if isinstance(backbones, (list, tuple)) else [backbones]
     if fitted is not None:

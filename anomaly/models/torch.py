@@ -255,7 +255,7 @@ def weights_record(function: object) -> dict[str, str]:
     for module in modules_of(function):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(_bytes(tensor))
             found.append(digest.hexdigest())
     return {"weights": hashlib.sha256("".join(sorted(found)).encode()).hexdigest()} if found else {}
 
@@ -273,10 +273,14 @@ def weights_hash(state: dict[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(name for name in state if ".em." not in name):
-        tensor = state[name].detach().cpu().contiguous()
+        tensor = state[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _tell_normalisation(name: str, mean: Channels | None, std: Channels | None) -> None:
@@ -319,7 +323,7 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[Ch
         raise InputError(
             f"mean: expected values for images scaled to 0..1, found {tuple(mean)}; divide mean and std by 255"
         )
-    if not (torch.tensor(stds) > 0).all():
+    if not (torch.tensor(stds) > 0).all():  # as float32, in which images are divided by them
         raise InputError(f"std: expected three numbers above 0, found {std}; correct them")
     return means, stds
 

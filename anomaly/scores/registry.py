@@ -429,11 +429,11 @@ def check_served(scores: Iterable[Score], gives: Iterable[str], own: str = "scor
     fields = set(gives)
     for score in scores:
         if missing := [name for name in score.needs if name not in fields]:
-            served = [name for name, other in SCORES.items() if serves(other, fields)]
+            served = [own] if "score" in fields else []
+            served += [name for name, other in SCORES.items() if serves(other, fields)]
             raise InputError(
                 f"score {score.name!r} needs the network's {missing[0]}{_way_to(missing[0], fields)}, but this network "
-                f"gives only {', '.join(sorted(fields))}; the scores that work with it are "
-                f"{', '.join([own] * ('score' in fields) + served)}"
+                f"gives only {', '.join(sorted(fields))}; the scores that work with it are {', '.join(served)}"
             )
 
 

@@ -24,6 +24,9 @@ class LikelihoodSegmentor(EncoderDecoder):
     Args:
         **kwargs: Arguments of the mmseg segmentor.
 
+    Raises:
+        InputError: There is the argument ``frozen`` of networks that ``gmmseg fit`` of version 0.2 wrote.
+
     Attributes:
         describes: Names of the maps that :meth:`describe` returns.
     """

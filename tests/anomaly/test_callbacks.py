@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from anomaly.errors import InputError
 from anomaly.evaluation.callbacks import Callback, ProgressCallback, ScoreMapCallback, first_frames
 from anomaly.evaluation.evaluator import evaluate
+from anomaly.evaluation.score_maps import predicted_classes, top_classes
 from anomaly.metrics import PixelMetrics
+from anomaly.models.views import predict_image
 from anomaly.postprocessing.table import parse_chain
 from anomaly.results.score_store import ScoreWriter
 from anomaly.scores.registry import get_scores, given_score
@@ -119,6 +121,19 @@ def test_classes_are_there_where_somebody_wants_them(datasets):
             np.testing.assert_array_equal(result.classes, logits_of(result.frame).argmax(0))
         else:
             assert result.classes is None
+
+
+def test_one_density_of_all_pixels_ranks_no_classes():
+    class OneDensity(ColourModel):
+        def __call__(self, inputs):
+            found = super().__call__(inputs)
+            return replace(found, class_log_likelihood=found.class_log_likelihood[:, :1])
+
+    image = np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8)
+    found = predict_image(OneDensity(("logits", "class_log_likelihood")), image)
+    top = top_classes(found, (24, 32), np.array([0, 7]), np.array([1, 31]))
+    assert top.kind == "log_softmax"
+    assert np.array_equal(top.classes[0], predicted_classes(found, (24, 32))[[0, 7]][:, [1, 31]])
 
 
 @pytest.mark.parametrize("gives", [("logits",), ("logits", "class_log_likelihood")], ids=len)

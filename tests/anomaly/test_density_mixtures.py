@@ -7,7 +7,7 @@ from scipy import special
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from anomaly.density.mixtures import PIXELS_PER_COMPONENT, Mixtures, fit_mixtures
+from anomaly.density.mixtures import PIXELS_PER_COMPONENT, Mixtures, _spread_seeds, fit_mixtures
 from anomaly.errors import InputError
 from tests.anomaly.density_oracles import (
     KINDS,
@@ -150,6 +150,15 @@ def test_module_keeps_the_mixtures_in_float32(kind):
     at_means = np.diag(log_joint(first, first.means))
     np.testing.assert_allclose(peak[0], at_means, rtol=1e-5, atol=1e-4)
     assert torch.isneginf(peak[1]).all()
+
+
+def test_seeds_are_drawn_by_their_squared_distance_to_the_nearest_before():
+    x, draw = blobs(200), seeded(3)
+    rows = [int(torch.randint(200, (1,), generator=draw))]
+    while len(rows) < 12:
+        away = np.linalg.norm(x.numpy()[:, None] - x.numpy()[rows], axis=2).min(1) ** 2
+        rows.append(int(torch.multinomial(torch.tensor(away), 1, generator=draw)))
+    assert torch.equal(_spread_seeds(x, 12, seeded(3)), x[rows])
 
 
 X = torch.tensor([[0.3, 0.7, 0.1], [0.2, 0.9, 0.4], [0.5, 0.1, 0.8], [0.6, 0.6, 0.2], [0.9, 0.3, 0.3]])

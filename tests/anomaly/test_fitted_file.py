@@ -165,6 +165,18 @@ def test_code_runs_only_if_it_is_named(folder, tmp_path):
         anomaly.load_model(tmp_path / "mine.npz", backbones=[f"{place}:Body"])
 
 
+def test_densities_of_the_same_backbone_share_it(tmp_path):
+    (tmp_path / "net.py").write_text(FILE)
+    places = [str(tmp_path / name) for name in (BODY, OTHER, BODY)]
+    densities = [FeatureDensity(backbone=place, sizes=(24,), **FEW) for place in places]
+    fit_model(None, images_of(pictures()), densities, device="cpu").save(tmp_path / "street.npz")
+    loaded = anomaly.load_model(tmp_path / "street.npz", backbones=places, device="cpu")
+    first, other, same_one = (member.backbone for member in loaded.members)
+    assert first is same_one
+    assert first is not other
+    assert loaded.record["name"] == "street"
+
+
 def test_backbones_without_a_file_that_has_some_are_refused():
     with pytest.raises(InputError, match="backbones: expected a detector or a fitted file that has some, found none"):
         anomaly.load_model(network(), backbones=[body(0)])
@@ -211,6 +223,7 @@ def put(*path, value):
         {"header": put("members", 0, "tensors", value=[])},
         {"header": put("members", 0, "weight", value="heavy")},
         {"header": put("members", 0, "backbone", value={"spec": "efficientnet-lite0"})},
+        {"header": put("members", 0, "backbone", "spec", value=3)},
         {"header": put("members", value=3)},
         {"header": put("network", value=7)},
         {"header": put("record", value=3)},

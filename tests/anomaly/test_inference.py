@@ -241,6 +241,21 @@ def test_bad_settings(settings, message):
         Inference(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window": (64, 32)}, "window 64x32 (here the whole)"),
+        ({"scales": (0.5, 1.0)}, "scales 0.5 1.0 (here 1.0)"),
+        ({"resolution": "input"}, "resolution input (here features)"),
+        ({"precision": "bfloat16", "window": (8, 8)}, "window 8x8 (here the whole), precision bfloat16 (here float32)"),
+        ({"flip": True, "batch": 3}, ""),
+        ({}, ""),
+    ],
+)
+def test_settings_that_differ_from_those_of_a_fit_are_described(settings, message):
+    assert Inference().differences(Inference(**settings).record()) == message
+
+
 def test_windows_beyond_reason_are_refused():
     with pytest.raises(
         InputError, match=r"window 1x1: expected at most 4096 windows in an image, found 5000 in 50x100"

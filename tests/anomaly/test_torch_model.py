@@ -270,6 +270,7 @@ def test_a_random_network_is_told_of_whatever_is_added_to_its_logits():
     "settings",
     [
         {"std": (1, 0, 1)},
+        {"std": (1, 1e-50, 1)},
         {"std": (1, -1, 1)},
         {"std": (1, torch.nan, 1)},
         {"mean": 0.5},

@@ -110,6 +110,11 @@ def test_weights_of_the_plain_model_are_loaded(kind, tmp_path):
             assert weights[key].dtype == torch.float32
             assert torch.equal(weights[key], value.float())
     assert len(weights.keys() & plain.state_dict().keys()) > 20
+    for value in backbone.network.parameters():
+        value.data += 1  # as training would
+    trained = copy.deepcopy(backbone.network.state_dict())
+    backbone.init_weights()
+    assert all(torch.equal(value, trained[key]) for key, value in backbone.network.state_dict().items())
 
 
 @pytest.mark.parametrize(("side", "nearest"), [(50, 56), (48, 42), (5, 14), (56, 56)])
