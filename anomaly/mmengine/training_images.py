@@ -6,7 +6,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
@@ -15,13 +14,10 @@ from torch import Tensor
 
 from anomaly.datasets.images import read_image
 from anomaly.errors import InputError
-from anomaly.fitting.images import TrainingImages
+from anomaly.fitting.images import TrainingImages, class_indices
 from anomaly.frames import Image
 from anomaly.mmengine.closed_set import check_whole
 from anomaly.models.checkpoints import check_classes
-
-IGNORED = 255
-"""Label of pixels without a class, as in the datasets of mmsegmentation."""
 
 
 def training_images_of(model: Any) -> TrainingImages:
@@ -99,15 +95,9 @@ def training_images(dataset: BaseSegDataset) -> TrainingImages:
 def _labels(dataset: BaseSegDataset, index: int, path: Path, classes: int) -> Tensor:
     """Class of every pixel, -1 if it has none. Shape: ``(H, W)``, int64."""
     try:
-        labels: Tensor = dataset[index]["data_samples"].gt_sem_seg.data[0].long()
+        labels: Tensor = dataset[index]["data_samples"].gt_sem_seg.data[0]
     except (OSError, AssertionError, AttributeError) as error:  # mmcv's reader raises any of these
         raise InputError(
             f"training data: expected a label map of {path} that can be read, found: {error}; copy it again"
         ) from error
-    labels = torch.where(labels == IGNORED, -1, labels)
-    if undefined := labels[(labels < -1) | (labels >= classes)].unique().tolist():
-        raise InputError(
-            f"label of {path}: expected classes 0 to {classes - 1} and {IGNORED} (ignored), found also {undefined}; "
-            "use labels with the class ids of the network"
-        )
-    return labels
+    return class_indices(labels.numpy(), classes, str(path))

@@ -98,9 +98,9 @@ class Member(FeatureSource):
 
         with torch.autocast(features.device.type, enabled=False):
             rows = features.float().permute(0, 2, 3, 1).flatten(0, 2)
-            components = densities.of_components(rows)
-            outliers = None if densities.outliers is None else maps(densities.of_outliers(rows))
-            return maps(components), maps(densities.of_classes(components)), outliers
+            components, outliers = densities.of_components_and_outliers(rows)
+            classes = densities.of_classes(components)
+            return maps(components), maps(classes), None if outliers is None else maps(outliers)
 
     def record(self) -> dict[str, Any]:
         """Settings, backbone, weight and hash of what was fitted, as values that JSON can hold."""
